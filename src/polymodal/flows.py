@@ -1,0 +1,68 @@
+"""Conditional normalising flows on a Gaussian base: the door to zuko.
+
+Importing zuko switches off the validation of torch's distributions for the whole process; this module restores the flag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from polymodal.distributions import DiagNormal
+
+_validate = Distribution._validate_args
+import zuko  # noqa: E402
+
+Distribution.set_default_validate_args(_validate)
+
+
+def _coupling(features: int, context: int, transforms: int, hidden_features: Sequence[int], randmask: bool = False):
+    return zuko.flows.NICE(features, context, transforms=transforms, hidden_features=hidden_features, randmask=randmask)
+
+
+FLOWS: dict[str, Callable[..., nn.Module]] = {
+    "maf": zuko.flows.MAF,  # densities in one pass, samples in D passes
+    "coupling": _coupling,  # densities and samples in one pass
+    "spline": zuko.flows.NSF,  # autoregressive rational-quadratic splines
+}
+
+
+class Flow(nn.Module):
+    """q(z | h): N(loc(h), scale(h)) sent through invertible maps, seed paper eq. (8).
+
+    The first 2 D numbers of h are the base's location and log-variance, as in the paper, where the maps do not see h
+    otherwise; with `conditional` they see all of h besides.
+
+    Args:
+        dim: D.
+        features: size of h, at least 2 D.
+        kind: a key of FLOWS: "maf", "coupling" or "spline".
+        transforms: how many maps (the paper: 2 MADE blocks).
+        hidden: hidden layers of each map's network (the paper: 3 x 128).
+        conditional: whether the maps see h.
+
+    `forward(h)`: h (B, features) -> a normalised distribution of batch_shape (B,), with rsample.
+    Raises ValueError for an unknown kind or too few features.
+    """
+
+    def __init__(
+        self, dim: int, features: int, kind: str = "maf", transforms: int = 2, hidden: Sequence[int] = (128, 128, 128),
+        conditional: bool = True,
+    ) -> None:
+        super().__init__()
+        if kind not in FLOWS:
+            raise ValueError(f"There is no flow {kind!r}; there are {list(FLOWS)}.")
+        if features < 2 * dim:
+            raise ValueError(f"A flow in {dim} dimensions needs at least {2 * dim} features for its base, got {features}.")
+        self.dim, self.conditional = dim, conditional
+        context = features if conditional else 0
+        self.maps = FLOWS[kind](dim, context, transforms=transforms, hidden_features=tuple(hidden)).transform
+
+    def forward(self, h: Tensor) -> Distribution:
+        loc, log_variance = h[..., : 2 * self.dim].chunk(2, -1)
+        base = DiagNormal(loc, (0.5 * log_variance).exp())
+        maps = self.maps(h if self.conditional else None)
+        return zuko.distributions.NormalizingFlow(maps, base)

@@ -1,0 +1,119 @@
+"""`MultimodalVAE`: p(z) prod_m p(x_m|z) with a posterior for every subset; `Stage` and `Method`: how it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from polymodal.batch import Batch, Modality
+from polymodal.distributions import Product, sum_of
+
+
+class MultimodalVAE(nn.Module):
+    """p(z) prod_m p(x_m | z), and q(z | x_S) for every non-empty subset S of the modalities.
+
+    Args:
+        prior: () -> p(z), batch_shape () and event_shape (D,).
+        decoders: decoders[m](z (..., B, D)) -> p(x_m|z) of batch_shape (..., B).
+        posterior: Batch -> q(z|x_S), for whatever the batch holds; `.experts[m](x_m)` is q(z|x_m).
+        modalities: what each modality is, in order.
+    """
+
+    def __init__(
+        self, prior: nn.Module, decoders: Mapping[str, nn.Module], posterior: nn.Module, modalities: Sequence[Modality]
+    ) -> None:
+        super().__init__()
+        self.prior, self.decoders, self.posterior = prior, nn.ModuleDict(decoders), posterior
+        self.modalities = tuple(modalities)
+        self.weights = {m.name: m.weight for m in modalities}
+        self.diagnostics: Any = None
+
+    def log_likelihoods(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
+        """log p(x_m|z), each (..., B), nats, unweighted, for every modality that the batch holds; 0 where it is absent."""
+        logs = {m: self.decoders[m](z).log_prob(x) for m, x in batch.x.items()}
+        return {m: torch.where(batch.present[m], v, 0) if m in batch.present else v for m, v in logs.items()}
+
+    def log_likelihood(self, batch: Batch, z: Tensor, weighted: bool = False) -> Tensor:
+        """sum_m log p(x_m|z) over what the batch holds, (..., B), nats; `weighted`: times each modality's weight."""
+        logs = self.log_likelihoods(batch, z)
+        return sum_of(self.weights[m] * v if weighted else v for m, v in logs.items())
+
+    @torch.no_grad()
+    def latents(self, batch: Batch | None = None, n: int = 1) -> Tensor:
+        """n draws z ~ q(z|x_S), (n, B, D); without a batch z ~ p(z), (n, 1, D).
+
+        `diagnostics` then holds what a sampler reported (`polymodal.sampling.Diagnostics`), or None.
+        """
+        if batch is None:
+            self.diagnostics = None
+            return self.prior().sample((n,)).unsqueeze(1)
+        q = self.posterior(self._check(batch))
+        z = q.sample((n,))
+        self.diagnostics = q.diagnostics if isinstance(q, Product) else None
+        return z
+
+    @torch.no_grad()
+    def generate(
+        self, batch: Batch | None = None, n: int = 1, targets: Iterable[str] | None = None, mean: bool = True
+    ) -> dict[str, Tensor]:
+        """Every target modality, n times, given any subset of the modalities.
+
+        Args:
+            batch: what is given, any non-empty subset; None: joint samples, z ~ p(z), with B = 1.
+            n: draws of z for each sample.
+            targets: names of modalities; None: all.
+            mean: the mean of p(x_m|z), as the papers show; False: a draw from it.
+
+        Returns: x[m] of shape (n, B, *shape_m).
+        Raises: ValueError for a target or a given modality that the model does not know, or a wrong shape.
+
+        >>> # model.generate(batch.only(["svhn"]), n=8, targets=["mnist"])["mnist"]  -> (8, B, 1, 28, 28)
+        """
+        targets = list(self.decoders) if targets is None else list(targets)
+        if unknown := [m for m in targets if m not in self.decoders]:
+            raise ValueError(f"The model generates {list(self.decoders)}, not {unknown}.")
+        z = self.latents(batch, n)
+        p = {m: self.decoders[m](z) for m in targets}
+        return {m: d.mean if mean else d.sample() for m, d in p.items()}
+
+    def _check(self, batch: Batch) -> Batch:
+        shapes = {m.name: m.shape for m in self.modalities}
+        for m, x in batch.x.items():
+            if m not in shapes:
+                raise ValueError(f"The model knows the modalities {list(shapes)}, not {m!r}.")
+            if tuple(x.shape[1:]) != shapes[m]:
+                raise ValueError(f"{m!r} must have shape (B, {', '.join(map(str, shapes[m]))}), got {tuple(x.shape)}.")
+        return batch
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One optimisation problem: which loss, over which parts; the rest is frozen.
+
+    Args:
+        name: "joint", "surrogates", ...; settings for it stand under training.stages.<name>.
+        loss: (batch, progress) -> Loss, per sample, nats; `progress` goes from 0 to 1 over the stage (for warm-ups) and
+            is 1 in validation.
+        trains: the modules whose parameters are optimised; may be empty if there is a `finish`.
+        prepare: Batch -> Batch, what depends on x and frozen parts alone: run once over the data, trained on thereafter.
+            A modality whose tensor it returns unchanged stays where it was; what it puts in `kept` is kept.
+        finish: (train batches, validation batches) -> figures for the log: a closed-form step after the training.
+    """
+
+    name: str
+    loss: Callable[[Batch, float], Any]
+    trains: Sequence[nn.Module]
+    prepare: Callable[[Batch], Batch] | None = None
+    finish: Callable[[Iterable[Batch], Iterable[Batch]], dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to train a model: the stages, in turn."""
+
+    model: MultimodalVAE
+    stages: Sequence[Stage]

@@ -1,0 +1,233 @@
+"""Networks by name, and what turns them into experts, joint encoders and decoders.
+
+A network pair is an encoder (x of shape (B, *shape) -> (B, out)) and a decoder (z (B, D) -> (B, *out_shape)). Neither
+ends in an activation: the head or the likelihood's link maps the last layer's output. Convolutions run channels-last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from polymodal.batch import Batch, Modality
+from polymodal.distributions import DiagNormal
+from polymodal.likelihoods import likelihood_of
+
+
+def mlp(sizes: Sequence[int]) -> nn.Sequential:
+    """Linear layers of the given sizes with ReLU between them, none at the end."""
+    layers: list[nn.Module] = []
+    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+class Reshape(nn.Module):
+    """(B, prod(shape)) -> (B, *shape)."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, *self.shape)
+
+
+class ChannelsLast(nn.Module):
+    """A convolutional network whose weights and activations lie channels-last in memory: faster, the same numbers."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x.contiguous(memory_format=torch.channels_last))
+
+
+class ToGrid(nn.Module):
+    """(B, C*H*W) -> (B, C, H, W) channels-last without a copy: what a transposed convolution of a 1x1 map would give."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.channels, self.size = channels, size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, self.size, self.size, self.channels).permute(0, 3, 1, 2)
+
+
+class FromGrid(nn.Module):
+    """(B, C, H, W) channels-last -> (B, H*W*C) without a copy."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+
+class ResBlock(nn.Module):
+    """x + conv3(ReLU(conv3(ReLU(x)))), channels kept."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        conv = lambda: nn.Conv2d(channels, channels, 3, padding=1)
+        self.body = nn.Sequential(nn.ReLU(), conv(), nn.ReLU(), conv())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A pair of builders: `encoder(shape, out)`, `decoder(dim, shape)`; `fits(shape)` says which shapes it can read."""
+
+    encoder: Callable[[tuple[int, ...], int], nn.Module]
+    decoder: Callable[[int, tuple[int, ...]], nn.Module]
+    fits: Callable[[tuple[int, ...]], bool] = lambda shape: True
+
+
+def _mlp_network(*hidden: int) -> Network:
+    return Network(
+        lambda shape, out: nn.Sequential(nn.Flatten(), *mlp([math.prod(shape), *hidden, out])),
+        lambda dim, shape: nn.Sequential(*mlp([dim, *reversed(hidden), math.prod(shape)]), Reshape(shape)),
+    )
+
+
+def _svhn_encoder(shape: tuple[int, ...], out: int) -> nn.Module:
+    conv = lambda a, b: [nn.Conv2d(a, b, 4, 2, 1), nn.ReLU()]
+    last = [FromGrid(), nn.Linear(2048, out)]  # the paper's conv(out @ 4x4) on a 4x4 map
+    return ChannelsLast(*conv(shape[0], 32), *conv(32, 64), *conv(64, 128), *last)
+
+
+def _svhn_decoder(dim: int, shape: tuple[int, ...]) -> nn.Module:
+    up = lambda a, b: nn.ConvTranspose2d(a, b, 4, 2, 1)
+    first = [nn.Linear(dim, 2048), ToGrid(128, 4)]  # the paper's dconv(128, 1, 0) on a 1x1 map
+    layers = [*first, nn.ReLU(), up(128, 64), nn.ReLU(), up(64, 32), nn.ReLU(), up(32, shape[0])]
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+
+def _celeba_encoder(shape: tuple[int, ...], out: int) -> nn.Module:
+    conv = lambda a, b, k: [nn.Conv2d(a, b, k, 2, 1), nn.ReLU()]
+    trunk = [*conv(shape[0], 64, 4), *conv(64, 128, 4), *conv(128, 128, 3), *conv(128, 128, 3)]
+    return ChannelsLast(*trunk, ResBlock(128), ResBlock(128), FromGrid(), nn.Linear(2048, out))
+
+
+def _celeba_decoder(dim: int, shape: tuple[int, ...]) -> nn.Module:
+    """Table 5, with ReLU where the table writes SIGMOID between transposed convolutions; the link ends it."""
+    first = [nn.Linear(dim, 2048), ToGrid(128, 4)]
+    up = [
+        nn.ConvTranspose2d(128, 128, 3, 2, 1, output_padding=1), ResBlock(128), ResBlock(128), nn.ReLU(),
+        nn.ConvTranspose2d(128, 128, 5, 2, 2, output_padding=1), nn.ReLU(),
+        nn.ConvTranspose2d(128, 64, 5, 2, 2, output_padding=1), nn.ReLU(),
+        nn.ConvTranspose2d(64, shape[0], 4, 2, 1),
+    ]  # fmt: skip
+    return nn.Sequential(*first, *up).to(memory_format=torch.channels_last)
+
+
+def _image(size: int) -> Callable[[tuple[int, ...]], bool]:
+    return lambda shape: len(shape) == 3 and shape[1:] == (size, size)
+
+
+NETWORKS: dict[str, Network] = {
+    "mlp": _mlp_network(512),  # Table 4, E_1 and D_1; Table 5, E_2 and D_2
+    "mlp-2x512": _mlp_network(512, 512),
+    "mlp-small": _mlp_network(64, 64),
+    "svhn-conv": Network(_svhn_encoder, _svhn_decoder, _image(32)),  # Table 4, E_2 and D_2
+    "celeba-conv": Network(_celeba_encoder, _celeba_decoder, _image(64)),  # Table 5, E_1 and D_1
+}
+
+
+def network_of(modality: Modality, name: str | None = None) -> Network:
+    """The network `name`, or by shape: svhn-conv for 32x32 colour images, celeba-conv for 64x64, else mlp.
+
+    Raises ValueError for an unknown name or a network that cannot read the modality's shape.
+    """
+    if name is None:
+        name = {(3, 32, 32): "svhn-conv", (3, 64, 64): "celeba-conv"}.get(modality.shape, "mlp")
+    if name not in NETWORKS:
+        raise ValueError(f"There is no network {name!r} (for modality {modality.name!r}); there are {list(NETWORKS)}.")
+    if not NETWORKS[name].fits(modality.shape):
+        raise ValueError(f"The network {name!r} cannot read modality {modality.name!r} of shape {modality.shape}.")
+    return NETWORKS[name]
+
+
+def normal_head(h: Tensor) -> DiagNormal:
+    """The features' two halves as location and log-variance."""
+    loc, log_variance = h.chunk(2, -1)
+    return DiagNormal(loc, (0.5 * log_variance).exp())
+
+
+class NormalHead(nn.Module):
+    """`normal_head` as a module: the head of Gaussian experts."""
+
+    def forward(self, h: Tensor) -> DiagNormal:
+        return normal_head(h)
+
+
+class Expert(nn.Module):
+    """q(z | x): `head(net(x))`, where a head maps features to a distribution. `embed`, if any, reads x before `net`."""
+
+    def __init__(self, net: nn.Module, head: nn.Module, embed: nn.Module | None = None) -> None:
+        super().__init__()
+        self.net, self.head, self.embed = net, head, embed
+
+    def given(self, features: Tensor) -> Distribution:
+        """q(z | g(x)) for an embedding g(x) that is there already (x itself where there is no `embed`)."""
+        return self.head(self.net(features))
+
+    def forward(self, x: Tensor) -> Distribution:
+        return self.given(x if self.embed is None else self.embed(x))
+
+
+class JointEncoder(nn.Module):
+    """q(z | x_1, ..., x_M): one encoder per modality, concatenated, one hidden layer (MLP_j of Table 4), a normal head.
+
+    A missing modality's features are replaced by a learned stand-in, and a flag says which are there, so that the same
+    encoder reads any pattern of missing modalities.
+
+    Args:
+        encoders: encoders[m](x_m) -> (B, features).
+        features: size of each encoder's output.
+        hidden: width of the hidden layer.
+        dim: D.
+    """
+
+    def __init__(self, encoders: Mapping[str, nn.Module], features: int, hidden: int, dim: int) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict(encoders)
+        self.absent = nn.ParameterDict({m: nn.Parameter(torch.zeros(features)) for m in encoders})
+        self.mix = mlp([len(encoders) * (features + 1), hidden, 2 * dim])
+
+    def forward(self, batch: Batch) -> DiagNormal:
+        size = len(batch)
+        parts = []
+        for m, encoder in self.encoders.items():
+            absent = self.absent[m].expand(size, -1)
+            flag = absent.new_ones(size, 1)
+            if m not in batch.x:
+                parts += [absent, 0 * flag]
+            elif m not in batch.present:
+                parts += [encoder(batch.x[m]), flag]
+            else:
+                here = batch.present[m].unsqueeze(-1)
+                parts += [torch.where(here, encoder(batch.x[m]), absent), flag * here]
+        return normal_head(self.mix(torch.cat(parts, dim=-1)))
+
+
+class Decoder(nn.Module):
+    """p(x_m | z): a network, then the modality's likelihood. z (..., B, D) -> distribution of batch_shape (..., B)."""
+
+    def __init__(self, modality: Modality, dim: int, network: Network) -> None:
+        super().__init__()
+        self.modality, self.likelihood = modality, likelihood_of(modality)
+        params = self.likelihood.params
+        self.raw = modality.shape if params == 1 else (params, *modality.shape)
+        if params > 1 and len(modality.shape) > 1:
+            raise ValueError(f"The likelihood {modality.likelihood!r} of {modality.name!r} reads vectors, not images.")
+        self.net = network.decoder(dim, self.raw)
+
+    def forward(self, z: Tensor) -> Distribution:
+        raw = self.net(z.reshape(-1, z.shape[-1]))
+        return self.likelihood.make(raw.reshape(*z.shape[:-1], *self.raw) if z.dim() != 2 else raw, self.modality)
