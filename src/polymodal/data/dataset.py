@@ -17,7 +17,7 @@ def gather(table: Tensor, rows: Tensor) -> Tensor:
         x = table.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
     else:
         x = table.index_select(0, rows)
-    return x.to(torch.get_default_dtype()) / 255 if x.dtype == torch.uint8 else x
+    return x.to(torch.get_default_dtype()).div_(255) if x.dtype == torch.uint8 else x
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,15 @@ class Dataset:
         present: present[m] of shape (N,) bool; no key: all present.
         label: (N,) integers or None.
         kept: what a stage keeps, each (N, ...).
+
+    Raises:
+        ValueError: when names, shapes or lengths do not fit together, or there is no sample. What the values
+            themselves must satisfy is looked at by `check`, since that reads all of them.
+
+    >>> data = Dataset([Modality("a", (2,))], {"a": torch.arange(6.).reshape(3, 2)})
+    >>> len(data), data.batch(torch.tensor([2, 0])).x["a"]
+    (3, tensor([[4., 5.],
+            [0., 1.]]))
     """
 
     modalities: Sequence[Modality]
@@ -39,6 +48,37 @@ class Dataset:
     present: Mapping[str, Tensor] = field(default_factory=dict)
     label: Tensor | None = None
     kept: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.modalities or set(self.names) != set(self.tables) or len(set(self.names)) < len(self.names):
+            raise ValueError(
+                f"A data set needs one table for each of its modalities: got modalities {self.names} and tables "
+                f"{sorted(self.tables)}."
+            )
+        for m in self.modalities:
+            if self.tables[m.name].shape[1:] != m.shape:
+                raise ValueError(
+                    f"Modality {m.name!r} has shape {m.shape}, but its table holds values of shape "
+                    f"{tuple(self.tables[m.name].shape[1:])}."
+                )
+        sizes = {m: len(self.index[m]) if m in self.index else len(self.tables[m]) for m in self.names}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"Every modality must have the same number of samples, got {sizes}.")
+        if not len(self):
+            raise ValueError("The data set is empty; it needs at least one sample.")
+        self._check_rows()
+
+    def _check_rows(self) -> None:
+        for m, mask in self.present.items():
+            if m not in self.tables or mask.dtype != torch.bool or mask.shape != (len(self),):
+                raise ValueError(
+                    f"present[{m!r}] must be a mask of one of {self.names}, bool of shape ({len(self)},), got "
+                    f"{mask.dtype} of shape {tuple(mask.shape)}."
+                )
+        if self.label is not None and self.label.shape != (len(self),):
+            raise ValueError(
+                f"There are {len(self)} samples, so labels must have shape ({len(self)},), got {tuple(self.label.shape)}."
+            )
 
     def __len__(self) -> int:
         m = self.modalities[0].name
@@ -83,15 +123,59 @@ class Dataset:
             kept=move(self.kept),
         )
 
+    def check(self) -> Dataset:
+        """The data set itself, once its values have been found fit to train on.
+
+        Raises:
+            ValueError: for a value that is NaN, infinite or outside its likelihood's range where its modality is
+                present (naming modality, how many and where), a modality present nowhere, a sample with nothing present.
+        """
+        here = {m: self.present.get(m, torch.ones(len(self), dtype=torch.bool, device=self.device)) for m in self.names}
+        for m in self.modalities:
+            if not here[m.name].any():
+                raise ValueError(f"Modality {m.name!r} is missing from all {len(self)} samples; leave it out of the data.")
+            self._check_values(m, here[m.name])
+        empty = ~torch.stack(list(here.values())).any(0)
+        if empty.any():
+            raise ValueError(
+                f"{int(empty.sum())} of {len(self)} samples have no modality at all (first: {_first(empty)}); drop them."
+            )
+        return self
+
+    def _check_values(self, modality: Modality, here: Tensor) -> None:
+        table, m = self.tables[modality.name], modality.name
+        if not table.is_floating_point():
+            return
+        bounded = modality.likelihood == "bernoulli" or modality.link == "sigmoid"
+        ranges = "NaN or infinite", "outside [0, 1]"
+        # One bad kind at a time, so that the sentence says which; NaN fails both comparisons and is reported first.
+        for what, bad in zip(ranges, (lambda t: ~t.isfinite(), lambda t: (t < 0) | (t > 1)), strict=True):
+            if what == ranges[1] and not bounded:
+                continue
+            count = bad(table).flatten(1).sum(1)
+            count = (count[self.index[m]] if m in self.index else count) * here
+            if count.any():
+                raise ValueError(
+                    f"Modality {m!r} has {int(count.sum())} values {what} in {int(count.count_nonzero())} of "
+                    f"{len(self)} samples (first: {_first(count > 0)}); "
+                    + ("mark those samples as missing or repair them." if what == ranges[0] else
+                       f"its likelihood is {modality.likelihood} with link {modality.link}: rescale it or choose another.")
+                )
+
+
+def _first(mask: Tensor, most: int = 5) -> list[int]:
+    return mask.nonzero().squeeze(1)[:most].tolist()
+
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set's three parts."""
+    """A data set's three parts; `truth` is the law they were drawn from, where it is known in closed form."""
 
     train: Dataset
     val: Dataset
     test: Dataset
     name: str = "data"
+    truth: object | None = None
 
     @property
     def modalities(self) -> Sequence[Modality]:
