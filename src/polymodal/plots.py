@@ -247,7 +247,7 @@ class Plane:
 
 
 def extent(x: Tensor) -> Tensor:
-    """How large what an image (N, C, H, W) shows is: the larger side of its bright part's box, as a share of the image."""
+    """How large what images (N, C, H, W) show is, (N,): the larger side of the bright part's box, as a share."""
     on = x.amax(1) > 0.5
     sides = torch.stack([on.any(1).float().mean(1), on.any(2).float().mean(1)])
     return sides.amax(0)
@@ -256,9 +256,10 @@ def extent(x: Tensor) -> Tensor:
 def latent_plane(
     panels: Sequence[Plane], given: Tensor, label: Tensor | None = None, size: Tensor | None = None
 ) -> Figure:
-    """A latent of two dimensions as in Figure 2 of Senellart et al. (2023): embeddings, one posterior, what it generates.
+    """A latent of two dimensions, as in Figure 2 of Senellart et al. (2023).
 
-    The contours enclose 30, 60 and 90 % of the posterior's mass (within the panel). Beside each panel stands the given image, and below it what was generated.
+    Dots are joint embeddings; contours enclose 30, 60 and 90 % of one unimodal posterior's mass (within the panel).
+    Beside each panel stands the given image, and below it what was generated.
 
     Args:
         panels: one for each method.
