@@ -15,16 +15,20 @@ import torch
 from polymodal.batch import Modality
 from polymodal.data.arrays import own_arrays
 from polymodal.data.dataset import Dataset, Splits, gather
+from polymodal.data.faces import ATTRIBUTES, celeba
 from polymodal.data.files import data_folder
 from polymodal.data.images import match, mnist_fashion, mnist_svhn, mnist_svhn_fashion
 from polymodal.data.missing import PATTERNS, mcar
 from polymodal.data.synthetic import LinearGaussian, circles, linear_gaussian, shapes, squares
+from polymodal.likelihoods import likelihood_of
 
 __all__ = [
+    "ATTRIBUTES",
     "DATASETS",
     "Dataset",
     "LinearGaussian",
     "Splits",
+    "celeba",
     "circles",
     "data_folder",
     "gather",
@@ -46,6 +50,7 @@ DATASETS: dict[str, Callable[..., Splits]] = {
     "mnist-svhn": mnist_svhn,
     "mnist-fashion": mnist_fashion,
     "mnist-svhn-fashion": mnist_svhn_fashion,
+    "celeba": celeba,
 }
 
 
@@ -112,9 +117,8 @@ def _load(name_or_path: str | os.PathLike[str], given: dict[str, Any]) -> Splits
         raise ValueError(f"{name} is a folder; name a data set and give the folder as path=, or give an .npz file.")
     load: Callable[..., Splits] = DATASETS[key] if key else own_arrays
     known = list(inspect.signature(load).parameters)
-    shared = ("path", "seed", "nan_is_missing")
-    if unknown := [k for k in given if k not in (*known, *shared)]:
-        raise ValueError(f"{name} has no option {unknown[0]!r}; {_meant(unknown[0], [k for k in known if k != 'path'])}")
+    if unknown := [k for k in given if k not in (*known, "path", "seed", "nan_is_missing")]:
+        raise ValueError(f"{name} has no option {unknown[0]!r}; {_meant(unknown[0], known)}")
     given = {k: v for k, v in given.items() if k in known}
     return load(**given) if key else load(**given | {"path": name})
 
@@ -128,6 +132,8 @@ def _changed(splits: Splits, changes: Mapping[str, Mapping[str, Any]]) -> Splits
         if unknown := [k for k in change if k not in allowed]:
             raise ValueError(f"A modality has no setting {unknown[0]!r}; {_meant(unknown[0], allowed)}")
     new = [replace(m, **changes.get(m.name, {})) for m in splits.modalities]
+    for modality in new:
+        likelihood_of(modality)
     parts = {p: replace(getattr(splits, p), modalities=new) for p in ("train", "val", "test")}
     return replace(splits, **parts)
 
@@ -141,7 +147,7 @@ def _limited(splits: Splits, limit: int) -> Splits:
 
 def _missing(data: Dataset, settings: Mapping[str, Any], seed: int) -> Dataset:
     pattern = settings.get("pattern", "mcar")
-    if pattern not in PATTERNS or "rate" not in settings or (unknown := set(settings) - {"pattern", "rate"}):
+    if pattern not in PATTERNS or "rate" not in settings or set(settings) - {"pattern", "rate"}:
         raise ValueError(
             f"missing must be a mapping such as {{pattern: mcar, rate: 0.5}} with a pattern of {list(PATTERNS)}, got "
             f"{dict(settings)}."

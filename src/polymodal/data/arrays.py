@@ -25,8 +25,8 @@ def _split_keys(arrays: Mapping[str, np.ndarray], file: Path) -> dict[str, dict[
         return {"train": dict(arrays)}
     if loose := [name for name in arrays if name not in prefixed]:
         raise ValueError(
-            f"{file} has arrays with a prefix ({next(iter(prefixed))!r}) and without ({loose}); give all of them one of "
-            f"{[p + '_' for p in PARTS]}, or none."
+            f"{file} has arrays with a prefix ({next(iter(prefixed))!r}) and without ({loose}); give all of them one "
+            f"of {[p + '_' for p in PARTS]}, or none."
         )
     parts: dict[str, dict[str, np.ndarray]] = {}
     for name, part in prefixed.items():
@@ -49,9 +49,10 @@ def _channels_first(shape: tuple[int, ...]) -> bool:
 def _kind(name: str, arrays: list[np.ndarray], file: Path) -> Modality:
     """What the values say: 0/1 is bernoulli; uint8 images are normal around a sigmoid; other numbers are normal."""
     if any(x.dtype.kind not in "biuf" or x.ndim < 1 for x in arrays):
-        raise ValueError(f"{name!r} in {file} must hold real numbers, one row for each sample, got dtype {arrays[0].dtype}.")
+        raise ValueError(f"{name!r} in {file} must hold real numbers, one row for each sample, got {arrays[0].dtype}.")
     if len({x.shape[1:] for x in arrays}) > 1:
-        raise ValueError(f"{name!r} in {file} has values of different shapes in its parts: {[x.shape[1:] for x in arrays]}.")
+        shapes = [x.shape[1:] for x in arrays]
+        raise ValueError(f"{name!r} in {file} must have one shape in all parts, got {shapes}.")
     shape = arrays[0].shape
     values = (shape[3], *shape[1:3]) if _channels_first(shape) else shape[1:] or (1,)
     if all(((x == 0) | (x == 1) | np.isnan(x)).all() for x in arrays):
@@ -77,7 +78,7 @@ def _present(name: str, x: np.ndarray, arrays: Mapping[str, np.ndarray], nan_is_
     mask = None
     if (given := arrays.get(f"{name}_present")) is not None:
         if given.shape != (len(x),) or not np.isin(given, (0, 1)).all():
-            raise ValueError(f"{name}_present must hold {len(x)} zeros and ones, one for each sample, got shape {given.shape}.")
+            raise ValueError(f"{name}_present must hold {len(x)} zeros and ones, a row each, got shape {given.shape}.")
         mask = torch.from_numpy(given.astype(bool))
     if nan_is_missing and x.dtype.kind == "f":
         there = torch.from_numpy(~np.isnan(x.reshape(len(x), -1)).all(1))
@@ -88,7 +89,7 @@ def _present(name: str, x: np.ndarray, arrays: Mapping[str, np.ndarray], nan_is_
 def _dataset(arrays: Mapping[str, np.ndarray], modalities: list[Modality], nan_is_missing: bool) -> Dataset:
     label = arrays.get("label", arrays.get("labels"))
     if label is not None and (label.ndim != 1 or label.dtype.kind not in "biu"):
-        raise ValueError(f"Labels must be whole numbers, one for each sample, got {label.dtype} of shape {label.shape}.")
+        raise ValueError(f"Labels must be whole numbers, one a sample, got {label.dtype} of shape {label.shape}.")
     present = {m.name: _present(m.name, arrays[m.name], arrays, nan_is_missing) for m in modalities}
     return Dataset(
         modalities,
@@ -103,7 +104,8 @@ def _cut(data: Dataset, sizes: list[int], generator: torch.Generator) -> list[Da
     parts = []
     for rows in torch.randperm(len(data), generator=generator).split(sizes):
         part = data.take(rows)
-        parts.append(Dataset(data.modalities, {m: t[rows] for m, t in data.tables.items()}, {}, part.present, part.label))
+        tables = {m: t[rows] for m, t in data.tables.items()}
+        parts.append(Dataset(data.modalities, tables, present=part.present, label=part.label))
     return parts
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -77,7 +77,7 @@ class Dataset:
                 )
         if self.label is not None and self.label.shape != (len(self),):
             raise ValueError(
-                f"There are {len(self)} samples, so labels must have shape ({len(self)},), got {tuple(self.label.shape)}."
+                f"Labels of {len(self)} samples must have shape ({len(self)},), got {tuple(self.label.shape)}."
             )
 
     def __len__(self) -> int:
@@ -128,39 +128,58 @@ class Dataset:
 
         Raises:
             ValueError: for a value that is NaN, infinite or outside its likelihood's range where its modality is
-                present (naming modality, how many and where), a modality present nowhere, a sample with nothing present.
+                present (naming modality, how many, where), a modality present nowhere, a sample with nothing present.
         """
-        here = {m: self.present.get(m, torch.ones(len(self), dtype=torch.bool, device=self.device)) for m in self.names}
+        every = torch.ones(len(self), dtype=torch.bool, device=self.device)
+        here = {m: self.present.get(m, every) for m in self.names}
         for m in self.modalities:
             if not here[m.name].any():
-                raise ValueError(f"Modality {m.name!r} is missing from all {len(self)} samples; leave it out of the data.")
-            self._check_values(m, here[m.name])
+                raise ValueError(f"Modality {m.name!r} is missing from all {len(self)} samples; leave it out.")
+            table = self.tables[m.name]
+            if table.dtype != torch.uint8:
+                self._refuse(m.name, here[m.name], ~table.isfinite(), "NaN or infinite", "repair or mask them")
+            if (domain := _domain(m)) and (table.dtype != torch.uint8 or m.likelihood in DOMAINS):
+                known = table / 255 if table.dtype == torch.uint8 else table
+                remedy = f"the likelihood is {m.likelihood} with link {m.link}: rescale the values or choose another"
+                self._refuse(m.name, here[m.name], ~domain[1](known), f"that are not {domain[0]}", remedy)
         empty = ~torch.stack(list(here.values())).any(0)
         if empty.any():
-            raise ValueError(
-                f"{int(empty.sum())} of {len(self)} samples have no modality at all (first: {_first(empty)}); drop them."
-            )
+            raise ValueError(f"{int(empty.sum())} samples have no modality at all (first: {_first(empty)}); drop them.")
         return self
 
-    def _check_values(self, modality: Modality, here: Tensor) -> None:
-        table, m = self.tables[modality.name], modality.name
-        if not table.is_floating_point():
-            return
-        bounded = modality.likelihood == "bernoulli" or modality.link == "sigmoid"
-        ranges = "NaN or infinite", "outside [0, 1]"
-        # One bad kind at a time, so that the sentence says which; NaN fails both comparisons and is reported first.
-        for what, bad in zip(ranges, (lambda t: ~t.isfinite(), lambda t: (t < 0) | (t > 1)), strict=True):
-            if what == ranges[1] and not bounded:
-                continue
-            count = bad(table).flatten(1).sum(1)
-            count = (count[self.index[m]] if m in self.index else count) * here
-            if count.any():
-                raise ValueError(
-                    f"Modality {m!r} has {int(count.sum())} values {what} in {int(count.count_nonzero())} of "
-                    f"{len(self)} samples (first: {_first(count > 0)}); "
-                    + ("mark those samples as missing or repair them." if what == ranges[0] else
-                       f"its likelihood is {modality.likelihood} with link {modality.link}: rescale it or choose another.")
-                )
+    def _refuse(self, m: str, here: Tensor, bad: Tensor, what: str, remedy: str) -> None:
+        count = bad.flatten(1).sum(1)
+        count = (count[self.index[m]] if m in self.index else count) * here
+        if count.any():
+            raise ValueError(
+                f"Modality {m!r} has {int(count.sum())} values {what}, in {int(count.count_nonzero())} of {len(self)} "
+                f"samples (first: {_first(count > 0)}); {remedy}."
+            )
+
+
+def _counts(x: Tensor) -> Tensor:
+    return (x >= 0) & (x == x.round())
+
+
+def _one_hot(x: Tensor) -> Tensor:
+    return ((x == 0) | (x == 1)) & (x.sum(-1, keepdim=True) == 1)
+
+
+def _unit(x: Tensor) -> Tensor:
+    return (x >= 0) & (x <= 1)
+
+
+DOMAINS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
+    "bernoulli": ("in [0, 1]", _unit),
+    "categorical": ("one-hot", _one_hot),
+    "poisson": ("counts", _counts),
+    "negative_binomial": ("counts", _counts),
+}
+
+
+def _domain(modality: Modality) -> tuple[str, Callable[[Tensor], Tensor]] | None:
+    """What the likelihood can be of, in words and as a test, elementwise; None: any number."""
+    return DOMAINS.get(modality.likelihood, ("in [0, 1]", _unit) if modality.link == "sigmoid" else None)
 
 
 def _first(mask: Tensor, most: int = 5) -> list[int]:

@@ -67,13 +67,13 @@ def data_folder(path: str | os.PathLike[str] | None = None) -> Path:
         return cache_folder()
     folder = Path(given).expanduser()
     if not folder.is_dir():
-        raise ValueError(f"The data folder {folder} does not exist; create it or give another (path=, --data, $POLYMODAL_DATA).")
+        raise ValueError(f"There is no folder {folder}; create it or give another (path=, --data, $POLYMODAL_DATA).")
     return folder
 
 
 def find(folder: Path, subfolders: Sequence[str], *names: str) -> Path | None:
-    """The first of `names` that lies in one of `subfolders` of `folder`, or in `folder` itself."""
-    places = [folder / sub / name for name in names for sub in (*subfolders, ".")]
+    """The first of `names` that lies in one of `subfolders` ("." is `folder` itself)."""
+    places = [folder / sub / name for name in names for sub in subfolders]
     return next((place for place in places if place.exists()), None)
 
 
@@ -90,7 +90,7 @@ def atomic(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _reading(file: Path, remedy: str) -> Iterator[None]:
+def reading(file: Path, remedy: str) -> Iterator[None]:
     """Turns every way in which a truncated or damaged file fails into one sentence."""
     try:
         yield
@@ -132,7 +132,7 @@ def read_idx(file: Path, md5: str | None = None) -> np.ndarray:
 
     Raises ValueError when the file is truncated, damaged, or its decompressed content has not this `md5`.
     """
-    with _reading(file, "delete it and fetch it again"):
+    with reading(file, "delete it and fetch it again"):
         content = file.read_bytes()
         content = gzip.decompress(content) if file.suffix == ".gz" else content
         if content[:3] != b"\0\0\x08":
@@ -148,7 +148,8 @@ def read_idx(file: Path, md5: str | None = None) -> np.ndarray:
 
 def read_npz(file: Path) -> dict[str, np.ndarray]:
     """All arrays of an .npz file. Raises ValueError when it is truncated, damaged or holds Python objects."""
-    with _reading(file, "write it again with numpy.savez and arrays of numbers"), np.load(file, allow_pickle=False) as arrays:
+    remedy = "write it again with numpy.savez and arrays of numbers"
+    with reading(file, remedy), np.load(file, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
@@ -157,7 +158,7 @@ def read_mat(file: Path) -> dict[str, Any]:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
-    with _reading(file, "delete it and fetch it again"):
+    with reading(file, "delete it and fetch it again"):
         try:
             return loadmat(file)
         except MatReadError as error:
@@ -175,7 +176,8 @@ def idx_digits(name: str, path: str | os.PathLike[str] | None = None) -> dict[st
     folder = data_folder(path)
     arrays = []
     for stem, md5 in hashes.items():
-        subfolders = (name, "MNIST/raw" if name == "mnist" else "FashionMNIST/raw")
+        # Both sets call their files the same, so only one of them may lie in the folder itself.
+        subfolders = ("mnist", "MNIST/raw", ".") if name == "mnist" else ("fashion-mnist", "FashionMNIST/raw")
         file = find(folder, subfolders, stem + ".gz", stem)
         arrays.append(read_idx(file or fetch(url + stem + ".gz", folder / name / (stem + ".gz"), md5), md5))
     train, train_labels, test, test_labels = arrays
@@ -185,23 +187,23 @@ def idx_digits(name: str, path: str | os.PathLike[str] | None = None) -> dict[st
 def svhn_digits(path: str | os.PathLike[str] | None = None) -> tuple[dict[str, Part], bool]:
     """The "train" and "test" parts of SVHN (cropped digits), and whether they come from the packed 10,000.
 
-    The official `train_32x32.mat` and `test_32x32.mat` are looked for first; then `svhn_test_first10000.npz`, the first
-    10,000 official test images, of which 8,000 serve for training and the last 2,000 for testing (contiguous: neighbours
-    are digits of one house); then the official files are fetched.
+    The official `train_32x32.mat` and `test_32x32.mat` are looked for first; then `svhn_test_first10000.npz`, the
+    first 10,000 official test images, of which 8,000 serve for training and the last 2,000 for testing (contiguous:
+    neighbours are digits of one house); then the official files are fetched.
     """
     folder = data_folder(path)
-    files = {name: find(folder, ("svhn", "SVHN"), name) for name in SVHN}
-    packed = find(folder, ("svhn",), PACKED_SVHN)
+    files = {name: find(folder, ("svhn", "SVHN", "."), name) for name in SVHN}
+    packed = find(folder, ("svhn", "."), PACKED_SVHN)
     if packed and not all(files.values()):
         arrays = read_npz(packed)
-        with _reading(packed, "delete it and copy it again"):
+        with reading(packed, "delete it and copy it again"):
             images, labels = _images(arrays["images"], arrays["labels"])
         return {"train": (images[:8000], labels[:8000]), "test": (images[8000:], labels[8000:])}, True
     parts = {}
     for name, md5 in SVHN.items():
         file = files[name] or fetch(SVHN_URL + name, folder / "svhn" / name, md5)
         arrays = read_mat(file)
-        with _reading(file, "delete it and fetch it again"):
+        with reading(file, "delete it and fetch it again"):
             # Stored as (32, 32, 3, N) and labels 1..10, where 10 stands for the digit 0.
             parts[name.split("_")[0]] = _images(arrays["X"].transpose(3, 0, 1, 2), arrays["y"].ravel() % 10)
     return parts, False

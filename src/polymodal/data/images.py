@@ -16,7 +16,9 @@ from polymodal.data.files import Part, idx_digits, svhn_digits
 BALANCE = 3 * 32 * 32 / (28 * 28)
 
 
-def match(labels: Sequence[Tensor], generator: torch.Generator, times: int = 5, per_label: int = 10_000) -> list[Tensor]:
+def match(
+    labels: Sequence[Tensor], generator: torch.Generator, times: int = 5, per_label: int = 10_000
+) -> list[Tensor]:
     """Random matchings of samples with one label: rows[k] (P,) of data set k, such that labels[k][rows[k]] are equal.
 
     For each label the first n samples of every data set, n the smallest count and at most `per_label`, are permuted

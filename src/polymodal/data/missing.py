@@ -11,10 +11,10 @@ from polymodal.data.dataset import Dataset
 
 
 def mcar(data: Dataset, rate: float | Mapping[str, float], seed: int = 0) -> Dataset:
-    """`data` with modalities missing completely at random: each value with probability `rate` (one for all, or by name).
+    """`data` with modalities missing completely at random, each with probability `rate` (one for all, or by name).
 
-    Every sample keeps at least one modality: one that would lose all keeps one of those it had, chosen evenly (so the share
-    missing is a little below `rate`). What was missing stays missing.
+    Every sample keeps at least one modality: one that would lose all keeps one of those it had, chosen evenly (so the
+    share missing is a little below `rate`: rate - rate^M / M of M modalities). What was missing stays missing.
 
     Raises ValueError for a rate outside [0, 1) or of an unknown modality.
     """

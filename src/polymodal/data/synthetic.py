@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -41,7 +40,7 @@ class LinearGaussian:
     def draw(
         cls, dims: Sequence[int] | Mapping[str, int] = (3, 4, 5), latent: int = 2, noise: float = 0.5, seed: int = 0
     ) -> LinearGaussian:
-        """One with standard normal loadings and biases; modalities x1, x2, ... of sizes `dims`, unless `dims` names them.
+        """One with standard normal loadings and biases; modalities x1, x2, ... of sizes `dims`, if it names none.
 
         Raises ValueError for sizes or a noise that are not positive.
         """
@@ -119,9 +118,21 @@ class LinearGaussian:
         return MultivariateNormal(torch.cat(list(self.bias.values())), covariance_matrix=A @ A.T + noise.diag())
 
 
-def _parts(sizes: Sequence[int]) -> list[slice]:
-    ends = torch.tensor([0, *sizes]).cumsum(0).tolist()
-    return [slice(a, b) for a, b in pairwise(ends)]
+def _splits(
+    name: str,
+    modalities: Sequence[Modality],
+    tables: Mapping[str, Tensor],
+    label: Tensor | None,
+    sizes: Sequence[int],
+    truth: object,
+) -> Splits:
+    """Consecutive parts: views of the same memory."""
+    cut = {m: t.split(list(sizes)) for m, t in tables.items()}
+    labels = [None] * len(sizes) if label is None else label.split(list(sizes))
+    train, val, test = (
+        Dataset(modalities, {m: t[k] for m, t in cut.items()}, label=labels[k]) for k in range(len(sizes))
+    )
+    return Splits(train, val, test, name, truth)
 
 
 def linear_gaussian(
@@ -140,11 +151,7 @@ def linear_gaussian(
         raise ValueError(f"linear_gaussian needs n of at least 10 to be split .8/.1/.1, got {n}.")
     law = LinearGaussian.draw(dims, latent, noise, seed)
     x = law.sample(n, torch.Generator().manual_seed(seed + 1)).x
-    held = n // 10
-    parts = [
-        Dataset(law.modalities, {m: v[rows] for m, v in x.items()}) for rows in _parts((n - 2 * held, held, held))
-    ]
-    return Splits(*parts, name="linear_gaussian", truth=law)
+    return _splits("linear_gaussian", law.modalities, x, None, (n - 2 * (n // 10), n // 10, n // 10), law)
 
 
 SIZE, THICKNESS, RADII = 32, 0.25, (0.3, 0.9)
@@ -177,10 +184,10 @@ def squares(radius: Tensor, full: Tensor) -> Tensor:
 def shapes(*, n: int = 10_000, seed: int = 0) -> Splits:
     """The toy set of Senellart et al. (2023), section 5.1: pairs (square, circle) that share being full or empty.
 
-    32 x 32 images with hard edges, radii U(.3, .9) independent of each other, contours .25 thick, squares as the balls of
-    |x| + |y|; 70 % of the pairs for training, of which a tenth is validation, 30 % for testing. The label is 1 for
-    full, 0 for empty: all that one modality tells about the other. The likelihood is the paper's, a normal of scale 1
-    around a sigmoid; the values being 0 and 1, "bernoulli" fits as well.
+    32 x 32 images with hard edges, radii U(.3, .9) independent of each other, contours .25 thick, squares as the balls
+    of |x| + |y|; 70 % of the pairs for training, of which a tenth is validation, 30 % for testing. The label is 1 for
+    full, 0 for empty: all that one modality tells about the other. The likelihood is the normal of scale 1 around a
+    sigmoid that the paper uses for images; the values being 0 and 1, "bernoulli" fits as well.
 
     Raises ValueError for n < 15, too few to be split.
 
@@ -197,8 +204,4 @@ def shapes(*, n: int = 10_000, seed: int = 0) -> Splits:
     modalities = [Modality(m, (1, SIZE, SIZE), link="sigmoid") for m in tables]
     train = round(0.7 * n)
     val = train // 10
-    parts = [
-        Dataset(modalities, {m: t[rows] for m, t in tables.items()}, label=full[rows].long())
-        for rows in _parts((train - val, val, n - train))
-    ]
-    return Splits(*parts, name="shapes")
+    return _splits("shapes", modalities, tables, full.long(), (train - val, val, n - train), None)
