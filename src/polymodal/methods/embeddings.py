@@ -40,7 +40,7 @@ EMBEDDERS: dict[str, Callable[[Embeddings, Mapping[str, Tensor], float], Loss] |
 
 
 
-def embedders(parts: Parts, size: int, kind: str, augment: int, dropout: float) -> nn.ModuleDict:
+def embedders(parts: Parts, size: int, kind: str, augment: int, dropout: float) -> dict[str, nn.Module]:
     """g_m for every modality, each (B, *shape_m) -> (B, size): its encoder (or one linear map), then a `Projection`."""
 
     def net(m: Modality) -> nn.Module:
@@ -48,7 +48,7 @@ def embedders(parts: Parts, size: int, kind: str, augment: int, dropout: float) 
             return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(m.shape), size))
         return nn.Sequential(RandomShift(augment), nn.Dropout(dropout), parts.encoder(m, size))
 
-    return nn.ModuleDict({m.name: nn.Sequential(net(m), Projection(size)) for m in parts.modalities})
+    return {m.name: nn.Sequential(net(m), Projection(size)) for m in parts.modalities}
 
 
 def _collect(nets: Mapping[str, nn.Module], batches: Iterable[Batch]) -> tuple[Embeddings, dict[str, Tensor]]:
@@ -62,7 +62,7 @@ def _collect(nets: Mapping[str, nn.Module], batches: Iterable[Batch]) -> tuple[E
     return {m: torch.cat(v) for m, v in found.items()}, {m: torch.cat(v) for m, v in present.items()}
 
 
-def embedding_stage(embeddings: nn.ModuleDict, posterior: nn.Module, kind: str, kept: int | None, ridge: float) -> Stage:
+def embedding_stage(embeddings: Mapping[str, nn.Module], posterior: nn.Module, kind: str, kept: int | None, ridge: float) -> Stage:
     """Trains g_m by `kind`, then turns every g_m to its most correlated directions and keeps `kept` of them.
 
     The closing step is linear CCA (three modalities and more: multiset CCA) of the embeddings; the spectrum is measured on

@@ -19,7 +19,7 @@ from polymodal.methods.parts import Parts, joint_bound, keep_joint, surrogate_bo
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.objectives import Loss, bound
 from polymodal.posteriors import SampledProduct
-from polymodal.sampling import make_sampler
+from polymodal.sampling.named import make_sampler
 
 Networks = Mapping[str, str] | None
 
@@ -28,7 +28,7 @@ def _gaussian(modalities: Sequence[Modality], latent: int, networks: Networks, h
     """Normal surrogates, whose product over p(z)^(n-1) is closed: seed paper eq. (11)."""
     parts = Parts(modalities, latent, networks, hidden)
     prior = parts.prior()
-    return parts.model(prior, parts.experts(), lambda q, present: product(q, present, over=prior()))
+    return parts.model(prior, parts.experts, lambda q, present: product(q, present, over=prior()))
 
 
 def _joint_stage(model: MultimodalVAE) -> Stage:
@@ -115,7 +115,8 @@ def jnf(
     parts = Parts(modalities, latent, networks, hidden)
     prior = parts.prior()
     shape = dict(kind=flow, transforms=transforms, hidden=flow_hidden, conditional=conditional)
-    model = parts.model(prior, parts.flow_experts(**shape), SampledProduct(prior, make_sampler(sampler)))
+    experts = partial(parts.flow_experts, **shape)
+    model = parts.model(prior, experts, SampledProduct(prior, make_sampler(sampler)))
     return Method(model, [_joint_stage(model), _surrogate_stage(model)])
 
 
@@ -139,10 +140,11 @@ def jnf_dcca(
     if embedder not in EMBEDDERS:
         raise ValueError(f"There is no embedder {embedder!r}; there are {list(EMBEDDERS)}.")
     parts = Parts(modalities, latent, networks, hidden)
-    prior, embeddings = parts.prior(), embedders(parts, size, embedder, augment, dropout)
+    prior = parts.prior()
     shape = dict(kind=flow, transforms=transforms, hidden=flow_hidden, conditional=conditional)
-    experts = parts.flow_experts(embeddings, size, **shape)
+    experts = lambda: parts.flow_experts(embedders(parts, size, embedder, augment, dropout), size, **shape)
     model = parts.model(prior, experts, SampledProduct(prior, make_sampler(sampler)))
+    embeddings = {m: expert.embed for m, expert in model.posterior.experts.items()}
     model.posterior.register_buffer("spectrum", torch.zeros(size))
     shared = embedding_stage(embeddings, model.posterior, embedder, kept, ridge)
     return Method(model, [_joint_stage(model), shared, _surrogate_stage(model, embeddings)])

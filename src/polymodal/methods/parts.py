@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 
 import torch
@@ -88,10 +88,10 @@ class Parts:
         net = lambda: mlp([size, self.hidden, self.hidden, self.hidden, out])
         return {m: Expert(net(), Flow(self.latent, out, **flow), embed) for m, embed in embeddings.items()}
 
-    def model(self, prior: nn.Module, experts: Mapping[str, nn.Module], combine: Combine) -> MultimodalVAE:
-        """Joint encoder, surrogates and decoders round a prior."""
-        posterior = JointWithSurrogates(self.joint(), experts, combine)
-        return MultimodalVAE(prior, self.decoders(), posterior, self.modalities)
+    def model(self, prior: nn.Module, experts: Callable[[], Mapping[str, nn.Module]], combine: Combine) -> MultimodalVAE:
+        """Joint encoder, decoders and surrogates round a prior, made in this order: one seed, one first stage for all."""
+        joint, decoders = self.joint(), self.decoders()
+        return MultimodalVAE(prior, decoders, JointWithSurrogates(joint, experts(), combine), self.modalities)
 
 
 def joint_bound(model: MultimodalVAE, batch: Batch, kl: float = 1.0, consensus: float = 0.0) -> Loss:

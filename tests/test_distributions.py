@@ -1,0 +1,212 @@
+"""Densities integrate to one, products and mixtures are what they say, absent experts change nothing."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import MultivariateNormal, kl_divergence
+
+from polymodal.distributions import (
+    DiagLaplace,
+    DiagNormal,
+    Joint,
+    Mixture,
+    Product,
+    Proposal,
+    detach,
+    divergence,
+    noise,
+    product,
+    shard,
+)
+from polymodal.flows import FLOWS, Flow
+
+
+@pytest.fixture(autouse=True)
+def _double():
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def normal(size: int = 3, dim: int = 2, narrow: float = 0.3) -> DiagNormal:
+    return DiagNormal(torch.randn(size, dim), narrow + 0.4 * torch.rand(size, dim))
+
+
+def grid(reach: float = 9.0, n: int = 201) -> tuple[torch.Tensor, float]:
+    """(n^2, 3, 2) points of a square grid in the plane and the area that each stands for."""
+    line = torch.linspace(-reach, reach, n)
+    return torch.cartesian_prod(line, line).unsqueeze(1).expand(-1, 3, -1), float((line[1] - line[0]) ** 2)
+
+
+def flow(kind: str) -> object:
+    q = Flow(2, 6, kind, hidden=(16,))
+    for p in q.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    return q(torch.randn(3, 6).clamp(-1, 1))
+
+
+NORMALISED = {
+    "normal": lambda: normal(),
+    "laplace": lambda: DiagLaplace(torch.randn(3, 2), torch.full((3, 2), 0.5)),
+    "mixture": lambda: Mixture([normal(), normal()], torch.tensor([[1.0, 0.0], [0.2, 0.8], [3.0, 3.0]])),
+    "joint": lambda: Joint(normal(dim=1), normal(dim=1)),
+    "product": lambda: product([normal(), normal()]),
+    **{f"flow-{kind}": lambda kind=kind: flow(kind) for kind in FLOWS},
+}
+
+
+@pytest.mark.parametrize("name", NORMALISED)
+def test_densities_integrate_to_one_and_fit_their_samples(name: str) -> None:
+    q = NORMALISED[name]()
+    points, area = grid()
+    with torch.no_grad():
+        density = q.log_prob(points).exp()
+        torch.testing.assert_close(density.sum(0) * area, torch.ones(3), atol=2e-3, rtol=0)
+        mean = (points * density.unsqueeze(-1)).sum(0) * area
+        second = (points.square() * density.unsqueeze(-1)).sum(0) * area
+        draws = q.sample((40_000,))
+    tolerance = 5 * (second - mean.square()).sqrt().max() / 200
+    assert (draws.mean(0) - mean).abs().max() < tolerance
+    assert (draws.square().mean(0) - second).abs().max() < 5 * draws.square().std(0).max() / 200
+
+
+@pytest.mark.parametrize("kind", FLOWS)
+def test_flows_invert(kind: str) -> None:
+    torch.manual_seed(1)
+    q = flow(kind)
+    z = q.base.sample((50,))
+    there = q.transform.inv(z)
+    torch.testing.assert_close(q.transform(there), z, atol=1e-6, rtol=1e-6)
+
+
+def test_product_is_the_normalised_product_and_absent_experts_have_no_precision() -> None:
+    a, b, c = normal(), normal(), normal()
+    points, area = grid()
+    log = a.log_prob(points) + b.log_prob(points)
+    log = log - torch.logsumexp(log, 0) - math.log(area)
+    torch.testing.assert_close(product([a, b]).log_prob(points), log, atol=1e-6, rtol=1e-6)
+    here = torch.tensor([True, False, True])
+    mixed = product([a, b, c], [torch.ones(3, dtype=torch.bool), torch.ones(3, dtype=torch.bool), here])
+    torch.testing.assert_close(mixed.loc[1], product([a, b]).loc[1])
+    torch.testing.assert_close(mixed.scale[[0, 2]], product([a, b, c]).scale[[0, 2]])
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_product_over_the_prior_takes_it_out_n_minus_one_times(n: int) -> None:
+    """prod q_m / p^(n-1), seed paper eq. (12); with one power for every n, its eq. (21), this is red for n > 2."""
+    prior = DiagNormal(torch.zeros(2), torch.ones(2))
+    experts = [normal() for _ in range(n)]
+    points, area = grid()
+    log = sum(q.log_prob(points) for q in experts) - (n - 1) * prior.log_prob(points)
+    log = log - torch.logsumexp(log, 0) - math.log(area)
+    torch.testing.assert_close(product(experts, over=prior).log_prob(points), log, atol=1e-6, rtol=1e-6)
+
+
+def test_product_over_the_prior_is_the_prior_where_nothing_is_present_and_never_wider() -> None:
+    prior = DiagNormal(torch.full((2,), 0.5), torch.full((2,), 1.5))
+    wide = DiagNormal(torch.randn(3, 2), torch.full((3, 2), 4.0))
+    none = torch.zeros(3, dtype=torch.bool)
+    empty = product([normal(), wide], [none, none], over=prior)
+    torch.testing.assert_close(empty.loc, prior.loc.expand(3, 2))
+    torch.testing.assert_close(empty.scale, prior.scale.expand(3, 2))
+    assert (product([wide, wide], over=prior).scale <= prior.scale + 1e-12).all()
+
+
+def test_a_mixture_of_one_component_is_that_component() -> None:
+    q, other = normal(), normal()
+    points = torch.randn(7, 3, 2)
+    for mixture in (Mixture([q]), Mixture([q, other], torch.tensor([1.0, 0.0]))):
+        torch.testing.assert_close(mixture.log_prob(points), q.log_prob(points))
+        torch.testing.assert_close(mixture.mean, q.mean)
+        torch.testing.assert_close(divergence(mixture, other, points[0]), kl_divergence(q, other))
+
+
+def test_a_mixture_draws_by_weight_and_never_from_what_is_absent() -> None:
+    q = Mixture(
+        [DiagNormal(torch.full((2, 1), v), torch.full((2, 1), 0.01)) for v in (-1.0, 0.0, 1.0)],
+        torch.tensor([[0.0, 1.0, 3.0], [1.0, 0.0, 0.0]]),
+    )
+    z = q.sample((20_000,)).squeeze(-1)
+    assert (z[:, 1] < -0.9).all() and (z[:, 0] > -0.5).all()
+    assert abs((z[:, 0] > 0.5).double().mean() - 0.75) < 4 * math.sqrt(0.75 * 0.25 / 20_000)
+
+
+def test_divergence_is_exact_where_known_and_the_log_ratio_elsewhere() -> None:
+    q, p, z = normal(), normal(), torch.randn(3, 2)
+    torch.testing.assert_close(divergence(q, p, z), kl_divergence(q, p))
+    f = flow("maf")
+    torch.testing.assert_close(divergence(q, f, z), q.log_prob(z) - f.log_prob(z))
+    a, b = Joint(normal(dim=1), normal(dim=1)), Joint(normal(dim=1), normal(dim=1))
+    parts = sum(kl_divergence(s, t) for s, t in zip(a.parts, b.parts, strict=True))
+    torch.testing.assert_close(divergence(a, b, z), parts)
+
+
+def test_divergence_of_a_mixture_bounds_its_divergence() -> None:
+    q, p = Mixture([normal(), normal(), normal()]), normal()
+    points, area = grid()
+    log = q.log_prob(points)
+    exact = (log.exp() * (log - p.log_prob(points)) * area).sum(0)
+    assert (divergence(q, p, torch.zeros(3, 2)) >= exact - 1e-6).all()
+
+
+def test_proposal_draws_from_one_and_is_charged_the_other() -> None:
+    draw, density, points = normal(), normal(), torch.randn(5, 3, 2)
+    q = Proposal(draw, density)
+    torch.testing.assert_close(q.log_prob(points), density.log_prob(points))
+    assert (q.sample((20_000,)).mean(0) - draw.mean).abs().max() < 0.03
+
+
+def test_detach_keeps_values_and_drops_gradients() -> None:
+    loc = torch.randn(3, 2, requires_grad=True)
+    q = Mixture([DiagNormal(loc, torch.ones(3, 2)), DiagNormal(2 * loc, torch.ones(3, 2))])
+    for part in (q, Joint(q, q), Proposal(q, q)):
+        z = torch.randn(3, part.event_shape[0])
+        assert part.log_prob(z).requires_grad and not detach(part).log_prob(z).requires_grad
+        torch.testing.assert_close(detach(part).log_prob(z), part.log_prob(z).detach())
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_product_density_has_the_power_of_eq_12_and_counts_only_who_is_present(n: int) -> None:
+    prior, z = DiagNormal(torch.zeros(2), torch.ones(2)), torch.randn(5, 3, 2)
+    experts = [normal() for _ in range(n)]
+    full = sum(q.log_prob(z) for q in experts) - (n - 1) * prior.log_prob(z)
+    torch.testing.assert_close(Product(experts, prior, None).log_prob(z), full)
+    here = torch.rand(n, 3) > 0.5
+    here[:, 0], here[:, 1] = False, True
+    log = Product(experts, prior, None, list(here)).log_prob(z)
+    torch.testing.assert_close(log[:, 0], prior.log_prob(z)[:, 0])
+    torch.testing.assert_close(log[:, 1], full[:, 1])
+
+
+def test_product_starts_at_the_experts_that_are_present() -> None:
+    far = [DiagNormal(torch.full((2, 1), v), torch.full((2, 1), 0.1)) for v in (-50.0, 50.0)]
+    prior = DiagNormal(torch.zeros(1), torch.ones(1))
+    z = Product(far, prior, None, [torch.tensor([False, False]), torch.tensor([True, False])]).start().sample((500,))
+    assert (z[:, 0] > 40).all() and z[:, 1].abs().max() < 6
+
+
+def test_two_shards_together_draw_what_one_process_draws() -> None:
+    q = DiagNormal(torch.zeros(4, 3), torch.ones(4, 3))
+    torch.manual_seed(3)
+    whole = q.rsample((5,))
+    halves = []
+    for rank in (0, 1):
+        torch.manual_seed(3)
+        with shard(rank, 2):
+            halves.append(DiagNormal(torch.zeros(2, 3), torch.ones(2, 3)).rsample((5,)))
+    torch.testing.assert_close(torch.cat(halves, dim=-2), whole)
+    torch.manual_seed(3)
+    torch.testing.assert_close(noise(whole, (5, 4, 3)), whole)
+
+
+def test_standardised_flow_is_multivariate_normal_when_its_maps_are_linear() -> None:
+    """A MAF whose networks ignore z is an affine map of its base: its density has a closed form."""
+    q = Flow(2, 4, "maf", transforms=1, hidden=(8,), conditional=False)
+    for p in q.parameters():
+        torch.nn.init.zeros_(p)
+    h = torch.tensor([[0.3, -0.2, 0.5, -1.0]])
+    z = torch.randn(10, 1, 2)
+    exact = MultivariateNormal(h[:, :2], h[:, 2:].exp().diag_embed()).log_prob(z)
+    torch.testing.assert_close(q(h).log_prob(z), exact, atol=1e-6, rtol=1e-6)

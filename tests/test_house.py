@@ -1,0 +1,56 @@
+"""The shape of the house: imports go down the layers only, nothing happens on import, functions stay small."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import polymodal
+
+ROOT = Path(polymodal.__file__).parent
+# From the ground up: a module may import from those before it (and from its own room).
+LAYERS = (
+    "batch likelihoods distributions sampling analysis networks flows priors posteriors model objectives methods "
+    "data settings checkpoint training metrics evaluate plots report compare cli"
+).split()
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def room(module: str) -> str:
+    return module.split(".")[1].split("_")[0] if "." in module else module
+
+
+def imported(path: Path) -> set[str]:
+    """The rooms of polymodal that a file imports at its top level or inside functions."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        rooms |= {room(n) for n in names if n.startswith("polymodal.")}
+    return rooms
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_down(path: Path) -> None:
+    own = room("polymodal." + ".".join(path.relative_to(ROOT).with_suffix("").parts))
+    if own == "":  # the package itself offers everything
+        return
+    assert own in LAYERS, f"{own} has no place in the layers"
+    below = LAYERS[: LAYERS.index(own) + 1]
+    assert imported(path) <= set(below), f"{own} imports {imported(path) - set(below)}, which lies above it"
+
+
+def test_importing_polymodal_is_light_and_changes_nothing() -> None:
+    code = "import sys, polymodal; print(sorted({'torch', 'lightning', 'matplotlib'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_zuko_leaves_validation_as_it_was() -> None:
+    code = (
+        "from torch.distributions import Distribution as D; before = D._validate_args; import polymodal.flows; "
+        "print(D._validate_args is before)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "True"
