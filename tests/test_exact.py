@@ -1,0 +1,147 @@
+"""Against the linear-Gaussian model, where every posterior and the evidence are known in closed form."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import MultivariateNormal
+
+from polymodal.batch import Batch
+from polymodal.data import LinearGaussian
+from polymodal.distributions import DiagNormal, Product, product
+from polymodal.likelihoods import IsotropicNormal
+from polymodal.methods import METHODS
+from polymodal.model import MultimodalVAE
+from polymodal.objectives import bound, importance
+from polymodal.priors import StandardNormal
+from polymodal.sampling import HMC
+
+DIM, NAMES = 2, ["x1", "x2", "x3", "x4", "x5"]
+
+
+@pytest.fixture(autouse=True)
+def _double():
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def law(noise: float = 1.5) -> LinearGaussian:
+    return LinearGaussian.draw(dims=(1, 2, 1, 2, 3), latent=DIM, noise=noise, seed=3)
+
+
+class LinearDecoder(nn.Module):
+    """p(x_m|z) of the law itself."""
+
+    def __init__(self, loading: torch.Tensor, bias: torch.Tensor, noise: float) -> None:
+        super().__init__()
+        self.loading, self.bias, self.noise = loading, bias, noise
+
+    def forward(self, z: torch.Tensor) -> IsotropicNormal:
+        return IsotropicNormal(z @ self.loading.T + self.bias, self.noise, 1)
+
+
+def exact_model(truth: LinearGaussian) -> MultimodalVAE:
+    decoders = {m: LinearDecoder(truth.loading[m], truth.bias[m], truth.noise[m]) for m in truth.loading}
+    return MultimodalVAE(StandardNormal(DIM), decoders, nn.Identity(), truth.modalities)
+
+
+def check_moments(z: torch.Tensor, exact: MultivariateNormal, ess: torch.Tensor) -> None:
+    """Means within 3 standard errors (a few items in a hundred may pass it), covariances within 5 % on average."""
+    error = exact.variance.sqrt() / ess.sqrt().unsqueeze(-1)
+    off = (z.mean(0) - exact.mean).abs() / error
+    assert off.median() < 1.2 and (off < 3).double().mean() > 0.95
+    centred = z - z.mean(0)
+    covariance = torch.einsum("nbi,nbj->bij", centred, centred).mean(0) / (len(z) - 1)
+    ratio = torch.linalg.solve(exact.covariance_matrix, covariance)
+    torch.testing.assert_close(ratio.mean(0), torch.eye(DIM), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_the_product_of_exact_experts_is_the_exact_subset_posterior(size: int) -> None:
+    """Drawn by HMC from eq. (12). With the prior taken out once, as the paper's eq. (21) has it, red for 3 and 4."""
+    truth = law()
+    batch = truth.sample(24).only(NAMES[:size])
+    experts = [truth.posterior(batch.only([m])) for m in batch.x]
+    q = Product(experts, StandardNormal(DIM)(), HMC(warmup=60, draws=200, chains=16))
+    z = q.sample((3200,))
+    assert (q.diagnostics.rhat < 1.05).double().mean() > 0.95 and q.diagnostics.divergent.sum() == 0
+    check_moments(z, truth.posterior(batch), q.diagnostics.ess.clamp_max(len(z)))
+
+
+@pytest.mark.parametrize("size", [3, 4])
+def test_eq_21_gives_another_posterior(size: int) -> None:
+    """What the test above would miss if it could not tell: the wrong power's covariance is more than 5 % off."""
+    truth = law()
+    batch = truth.sample(1).only(NAMES[:size])
+    precisions = [truth.posterior(batch.only([m])).precision_matrix[0] for m in batch.x]
+    exact = truth.posterior(batch).precision_matrix[0]
+    torch.testing.assert_close(sum(precisions) - (size - 1) * torch.eye(DIM), exact)
+    wrong = sum(precisions) - torch.eye(DIM)
+    assert (torch.linalg.solve(wrong, exact) - torch.eye(DIM)).abs().max() > 0.15
+
+
+def test_the_product_with_missing_samples_is_each_samples_own_subset_posterior() -> None:
+    truth, here = law(), torch.rand(3, 24) > 0.4
+    full = truth.sample(24).only(NAMES[:3])
+    batch = Batch(full.x, {m: here[k] for k, m in enumerate(NAMES[:3])})
+    experts = [truth.posterior(full.only([m])) for m in full.x]
+    q = Product(experts, StandardNormal(DIM)(), HMC(warmup=60, draws=200, chains=16), list(here))
+    z = q.sample((3200,))
+    check_moments(z, truth.posterior(batch), q.diagnostics.ess.clamp_max(len(z)))
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_the_closed_product_of_exact_normals_is_exact(size: int) -> None:
+    """Loadings along the axes make exact posteriors diagonal: then `product` over the prior needs no sampler."""
+    loading = {m: torch.diag(torch.rand(DIM) + 0.5) for m in NAMES[:size]}
+    truth = LinearGaussian(loading, {m: torch.randn(DIM) for m in loading}, dict.fromkeys(loading, 0.8))
+    batch = truth.sample(10)
+    one = [truth.posterior(batch.only([m])) for m in loading]
+    q = product([DiagNormal(p.mean, p.variance.sqrt()) for p in one], over=StandardNormal(DIM)())
+    exact = truth.posterior(batch)
+    torch.testing.assert_close(q.mean, exact.mean)
+    torch.testing.assert_close(q.variance, exact.variance)
+
+
+@pytest.mark.parametrize("subset", [["x1"], ["x2", "x4"], NAMES])
+def test_bounds_lie_below_the_evidence_and_the_k_sample_bound_reaches_it(subset: list[str]) -> None:
+    truth = law()
+    model, batch = exact_model(truth), truth.sample(16).only(subset)
+    exact, evidence = truth.posterior(batch), truth.log_evidence(batch)
+    q = DiagNormal(exact.mean + 0.3, 1.4 * exact.variance.sqrt())
+    elbo = -torch.stack([bound(model, batch, q).value for _ in range(400)]).mean(0)
+    gaps = {1: evidence - elbo}
+    for k in (10, 100, 5000):
+        gaps[k] = evidence + torch.stack([importance(model, batch, q, k).value for _ in range(40)]).mean(0)
+    assert (gaps[1] > 0).all()
+    means = [float(g.mean()) for g in gaps.values()]
+    assert means[0] > means[1] > means[2] > -0.01 and abs(means[3]) < 0.01
+
+
+def test_the_bound_of_the_exact_posterior_is_the_evidence_whatever_was_drawn() -> None:
+    truth = law()
+    model, batch = exact_model(truth), truth.sample(16)
+    value = importance(model, batch, truth.posterior(batch), 3).value
+    torch.testing.assert_close(-value, truth.log_evidence(batch))
+
+
+@pytest.mark.parametrize("name", ["jmvae", "jmvae_two_stage", "telbo", "m2vae", "jnf", "jnf_dcca"])
+def test_every_methods_bound_is_below_the_evidence_when_its_decoders_are_exact(name: str) -> None:
+    truth = law()
+    options = {"flow_hidden": (8,)} if name.startswith("jnf") else {}
+    options |= {"size": 1} if name == "jnf_dcca" else {}
+    model = METHODS[name](truth.modalities, latent=DIM, hidden=8, **options).model
+    for m, decoder in exact_model(truth).decoders.items():
+        model.decoders[m] = decoder
+    batch = truth.sample(16)
+    for given in [*([m] for m in NAMES), NAMES]:
+        part = batch.only(given)
+        q = model.posterior(part)
+        with torch.no_grad():
+            z = q.rsample(torch.Size([4000]))
+            log_w = model.log_likelihood(part, z) + model.prior().log_prob(z) - q.log_prob(z)
+        assert (log_w.mean(0) < truth.log_evidence(part) + 4 * log_w.std(0) / 4000**0.5).all()
+        assert (torch.logsumexp(log_w, 0) - math.log(4000) > log_w.mean(0)).all()
