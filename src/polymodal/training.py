@@ -1,0 +1,337 @@
+"""`fit`: trains a method on data, stage by stage, so that a run can stop anywhere and go on as if it had not.
+
+The loop is our own, on Lightning Fabric (devices, precision, processes). The data lie on the device; a batch is an
+index into them. What a stage does not train is frozen and in evaluation mode, what it `prepare`s is computed once.
+
+    run = fit("jmvae", load_data("shapes"), out="runs/first", epochs=20, latent=4)
+    run.model.generate(batch.only(["square"]))["circle"]
+
+Several processes: `torchrun --nproc_per_node 2 $(which polymodal) train ...`. The batch is then shared out,
+`training.batch` is that of all processes together, and the losses are those of one process, within rounding, where a
+method draws its noise through `polymodal.distributions.noise`. (A loss that couples the samples of a batch, such as
+deep CCA's, sees a process's share alone.)
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from polymodal.batch import Modality
+from polymodal.checkpoint import Keeper, Run, build, commit, computed, load, state_of, versions
+from polymodal.data import Splits, load_data
+from polymodal.methods import METHODS
+from polymodal.model import Method, MultimodalVAE, Stage
+from polymodal.settings import Settings, TrainingSettings, resolve, to_dict
+from polymodal.settings_check import find, first_difference, suggest
+from polymodal.training_loop import StageTrainer
+from polymodal.training_progress import Reporter
+from polymodal.training_steps import Batches, copy_into, own_random_state, prepared, seed_all, training_only
+
+
+def fit(
+    method: str | Method | Settings | Mapping[str, Any],
+    data: Splits | str | os.PathLike[str] | None = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    reuse: Mapping[str, str | os.PathLike[str] | Run] | None = None,
+    **settings: Any,
+) -> Run:
+    """Trains a method and returns the run; goes on where the run in `out` stopped, and returns a finished one as it is.
+
+    Args:
+        method: a name in `polymodal.METHODS`; a whole recipe (`Settings` or a mapping); or a `Method`, whose model is
+            then trained in place.
+        data: `Splits`, or what `load_data` takes; None: what the settings say.
+        out: the run directory; None: nothing is written.
+        seed: of weights, order and noise. The same seed and settings give the same run, bit for bit on one machine.
+        reuse: {stage: run}: takes what that stage trained in another run, with the same settings for data, modalities,
+            networks, latent, seed and that stage, instead of training it.
+        settings: sections of a recipe (training={"stages": ...}, networks=...), or settings of `TrainingSettings`
+            (epochs=20, lr=3e-4, progress=False), or options of the method (latent=8, alpha=1.0).
+
+    Returns: the `Run`; its model is on the CPU and in evaluation mode.
+    Raises:
+        ValueError: in one sentence, for settings that are not there or do not fit, for a run of other settings in
+            `out`, for files that are damaged or cannot be written, and for a loss that is not finite (which, where,
+            what to try).
+    """
+    given = _settings(method, data, settings)
+    splits = _changed(_loaded(data, given), given.modalities)
+    fabric = _machine(given.training, "32-true")
+    with own_random_state(fabric.device), _deterministic(given.training.deterministic):
+        keeper = Keeper(out, _info(given, splits, seed), fabric.is_global_zero, fabric.barrier)
+        if keeper.finished:
+            return load(keeper.path or "", method if isinstance(method, Method) else None)
+        if not isinstance(method, Method):
+            seed_all(fabric.device, seed, "weights")
+            method = build(to_dict(given), splits.modalities)
+        _check_stages(method, given.training, reuse or {})
+        method.model.to(fabric.device)
+        keeper.attach(method.model)
+        with Reporter(given.training.progress and fabric.is_global_zero) as reporter:
+            loggers = _loggers(given.training, keeper)
+            for stage in method.stages[keeper.stage :]:
+                if stage.name in (reuse or {}):
+                    outcome = _reused(stage, (reuse or {})[stage.name], keeper.info, method.model)
+                    reporter.say(f"{stage.name}: taken from {outcome['from']}")
+                else:
+                    outcome = _stage(stage, method.model, given.training, splits, seed, keeper, reporter, loggers)
+                keeper.stage_done(stage.name, outcome)
+        method.model.to("cpu").eval()
+        run = keeper.close(method, splits.modalities)
+        fabric.barrier()  # a process that goes on reads what another one wrote
+        return run
+
+
+def _stage(
+    stage: Stage,
+    model: MultimodalVAE,
+    training: TrainingSettings,
+    splits: Splits,
+    seed: int,
+    keeper: Keeper,
+    reporter: Reporter,
+    loggers: Sequence[Any],
+) -> dict[str, Any]:
+    """Trains and finishes one stage; its outcome for run.json."""
+    settings = training.stage(stage.name)
+    fabric = _machine(training, settings.precision)
+    model.eval()
+    train, val = (
+        prepared(stage, part.to(fabric.device), settings.batch, seed, stage.name, name)
+        for name, part in (("train", splits.train), ("val", splits.val))
+    )
+    outcome: dict[str, Any] = {"status": "trained", "figures": {}, "finish": []}
+    if stage.trains and settings.epochs:
+        with training_only(model, stage.trains) as parameters:
+            trainer = StageTrainer(model, parameters, stage, settings, train, val, seed, fabric)
+            _epochs(trainer, keeper, reporter, training.checkpoint_minutes, loggers)
+        outcome |= {"epochs": trainer.epoch, "steps": trainer.step, "seconds": round(trainer.seconds, 3)}
+        if trainer.best_epoch:
+            outcome |= {"best_epoch": trainer.best_epoch, "best_val_loss": trainer.best_value}
+    if stage.finish is not None:
+        seed_all(fabric.device, seed, stage.name, "finish")
+        ours = state_of(stage.trains, model)
+        before = {k: v.clone() for k, v in model.state_dict().items() if k not in ours}
+        with torch.no_grad():
+            figures = _plain(stage.finish(Batches(train, settings.batch), Batches(val, settings.batch)))
+        now = model.state_dict()
+        outcome |= {"figures": figures, "finish": [k for k, v in before.items() if not torch.equal(v, now[k])]}
+        keeper.log.append({"stage": stage.name} | {k: v for k, v in figures.items() if isinstance(v, int | float)})
+    return outcome
+
+
+def _epochs(trainer: StageTrainer, keeper: Keeper, reporter: Reporter, minutes: float, loggers: Sequence[Any]) -> None:
+    """The epochs that are left, each with its row of the log and its checkpoint."""
+    if keeper.trainer is not None:
+        trainer.restore(keeper.trainer)
+        keeper.trainer = None
+    reporter.stage(trainer.stage.name, trainer.steps, trainer.step)
+
+    def stepped() -> None:
+        reporter.step(trainer.step)
+        keeper.offer(trainer.snapshot, 60 * minutes)
+
+    while not trainer.done:
+        row = trainer.run_epoch(stepped)
+        keeper.log.append(row)
+        for logger in loggers:
+            values = {f"{trainer.stage.name}/{k}": v for k, v in row.items() if k not in ("stage", "step")}
+            logger.log_metrics(values, step=row["step"])
+        reporter.epoch(row, trainer.settings.epochs, trainer.done)
+        keeper.offer(trainer.snapshot)
+    trainer.close()
+
+
+def _plain(value: Any) -> Any:
+    """Tensors and arrays as numbers and lists, for JSON."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else value.tolist()
+
+
+def _settings(method: Any, data: Any, given: Mapping[str, Any]) -> Settings:
+    """The recipe with `fit`'s keywords in their places."""
+    recipe = to_dict(resolve(method)) if isinstance(method, Settings | Mapping) else {}
+    if isinstance(method, str):
+        recipe = {"method": {"name": find(method, METHODS, "method")}}
+    sections = [f.name for f in fields(Settings) if f.name != "method"]
+    training = [f.name for f in fields(TrainingSettings)]
+    name = recipe.get("method", {}).get("name")
+    options = (
+        [n for n in inspect.signature(METHODS[name]).parameters if n not in ("modalities", *sections)] if name else []
+    )
+    more: dict[str, Any] = {"training": {}, "method": {}}
+    for key, value in given.items():
+        if key in sections:
+            more[key] = {**more.get(key, {}), **value} if isinstance(value, Mapping) else value
+        elif key in training or key in options:
+            more["training" if key in training else "method"][key] = value
+        else:
+            raise ValueError(f"fit has no setting {key!r}.{suggest(key, [*options, *training, *sections])}")
+    if isinstance(data, str | os.PathLike):
+        more["data"] = {**more.get("data", {}), "name": os.fspath(data)}
+    settings = resolve(recipe, more=more)
+    if settings.compare:
+        raise ValueError(
+            f"This recipe compares {', '.join(settings.compare)}; fit trains one method, give one of those."
+        )
+    return settings
+
+
+def _loaded(data: Any, settings: Settings) -> Splits:
+    if isinstance(data, Splits):
+        return data
+    given = settings.data
+    if given.name is None and given.path is None:
+        raise ValueError("There is no data: give Splits, the name of a data set, or data.name in the settings.")
+    options: dict[str, Any] = dict(given.options)
+    return load_data(
+        given.name or given.path or "", path=given.path if given.name else None, limit=given.limit, **options
+    )
+
+
+def _changed(splits: Splits, changes: Mapping[str, Mapping[str, Any]]) -> Splits:
+    """The splits with what the settings say of modalities."""
+    names = [m.name for m in splits.modalities]
+    for name in changes:
+        if name not in names:
+            raise ValueError(
+                f"There is no modality {name!r} in the data, which has {', '.join(names)}.{suggest(name, names)}"
+            )
+    modalities: list[Modality] = [replace(m, **changes.get(m.name, {})) for m in splits.modalities]
+    train, val, test = (replace(part, modalities=modalities) for part in (splits.train, splits.val, splits.test))
+    return replace(splits, train=train, val=val, test=test)
+
+
+def _info(settings: Settings, splits: Splits, seed: int) -> dict[str, Any]:
+    """What run.json says when a run starts."""
+    sizes = {part: len(getattr(splits, part)) for part in ("train", "val", "test")}
+    return {
+        "status": "training",
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "seed": int(seed),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "settings": to_dict(settings),
+        "data": {"name": splits.name, **sizes},
+        "modalities": [asdict(m) for m in splits.modalities],
+        "versions": versions(),
+        "commit": commit(),
+        "stages": {},
+    }
+
+
+def _check_stages(method: Method, training: TrainingSettings, reuse: Mapping[str, Any]) -> None:
+    names = [stage.name for stage in method.stages]
+    if len(set(names)) != len(names):
+        raise ValueError(f"A method's stages need distinct names, got {names}.")
+    for what, given in (("setting training.stages.", training.stages), ("stage to reuse: ", reuse)):
+        for name in given:
+            if name not in names:
+                raise ValueError(f"There is no {what}{name}; the stages are {', '.join(names)}.{suggest(name, names)}")
+    for stage in method.stages:
+        state_of(stage.trains, method.model)
+
+
+def _reused(stage: Stage, source: Any, info: Mapping[str, Any], model: MultimodalVAE) -> dict[str, Any]:
+    """Copies into `model` what `stage` trained in another run. Raises ValueError if that would not be the same."""
+    run = source if isinstance(source, Run) else load(source)
+    where = str(run.directory or "another run")
+    theirs, ours = (_stage_says(i, stage.name) for i in (run.info, info))
+    if difference := first_difference(theirs, ours):
+        key, there, here = difference
+        raise ValueError(
+            f"Stage {stage.name!r} cannot be taken from {where}: {key} is {there!r} there and {here!r} here."
+        )
+    if stage.name not in run.info["stages"]:
+        raise ValueError(
+            f"Stage {stage.name!r} cannot be taken from {where}, whose stages are {list(run.info['stages'])}."
+        )
+    finish = run.info["stages"][stage.name]["finish"]
+    state, found = model.state_dict(), run.model.state_dict()
+    names = {*state_of(stage.trains, model), *finish}
+    order = [s.name for s in run.method.stages]
+    for later in run.method.stages[order.index(stage.name) + 1 :]:
+        if names & {*state_of(later.trains, run.model), *run.info["stages"][later.name]["finish"]}:
+            raise ValueError(
+                f"Stage {stage.name!r} cannot be taken from {where}: its stage {later.name!r} trained it further."
+            )
+    for name in sorted(names):
+        if name not in found or name not in state or found[name].shape != state[name].shape:
+            raise ValueError(
+                f"Stage {stage.name!r} cannot be taken from {where}, which has no {name} of the same shape."
+            )
+    copy_into(state, {name: found[name] for name in names})
+    return {"status": "reused", "from": where, "figures": run.info["stages"][stage.name]["figures"], "finish": finish}
+
+
+def _stage_says(info: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """What of run.json determines what a stage computes, as far as settings can say."""
+    says = computed(info)
+    training = resolve({"training": info["settings"]["training"]}).training.stage(stage)
+    kept = {k: says[k] for k in ("data", "modalities", "networks", "seed", "samples", "modalities of the data")}
+    return kept | {"latent": says["method"].get("latent"), f"training.stages.{stage}": asdict(training)}
+
+
+def _machine(training: TrainingSettings, precision: str) -> Any:
+    """Lightning Fabric: the device, the precision, and, under torchrun, the processes."""
+    from lightning.fabric import Fabric  # here, since importing it takes seconds
+
+    world = int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+    local = int(os.environ["LOCAL_WORLD_SIZE"]) if world > 1 else 1
+    try:
+        fabric = Fabric(
+            accelerator=training.device,
+            devices=local,
+            num_nodes=world // local,
+            precision=precision,  # type: ignore[arg-type]
+            strategy="ddp" if world > 1 else "auto",
+        )
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"training.device={training.device} cannot be used: {' '.join(str(error).split())}") from None
+    fabric.launch()
+    return fabric
+
+
+def _loggers(training: TrainingSettings, keeper: Keeper) -> list[Any]:
+    """Loggers besides log.csv. Raises ValueError if the package is missing."""
+    if training.logger is None or keeper.target is None:
+        return []
+    try:
+        if training.logger == "tensorboard":
+            from lightning.fabric.loggers import TensorBoardLogger
+
+            return [TensorBoardLogger(str(keeper.target), name="", version="")]
+        from lightning.pytorch.loggers import WandbLogger
+
+        return [WandbLogger(project="polymodal", save_dir=str(keeper.target))]
+    except ImportError:
+        raise ValueError(
+            f"training.logger={training.logger} needs a package: pip install 'polymodal[track]'."
+        ) from None
+
+
+@contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    """Inside, torch uses deterministic kernels alone, where there are such."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
