@@ -8,7 +8,11 @@ from polymodal.batch import Batch, Modality
 from polymodal.methods import METHODS
 from polymodal.posteriors import powerset
 
-MODALITIES = [Modality("a", (3,)), Modality("b", (4,), "bernoulli"), Modality("c", (1, 5, 5), link="sigmoid", weight=2.0)]
+MODALITIES = [
+    Modality("a", (3,)),
+    Modality("b", (4,), "bernoulli"),
+    Modality("c", (1, 5, 5), link="sigmoid", weight=2.0),
+]
 NAMES, SIZE = ["a", "b", "c"], 12
 
 

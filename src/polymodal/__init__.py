@@ -20,10 +20,10 @@ _HOMES = {
     "load_data": "data", "DATASETS": "data", "Dataset": "data", "Splits": "data",
     "METHODS": "methods", "MultimodalVAE": "model", "Stage": "model", "Method": "model",
     "fit": "training", "load": "checkpoint", "Run": "checkpoint",
-    "evaluate": "evaluate", "METRICS": "metrics",
+    "evaluate": "evaluation", "METRICS": "metrics",
 }  # fmt: skip
 
-__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+__all__ = [*_HOMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -75,11 +75,13 @@ class Batch:
     def __post_init__(self) -> None:
         sizes = {m: len(x) for m, x in self.x.items()}
         if len(set(sizes.values())) != 1:
-            raise ValueError(f"A batch needs at least one modality and the same number of samples in each, got {sizes}.")
+            raise ValueError(
+                f"A batch needs at least one modality and the same number of samples in each, got {sizes}."
+            )
         for m, mask in self.present.items():
             if m in self.x and (mask.dtype != torch.bool or mask.shape != (sizes[m],)):
                 raise ValueError(
-                    f"present[{m!r}] must be bool of shape ({sizes[m]},), got {mask.dtype} of shape {tuple(mask.shape)}."
+                    f"present[{m!r}] must be bool of shape ({sizes[m]},), got {mask.dtype}, {tuple(mask.shape)}."
                 )
         filled = {m: _fill(x, self.present[m]) if m in self.present else x for m, x in self.x.items()}
         object.__setattr__(self, "x", filled)

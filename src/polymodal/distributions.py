@@ -1,4 +1,4 @@
-"""Distributions over latents: batch_shape (B,) and event_shape (D,), so that log_prob of (..., B, D) is (..., B), in nats.
+"""Distributions over latents: batch_shape (B,), event_shape (D,); log_prob of (..., B, D) is (..., B), in nats.
 
 Product, mixture, and mixture of products of experts; draws charged another density; divergences. Missing data lives
 here as zero precision in `product`, zero weight in `Mixture` and zero power in `Product`.
@@ -97,10 +97,10 @@ def product(
 ) -> DiagNormal:
     """Normalised product of Gaussian experts; an absent expert has zero precision.
 
-    Without `over` it is prod_m q_m (MVAE, METHODS.md part 3). With `over` = p it is p prod_m (q_m / p): Bayes' rule under
-    conditional independence, prod_m q_m / p^(n-1) for n present experts (seed paper eq. (12)), and p itself where none is
-    present. There an expert that is wider than the prior in some coordinate, which no exact posterior is, counts as
-    exactly as wide, so that the product is always normalisable.
+    Without `over` it is prod_m q_m (Wu and Goodman 2018). With `over` = p it is p prod_m (q_m / p): Bayes' rule under
+    conditional independence, prod_m q_m / p^(n-1) for n present experts (Senellart et al. 2023, eq. (12)), and p itself
+    where none is present. There an expert that is wider than the prior in some coordinate, which no exact posterior
+    is, counts as exactly as wide, so that the product is always normalisable.
 
     Args:
         experts: DiagNormals of batch_shape (B,).
@@ -228,7 +228,7 @@ class Proposal(Distribution):
 
 
 class Product(Distribution):
-    """Unnormalised product of experts over a power of the prior, drawn by a sampler: seed paper eq. (12).
+    """Unnormalised product of experts over a power of the prior, drawn by a sampler (Senellart et al. 2023, eq. (12)).
 
     log prod = sum_m log q_m(z) - (n - 1) log p(z) for the n experts that are present, so log p(z) where none is. (The
     paper's eq. (21) divides by p once whatever n; that is right for n = 2 alone.)
@@ -246,7 +246,10 @@ class Product(Distribution):
     arg_constraints: dict = {}
 
     def __init__(
-        self, experts: Sequence[Distribution], prior: Distribution, sampler: Callable[..., tuple[Tensor, Any]],
+        self,
+        experts: Sequence[Distribution],
+        prior: Distribution,
+        sampler: Callable[..., tuple[Tensor, Any]],
         present: Sequence[Tensor] | None = None,
     ) -> None:
         self.experts, self.prior, self.sampler, self.diagnostics = list(experts), prior, sampler, None

@@ -1,13 +1,13 @@
 """Conditional normalising flows on a Gaussian base: the door to zuko.
 
-Importing zuko switches off the validation of torch's distributions for the whole process; this module restores the flag.
+Importing zuko switches off the validation of torch's distributions for the whole process; this restores the flag.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -31,7 +31,7 @@ FLOWS: dict[str, Callable[..., nn.Module]] = {
 
 
 class Flow(nn.Module):
-    """q(z | h): N(loc(h), scale(h)) sent through invertible maps, seed paper eq. (8).
+    """q(z | h): N(loc(h), scale(h)) sent through invertible maps (Senellart et al. 2023, eq. (8)).
 
     The first 2 D numbers of h are the base's location and log-variance, as in the paper, where the maps do not see h
     otherwise; with `conditional` they see all of h besides.
@@ -48,15 +48,24 @@ class Flow(nn.Module):
     Raises ValueError for an unknown kind or too few features.
     """
 
+    maps: Any
+
     def __init__(
-        self, dim: int, features: int, kind: str = "maf", transforms: int = 2, hidden: Sequence[int] = (128, 128, 128),
+        self,
+        dim: int,
+        features: int,
+        kind: str = "maf",
+        transforms: int = 2,
+        hidden: Sequence[int] = (128, 128, 128),
         conditional: bool = True,
     ) -> None:
         super().__init__()
         if kind not in FLOWS:
             raise ValueError(f"There is no flow {kind!r}; there are {list(FLOWS)}.")
         if features < 2 * dim:
-            raise ValueError(f"A flow in {dim} dimensions needs at least {2 * dim} features for its base, got {features}.")
+            raise ValueError(
+                f"A flow in {dim} dimensions needs at least {2 * dim} features for its base, got {features}."
+            )
         self.dim, self.conditional = dim, conditional
         context = features if conditional else 0
         self.maps = FLOWS[kind](dim, context, transforms=transforms, hidden_features=tuple(hidden)).transform

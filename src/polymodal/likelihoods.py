@@ -1,7 +1,7 @@
 """p(x | z): from a decoder network's output to a distribution over x. LIKELIHOODS names them.
 
-Every one has batch_shape (..., B) and event_shape `modality.shape`, so that log_prob(x) is (..., B), in nats, summed over
-the event. `params` says how many numbers a decoder must give for each number of x.
+Every one has batch_shape (..., B) and event_shape `modality.shape`, so that log_prob(x) is (..., B), in nats, summed
+over the event. `params` says how many numbers a decoder must give for each number of x.
 """
 
 from __future__ import annotations
@@ -13,13 +13,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Independent, Laplace, NegativeBinomial, OneHotCategorical, Poisson
+from torch.distributions import (
+    Bernoulli,
+    Distribution,
+    Independent,
+    Laplace,
+    NegativeBinomial,
+    OneHotCategorical,
+    Poisson,
+)
 
 from polymodal.batch import Modality
 
 
 class IsotropicNormal(Distribution):
-    """N(loc, scale^2 I) over tensors of any shape, with one fixed scale: the reconstruction term in one pass over memory."""
+    """N(loc, scale^2 I) over tensors of any shape, with one fixed scale: few passes over memory."""
 
     arg_constraints: dict = {}
 
@@ -100,8 +108,8 @@ def likelihood_of(modality: Modality) -> Likelihood:
     """The likelihood that `modality` names. Raises ValueError for a name or link that does not exist."""
     if modality.likelihood not in LIKELIHOODS:
         raise ValueError(
-            f"Modality {modality.name!r} asks for the likelihood {modality.likelihood!r}; there are {list(LIKELIHOODS)}."
+            f"Modality {modality.name!r} wants the likelihood {modality.likelihood!r}; there are {list(LIKELIHOODS)}."
         )
     if modality.link not in LINKS:
-        raise ValueError(f"Modality {modality.name!r} asks for the link {modality.link!r}; there are {list(LINKS)}.")
+        raise ValueError(f"Modality {modality.name!r} wants the link {modality.link!r}; there are {list(LINKS)}.")
     return LIKELIHOODS[modality.likelihood]

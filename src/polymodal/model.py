@@ -23,6 +23,10 @@ class MultimodalVAE(nn.Module):
         modalities: what each modality is, in order.
     """
 
+    prior: Any
+    posterior: Any
+    decoders: Any
+
     def __init__(
         self, prior: nn.Module, decoders: Mapping[str, nn.Module], posterior: nn.Module, modalities: Sequence[Modality]
     ) -> None:
@@ -33,7 +37,7 @@ class MultimodalVAE(nn.Module):
         self.diagnostics: Any = None
 
     def log_likelihoods(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
-        """log p(x_m|z), each (..., B), nats, unweighted, for every modality that the batch holds; 0 where it is absent."""
+        """log p(x_m|z), each (..., B), nats, unweighted, for what the batch holds; 0 where it is absent."""
         logs = {m: self.decoders[m](z).log_prob(x) for m, x in batch.x.items()}
         return {m: torch.where(batch.present[m], v, 0) if m in batch.present else v for m, v in logs.items()}
 
@@ -99,7 +103,7 @@ class Stage:
         loss: (batch, progress) -> Loss, per sample, nats; `progress` goes from 0 to 1 over the stage (for warm-ups) and
             is 1 in validation.
         trains: the modules whose parameters are optimised; may be empty if there is a `finish`.
-        prepare: Batch -> Batch, what depends on x and frozen parts alone: run once over the data, trained on thereafter.
+        prepare: Batch -> Batch, what depends on x and frozen parts alone: run once over the data and kept.
             A modality whose tensor it returns unchanged stays where it was; what it puts in `kept` is kept.
         finish: (train batches, validation batches) -> figures for the log: a closed-form step after the training.
     """

@@ -26,13 +26,19 @@ class Loss(NamedTuple):
 
 
 def bound(
-    model: MultimodalVAE, batch: Batch, q: Distribution, *, likelihood: float = 1.0, kl: float = 1.0,
-    consensus: float = 0.0, experts: Mapping[str, Distribution] | None = None,
+    model: MultimodalVAE,
+    batch: Batch,
+    q: Distribution,
+    *,
+    likelihood: float = 1.0,
+    kl: float = 1.0,
+    consensus: float = 0.0,
+    experts: Mapping[str, Distribution] | None = None,
 ) -> Loss:
     """Negative of L(q, S; a, b, c) = a E_q[sum_m w_m log p(x_m|z)] - b KL(q || p) - c sum_m KL(q || q_m).
 
-    JMVAE (seed paper eq. (5)) is (1, 1, alpha); JNF (Algorithm 1) is (1, 1, 0), then (0, 0, 1). Modalities that are absent
-    for a sample add nothing to its sums. A term whose weight is 0 is not computed.
+    JMVAE is (1, 1, alpha); JNF is (1, 1, 0), then (0, 0, 1) (Senellart et al. 2023, eq. (5), Algorithm 1). Modalities
+    that are absent for a sample add nothing to its sums. A term whose weight is 0 is not computed.
 
     Args:
         q: q(z|x_S) of batch_shape (B,), with rsample.
@@ -42,7 +48,7 @@ def bound(
     Returns the loss in nats; its terms are the single log p(x_m|z), KL(q||p) and KL(q||q_m).
     """
     z = q.rsample()
-    value, terms = z.new_zeros(len(batch)), {}
+    value, terms = z.new_zeros(len(batch)), dict[str, Tensor]()
     if likelihood:
         for m, log in model.log_likelihoods(batch, z).items():
             terms[f"log_p_{m}"] = log
@@ -86,7 +92,13 @@ def importance(
 
 
 def stratified(
-    model: MultimodalVAE, batch: Batch, strata: Sequence[Distribution], k: int, *, inside: bool = False, beta: float = 1.0,
+    model: MultimodalVAE,
+    batch: Batch,
+    strata: Sequence[Distribution],
+    k: int,
+    *,
+    inside: bool = False,
+    beta: float = 1.0,
     estimator: str = "iwae",
 ) -> Loss:
     """The k-sample bound of a mixture, k samples from each stratum: their mean outside the log, or `inside` it.

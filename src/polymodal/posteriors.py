@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, combinations
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from polymodal.batch import Batch
 from polymodal.distributions import Joint, Mixture, Product, Proposal, product
 
 Family = Callable[[Sequence[str]], list[tuple[str, ...]]]
-Combine = Callable[[Sequence[Distribution], Sequence[Tensor] | None], Distribution]
+Combine = Callable[[Sequence[Any], Sequence[Tensor] | None], Distribution]
 
 
 def whole(names: Sequence[str]) -> list[tuple[str, ...]]:
@@ -86,7 +87,7 @@ class MixtureOfProducts(nn.Module):
         q = self(batch)
         return [Proposal(c, q) for c in q.components] if isinstance(q, Mixture) else [q]
 
-    def _product(self, batch: Batch, q: Mapping[str, Distribution]) -> Distribution:
+    def _product(self, batch: Batch, q: Mapping[str, Any]) -> Distribution:
         experts, present = list(q.values()), masks(batch, list(q))
         if self.prior is not None:
             experts.append(self.prior().expand(experts[0].batch_shape))
@@ -122,7 +123,10 @@ class SharedPrivate(nn.Module):
     """A shared latent from a mixture of experts and one private latent per modality (MMVAE+)."""
 
     def __init__(
-        self, shared: MixtureOfProducts, private: Mapping[str, nn.Module], auxiliary: Mapping[str, nn.Module],
+        self,
+        shared: MixtureOfProducts,
+        private: Mapping[str, nn.Module],
+        auxiliary: Mapping[str, nn.Module],
         prior: nn.Module,
     ) -> None:
         super().__init__()
@@ -147,7 +151,9 @@ class SharedPrivate(nn.Module):
 class Concatenated(nn.Module):
     """q(z | x) = prod_m q(z_m | x_m) on concatenated latents; what is not seen is drawn given what is, by `fill`."""
 
-    def __init__(self, experts: Mapping[str, nn.Module], fill: Callable[[dict[str, Distribution]], Distribution]) -> None:
+    def __init__(
+        self, experts: Mapping[str, nn.Module], fill: Callable[[dict[str, Distribution]], Distribution]
+    ) -> None:
         super().__init__()
         self.experts, self.fill = nn.ModuleDict(experts), fill
 

@@ -11,7 +11,7 @@ from polymodal.distributions import DiagLaplace, DiagNormal
 class StandardNormal(nn.Module):
     """N(0, I) in `dim` dimensions; with `learn_scale`, N(0, diag(s^2)) with learned s."""
 
-    family = DiagNormal
+    family: type[DiagNormal] | type[DiagLaplace] = DiagNormal
 
     def __init__(self, dim: int, learn_scale: bool = False) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""g_m: embeddings of what the modalities share, for the surrogates of JNF-DCCA. EMBEDDERS names the ways to train them."""
+"""g_m: embeddings of what the modalities share, for JNF-DCCA's surrogates. EMBEDDERS names the ways to train them."""
 
 from __future__ import annotations
 
@@ -32,12 +32,10 @@ def _contrastive(h: Embeddings, present: Mapping[str, Tensor], ridge: float) -> 
 
 # How g_m is trained: a loss of the embeddings, or None for linear CCA in closed form.
 EMBEDDERS: dict[str, Callable[[Embeddings, Mapping[str, Tensor], float], Loss] | None] = {
-    "dcca": _dcca,  # seed paper 2.3
+    "dcca": _dcca,  # Senellart et al. 2023, section 2.3
     "contrastive": _contrastive,  # contrastive multiview coding, Tian et al. 2020
     "cca": None,
 }
-
-
 
 
 def embedders(parts: Parts, size: int, kind: str, augment: int, dropout: float) -> dict[str, nn.Module]:
@@ -62,15 +60,17 @@ def _collect(nets: Mapping[str, nn.Module], batches: Iterable[Batch]) -> tuple[E
     return {m: torch.cat(v) for m, v in found.items()}, {m: torch.cat(v) for m, v in present.items()}
 
 
-def embedding_stage(embeddings: Mapping[str, nn.Module], posterior: nn.Module, kind: str, kept: int | None, ridge: float) -> Stage:
+def embedding_stage(embeddings: Mapping[str, Any], posterior: Any, kind: str, kept: int | None, ridge: float) -> Stage:
     """Trains g_m by `kind`, then turns every g_m to its most correlated directions and keeps `kept` of them.
 
-    The closing step is linear CCA (three modalities and more: multiset CCA) of the embeddings; the spectrum is measured on
-    validation samples, and written into `posterior.spectrum`. kept=None chooses by `polymodal.analysis.dcca.choose_dim`.
+    The closing step is linear CCA (three modalities and more: multiset CCA) of the embeddings; the spectrum is measured
+    on validation samples and written into `posterior.spectrum`. kept=None: `polymodal.analysis.dcca.choose_dim` of it.
     """
     objective = EMBEDDERS[kind]
 
     def loss(batch: Batch, progress: float) -> Loss:
+        if objective is None:
+            raise ValueError("Linear CCA is fitted in closed form and has no loss to train.")
         return objective({m: embeddings[m](x) for m, x in batch.x.items()}, batch.present, ridge)
 
     @torch.no_grad()

@@ -1,16 +1,18 @@
 """Methods with a joint encoder and one surrogate posterior per modality: JMVAE, TELBO, M2VAE, JNF, JNF-DCCA.
 
-Each returns `Method(model, stages)`. The stage "joint" (joint encoder, decoders) is the same in all that have two stages,
-so that one trained first stage can serve them all. All of them train on incomplete data.
+Each returns `Method(model, stages)`. The stage "joint" (joint encoder, decoders) is the same in all that have two
+stages, so that one trained first stage can serve them all. All of them train on incomplete data. Equations and
+appendices without another source are those of Senellart et al. 2023 (hal-04207134).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from polymodal.batch import Batch, Modality
 from polymodal.distributions import DiagNormal, product
@@ -25,25 +27,32 @@ Networks = Mapping[str, str] | None
 
 
 def _gaussian(modalities: Sequence[Modality], latent: int, networks: Networks, hidden: int) -> MultimodalVAE:
-    """Normal surrogates, whose product over p(z)^(n-1) is closed: seed paper eq. (11)."""
+    """Normal surrogates, whose product over p(z)^(n-1) is closed: eq. (11)."""
     parts = Parts(modalities, latent, networks, hidden)
     prior = parts.prior()
     return parts.model(prior, parts.experts, lambda q, present: product(q, present, over=prior()))
 
 
 def _joint_stage(model: MultimodalVAE) -> Stage:
-    return Stage("joint", lambda batch, _: joint_bound(model, batch), [model.prior, model.posterior.joint, model.decoders])
+    return Stage(
+        "joint", lambda batch, _: joint_bound(model, batch), [model.prior, model.posterior.joint, model.decoders]
+    )
 
 
 def jmvae(
-    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, hidden: int = 512, alpha: float = 0.1,
+    modalities: Sequence[Modality],
+    *,
+    latent: int = 20,
+    networks: Networks = None,
+    hidden: int = 512,
+    alpha: float = 0.1,
     warmup: float = 0.5,
 ) -> Method:
-    """JMVAE (Suzuki et al. 2016), one stage: L(q(z|X); 1, 1, alpha), seed paper eq. (5).
+    """JMVAE (Suzuki et al. 2016), one stage: L(q(z|X); 1, 1, alpha), eq. (5).
 
     Args:
         alpha: weight of the surrogates' consensus; 0.1 and 1 in the papers.
-        warmup: share of the epochs over which both KL terms rise linearly from 0 (seed paper appendix E: half).
+        warmup: share of the epochs over which both KL terms rise linearly from 0 (appendix E: half).
     """
     model = _gaussian(modalities, latent, networks, hidden)
 
@@ -57,7 +66,7 @@ def jmvae(
 def jmvae_two_stage(
     modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, hidden: int = 512
 ) -> Method:
-    """JMVAE in two stages (seed paper appendix E): the joint ELBO, then the surrogates with the rest held."""
+    """JMVAE in two stages (appendix E): the joint ELBO, then the surrogates with the rest held."""
     model = _gaussian(modalities, latent, networks, hidden)
     return Method(model, [_joint_stage(model), _surrogate_stage(model)])
 
@@ -71,7 +80,8 @@ def _surrogate_stage(model: MultimodalVAE, embeddings: Mapping[str, nn.Module] |
 
 def _unimodal_bounds(model: MultimodalVAE, batch: Batch, consensus: float = 0.0) -> Loss:
     """sum_m L(q_m, {m}; 1, 1, 0), and with `consensus` c besides -c sum_m KL(q(z|X) || q_m)."""
-    value, terms = torch.zeros((), device=batch.device), {}
+    value: Tensor = torch.zeros((), device=batch.device)
+    terms: dict[str, Tensor] = {}
     for m, q in model.posterior.unimodal(batch).items():
         loss = bound(model, batch.only([m]), q)
         value = value + torch.where(batch.mask([m]), loss.value, 0)
@@ -83,9 +93,7 @@ def _unimodal_bounds(model: MultimodalVAE, batch: Batch, consensus: float = 0.0)
     return Loss(value, terms)
 
 
-def telbo(
-    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, hidden: int = 512
-) -> Method:
+def telbo(modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, hidden: int = 512) -> Method:
     """TELBO (Vedantam et al. 2018): the joint ELBO, then one ELBO for each surrogate with the decoders held."""
     model = _gaussian(modalities, latent, networks, hidden)
     loss = lambda batch, _: _unimodal_bounds(model, batch)
@@ -93,7 +101,12 @@ def telbo(
 
 
 def m2vae(
-    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, hidden: int = 512, consensus: float = 1.0
+    modalities: Sequence[Modality],
+    *,
+    latent: int = 20,
+    networks: Networks = None,
+    hidden: int = 512,
+    consensus: float = 1.0,
 ) -> Method:
     """M2VAE (Korthals et al. 2019): TELBO's surrogates' ELBOs together with JMVAE's consensus, weighted `consensus`."""
     model = _gaussian(modalities, latent, networks, hidden)
@@ -103,35 +116,55 @@ def m2vae(
 
 
 def jnf(
-    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, hidden: int = 512, flow: str = "maf",
-    transforms: int = 2, flow_hidden: Sequence[int] = (128, 128, 128), conditional: bool = True, sampler: str = "hmc",
+    modalities: Sequence[Modality],
+    *,
+    latent: int = 20,
+    networks: Networks = None,
+    hidden: int = 512,
+    flow: str = "maf",
+    transforms: int = 2,
+    flow_hidden: Sequence[int] = (128, 128, 128),
+    conditional: bool = True,
+    sampler: str = "hmc",
 ) -> Method:
     """JNF (Senellart et al. 2023, Algorithm 1): the joint ELBO, then surrogates with flows; between, their product.
 
     Args:
-        flow, transforms, flow_hidden, conditional: see `polymodal.flows.Flow`; the paper: 2 MADE of 3 x 128 on x's base.
+        flow, transforms, flow_hidden, conditional: see `polymodal.flows.Flow`; the paper: 2 MADE of 3 x 128.
         sampler: how subsets of two and more are drawn, a key of `polymodal.sampling.SAMPLERS`.
     """
     parts = Parts(modalities, latent, networks, hidden)
     prior = parts.prior()
-    shape = dict(kind=flow, transforms=transforms, hidden=flow_hidden, conditional=conditional)
-    experts = partial(parts.flow_experts, **shape)
+    shape: dict[str, Any] = dict(kind=flow, transforms=transforms, hidden=flow_hidden, conditional=conditional)
+    experts = lambda: parts.flow_experts(**shape)
     model = parts.model(prior, experts, SampledProduct(prior, make_sampler(sampler)))
     return Method(model, [_joint_stage(model), _surrogate_stage(model)])
 
 
 def jnf_dcca(
-    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, hidden: int = 512, flow: str = "maf",
-    transforms: int = 2, flow_hidden: Sequence[int] = (128, 128, 128), conditional: bool = True, sampler: str = "hmc",
-    embedder: str = "dcca", size: int = 16, kept: int | None = None, ridge: float = 1e-3, augment: int = 0,
+    modalities: Sequence[Modality],
+    *,
+    latent: int = 20,
+    networks: Networks = None,
+    hidden: int = 512,
+    flow: str = "maf",
+    transforms: int = 2,
+    flow_hidden: Sequence[int] = (128, 128, 128),
+    conditional: bool = True,
+    sampler: str = "hmc",
+    embedder: str = "dcca",
+    size: int = 16,
+    kept: int | None = None,
+    ridge: float = 1e-3,
+    augment: int = 0,
     dropout: float = 0.0,
 ) -> Method:
     """JNF-DCCA (Senellart et al. 2023, Algorithm 1, eqs. (10) and (13)): JNF on embeddings g_m(x_m) of what is shared.
 
     Args:
         embedder: how g_m is trained: "dcca", "contrastive" or "cca".
-        size: dimensions of g_m (the paper: 16), of which the `kept` most correlated are used (the paper: 9; None: chosen
-            from the spectrum on validation data by `polymodal.analysis.dcca.choose_dim`).
+        size: dimensions of g_m (the paper: 16), of which the `kept` most correlated are used (the paper: 9; None:
+            chosen from the spectrum on validation data by `polymodal.analysis.dcca.choose_dim`).
         ridge: r of the whitening.
         augment: random shifts of images, in pixels, while g_m is trained.
         dropout: of g_m's input while it is trained.
@@ -141,7 +174,7 @@ def jnf_dcca(
         raise ValueError(f"There is no embedder {embedder!r}; there are {list(EMBEDDERS)}.")
     parts = Parts(modalities, latent, networks, hidden)
     prior = parts.prior()
-    shape = dict(kind=flow, transforms=transforms, hidden=flow_hidden, conditional=conditional)
+    shape: dict[str, Any] = dict(kind=flow, transforms=transforms, hidden=flow_hidden, conditional=conditional)
     experts = lambda: parts.flow_experts(embedders(parts, size, embedder, augment, dropout), size, **shape)
     model = parts.model(prior, experts, SampledProduct(prior, make_sampler(sampler)))
     embeddings = {m: expert.embed for m, expert in model.posterior.experts.items()}

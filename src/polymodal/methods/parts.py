@@ -61,7 +61,9 @@ class Parts:
             if m not in names:
                 near = "".join(f" Did you mean {n!r}?" for n in get_close_matches(m, names, 1))
                 raise ValueError(f"networks names the modality {m!r}, which the data does not have: {names}.{near}")
-        self.networks: dict[str, Network] = {m.name: network_of(m, (networks or {}).get(m.name)) for m in self.modalities}
+        self.networks: dict[str, Network] = {
+            m.name: network_of(m, (networks or {}).get(m.name)) for m in self.modalities
+        }
 
     def prior(self) -> StandardNormal:
         return StandardNormal(self.latent)
@@ -80,16 +82,20 @@ class Parts:
         """Normal experts q(z|x_m), the last layer doubled to location and log-variance."""
         return {m.name: Expert(self.encoder(m, 2 * self.latent), NormalHead()) for m in self.modalities}
 
-    def flow_experts(self, embeddings: Mapping[str, nn.Module] | None = None, size: int = 0, **flow) -> dict[str, nn.Module]:
-        """Experts with flows, seed paper eq. (8), on x_m, or on embeddings[m](x_m) of `size` through an MLP (Table 4)."""
+    def flow_experts(
+        self, embeddings: Mapping[str, nn.Module] | None = None, size: int = 0, **flow
+    ) -> dict[str, nn.Module]:
+        """Experts with flows on x_m, or on embeddings[m](x_m) of `size` through an MLP (Table 4)."""
         out = 2 * self.latent
         if embeddings is None:
             return {m.name: Expert(self.encoder(m, out), Flow(self.latent, out, **flow)) for m in self.modalities}
         net = lambda: mlp([size, self.hidden, self.hidden, self.hidden, out])
         return {m: Expert(net(), Flow(self.latent, out, **flow), embed) for m, embed in embeddings.items()}
 
-    def model(self, prior: nn.Module, experts: Callable[[], Mapping[str, nn.Module]], combine: Combine) -> MultimodalVAE:
-        """Joint encoder, decoders and surrogates round a prior, made in this order: one seed, one first stage for all."""
+    def model(
+        self, prior: nn.Module, experts: Callable[[], Mapping[str, nn.Module]], combine: Combine
+    ) -> MultimodalVAE:
+        """Joint encoder, decoders and surrogates, made in this order: one seed gives one first stage to all."""
         joint, decoders = self.joint(), self.decoders()
         return MultimodalVAE(prior, decoders, JointWithSurrogates(joint, experts(), combine), self.modalities)
 
@@ -107,7 +113,7 @@ def keep_joint(model: MultimodalVAE, batch: Batch, embeddings: Mapping[str, nn.M
 
 
 def surrogate_bound(model: MultimodalVAE, batch: Batch) -> Loss:
-    """L(0, 0, 1) on a batch that `keep_joint` made: sum_m KL(q(z|X) || q_m), seed paper eqs. (4) and (9)."""
+    """L(0, 0, 1) on a batch that `keep_joint` made: sum_m KL(q(z|X) || q_m), eqs. (4) and (9)."""
     experts = {m: model.posterior.experts[m].given(x) for m, x in batch.x.items()}
     q = DiagNormal(batch.kept["loc"], batch.kept["scale"])
     return bound(model, batch, q, likelihood=0, kl=0, consensus=1, experts=experts)
