@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from polymodal.likelihoods import likelihood_of
 def mlp(sizes: Sequence[int]) -> nn.Sequential:
     """Linear layers of the given sizes with ReLU between them, none at the end."""
     layers: list[nn.Module] = []
-    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+    for a, b in pairwise(sizes):
         layers += [nn.Linear(a, b), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -43,14 +44,14 @@ class ChannelsLast(nn.Module):
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x.contiguous(memory_format=torch.channels_last))
 
 
 class ToGrid(nn.Module):
-    """(B, C*H*W) -> (B, C, H, W) channels-last without a copy: what a transposed convolution of a 1x1 map would give."""
+    """(B, C*H*W) -> (B, C, H, W) channels-last without a copy, as a transposed convolution of a 1x1 map gives it."""
 
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
@@ -65,6 +66,33 @@ class FromGrid(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.permute(0, 2, 3, 1).flatten(1)
+
+
+class UpToImage(nn.Module):
+    """`nn.ConvTranspose2d(channels, out, 4, 2, 1)`, computed as a 3x3 convolution to 4 * out channels, one for each pixel
+    of a 2x2 block: the same numbers and gradients, forward twice as fast for the few channels of an image.
+
+    >>> up, x = UpToImage(8, 3), torch.randn(2, 8, 5, 5)
+    >>> torch.allclose(up(x), up.conv(x), atol=1e-5)
+    True
+    """
+
+    taps: Tensor
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(channels, out, 4, 2, 1)
+        # Which of the 4 taps each of 3 neighbours meets, for either pixel of a block; 4, which is padding: none.
+        self.register_buffer("taps", torch.tensor([[3, 1, 4], [4, 2, 0]]), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        (height, width), out = x.shape[-2:], self.conv.out_channels
+        weight = nn.functional.pad(self.conv.weight, (0, 1, 0, 1))[:, :, self.taps[:, :, None, None], self.taps]
+        weight = weight.permute(2, 4, 1, 0, 3, 5).reshape(4 * out, -1, 3, 3)
+        bias = None if self.conv.bias is None else self.conv.bias.repeat(4)
+        y = nn.functional.conv2d(x, weight.contiguous(memory_format=torch.channels_last), bias, padding=1)
+        y = y.permute(0, 2, 3, 1).unflatten(-1, (2, 2, out)).transpose(2, 3)
+        return y.reshape(-1, 2 * height, 2 * width, out).permute(0, 3, 1, 2)
 
 
 class ResBlock(nn.Module):
@@ -104,8 +132,8 @@ def _svhn_encoder(shape: tuple[int, ...], out: int) -> nn.Module:
 def _svhn_decoder(dim: int, shape: tuple[int, ...]) -> nn.Module:
     up = lambda a, b: nn.ConvTranspose2d(a, b, 4, 2, 1)
     first = [nn.Linear(dim, 2048), ToGrid(128, 4)]  # the paper's dconv(128, 1, 0) on a 1x1 map
-    layers = [*first, nn.ReLU(), up(128, 64), nn.ReLU(), up(64, 32), nn.ReLU(), up(32, shape[0])]
-    return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+    layers = [*first, nn.ReLU(), up(128, 64), nn.ReLU(), up(64, 32), nn.ReLU(), UpToImage(32, shape[0])]
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _celeba_encoder(shape: tuple[int, ...], out: int) -> nn.Module:
@@ -121,9 +149,9 @@ def _celeba_decoder(dim: int, shape: tuple[int, ...]) -> nn.Module:
         nn.ConvTranspose2d(128, 128, 3, 2, 1, output_padding=1), ResBlock(128), ResBlock(128), nn.ReLU(),
         nn.ConvTranspose2d(128, 128, 5, 2, 2, output_padding=1), nn.ReLU(),
         nn.ConvTranspose2d(128, 64, 5, 2, 2, output_padding=1), nn.ReLU(),
-        nn.ConvTranspose2d(64, shape[0], 4, 2, 1),
+        UpToImage(64, shape[0]),
     ]  # fmt: skip
-    return nn.Sequential(*first, *up).to(memory_format=torch.channels_last)
+    return nn.Sequential(*first, *up).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _image(size: int) -> Callable[[tuple[int, ...]], bool]:
@@ -145,7 +173,8 @@ def network_of(modality: Modality, name: str | None = None) -> Network:
     Raises ValueError for an unknown name or a network that cannot read the modality's shape.
     """
     if name is None:
-        name = {(3, 32, 32): "svhn-conv", (3, 64, 64): "celeba-conv"}.get(modality.shape, "mlp")
+        by_shape: dict[tuple[int, ...], str] = {(3, 32, 32): "svhn-conv", (3, 64, 64): "celeba-conv"}
+        name = by_shape.get(modality.shape, "mlp")
     if name not in NETWORKS:
         raise ValueError(f"There is no network {name!r} (for modality {modality.name!r}); there are {list(NETWORKS)}.")
     if not NETWORKS[name].fits(modality.shape):
@@ -229,5 +258,5 @@ class Decoder(nn.Module):
         self.net = network.decoder(dim, self.raw)
 
     def forward(self, z: Tensor) -> Distribution:
-        raw = self.net(z.reshape(-1, z.shape[-1]))
+        raw = self.net(z.reshape(-1, z.shape[-1])).to(z.dtype)  # densities in full precision whatever autocast did
         return self.likelihood.make(raw.reshape(*z.shape[:-1], *self.raw) if z.dim() != 2 else raw, self.modality)
