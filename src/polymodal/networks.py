@@ -69,8 +69,10 @@ class FromGrid(nn.Module):
 
 
 class UpToImage(nn.Module):
-    """`nn.ConvTranspose2d(channels, out, 4, 2, 1)`, computed as a 3x3 convolution to 4 * out channels, one for each pixel
-    of a 2x2 block: the same numbers and gradients, forward twice as fast for the few channels of an image.
+    """`nn.ConvTranspose2d(channels, out, 4, 2, 1)`, computed as a 3x3 convolution to 4 * out channels.
+
+    One channel for each pixel of a 2x2 block: the same numbers and gradients, forward twice as fast where there are as
+    few channels as in an image.
 
     >>> up, x = UpToImage(8, 3), torch.randn(2, 8, 5, 5)
     >>> torch.allclose(up(x), up.conv(x), atol=1e-5)
