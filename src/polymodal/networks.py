@@ -69,32 +69,29 @@ class FromGrid(nn.Module):
 
 
 class UpToImage(nn.Module):
-    """`nn.ConvTranspose2d(channels, out, 4, 2, 1)`, computed as a 3x3 convolution to 4 * out channels.
+    """`nn.ConvTranspose2d(channels, out, 4, 2, 1)`, computed as a 2x2 convolution to 4 * out channels, one for each pixel
+    of a 2x2 block: the same numbers and gradients, three times as fast forward for the few channels of an image.
 
-    One channel for each pixel of a 2x2 block: the same numbers and gradients, forward twice as fast where there are as
-    few channels as in an image.
+    The blocks hold the pixels 2i - 1 and 2i, which see the inputs i - 1 and i alone.
 
     >>> up, x = UpToImage(8, 3), torch.randn(2, 8, 5, 5)
     >>> torch.allclose(up(x), up.conv(x), atol=1e-5)
     True
     """
 
-    taps: Tensor
-
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
         self.conv = nn.ConvTranspose2d(channels, out, 4, 2, 1)
-        # Which of the 4 taps each of 3 neighbours meets, for either pixel of a block; 4, which is padding: none.
-        self.register_buffer("taps", torch.tensor([[3, 1, 4], [4, 2, 0]]), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        (height, width), out = x.shape[-2:], self.conv.out_channels
-        weight = nn.functional.pad(self.conv.weight, (0, 1, 0, 1))[:, :, self.taps[:, :, None, None], self.taps]
-        weight = weight.permute(2, 4, 1, 0, 3, 5).reshape(4 * out, -1, 3, 3)
+        out = self.conv.out_channels
+        taps = self.conv.weight.unflatten(3, (2, 2)).unflatten(2, (2, 2)).flip(2, 4)  # in, out, row, pixel, column, pixel
+        weight = taps.permute(3, 5, 1, 0, 2, 4).reshape(4 * out, -1, 2, 2)
         bias = None if self.conv.bias is None else self.conv.bias.repeat(4)
         y = nn.functional.conv2d(x, weight.contiguous(memory_format=torch.channels_last), bias, padding=1)
-        y = y.permute(0, 2, 3, 1).unflatten(-1, (2, 2, out)).transpose(2, 3)
-        return y.reshape(-1, 2 * height, 2 * width, out).permute(0, 3, 1, 2)
+        size, _, height, width = y.shape
+        y = y.permute(0, 2, 3, 1).unflatten(-1, (2, 2 * out)).transpose(2, 3)
+        return y.reshape(size, 2 * height, 2 * width, out)[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
 
 
 class ResBlock(nn.Module):
