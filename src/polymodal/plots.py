@@ -126,6 +126,7 @@ def loss_curves(history: pd.DataFrame) -> Figure:
     Args:
         history: a row for each epoch, with columns stage, epoch, train_loss and val_loss (`Run.history`).
     """
+    history = history[history["train_loss"].notna()]
     stages = list(dict.fromkeys(history["stage"]))
     figure, panels = _figure(len(stages))
     for axes, stage in zip(panels, stages, strict=True):
@@ -134,8 +135,9 @@ def loss_curves(history: pd.DataFrame) -> Figure:
             seen = rows[rows[column].notna()]
             marker = "." if len(seen) < 3 else ""
             axes.plot(seen["epoch"], seen[column], color=colour, lw=1.3, marker=marker, label=name)
-        _words(axes, stage, "epoch", "loss, nats a sample" if axes is panels[0] else "")
+        _words(axes, stage, "epoch", "loss" if axes is panels[0] else "")
         axes.grid(axis="y", color=FAINT, lw=0.5)
+        axes.xaxis.get_major_locator().set_params(integer=True)
     panels[0].legend(fontsize=7, frameon=False)
     return figure
 
@@ -179,17 +181,20 @@ def spectrum(correlations: Tensor, kept: int) -> Figure:
 
 
 def tsne(embeddings: Mapping[str, Tensor], label: Tensor | None = None, seed: int = 0) -> Figure:
-    """t-SNE of each modality's embeddings (N, d) of the same N samples, a panel for each, coloured by label (N,)."""
+    """Each modality's embeddings (N, d) of the same N samples, coloured by label (N,): t-SNE; of d = 1 histograms.
+
+    Of d = 2 they stand where they are.
+    """
     from sklearn.manifold import TSNE
 
     figure, panels = _figure(len(embeddings), (2.9, 2.9))
     for axes, (name, values) in zip(panels, embeddings.items(), strict=True):
         x = values.detach().double().cpu().numpy()
-        perplexity = min(30.0, (len(x) - 1) / 3)
-        at = TSNE(perplexity=perplexity, init="pca" if x.shape[1] > 1 else "random", random_state=seed).fit_transform(x)
-        _scatter(axes, at, label)
-        axes.set_xticks([])
-        axes.set_yticks([])
+        if x.shape[1] > 2:
+            x = TSNE(perplexity=min(30.0, (len(x) - 1) / 3), init="pca", random_state=seed).fit_transform(x)
+            axes.set_xticks([])
+            axes.set_yticks([])
+        _points(axes, x, label)
         _words(axes, name)
     if label is not None and 1 < len(label.unique()) <= 20:
         handles, names = panels[-1].get_legend_handles_labels()
@@ -197,13 +202,16 @@ def tsne(embeddings: Mapping[str, Tensor], label: Tensor | None = None, seed: in
     return figure
 
 
-def _scatter(axes: Axes, at: np.ndarray, label: Tensor | None) -> None:
-    if label is None:
-        axes.scatter(*at.T, s=4, color=FIRST, lw=0)
-        return
-    for k, value in enumerate(label.unique().tolist()):
-        mine = (label == value).cpu().numpy()
-        axes.scatter(*at[mine].T, s=4, color=colormaps["tab10"](k % 10), lw=0, label=str(value))
+def _points(axes: Axes, at: np.ndarray, label: Tensor | None) -> None:
+    """Points (N, 2) by label; of (N, 1) a histogram of each label's."""
+    values = [None] if label is None else label.unique().tolist()
+    for k, value in enumerate(values):
+        mine = at if label is None else at[(label == value).cpu().numpy()]
+        look: dict[str, Any] = {"color": colormaps["tab10"](k % 10), "label": str(value), "lw": 0}
+        if at.shape[1] == 1:
+            axes.hist(mine[:, 0], bins=np.linspace(at.min(), at.max(), 41), alpha=0.7, **look)
+        else:
+            axes.scatter(*mine.T, s=4, **look)
 
 
 def sampler_diagnostics(diagnostics: Diagnostics) -> Figure:
