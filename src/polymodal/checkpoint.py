@@ -94,7 +94,14 @@ def commit() -> str | None:
     """The git commit of the source that runs, or None where it is no checkout."""
     try:
         found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
+            [
+                "git",
+                "log",
+                "-1",
+                "--format=%H",
+                "--",
+                ".",
+            ],  # nothing where the package is ignored by another's checkout
             cwd=Path(__file__).parent,
             capture_output=True,
             text=True,
@@ -103,7 +110,7 @@ def commit() -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip()
+    return found.stdout.strip() or None
 
 
 def versions() -> dict[str, str]:
@@ -202,39 +209,25 @@ class Keeper:
     Args:
         out: the directory; may hold an unfinished run of the same settings, which then goes on.
         info: what run.json is to say.
-        writes: this process writes (of several, one does); all of them read.
-        wait: returns when all processes have called it.
 
     Raises ValueError for a run of other settings, damaged files, or a directory that cannot be written.
     """
 
-    def __init__(
-        self,
-        out: str | os.PathLike[str] | None,
-        info: Mapping[str, Any],
-        writes: bool = True,
-        wait: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, out: str | os.PathLike[str] | None, info: Mapping[str, Any]) -> None:
         self.path = None if out is None else Path(out)
         self.info: dict[str, Any] = json.loads(json.dumps(info))
         self.stage, self.trainer, self.finished = 0, None, False
         self._model: dict[str, Tensor] | None = None
         self._cost, self._saved = 0.0, time.monotonic()
-        rows: list[dict[str, Any]] = []
+        self._rows: list[dict[str, Any]] = []
         if self.path is not None and (self.path / RUN).exists():
-            rows = self._found(self.path)
+            self._rows = self._found(self.path)
         elif self.path is not None:
             for name in (MODEL, LAST, LOG, METRICS):
                 if (self.path / name).exists():
                     raise ValueError(
                         f"{self.path} holds a {name} but no {RUN}; give another --out, nothing is overwritten."
                     )
-        wait()
-        self.target = self.path if writes and not self.finished else None  # where this process writes
-        if self.target:
-            make_directory(self.target)
-            write_json(self.target / RUN, self.info)
-        self.log = Log(self.target / LOG if self.target else None, rows)
 
     def _found(self, path: Path) -> list[dict[str, Any]]:
         """Takes over what an earlier process left; the rows of its log that count."""
@@ -263,12 +256,17 @@ class Keeper:
                 f"{path / LAST} is damaged ({error}); remove it to start again from the beginning."
             ) from None
 
-    def attach(self, model: nn.Module) -> None:
-        """Says which model it is; puts the checkpoint's weights into it, if there is one."""
+    def begin(self, model: nn.Module, writes: bool = True) -> None:
+        """Puts the checkpoint's weights, if there is one, into `model`; from now on the process that `writes` does."""
         self.model = model
         if self._model is not None:
             model.load_state_dict(self._model)
         self._model = None
+        self.target = self.path if writes else None
+        if self.target:
+            make_directory(self.target)
+            write_json(self.target / RUN, self.info)
+        self.log = Log(self.target / LOG if self.target else None, self._rows)
 
     def offer(self, snapshot: Callable[[], Mapping[str, Any]], seconds: float | None = None) -> None:
         """Writes a checkpoint if the last is `seconds` old; None: so old that writing takes a tenth of the time."""

@@ -134,9 +134,9 @@ def load_checkpoint(path: Path, values: bool = True) -> dict[str, Any]:
     """
     try:
         return torch.load(path, map_location="cpu" if values else "meta", weights_only=True, mmap=not values)
-    except OSError as error:
+    except PermissionError as error:
         raise _told(error, path, "read") from error
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
         refused = isinstance(error, UnpicklingError) and "weights_only" in str(error).lower()
         what = "holds more than tensors and is not opened, since that could run code" if refused else "is damaged"
         raise ValueError(f"{path} {what}; remove it to start again from the beginning.") from None

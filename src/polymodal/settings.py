@@ -290,7 +290,7 @@ def read_yaml(text: str, name: str) -> dict[str, Any]:
     try:
         plain = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except (YAMLError, OmegaConfBaseException) as error:
-        where = " ".join(str(error).split())
+        where = " ".join(str(error).replace('"<unicode string>", ', "").split())
         raise ValueError(f"The recipe {name!r} is not readable YAML: {where}.") from None
     if not isinstance(plain, dict):
         raise ValueError(

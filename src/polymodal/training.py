@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.checkpoint import Keeper, Run, build, commit, computed, load, state_of, versions
@@ -70,25 +71,29 @@ def fit(
     splits = _changed(_loaded(data, given), given.modalities)
     fabric = _machine(given.training, "32-true")
     with own_random_state(fabric.device), _deterministic(given.training.deterministic):
-        keeper = Keeper(out, _info(given, splits, seed), fabric.is_global_zero, fabric.barrier)
+        keeper = Keeper(out, _info(given, splits, seed))
         if keeper.finished:
             return load(keeper.path or "", method if isinstance(method, Method) else None)
         if not isinstance(method, Method):
             seed_all(fabric.device, seed, "weights")
             method = build(to_dict(given), splits.modalities)
+        model = method.model.to(fabric.device)
+        left = method.stages[keeper.stage :]
         _check_stages(method, given.training, reuse or {})
-        method.model.to(fabric.device)
-        keeper.attach(method.model)
+        taken = {s.name: _taken(s, (reuse or {})[s.name], keeper.info, model) for s in left if s.name in (reuse or {})}
+        fabric.barrier()  # all processes have read before one writes
+        keeper.begin(model, fabric.is_global_zero)
         with Reporter(given.training.progress and fabric.is_global_zero) as reporter:
             loggers = _loggers(given.training, keeper)
-            for stage in method.stages[keeper.stage :]:
-                if stage.name in (reuse or {}):
-                    outcome = _reused(stage, (reuse or {})[stage.name], keeper.info, method.model)
+            for stage in left:
+                if stage.name in taken:
+                    outcome, state = taken[stage.name]
+                    copy_into(model.state_dict(), state)
                     reporter.say(f"{stage.name}: taken from {outcome['from']}")
                 else:
-                    outcome = _stage(stage, method.model, given.training, splits, seed, keeper, reporter, loggers)
+                    outcome = _stage(stage, model, given.training, splits, seed, keeper, reporter, loggers)
                 keeper.stage_done(stage.name, outcome)
-        method.model.to("cpu").eval()
+        model.to("cpu").eval()
         run = keeper.close(method, splits.modalities)
         fabric.barrier()  # a process that goes on reads what another one wrote
         return run
@@ -235,6 +240,7 @@ def _info(settings: Settings, splits: Splits, seed: int) -> dict[str, Any]:
 
 
 def _check_stages(method: Method, training: TrainingSettings, reuse: Mapping[str, Any]) -> None:
+    """Raises ValueError for what would stop the run later."""
     names = [stage.name for stage in method.stages]
     if len(set(names)) != len(names):
         raise ValueError(f"A method's stages need distinct names, got {names}.")
@@ -246,8 +252,10 @@ def _check_stages(method: Method, training: TrainingSettings, reuse: Mapping[str
         state_of(stage.trains, method.model)
 
 
-def _reused(stage: Stage, source: Any, info: Mapping[str, Any], model: MultimodalVAE) -> dict[str, Any]:
-    """Copies into `model` what `stage` trained in another run. Raises ValueError if that would not be the same."""
+def _taken(
+    stage: Stage, source: Any, info: Mapping[str, Any], model: MultimodalVAE
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What `stage` trained in another run: outcome and state. Raises ValueError if it would not be the same here."""
     run = source if isinstance(source, Run) else load(source)
     where = str(run.directory or "another run")
     theirs, ours = (_stage_says(i, stage.name) for i in (run.info, info))
@@ -274,8 +282,9 @@ def _reused(stage: Stage, source: Any, info: Mapping[str, Any], model: Multimoda
             raise ValueError(
                 f"Stage {stage.name!r} cannot be taken from {where}, which has no {name} of the same shape."
             )
-    copy_into(state, {name: found[name] for name in names})
-    return {"status": "reused", "from": where, "figures": run.info["stages"][stage.name]["figures"], "finish": finish}
+    figures = run.info["stages"][stage.name]["figures"]
+    outcome = {"status": "reused", "from": where, "figures": figures, "finish": finish}
+    return outcome, {name: found[name] for name in names}
 
 
 def _stage_says(info: Mapping[str, Any], stage: str) -> dict[str, Any]:

@@ -93,13 +93,11 @@ class StageTrainer:
             raise ValueError(f"training.batch must be a multiple of the {self.world} processes, got {s.batch}.")
         if len(self.train) < self.world:
             raise ValueError(f"Training needs at least one sample per process ({self.world}), got {len(self.train)}.")
-        if not len(self.val) and (s.patience or s.schedule == "plateau"):
-            raise ValueError("training.patience and the plateau schedule need validation data, and there is none.")
 
     @property
     def done(self) -> bool:
         """Nothing is left to train."""
-        return self.stopped or self.epoch >= self.settings.epochs or self.step >= self.steps
+        return self.stopped or self.epoch * self.per_epoch >= self.steps
 
     def run_epoch(self, on_step: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """One epoch, or what is left of it, and its row for the log. `on_step` is called after every step."""
@@ -122,7 +120,7 @@ class StageTrainer:
         means = {k: float(v) / self.counts[k] for k, v in self.sums.items()}
         self.sums, self.counts = {}, {}
         figures = {"grad_norm": means.pop("grad_norm")} | {f"train_{k}": v for k, v in means.items()}
-        if len(self.val) and (self.done or self.epoch % self.settings.eval_every == 0):
+        if self.done or self.epoch % self.settings.eval_every == 0:
             figures |= {f"val_{k}": v for k, v in self._evaluated().items()}
         self.seconds = time.perf_counter() - clock
         row = {"stage": self.stage.name, "epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 3)}
@@ -216,8 +214,8 @@ class StageTrainer:
         where = f" in the rows {', '.join(map(str, hurt[:5]))} of the data" if hurt else ""
         where += f" and {len(hurt) - 5} more of the batch's {len(rows)}" if len(hurt) > 5 else ""
         return (
-            f"Stage {self.stage.name!r} stopped {when}: {', '.join(terms)} became infinite or NaN{where}; try a smaller "
-            f"training.lr (now {self.settings.lr:g}) or training.clip=1{', or mend those rows' if hurt else ''}."
+            f"Stage {self.stage.name!r} stopped {when}: {', '.join(terms)} became infinite or NaN{where}; try a "
+            f"smaller training.lr (now {self.settings.lr:g}) or training.clip=1{', or mend those rows' if hurt else ''}."
         )
 
     @torch.no_grad()

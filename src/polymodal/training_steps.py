@@ -83,7 +83,7 @@ def prepared(stage: Stage, data: Dataset, size: int, *keys: Any) -> Dataset:
     A modality that comes back as it was stays in its table, one that changed is stored for each sample, one that is
     gone is dropped. The random stream is a function of `keys`.
     """
-    if stage.prepare is None or not len(data):
+    if stage.prepare is None:
         return data
     found: dict[str, list[Tensor | None]] = {}
     kept: dict[str, list[Tensor]] = {}
@@ -106,14 +106,11 @@ def prepared(stage: Stage, data: Dataset, size: int, *keys: Any) -> Dataset:
             tables[m] = torch.cat(
                 [gather(data.tables[m], at(r)) if x is None else x for r, x in zip(rows, parts, strict=True)]
             )
-    modalities = [m for m in data.modalities if m.name in tables]
-    modalities = [
-        m if tables[m.name] is data.tables[m.name] else replace(m, shape=tuple(tables[m.name].shape[1:]))
-        for m in modalities
-    ]
-    return replace(
-        data, modalities=modalities, tables=tables, index=index, kept={k: torch.cat(v) for k, v in kept.items()}
-    )
+    shapes = {m: tuple(table.shape[1:]) for m, table in tables.items()}
+    modalities = [replace(m, shape=shapes[m.name]) for m in data.modalities if m.name in tables]
+    present = {m: v for m, v in data.present.items() if m in tables}
+    joined = {k: torch.cat(v) for k, v in kept.items()}
+    return replace(data, modalities=modalities, tables=tables, index=index, present=present, kept=joined)
 
 
 def _same(x: Tensor, y: Tensor) -> bool:

@@ -1,0 +1,308 @@
+"""Run directories: killed at any moment a run goes on bit for bit, nothing is half written, no file runs code."""
+
+import errno
+import json
+import os
+import pickle
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from toys import equal, toy, toy_data
+
+import polymodal.checkpoint
+import polymodal.checkpoint_files as files
+from polymodal.checkpoint import Keeper, Run, load
+from polymodal.methods import METHODS
+from polymodal.model import Method
+from polymodal.training import fit
+
+SETTINGS = {
+    "epochs": 2, "batch": 32, "ema": 0.9, "patience": 2, "schedule": "plateau", "plateau": 0, "warmup": 5,
+    "optimizer": "amsgrad", "checkpoint_minutes": 0.0, "progress": False, "device": "cpu",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _toy_is_a_method(monkeypatch):
+    monkeypatch.setitem(METHODS, "toy", toy)
+
+
+def train(out: Path | None, **settings) -> Run:
+    return fit("toy", toy_data(), out=out, **SETTINGS | settings)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Run:
+    """The run that nothing interrupts."""
+    METHODS["toy"] = toy
+    return train(tmp_path_factory.mktemp("whole") / "run")
+
+
+def columns(run: Run) -> list[str]:
+    """The log without the clock."""
+    text = (run.directory / "log.csv").read_text()
+    clock = text.splitlines()[0].split(",").index("seconds")
+    return [",".join(part for i, part in enumerate(line.split(",")) if i != clock) for line in text.splitlines()]
+
+
+def in_child(work, after: float | None = None) -> bool:
+    """Whether `work`, in a process of its own, ended before it was killed (`after` seconds, or by itself)."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    if after is not None:
+        time.sleep(after)
+        os.kill(child, signal.SIGKILL)
+    return os.WIFEXITED(os.waitpid(child, 0)[1])
+
+
+def is_whole(out: Path) -> None:
+    """Whatever is there can be read."""
+    if (out / "last.ckpt").exists():
+        assert {"stage", "rows", "stages", "model", "trainer"} == files.load_checkpoint(out / "last.ckpt").keys()
+    if (out / "run.json").exists():
+        assert json.loads((out / "run.json").read_text())["status"] in ("training", "finished")
+    if (out / "model.safetensors").exists():
+        files.load_weights(out / "model.safetensors", toy().model)
+
+
+def test_killed_at_random_moments_a_run_goes_on_bit_for_bit(whole, tmp_path) -> None:
+    start = time.perf_counter()
+    assert in_child(lambda: train(tmp_path / "timed"))
+    length = time.perf_counter() - start
+    draw, kills, out = random.Random(0), 0, tmp_path / "run"
+    for _ in range(6):
+        kills += not in_child(lambda: train(out), after=draw.uniform(0.05, 0.6) * length)
+        is_whole(out)
+    run = train(out)
+    assert kills >= 2
+    assert equal(run.model, whole.model) and columns(run) == columns(whole)
+    assert not list(out.glob("*.tmp")) or run.info["status"] == "finished"
+
+
+# The run writes after every one of its twelve steps. "append": between a stage's last step and its last epoch's end.
+MOMENTS = {"replace": (1, 2, 5, 11, 13, 17), "fsync": (1, 4, 30), "open": (1, 3, 20), "append": (2, 5)}
+
+
+@pytest.mark.parametrize("call", MOMENTS)
+def test_killed_while_it_writes_nothing_is_half_there(call, whole, tmp_path, monkeypatch) -> None:
+    where = {"replace": os, "fsync": os, "open": files, "append": files.Log}[call]
+    real = open if call == "open" else getattr(where, call)
+    resumed = 0
+    for moment in MOMENTS[call]:
+        out, left = tmp_path / str(moment), [moment]
+
+        def deadly(*args, left=left, **kwargs):
+            left[0] -= 1
+            if left[0] == 0:
+                if call == "open" and "w" in str(args[1:2]):  # half of what was to be written
+                    real(*args).write(b"half")
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **kwargs)
+
+        def work(out=out) -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(where, call, deadly, raising=False)
+                train(out)
+
+        assert not in_child(work)
+        is_whole(out)
+        resumed += (out / "last.ckpt").exists()
+        run = train(out)
+        assert equal(run.model, whole.model) and columns(run) == columns(whole)
+    assert resumed >= len(MOMENTS[call]) - 2
+
+
+def test_a_finished_run_is_returned_and_a_loaded_one_is_the_same(whole) -> None:
+    before = {p.name: (p.stat().st_mtime_ns, p.stat().st_ino) for p in whole.directory.iterdir()}
+    for run in (train(whole.directory), load(whole.directory), train(whole.directory, progress=False, logger="wandb")):
+        assert equal(run.model, whole.model) and not run.model.training
+        assert run.history.equals(whole.history) and run.settings == whole.settings
+        assert run.info["stages"] == whole.info["stages"] and list(run.modalities) == list(whole.modalities)
+    assert before == {p.name: (p.stat().st_mtime_ns, p.stat().st_ino) for p in whole.directory.iterdir()}
+    assert sorted(before) == ["last.ckpt", "log.csv", "model.safetensors", "run.json"]
+    assert whole.info["versions"]["torch"] == torch.__version__ and whole.seed == 0
+    state = torch.random.get_rng_state()
+    load(whole.directory)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_metrics_are_kept(tmp_path) -> None:
+    run = train(tmp_path / "run", epochs=1)
+    assert load(run.directory).metrics == {}
+    run.save_metrics({"coherence": [0.5, 0.75]})
+    assert load(run.directory).metrics == run.metrics == {"coherence": [0.5, 0.75]}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"lr": 0.1}, r"training\.lr is 0\.001 there and 0\.1 here"),
+        ({"latent": 3}, r"method\.latent is 2 there and 3 here"),
+        ({"seed": 4}, r"seed is 0 there and 4 here"),
+    ],
+)
+def test_other_settings_are_refused(change, says, whole) -> None:
+    with pytest.raises(ValueError, match=f"holds a run of other settings: {says}; give another --out"):
+        train(whole.directory, **change)
+    with pytest.raises(ValueError, match=r"samples\.train is 96 there and 40 here"):
+        fit("toy", toy_data(n=40), out=whole.directory, **SETTINGS)
+
+
+def test_files_of_something_else_are_not_overwritten(tmp_path) -> None:
+    (tmp_path / "log.csv").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds a log\.csv but no run\.json; .* nothing is overwritten"):
+        train(tmp_path)
+    assert (tmp_path / "log.csv").read_text() == "mine"
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="is a file; give a directory"):
+        train(tmp_path / "file")
+
+
+def test_mistakes_leave_no_directory(tmp_path) -> None:
+    for mistake in ({"networks": {"c": "mlp"}, "method": None}, {"stages": {"jont": {}}}, {"reuse": {"joint": "no"}}):
+        given = {k: v for k, v in mistake.items() if k != "method"}
+        with pytest.raises(ValueError):
+            fit("jmvae" if "networks" in mistake else "toy", toy_data(), out=tmp_path / "run", **SETTINGS | given)
+        assert not (tmp_path / "run").exists()
+
+
+class Touch:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["encoders.pkl", "model.PT", "deep/inside/x.bin", "last.ckpt", "zip last.ckpt"])
+def test_no_file_in_a_run_directory_runs_code(name, tmp_path) -> None:
+    run = train(tmp_path / "run", epochs=1)
+    witness, planted = tmp_path / "witness", run.directory / name.removeprefix("zip ")
+    planted.parent.mkdir(parents=True, exist_ok=True)
+    if name.startswith("zip"):
+        torch.save({"model": Touch(witness)}, planted)
+    else:
+        planted.write_bytes(pickle.dumps({"model": Touch(witness)}, protocol=2))
+    with pytest.raises(ValueError, match="run code|is damaged") as error:
+        load(run.directory)
+    assert str(error.value).count("\n") == 0
+    info = json.loads((run.directory / "run.json").read_text())
+    (run.directory / "run.json").write_text(json.dumps(info | {"status": "training"}))
+    with pytest.raises(ValueError, match="run code|is damaged"):
+        train(run.directory, epochs=1)
+    assert not witness.exists()
+    with open(planted, "rb") as file:  # the plant is live: unguarded reading does run it
+        torch.load(file, weights_only=False) if name.startswith("zip") else pickle.load(file)
+    assert witness.exists()
+
+
+@pytest.mark.parametrize("name", ["run.json", "model.safetensors", "last.ckpt", "log.csv"])
+@pytest.mark.parametrize("keep", [0.0, 0.6])
+def test_damaged_files_are_told(name, keep, tmp_path) -> None:
+    run = train(tmp_path / "run", epochs=1)
+    data = (run.directory / name).read_bytes()
+    (run.directory / name).write_bytes(data[: int(keep * len(data))])
+    with pytest.raises(ValueError, match=f"{name} is damaged") as error:
+        load(run.directory)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_and_unfinished_runs_are_told(whole, tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"is no run directory; give one that"):
+        load(tmp_path)
+    run = train(tmp_path / "run", epochs=1)
+    (run.directory / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"model\.safetensors is missing"):
+        load(run.directory)
+    info = json.loads((run.directory / "run.json").read_text())
+    (run.directory / "run.json").write_text(json.dumps(info | {"status": "training"}))
+    with pytest.raises(ValueError, match="is not finished; train it to its end first"):
+        load(run.directory)
+    other = toy(latent=3).model
+    with pytest.raises(ValueError, match="does not fit the model"):
+        files.load_weights(whole.directory / "model.safetensors", other)
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [(errno.ENOSPC, "no space left on the disk"), (errno.EACCES, "permission is denied"), (errno.EIO, "input/output")],
+)
+@pytest.mark.parametrize("call", ["replace", "fsync"])
+def test_what_the_disk_says_is_told_and_the_old_file_stays(number, says, call, tmp_path, monkeypatch) -> None:
+    path = tmp_path / "file"
+    files.write(path, b"old")
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(ValueError, match=f"^{path} cannot be written: .*{says}.*\\.$"):
+        files.write(path, b"new and longer")
+    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_in_mid_run_leaves_a_run_that_goes_on(whole, tmp_path, monkeypatch) -> None:
+    real, left = os.fsync, [11]
+
+    def full(handle):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(ValueError, match=r"last\.ckpt cannot be written: there is no space left on the disk"):
+            train(tmp_path / "run")
+    is_whole(tmp_path / "run")
+    run = train(tmp_path / "run")
+    assert equal(run.model, whole.model) and columns(run) == columns(whole)
+
+
+def test_a_method_of_ones_own_is_loaded_into_the_same_method(tmp_path) -> None:
+    torch.manual_seed(1)
+    run = fit(toy(), toy_data(), out=tmp_path / "run", **SETTINGS | {"epochs": 1})
+    with pytest.raises(ValueError, match=r"has a method of its own; give the same one: load\(run_dir, method="):
+        load(tmp_path / "run")
+    assert equal(load(tmp_path / "run", toy()).model, run.model)
+    assert isinstance(fit(toy(), toy_data(), out=tmp_path / "run", **SETTINGS | {"epochs": 1}).method, Method)
+
+
+def test_checkpoints_take_a_tenth_of_the_time(tmp_path, monkeypatch) -> None:
+    now, saves = [0.0], []
+    monkeypatch.setattr(polymodal.checkpoint.time, "monotonic", lambda: now[0])
+    save = lambda *_: (saves.append(now[0]), now.append(now.pop() + 2))
+    monkeypatch.setattr(polymodal.checkpoint, "save_checkpoint", save)
+    info = {"settings": {"data": {}, "training": {}}, "seed": 0, "data": {}, "modalities": [], "stages": {}}
+    keeper = Keeper(tmp_path / "run", info)
+    keeper.begin(torch.nn.Linear(1, 1))
+    for _ in range(50):
+        now[0] += 1
+        keeper.offer(dict)
+    assert saves == [1.0, 21.0, 41.0]  # writing takes 2 s, so 18 s lie between
+    now[0] = 1000.0
+    keeper.offer(dict, 2000.0)
+    assert len(saves) == 3
+
+
+def test_the_log_takes_new_columns_and_loses_torn_lines(tmp_path) -> None:
+    log = files.Log(tmp_path / "log.csv")
+    log.append({"stage": "one", "x": 0.1})
+    log.append({"stage": "one", "y": 2})
+    log.append({"stage": "one", "x": 1e-9})
+    with open(tmp_path / "log.csv", "a") as file:
+        file.write("one,0.")  # killed in mid-line
+    again = files.Log(tmp_path / "log.csv", files.Log.read(tmp_path / "log.csv", 2))
+    again.append({"stage": "two", "x": 0.3})
+    assert (tmp_path / "log.csv").read_text().split() == ["stage,x,y", "one,0.1,", "one,,2", "two,0.3,"]
+    assert again.frame()["x"].tolist()[::2] == [0.1, 0.3]

@@ -1,0 +1,432 @@
+"""Training: one seed one run, exact freezing, averages, clipping, schedules, early stop, errors, two processes."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+from toys import MODALITIES, equal, toy, toy_data
+
+import polymodal.training_loop
+from polymodal.batch import Batch
+from polymodal.data import Dataset
+from polymodal.methods import METHODS
+from polymodal.model import Method, Stage
+from polymodal.objectives import Loss
+from polymodal.settings import StageSettings
+from polymodal.training import fit
+from polymodal.training_progress import Reporter
+from polymodal.training_steps import Rate, prepared
+
+QUIET = {"progress": False, "batch": 32, "device": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def _toy_is_a_method(monkeypatch):
+    monkeypatch.setitem(METHODS, "toy", toy)
+
+
+def plain_method() -> Method:
+    """One stage whose loss has no noise: squared distance of a linear map of a to b."""
+    torch.manual_seed(0)
+    method = toy(plain=True)
+    method.model.extra = nn.Linear(3, 2)
+    loss = lambda batch, _: _squares(method.model.extra(batch.x["a"]) - batch.x["b"])
+    return Method(method.model, [Stage("line", loss, [method.model.extra])])
+
+
+def _squares(x: torch.Tensor) -> Loss:
+    value = x.square().sum(-1)
+    return Loss(value, {"squares": value})
+
+
+def weights(method: Method) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in method.model.extra.parameters()])
+
+
+def trained(data=None, **settings) -> torch.Tensor:
+    method = plain_method()
+    fit(method, data or toy_data(), **QUIET | settings)
+    return weights(method)
+
+
+def test_one_seed_is_one_run_and_the_callers_stream_is_left_alone() -> None:
+    before = torch.random.get_rng_state()
+    one = fit("toy", toy_data(), epochs=2, seed=3, **QUIET)
+    assert torch.equal(before, torch.random.get_rng_state())
+    torch.rand(7)
+    assert equal(one.model, fit("toy", toy_data(), epochs=2, seed=3, **QUIET).model)
+    assert not equal(one.model, fit("toy", toy_data(), epochs=2, seed=4, **QUIET).model)
+    assert not one.model.training
+
+
+def test_a_stage_changes_what_it_trains_and_nothing_else() -> None:
+    one = fit("toy", toy_data(), training={"stages": {"surrogates": {"epochs": 0}}}, epochs=3, **QUIET).model
+    both = fit("toy", toy_data(), training={"stages": {"surrogates": {"epochs": 3}}}, epochs=3, **QUIET).model
+    theirs = both.state_dict()
+    changed = {k for k, v in one.state_dict().items() if not torch.equal(v, theirs[k])}
+    experts = {f"posterior.experts.{k}" for k in both.posterior.experts.state_dict()}
+    assert any("running_mean" in k for k in experts) and any("num_batches" in k for k in experts)
+    assert changed == experts
+    flags = lambda model: [p.requires_grad for p in model.parameters()]
+    assert flags(both) == flags(toy().model)
+
+
+def test_frozen_parts_that_a_loss_runs_stay_as_they_are() -> None:
+    method = toy()
+    posterior, stage = method.model.posterior, method.stages[1]
+    unprepared = replace(stage, prepare=None, finish=None, loss=lambda batch, p: stage.loss(stage.prepare(batch), p))
+    before = {k: v.clone() for k, v in method.model.state_dict().items()}
+    fit(Method(method.model, [unprepared]), toy_data(), epochs=2, **QUIET)
+    changed = {k for k, v in method.model.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed == {f"posterior.experts.{k}" for k in posterior.experts.state_dict()}
+
+
+def test_prepare_keeps_tables_that_stay_and_replaces_or_drops_the_others() -> None:
+    index = torch.tensor([1, 0, 1, 2, 2])
+    present = {"a": torch.tensor([True, True, False, True, True])}
+    tables = {"a": torch.randn(3, 3), "b": torch.randn(5, 2)}
+    data = Dataset(MODALITIES, tables, {"a": index}, present)
+    stage = lambda change: Stage("s", lambda batch, _: Loss(batch.x["a"], {}), [], change)
+
+    kept = prepared(stage(lambda b: Batch(b.x, b.present, b.label, {"k": b.x["b"] * 2})), data, 2)
+    assert kept.tables["a"] is tables["a"] and kept.tables["b"] is tables["b"]  # absent values are no change
+    assert torch.equal(kept.index["a"], index) and torch.equal(kept.kept["k"], tables["b"] * 2)
+
+    new = prepared(stage(lambda b: Batch({"a": b.x["a"][:, :1] + 1}, b.present)), data, 2)
+    assert list(new.tables) == ["a"] and [m.name for m in new.modalities] == ["a"] and len(new) == 5
+    expected = torch.where(present["a"][:, None], tables["a"][index][:, :1] + 1, 0.0)
+    torch.testing.assert_close(new.tables["a"], expected)
+
+    # Only the last of three batches is changed.
+    late = prepared(stage(lambda b: Batch({"b": b.x["b"] if len(b) == 2 else b.x["b"] + 1})), data, 2)
+    torch.testing.assert_close(late.tables["b"], torch.cat([tables["b"][:4], tables["b"][4:] + 1]))
+
+
+def test_prepare_runs_once_and_frozen_parts_are_in_evaluation_mode() -> None:
+    method, calls = toy(), []
+    keep = method.stages[1].prepare
+    counted = replace(method.stages[1], prepare=lambda batch: calls.append(method.model.training) or keep(batch))
+    run = fit(Method(method.model, [counted]), toy_data(), epochs=4, **QUIET)
+    assert calls == [False] * 4  # three batches of training data and one of validation data, whatever the epochs
+    assert run.info["stages"]["surrogates"]["figures"]["held_out"] == 32
+    q = method.model.posterior.joint(toy_data().train.batch(torch.arange(96)))
+    torch.testing.assert_close(method.model.posterior.mean, q.loc.mean(0))
+
+
+def test_finish_is_in_the_log_and_in_the_run() -> None:
+    run = fit("toy", toy_data(), epochs=2, **QUIET)
+    outcome = run.info["stages"]["surrogates"]
+    assert outcome["finish"] == ["posterior.mean"]
+    assert outcome["figures"]["mean"] == run.model.posterior.mean.tolist()
+    assert run.history["largest"].dropna().tolist() == [run.model.posterior.mean.abs().max().item()]
+    assert list(run.history["stage"]) == ["joint"] * 2 + ["surrogates"] * 3
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "amsgrad", "rmsprop", "sgd"])
+def test_every_optimizer_descends(optimizer: str) -> None:
+    run = fit(plain_method(), toy_data(), optimizer=optimizer, lr=0.01, epochs=15, **QUIET)
+    losses = run.history["val_loss"]
+    assert losses.iloc[-1] < 0.8 * losses.iloc[0]
+
+
+def test_clipping_bounds_the_step() -> None:
+    start = weights(plain_method())
+    step = {"optimizer": "sgd", "lr": 1.0, "max_steps": 1}
+    free = (trained(**step) - start).norm()
+    assert free > 0.5
+    for clip in (0.3, 1e-3):
+        torch.testing.assert_close((trained(clip=clip, **step) - start).norm(), torch.tensor(clip), rtol=1e-3, atol=0)
+    torch.testing.assert_close(trained(clip=2 * free.item(), **step), trained(**step))
+
+
+def test_the_average_is_the_recursion_over_the_weights() -> None:
+    average = weights(plain_method())
+    for step in range(1, 8):  # the weights after each step are those of a run that stops there
+        decay = min(0.4, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * trained(epochs=3, max_steps=step)
+    torch.testing.assert_close(trained(epochs=3, max_steps=7, ema=0.4), average)
+    assert (average - trained(epochs=3, max_steps=7)).abs().max() > 1e-4
+
+
+def test_schedules() -> None:
+    cosine = Rate(StageSettings(lr=2.0, schedule="cosine", warmup=4), 14)
+    assert [cosine(s) for s in range(4)] == [0.5, 1.0, 1.5, 2.0]
+    assert cosine(9) == pytest.approx(1.0) and cosine(14) == pytest.approx(0.0)
+    assert all(cosine(s) > cosine(s + 1) for s in range(4, 14))
+    plateau = Rate(StageSettings(lr=1.0, schedule="plateau", plateau=1, factor=0.5), 100)
+    rates = []
+    for value in (3.0, 2.0, 2.5, 2.5, 2.5, 2.5, 1.0):
+        plateau.evaluated(value)
+        rates.append(plateau(0))
+    assert rates == [1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
+    run = fit(plain_method(), toy_data(), epochs=4, schedule="cosine", lr=0.1, **QUIET)
+    steps = [0.05 * (1 + math.cos(math.pi * s / 12)) for s in (2, 5, 8, 11)]  # the last step of each epoch of three
+    assert run.history["lr"].tolist() == pytest.approx(steps)
+
+
+def test_validation_is_of_the_validation_data() -> None:
+    data = toy_data()
+    far = Dataset(MODALITIES, {m: torch.full_like(x, 50.0) for m, x in data.val.tables.items()})
+    method = plain_method()
+    run = fit(method, replace(data, val=far), epochs=2, **QUIET)
+    expected = (method.model.extra(far.tables["a"]) - far.tables["b"]).square().sum(-1).mean().item()
+    last = run.history.iloc[-1]
+    assert last["val_loss"] == pytest.approx(expected, rel=1e-5) and last["val_loss"] > 100 * last["train_loss"]
+    whole = fit(plain_method(), toy_data(), epochs=1, lr=1e-12, **QUIET).history.iloc[0]
+    train = toy_data().train.tables
+    expected = (plain_method().model.extra(train["a"]) - train["b"]).square().sum(-1).mean().item()
+    assert whole["train_loss"] == pytest.approx(expected, rel=1e-5) == whole["train_squares"]
+
+
+def test_early_stop_gives_back_the_best_weights() -> None:
+    data = toy_data()
+    other = toy_data(seed=1)  # another relation: what helps on the training data soon hurts on these
+    mixed = {m: torch.cat([data.val.tables[m], other.val.tables[m][:8]]) for m in data.val.tables}
+    data = replace(data, val=Dataset(MODALITIES, mixed))
+    settings = {"lr": 0.05, "epochs": 60, "optimizer": "sgd"} | QUIET
+    method = plain_method()
+    run = fit(method, data, patience=3, **settings)
+    losses = run.history["val_loss"]
+    best = int(losses.argmin()) + 1
+    assert len(losses) == best + 3 < 60 and losses.iloc[-1] > losses.min()
+    assert run.info["stages"]["line"]["best_epoch"] == best
+    assert torch.equal(weights(method), trained(data, **settings | {"epochs": best}))
+
+
+def test_accumulated_batches_are_one_large_batch() -> None:
+    torch.testing.assert_close(trained(epochs=3, batch=8, accumulate=4), trained(epochs=3, batch=32))
+
+
+def test_short_last_batches_are_left_out_unless_alone() -> None:
+    seen = []
+    method = plain_method()
+    stage = method.stages[0]
+    spy = replace(stage, loss=lambda batch, p: (seen.append((len(batch), p)), stage.loss(batch, p))[1])
+    fit(Method(method.model, [spy]), toy_data(n=70, held_out=40), epochs=2, **QUIET)
+    assert seen == [(32, 0.0), (32, 0.0), (20, 1.0), (20, 1.0), (32, 0.5), (32, 0.5), (20, 1.0), (20, 1.0)]
+    seen.clear()
+    fit(Method(method.model, [spy]), toy_data(n=5, held_out=1), epochs=1, **QUIET)
+    assert seen == [(5, 0.0), (1, 1.0)]
+
+
+def test_budget_and_rare_validation() -> None:
+    run = fit(plain_method(), toy_data(), epochs=9, max_steps=14, eval_every=3, **QUIET)
+    assert run.history["step"].tolist() == [3, 6, 9, 12, 14]
+    assert run.history["val_loss"].notna().tolist() == [False, False, True, False, True]
+
+
+def test_mixed_precision_is_near_full_precision() -> None:
+    half, full = (
+        fit(plain_method(), toy_data(), epochs=9, lr=0.01, precision=p, **QUIET).history["val_loss"]
+        for p in ("bf16-mixed", "32-true")
+    )
+    assert half.tolist() == pytest.approx(full.tolist(), rel=0.05) and half.tolist() != full.tolist()
+    assert half.is_monotonic_decreasing
+
+
+def test_a_loss_that_is_not_finite_is_told_in_one_sentence() -> None:
+    data = toy_data()
+    tables = {m: x.clone() for m, x in data.train.tables.items()}
+    tables["b"][[7, 40], 1] = float("nan")
+    broken = replace(data, train=Dataset(MODALITIES, tables))
+    says = (
+        r"^Stage 'line' stopped at step \d \(epoch 1\): squares became infinite or NaN in the rows (7|40)[^.]* of the "
+    )
+    with pytest.raises(ValueError, match=says + r"data; try a smaller training\.lr \(now 0\.001\) or training\.clip=1"):
+        fit(plain_method(), broken, **QUIET)
+    with pytest.raises(ValueError, match=r"^Stage 'line' stopped in the validation of epoch 1: .* row"):
+        fit(plain_method(), replace(data, val=broken.train), **QUIET)
+    root = plain_method()  # a finite loss whose gradient is not: the root of zero
+    loss = lambda batch, _: Loss((root.model.extra(batch.x["a"]) * 0).abs().sum(-1).sqrt(), {})
+    with pytest.raises(ValueError, match="at step 1 .*: the gradient became infinite or NaN; try"):
+        fit(Method(root.model, [Stage("root", loss, [root.model.extra])]), data, **QUIET)
+
+
+def test_losses_are_looked_at_in_groups_on_devices_that_run_ahead(monkeypatch) -> None:
+    """As on a GPU: the bad step is found later, and still named; no checkpoint is taken of what it spoilt."""
+    init = polymodal.training_loop.StageTrainer.__init__
+
+    def ahead(self, *args) -> None:
+        init(self, *args)
+        self.look_every = 20
+
+    monkeypatch.setattr(polymodal.training_loop.StageTrainer, "__init__", ahead)
+    data = toy_data()
+    tables = {m: x.clone() for m, x in data.train.tables.items()}
+    tables["b"][7, 1] = float("inf")
+    with pytest.raises(ValueError, match=r"at step [123] \(epoch 1\): squares became infinite or NaN in the rows 7 of"):
+        fit(plain_method(), replace(data, train=Dataset(MODALITIES, tables)), **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"loss": lambda b, p: Loss(b.x["a"].mean(), {})}, r"must be per sample, of shape \(32,\), got \(\)"),
+        ({"loss": lambda b, p: Loss(b.x["a"].sum(-1), {})}, "does not depend on the modules that it trains"),
+        ({"trains": [nn.Linear(2, 2)]}, "no part of the model"),
+        ({"trains": [nn.Tanh()]}, "without parameters; leave `trains` empty"),
+    ],
+)
+def test_mistaken_stages_are_told(change, says) -> None:
+    method = plain_method()
+    with pytest.raises(ValueError, match=says):
+        fit(Method(method.model, [replace(method.stages[0], **change)]), toy_data(), **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"epoch": 3}, r"^fit has no setting 'epoch'\. Did you mean epochs\?$"),
+        ({"latnt": 3}, r"^fit has no setting 'latnt'\. Did you mean latent\?$"),
+        ({"stages": {"jont": {}}}, r"no setting training\.stages\.jont; .* joint, surrogates\. Did you mean joint\?$"),
+        ({"reuse": {"jont": "x"}}, r"no stage to reuse: jont; .*Did you mean joint\?$"),
+        ({"reuse": {"joint": "no/run"}}, "^no/run is no run directory"),
+        ({"modalities": {"c": {"weight": 2}}}, r"^There is no modality 'c' in the data, which has a, b\.$"),
+        ({"device": "cuda"}, r"^training\.device=cuda cannot be used"),
+        ({"device": "cup"}, r"^training\.device=cup cannot be used"),
+    ],
+)
+def test_mistaken_settings_are_told(settings, says) -> None:
+    with pytest.raises(ValueError, match=says):
+        fit("toy", toy_data(), **QUIET | settings)
+    with pytest.raises(ValueError, match=r"^There is no method 'toi'\. Did you mean toy\?"):
+        fit("toi", toy_data())
+    with pytest.raises(ValueError, match="^There is no data"):
+        fit("toy")
+
+
+def test_a_stage_of_another_run_can_be_taken(tmp_path) -> None:
+    settings = {"epochs": 2, "training": {"stages": {"surrogates": {"epochs": 1}}}, **QUIET}
+    one = fit("toy", toy_data(), out=tmp_path / "one", **settings)
+    for source in (one, tmp_path / "one"):
+        other = fit("toy", toy_data(), reuse={"joint": source, "surrogates": source}, **settings)
+        assert equal(one.model, other.model)  # what `finish` wrote included
+        assert [s["status"] for s in other.info["stages"].values()] == ["reused", "reused"]
+    longer = settings | {"training": {"stages": {"surrogates": {"epochs": 2}}}}
+    both = fit("toy", toy_data(), reuse={"joint": one}, **longer)
+    assert equal(both.model, fit("toy", toy_data(), **longer).model)
+    for change, says in (
+        ({"seed": 1}, "seed is 0 there and 1 here"),
+        ({"latent": 3}, "latent is 2 there and 3 here"),
+        ({"lr": 0.1}, r"training\.stages\.joint\.lr is 0\.001 there and 0\.1 here"),
+        ({"modalities": {"a": {"weight": 2.0}}}, r"modalities\.a is 'nothing' there"),
+    ):
+        with pytest.raises(ValueError, match=f"^Stage 'joint' cannot be taken from .*: {says}"):
+            fit("toy", toy_data(), reuse={"joint": one}, **settings | change)
+    with pytest.raises(ValueError, match=r"samples\.train is 96 there and 64 here"):
+        fit("toy", toy_data(n=64), reuse={"joint": one}, **settings)
+
+
+def test_a_stage_that_was_trained_further_is_not_taken() -> None:
+    def again(modalities, *, latent=2, networks=None) -> Method:
+        method = toy(modalities, latent=latent)
+        return Method(method.model, [method.stages[0], replace(method.stages[0], name="again")])
+
+    METHODS["again"] = again
+    try:
+        run = fit("again", toy_data(), epochs=1, **QUIET)
+        with pytest.raises(ValueError, match="its stage 'again' trained it further"):
+            fit("again", toy_data(), epochs=1, reuse={"joint": run}, **QUIET)
+    finally:
+        del METHODS["again"]
+
+
+def test_progress_is_plain_lines_and_can_be_silenced(capsys) -> None:
+    settings = {"device": "cpu", "batch": 32, "epochs": 2}
+    fit(plain_method(), toy_data(), **settings)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and lines[0].startswith("line epoch 1/2 (0 s") and "val_squares" in lines[1]
+    fit(plain_method(), toy_data(), progress=False, **settings)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_in_a_terminal_is_a_bar() -> None:
+    import io
+
+    from rich.console import Console
+
+    text = io.StringIO()
+    with Reporter(console=Console(file=text, force_terminal=True, width=200)) as reporter:
+        reporter.stage("joint", 10, 0)
+        reporter.step(5)
+        row = {"epoch": 1, "step": 10, "seconds": 1.0, "train_loss": 3.25, "val_loss": 4.5, "train_kl": 1.0}
+        reporter.epoch(row, 1, True)
+    assert "joint" in text.getvalue() and "epoch 1/1  train_loss 3.25  val_loss 4.5" in text.getvalue()
+
+
+def test_a_logger_whose_package_is_missing_is_told(monkeypatch, tmp_path) -> None:
+    monkeypatch.setitem(sys.modules, "lightning.fabric.loggers", None)
+    with pytest.raises(ValueError, match=r"^training\.logger=tensorboard needs a package: pip install"):
+        fit("toy", toy_data(), out=tmp_path / "run", logger="tensorboard", epochs=1, **QUIET)
+
+
+def test_compile_and_deterministic_are_passed_on_and_undone(monkeypatch) -> None:
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda f: compiled.append(torch.are_deterministic_algorithms_enabled()) or f)
+    trained(epochs=1, compile=True, deterministic=True)
+    trained(epochs=1)
+    assert compiled == [True] and not torch.are_deterministic_algorithms_enabled()
+
+
+def test_parameters_out_of_reach_are_left_alone_when_gradients_are_added_up(monkeypatch) -> None:
+    """Two processes' sum, with the sum replaced by doubling: reached parameters double, others stay untouched."""
+    method = plain_method()
+    method.model.idle = nn.Linear(2, 2)
+    stage = replace(method.stages[0], trains=[method.model.extra, method.model.idle])
+    parameters = [*method.model.extra.parameters(), *method.model.idle.parameters()]
+    data, fabric = toy_data(), Fabric(accelerator="cpu", devices=1)
+    trainer = polymodal.training_loop.StageTrainer(
+        method.model, parameters, stage, StageSettings(), data.train, data.val, 0, fabric
+    )
+    stage.loss(data.train.batch(torch.arange(4)), 1.0).value.mean().backward()
+    before = [None if p.grad is None else p.grad.clone() for p in parameters]
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flat.mul_(2))
+    sums = trainer._reduced(torch.tensor([1.5, 2.0], dtype=torch.float64))
+    assert sums.tolist() == [3.0, 4.0] and before[2:] == [None, None]
+    for p, grad in zip(parameters, before, strict=True):
+        assert (p.grad is None) if grad is None else torch.equal(p.grad, 2 * grad)
+
+
+WORKER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import torch
+torch.set_num_threads(1)
+from toys import toy, toy_data
+from polymodal.methods import METHODS
+from polymodal.training import fit
+METHODS["toy"] = toy
+fit("toy", toy_data(), out=sys.argv[2], plain=True, epochs=3, batch=32, accumulate=2, clip=5.0, ema=0.5, device="cpu",
+    progress=False, stages={"surrogates": {"accumulate": 1}})
+"""
+
+
+def test_two_processes_train_as_one(tmp_path) -> None:
+    (tmp_path / "worker.py").write_text(WORKER)
+    here = str(Path(__file__).parent)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    arguments = [str(tmp_path / "worker.py"), here, str(tmp_path / "two")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    settings = {"plain": True, "accumulate": 2, "clip": 5.0, "ema": 0.5, "stages": {"surrogates": {"accumulate": 1}}}
+    one = fit("toy", toy_data(), epochs=3, **QUIET | settings)
+    two = polymodal.load(tmp_path / "two")
+    assert json.loads((tmp_path / "two" / "run.json").read_text())["status"] == "finished"
+    columns = [c for c in one.history.columns if c.startswith(("train", "val", "grad"))]
+    assert len(columns) > 10
+    for column in columns:
+        assert two.history[column].tolist() == pytest.approx(one.history[column].tolist(), rel=1e-4, nan_ok=True), (
+            column
+        )
+    theirs = two.model.state_dict()
+    for name, value in one.model.state_dict().items():
+        torch.testing.assert_close(theirs[name], value, rtol=1e-4, atol=1e-5)

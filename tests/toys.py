@@ -1,0 +1,85 @@
+"""A small method and small data for the tests of training: batch norm, dropout, two stages, a closed-form end."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from polymodal.batch import Batch, Modality
+from polymodal.data import Dataset, Splits
+from polymodal.distributions import DiagNormal, product
+from polymodal.model import Method, MultimodalVAE, Stage
+from polymodal.networks import Decoder, network_of
+from polymodal.objectives import Loss, bound
+from polymodal.posteriors import JointWithSurrogates
+from polymodal.priors import StandardNormal
+
+MODALITIES = (Modality("a", (3,)), Modality("b", (2,)))
+
+
+class Gaussian(nn.Module):
+    """x (B, n), or all modalities side by side, -> a normal q(z|x), through batch norm and dropout."""
+
+    def __init__(self, n: int, latent: int, plain: bool) -> None:
+        super().__init__()
+        between = [] if plain else [nn.BatchNorm1d(8), nn.Dropout(0.2)]
+        self.net = nn.Sequential(nn.Linear(n, 8), *between, nn.Tanh(), nn.Linear(8, 2 * latent))
+
+    def forward(self, x: Tensor | Batch) -> DiagNormal:
+        values = torch.cat([x.x[m.name] for m in MODALITIES], -1) if isinstance(x, Batch) else x
+        loc, scale = self.net(values).chunk(2, -1)
+        return DiagNormal(loc, scale.exp())
+
+
+def toy(modalities=MODALITIES, *, latent: int = 2, networks=None, plain: bool = False, weight: float = 1.0) -> Method:
+    """Two stages: joint ELBO, its KL warmed up; surrogates on what the joint encoder said, then a mean in closed form."""
+    prior = StandardNormal(latent)
+    experts = {m.name: Gaussian(m.shape[0], latent, plain) for m in modalities}
+    joint = Gaussian(sum(m.shape[0] for m in modalities), latent, plain)
+    decoders = {m.name: Decoder(m, latent, network_of(m, "mlp-small")) for m in modalities}
+    posterior = JointWithSurrogates(joint, experts, lambda q, present: product(q, present, over=prior()))
+    model = MultimodalVAE(prior, decoders, posterior, modalities)
+    posterior.register_buffer("mean", torch.zeros(latent))
+
+    def first(batch: Batch, progress: float) -> Loss:
+        loss = bound(model, batch, posterior.joint(batch), kl=progress)
+        return Loss(weight * loss.value, loss.terms)
+
+    def keep(batch: Batch) -> Batch:
+        q = posterior.joint(batch)
+        return Batch(batch.x, batch.present, batch.label, {"loc": q.loc, "scale": q.scale})
+
+    def second(batch: Batch, progress: float) -> Loss:
+        q = DiagNormal(batch.kept["loc"], batch.kept["scale"])
+        return bound(model, batch, q, likelihood=0, kl=0, consensus=1)
+
+    def finish(train, val) -> dict:
+        posterior.mean.copy_(torch.cat([batch.kept["loc"] for batch in train]).mean(0))
+        return {"largest": posterior.mean.abs().max(), "mean": posterior.mean, "held_out": sum(map(len, val))}
+
+    return Method(
+        model,
+        [
+            Stage("joint", first, [posterior.joint, model.decoders]),
+            Stage("surrogates", second, [posterior.experts], keep, finish),
+        ],
+    )
+
+
+def toy_data(n: int = 96, held_out: int = 32, seed: int = 0) -> Splits:
+    """Two noisy linear views of one Gaussian."""
+    g = torch.Generator().manual_seed(seed)
+    mix = {m.name: torch.randn(2, *m.shape, generator=g) for m in MODALITIES}
+
+    def part(size: int) -> Dataset:
+        z = torch.randn(size, 2, generator=g)
+        tables = {m: z @ w + 0.1 * torch.randn(size, w.shape[1], generator=g) for m, w in mix.items()}
+        return Dataset(MODALITIES, tables)
+
+    return Splits(part(n), part(held_out), part(held_out), "toy")
+
+
+def equal(one: nn.Module, other: nn.Module) -> bool:
+    """The same weights, bit for bit."""
+    ours, theirs = one.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(v, theirs[k]) for k, v in ours.items())
