@@ -17,7 +17,6 @@ from torch.distributions import (
     Bernoulli,
     Distribution,
     Independent,
-    Laplace,
     NegativeBinomial,
     OneHotCategorical,
     Poisson,
@@ -26,8 +25,8 @@ from torch.distributions import (
 from polymodal.batch import Modality
 
 
-class IsotropicNormal(Distribution):
-    """N(loc, scale^2 I) over tensors of any shape, with one fixed scale: few passes over memory."""
+class Isotropic(Distribution):
+    """Values of any shape, independent round `loc` with one fixed scale: few passes over memory. Abstract."""
 
     arg_constraints: dict = {}
 
@@ -35,10 +34,11 @@ class IsotropicNormal(Distribution):
         self.loc, self.scale = loc, scale
         super().__init__(loc.shape[: loc.dim() - event_dim], loc.shape[loc.dim() - event_dim :], validate_args=False)
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        event = tuple(range(-len(self.event_shape), 0))
-        constant = self.event_shape.numel() * (math.log(self.scale) + 0.5 * math.log(2 * math.pi))
-        return (x - self.loc).square().sum(event) * (-0.5 / self.scale**2) - constant
+    def _summed(self, x: Tensor) -> Tensor:
+        return x.sum(tuple(range(-len(self.event_shape), 0)))
+
+    def _noise(self, like: Tensor) -> Tensor:
+        raise NotImplementedError
 
     @property
     def mean(self) -> Tensor:
@@ -47,7 +47,33 @@ class IsotropicNormal(Distribution):
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         with torch.no_grad():
             loc = self.loc.expand(self._extended_shape(sample_shape))
-            return loc + self.scale * torch.randn_like(loc)
+            return loc + self.scale * self._noise(loc)
+
+
+class IsotropicNormal(Isotropic):
+    """N(loc, scale^2 I)."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        constant = self.event_shape.numel() * (math.log(self.scale) + 0.5 * math.log(2 * math.pi))
+        return self._summed((x - self.loc).square()) * (-0.5 / self.scale**2) - constant
+
+    def _noise(self, like: Tensor) -> Tensor:
+        return torch.randn_like(like)
+
+
+class IsotropicLaplace(Isotropic):
+    """Laplace(loc, scale): -|x - loc| / scale - log(2 scale), summed over the event.
+
+    >>> IsotropicLaplace(torch.zeros(5, 2), 0.5, event_dim=1).log_prob(torch.ones(2))[0]  # -2 (1 / .5 + log 1)
+    tensor(-4.)
+    """
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        constant = self.event_shape.numel() * math.log(2 * self.scale)
+        return self._summed((x - self.loc).abs()) * (-1 / self.scale) - constant
+
+    def _noise(self, like: Tensor) -> Tensor:
+        return torch.empty_like(like).exponential_() * torch.empty_like(like).bernoulli_(0.5).mul_(2).sub_(1)
 
 
 @dataclass(frozen=True)
@@ -69,9 +95,7 @@ def _normal(raw: Tensor, m: Modality) -> Distribution:
 
 
 def _laplace(raw: Tensor, m: Modality) -> Distribution:
-    loc = LINKS[m.link](raw)
-    scale = torch.full((), m.scale, dtype=loc.dtype, device=loc.device)
-    return Independent(Laplace(loc, scale, validate_args=False), len(m.shape), validate_args=False)
+    return IsotropicLaplace(LINKS[m.link](raw), m.scale, len(m.shape))
 
 
 def _bernoulli(raw: Tensor, m: Modality) -> Distribution:

@@ -74,8 +74,8 @@ class FromGrid(nn.Module):
 
 
 class UpToImage(nn.Module):
-    """`nn.ConvTranspose2d(channels, out, 4, 2, 1)`, computed as a 2x2 convolution to 4 * out channels, one for each pixel
-    of a 2x2 block: the same numbers and gradients, three times as fast forward for the few channels of an image.
+    """`nn.ConvTranspose2d(channels, out, 4, 2, 1)`, computed as a 2x2 convolution to 4 * out channels, one for each
+    pixel of a 2x2 block: the same numbers and gradients, three times as fast for the few channels of an image.
 
     The blocks hold the pixels 2i - 1 and 2i, which see the inputs i - 1 and i alone.
 
@@ -90,7 +90,7 @@ class UpToImage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.conv.out_channels
-        taps = self.conv.weight.unflatten(3, (2, 2)).unflatten(2, (2, 2)).flip(2, 4)  # in, out, row, pixel, column, pixel
+        taps = self.conv.weight.unflatten(3, (2, 2)).unflatten(2, (2, 2)).flip(2, 4)  # in, out, (place, pixel) twice
         weight = taps.permute(3, 5, 1, 0, 2, 4).reshape(4 * out, -1, 2, 2)
         bias = None if self.conv.bias is None else self.conv.bias.repeat(4)
         y = nn.functional.conv2d(x, weight.contiguous(memory_format=torch.channels_last), bias, padding=1)

@@ -1,0 +1,42 @@
+"""Likelihoods: the densities are torch's, summed over the event, and draws have their moments."""
+
+import pytest
+import torch
+from torch.distributions import Laplace, Normal
+
+from polymodal.likelihoods import IsotropicLaplace, IsotropicNormal
+from polymodal.networks import UpToImage
+
+FAMILIES = [(IsotropicNormal, Normal), (IsotropicLaplace, Laplace)]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), FAMILIES)
+def test_log_prob_is_the_sum_over_the_event(ours, theirs) -> None:
+    generator = torch.Generator().manual_seed(0)
+    loc, x = torch.randn(2, 4, 3, 5, 6, generator=generator, dtype=torch.float64)
+    expected = theirs(loc, 0.3).log_prob(x).sum((-3, -2, -1))
+    torch.testing.assert_close(ours(loc, 0.3, 3).log_prob(x), expected, rtol=1e-12, atol=1e-10)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), FAMILIES)
+def test_draws_have_the_moments(ours, theirs) -> None:
+    torch.manual_seed(0)
+    loc = torch.tensor([[0.0, 2.0]], dtype=torch.float64)
+    draws = ours(loc, 0.3, 1).sample((200_000,))
+    law = theirs(loc, torch.tensor(0.3, dtype=torch.float64))
+    torch.testing.assert_close(draws.mean(0), loc, atol=0.005, rtol=0)
+    torch.testing.assert_close(draws.std(0), law.stddev, atol=0, rtol=0.01)
+    deviation = lambda x: (x - loc).abs().mean(0)
+    torch.testing.assert_close(deviation(draws), deviation(law.sample((200_000,))), atol=0, rtol=0.01)
+
+
+@pytest.mark.parametrize("size", [1, 4, 5])
+def test_up_to_image_is_the_transposed_convolution(size: int) -> None:
+    torch.manual_seed(0)
+    up = UpToImage(6, 3).double()
+    x = torch.randn(2, 6, size, size + 1, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(2, 3, 2 * size, 2 * size + 2, dtype=torch.float64)
+    wanted = [x, up.conv.weight, up.conv.bias]
+    torch.testing.assert_close(up(x), up.conv(x), rtol=1e-12, atol=1e-12)
+    ours, theirs = (torch.autograd.grad((f(x) * weights).sum(), wanted) for f in (up, up.conv))
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
