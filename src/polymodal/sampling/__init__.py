@@ -1,0 +1,26 @@
+"""Samplers that know a log-density and nothing else of polymodal.
+
+`HMC` for one mode or modes that touch, `SMC` for modes apart (and for normalising constants), `MALA` for one gradient a
+transition. Each is a value to call:
+
+>>> import torch
+>>> _ = torch.manual_seed(0)
+>>> target = lambda z: -(z - 2).square().sum(-1)  # N(2, 1/2) for 3 items in 2 dimensions
+>>> start = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(3, 2), 3.0), 1)
+>>> z, diagnostics = HMC()(target, lambda n: start.sample((n,)), start.log_prob, n=100)
+>>> z.shape, z.mean().round().item(), diagnostics.warning()
+(torch.Size([100, 3, 2]), 2.0, None)
+"""
+
+from __future__ import annotations
+
+from polymodal.sampling.diagnostics import Diagnostics, ess, rhat
+from polymodal.sampling.kernels import Density, Info, State, hmc, mala
+from polymodal.sampling.mcmc import HMC, MALA, Result, run
+from polymodal.sampling.named import SAMPLERS, make_sampler
+from polymodal.sampling.smc import SMC
+
+__all__ = [
+    "HMC", "MALA", "SAMPLERS", "SMC", "Density", "Diagnostics", "Info", "Result", "State", "ess", "hmc", "make_sampler",
+    "mala", "rhat", "run",
+]

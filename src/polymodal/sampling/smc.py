@@ -1,0 +1,198 @@
+"""Annealed sequential Monte Carlo: from a normalised start to the target, weighing modes however far apart they are.
+
+Chains stay in the mode where they started, so the weights of separate modes are those of the start. Here particles pass
+through the densities start^(1-t) target^t, t from 0 to 1, are resampled by how much each gains, and moved by HMC at
+each t (Del Moral, Doucet & Jasra 2006). Each item has its own temperatures, metric and step size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from polymodal.sampling import metric
+from polymodal.sampling.diagnostics import Diagnostics
+from polymodal.sampling.kernels import Density, Info, LogProb, jittered, transition
+from polymodal.sampling.mcmc import StepSize, check_positive, plan
+
+
+class Tempered(NamedTuple):
+    """Particles at temperature t: log_prob = (1 - t) start + t target, the same for grad; (P, B) and (P, B, D)."""
+
+    z: Tensor
+    log_prob: Tensor
+    grad: Tensor
+    start_log_prob: Tensor
+    start_grad: Tensor
+    target_log_prob: Tensor
+    target_grad: Tensor
+
+
+def _mix(t: Tensor, start: Tensor, target: Tensor) -> Tensor:
+    """(1 - t) start + t target, where an infinite end with weight 0 counts 0."""
+    return torch.where(t < 1, (1 - t) * start, 0) + torch.where(t > 0, t * target, 0)
+
+
+def at(t: Tensor, state: Tempered) -> Tempered:
+    """The same particles at temperatures t (B,): no density is evaluated."""
+    log_prob = _mix(t, state.start_log_prob, state.target_log_prob)
+    return state._replace(log_prob=log_prob, grad=_mix(t.unsqueeze(-1), state.start_grad, state.target_grad))
+
+
+def next_temperature(t: Tensor, gain: Tensor, share: float) -> Tensor:
+    """The largest temperature at which the weights exp((t' - t) gain) keep an ESS of `share`; 1 where that is possible.
+
+    Args:
+        t: (B,), now.
+        gain: (P, B), log target - log start of each particle, nats.
+        share: ESS (sum w)^2 / (P sum w^2) to keep, in (0, 1).
+
+    >>> next_temperature(torch.zeros(1), torch.tensor([[0.0], [1e3], [0.0], [0.0]]), 0.5) < 0.002
+    tensor([True])
+    """
+    low, high = t, torch.ones_like(t)
+    enough = lambda new: relative_ess(log_weights(new - t, gain)) >= share
+    whole = enough(high)
+    for _ in range(40):  # halvings: the first step may have to be tiny
+        middle = (low + high) / 2
+        good = enough(middle)
+        low, high = torch.where(good, middle, low), torch.where(good, high, middle)
+    return torch.where(whole, 1.0, torch.maximum(low, t + torch.finfo(t.dtype).eps)).clamp(max=1)
+
+
+def log_weights(step: Tensor, gain: Tensor) -> Tensor:
+    """step * gain, (P, B): 0 where the temperature stays, also for a particle at the edge of a support."""
+    return torch.where(step > 0, step * gain, 0)
+
+
+def relative_ess(log_weight: Tensor) -> Tensor:
+    """(sum w)^2 / (P sum w^2) of weights (P, B), in (0, 1]; (B,)."""
+    return (2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0)).exp() / len(log_weight)
+
+
+def resample(log_weight: Tensor) -> Tensor:
+    """Systematic resampling of every item at once: P indices in proportion to the weights, (P, B) -> (P, B).
+
+    Particle i gets floor or ceil of P w_i copies; P w_i on average.
+
+    >>> resample(torch.tensor([[0.0], [-100.0], [0.0], [-100.0]])).T
+    tensor([[0, 0, 2, 2]])
+    """
+    count, batch = log_weight.shape
+    edges = log_weight.softmax(0).cumsum(0)
+    ladder = torch.arange(count, device=log_weight.device, dtype=log_weight.dtype).unsqueeze(-1)
+    points = (ladder + torch.rand(batch, device=log_weight.device, dtype=log_weight.dtype)) / count * edges[-1]
+    return torch.searchsorted(edges.T.contiguous(), points.T.contiguous(), right=True).T.clamp(max=count - 1)
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """x (P, B) or (P, B, D) at the particles index (P', B) of each item."""
+    return x.gather(0, index) if x.dim() == 2 else x.gather(0, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+
+@dataclass(frozen=True)
+class SMC:
+    """For targets of separate modes: `sampler(log_prob, start, start_log_prob, n) -> (z (n, B, D), Diagnostics)`.
+
+    Unlike chains it needs the start's density, which must reach every mode. Its draws are equally weighted; its
+    `log_normalizer` estimates the log of the integral of exp(log_prob). Errors shrink like 1 / sqrt(particles).
+
+    Args:
+        particles: of each item; n where n is larger.
+        moves: HMC transitions at each temperature.
+        ess: relative ESS that each step of the temperature keeps.
+        leapfrog, trajectory, jitter, target: of the moves; see `polymodal.sampling.run`.
+        steps: at most so many temperatures; the last jumps to the target, whatever the weights.
+    """
+
+    particles: int = 128
+    moves: int = 2
+    ess: float = 0.5
+    leapfrog: int = 8
+    trajectory: float = 2.0
+    jitter: float = 0.5
+    target: float = 0.8
+    steps: int = 100
+
+    def __call__(
+        self, log_prob: LogProb, start: Callable[[int], Tensor], start_log_prob: LogProb, n: int
+    ) -> tuple[Tensor, Diagnostics]:
+        """n draws of each item; arguments as for `HMC`.
+
+        Raises: ValueError for n < 1, settings out of range, or densities that do not return (..., B).
+        """
+        check_positive(n=n, particles=self.particles, moves=self.moves, leapfrog=self.leapfrog, steps=self.steps)
+        if not 0 < self.ess < 1:
+            raise ValueError(f"SMC keeps a relative ESS between 0 and 1, got ess={self.ess}; 0.5 is usual.")
+        target, first = Density(log_prob), Density(start_log_prob)
+        count = max(self.particles, n)
+        z = start(count)
+        batch, dim = z.shape[-2:]
+        t = z.new_zeros(batch)
+
+        def evaluate(z: Tensor) -> Tempered:
+            a, b = first(z), target(z)
+            return at(t, Tempered(z, a.log_prob, a.grad, a.log_prob, a.grad, b.log_prob, b.grad))
+
+        state = evaluate(z)
+        size = StepSize(z.new_full((batch,), 1.2 * dim**-0.25), self.target)
+        origin = torch.arange(count, device=z.device).unsqueeze(-1).expand(count, batch)
+        log_normalizer, infos, rounds = torch.zeros_like(t), [], 0
+        while (t < 1).any():
+            rounds += 1
+            gain = state.target_log_prob - state.start_log_prob
+            new = next_temperature(t, gain, self.ess) if rounds < self.steps else torch.ones_like(t)
+            log_weight, t = log_weights(new - t, gain), new
+            log_normalizer = log_normalizer + log_weight.logsumexp(0) - math.log(count)
+            index = resample(torch.where(log_weight.isneginf().all(0), 0, log_weight))
+            state, origin = at(t, Tempered(*(take(x, index) for x in state))), take(origin, index)
+            factor = _metric(state)
+            size.restart(size.now)
+            state, moved = self._move(evaluate, state, factor, size)
+            infos += moved
+        return _thin(state.z, n), _diagnose(origin, infos, target.calls, log_normalizer)
+
+    def _move(
+        self, evaluate: Callable[[Tensor], Tempered], state: Tempered, factor: Tensor, size: StepSize
+    ) -> tuple[Tempered, list[Info]]:
+        infos = []
+        for _ in range(self.moves):
+            step, steps, limit = plan(size.now, self.trajectory, self.leapfrog)
+            steps, stretch = jittered(steps, self.jitter)
+            state, info = transition(evaluate, state, step * stretch, steps, factor)
+            size.update(info.acceptance.mean(0), limit)
+            infos.append(info)
+        return state, infos
+
+
+def _metric(state: Tempered) -> Tensor:
+    factor = metric.scale(state.z, state.grad)
+    if state.z.shape[-1] > metric.DENSE_LIMIT:
+        return factor
+    return metric.update(torch.diag_embed(factor), state.z, state.grad)
+
+
+def _thin(z: Tensor, n: int) -> Tensor:
+    """n of the P particles (P, B, D) of each item, one from each n-th of them (neighbours are kin), in random order."""
+    count, batch = z.shape[:2]
+    random = lambda *shape: torch.rand(*shape, device=z.device, dtype=z.dtype)
+    ladder = torch.arange(n, device=z.device).unsqueeze(-1)
+    index = ((ladder + random(batch)) * (count / n)).long().clamp(max=count - 1)
+    return take(z, index.gather(0, random(n, batch).argsort(0)))
+
+
+def _diagnose(origin: Tensor, infos: list[Info], gradients: int, log_normalizer: Tensor) -> Diagnostics:
+    count = len(origin)
+    ones = log_normalizer.new_ones(1).expand(origin.shape)
+    family = torch.zeros_like(ones).scatter_add(0, origin, ones)  # descendants of each start
+    return Diagnostics(
+        acceptance=torch.stack([info.acceptance.mean(0) for info in infos]).mean(0),
+        divergent=torch.stack([info.divergent.sum(0) for info in infos]).sum(0),
+        ess=count**2 / family.square().sum(0), step_size=infos[-1].step_size, gradients=gradients,
+        transitions=count * len(infos), log_normalizer=log_normalizer, unique=(family > 0).to(ones.dtype).mean(0),
+    )
