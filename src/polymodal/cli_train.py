@@ -3,54 +3,120 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from polymodal.checkpoint import Run, load
+from polymodal.checkpoint_files import write
+from polymodal.cli_generate import use_sampler
 from polymodal.compare import Plan, is_first_process, make_plan, train
+from polymodal.data import Splits
+from polymodal.evaluate import evaluate
+from polymodal.report import data_of, label_of, write_report
+from polymodal.report_tables import results, terminal_table
+from polymodal.settings import to_dict
 
 
 def train_recipe(
     recipe: str, overrides: Sequence[str], data: str | None, out: Path, seed: int | None, reuse: Mapping[str, str],
     dry_run: bool, console: Console,
 ) -> None:
-    """Trains what a recipe asks for; a comparison is then evaluated and reported."""
+    """Trains what a recipe asks for; a comparison is then evaluated and reported.
+
+    Raises ValueError for what the recipe, its changes or the data say wrong, before anything is trained.
+    """
     plan = make_plan(recipe, out, overrides, data, seed, {stage: Path(run) for stage, run in reuse.items()})
     if dry_run:
         print_plan(plan, console)
         return
-    runs = train(plan)
+    say = lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
+    runs = train(plan, say if plan.compares else None)
     if not is_first_process():
         return
     if not plan.compares:
-        console.print(f"Wrote the run into {out}; next: polymodal evaluate {out}, polymodal report {out}.", soft_wrap=True)
+        say(f"Wrote the run into {out}. Next: polymodal evaluate {out}; polymodal report {out}")
         return
+    asked = asdict(plan.settings.evaluation)
+    for run, planned in zip(runs, plan.runs, strict=True):
+        if run.metrics.get("asked") != asked:
+            _measure(run, plan.data, asked["metrics"], asked["subsets"], None, asked["options"], planned.directory.name)
+            run.save_metrics({**run.metrics, "asked": asked})
+    labels = [planned.label for planned in plan.runs]
+    if (table := results(runs, labels)) is not None:
+        console.print(terminal_table(table))
+        write(out / "table.md", table.to_markdown().encode())
+    page = write_report(runs, out / "report.html", data=plan.data, labels=labels)
+    say(f"Wrote {len(runs)} runs, table.md and {page.name} into {out}.")
+
+
+def _measure(
+    run: Run, data: Splits, metrics: Sequence[str] | None, subsets: Any, limit: int | None, options: Mapping[str, Any],
+    name: str,
+) -> None:
+    """Evaluates a run and says what is being measured, on a terminal in one moving line."""
+    console = Console(stderr=True)
+    with console.status(f"Measuring {name}") as status:
+        tell = status.update if console.is_terminal else partial(console.print, highlight=False, soft_wrap=True)
+        say = lambda line: tell(f"{name}: {line}")
+        more = {"limit": limit} if limit else {}
+        evaluate(run, data, metrics, subsets, progress=say, **{**options, **more})
+
+
+def evaluate_runs(
+    runs: Sequence[Path], metrics: Sequence[str] | None, subsets: Any, sampler: str | None, limit: int | None,
+    data: str | None, console: Console,
+) -> None:
+    """Measures runs, writes metrics.json into each, and prints one table.
+
+    Raises ValueError for what is no finished run, and unknown metrics or subsets.
+    """
+    found = [load(path) for path in runs]
+    for run in found:
+        use_sampler(run.model, sampler)
+        options = run.settings.get("evaluation", {})
+        extra = {k: v for k, v in options.items() if k not in ("metrics", "subsets")}
+        chosen = options.get("metrics") if metrics is None else metrics
+        _measure(run, data_of(run.settings, data), chosen, subsets, limit, extra, str(run.directory))
+        if sampler:
+            run.save_metrics({**run.metrics, "sampler": sampler})
+    if (table := results(found, label_of(found))) is not None:
+        console.print(terminal_table(table))
 
 
 def print_plan(plan: Plan, console: Console) -> None:
     """The resolved settings, parameters, samples and steps of every run, without training any."""
     from omegaconf import OmegaConf
 
-    from polymodal.settings import to_dict
-
     for run in plan.runs:
         console.rule(f"{run.directory} (seed {run.seed})", align="left")
-        console.print(OmegaConf.to_yaml(OmegaConf.create(to_dict(run.settings))), markup=False, highlight=False)
+        text = OmegaConf.to_yaml(OmegaConf.create(to_dict(run.settings)))
+        console.print(text, markup=False, highlight=False)
     sizes = ", ".join(f"{len(getattr(plan.data, part))} {part}" for part in ("train", "val", "test"))
-    console.print(f"Samples: {sizes}. Modalities: {', '.join(f'{m.name} {m.shape}' for m in plan.data.modalities)}.")
+    kinds = ", ".join(f"{m.name} {m.shape}" for m in plan.data.modalities)
+    console.print(f"Samples: {sizes}. Modalities: {kinds}.", highlight=False, markup=False)
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("run", "stage", "epochs", "batch", "steps", "parameters"):
-        table.add_column(name)
+    for name in ("run", "stage", "epochs", "batch", "steps", "part", "parameters"):
+        table.add_column(name, justify="left" if name in ("run", "stage", "part") else "right")
     for run in plan.runs:
-        parameters = ", ".join(f"{part} {count:,}" for part, count in run.parameters.items())
-        for k, stage in enumerate(run.stages):
-            settings = run.settings.training.stage(stage)
-            per_epoch = max(1, len(plan.data.train) // (settings.batch * settings.accumulate))
-            steps = min(settings.epochs * per_epoch, settings.max_steps or settings.epochs * per_epoch)
-            taken = f"taken from {run.reuse[stage]}" if stage in run.reuse else f"{steps:,}"
-            first = (run.directory.name, parameters) if k == 0 else ("", "")
-            table.add_row(first[0], stage, str(settings.epochs), str(settings.batch), taken, first[1])
+        stages = [_stage_row(run, stage, len(plan.data.train)) for stage in run.stages]
+        parts = [(part, f"{count:,}") for part, count in run.parameters.items()]
+        for k in range(max(len(stages), len(parts))):
+            stage = stages[k] if k < len(stages) else ("",) * 4
+            table.add_row(run.directory.name if k == 0 else "", *stage, *(parts[k] if k < len(parts) else ("", "")))
     console.print(table)
+    for run in plan.runs:
+        for stage, source in run.reuse.items():
+            console.print(f"{run.directory.name}: {stage} is taken from {source}.", highlight=False, soft_wrap=True)
     console.print("Nothing was trained.")
+
+
+def _stage_row(run: Any, stage: str, samples: int) -> tuple[str, str, str, str]:
+    settings = run.settings.training.stage(stage)
+    per_epoch = max(1, samples // (settings.batch * settings.accumulate))
+    steps = min(settings.epochs * per_epoch, settings.max_steps or settings.epochs * per_epoch)
+    return stage, str(settings.epochs), str(settings.batch), "taken" if stage in run.reuse else f"{steps:,}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -218,11 +218,14 @@ def _same(a: Stage, one: Method, b: Stage, other: Method) -> bool:
     return a.name == b.name and code(a.loss) is code(b.loss) and shapes(a, one) == shapes(b, other)
 
 
-def train(plan: Plan, **settings: Any) -> list[Run]:
-    """Trains the runs of a plan, or goes on with them; those that are finished are read."""
-    return [
-        fit(one.settings, plan.data, out=one.directory, seed=one.seed, reuse=one.reuse, **settings) for one in plan.runs
-    ]
+def train(plan: Plan, say: Callable[[str], None] | None = None) -> list[Run]:
+    """Trains the runs of a plan, or goes on with them; those that are finished are read. `say` is told of each."""
+    found = []
+    for one in plan.runs:
+        if say:
+            say(f"{one.label}, seed {one.seed}: {one.directory}")
+        found.append(fit(one.settings, plan.data, out=one.directory, seed=one.seed, reuse=one.reuse))
+    return found
 
 
 def is_first_process() -> bool:

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from polymodal import plots
 from polymodal.checkpoint import Run, load
 from polymodal.checkpoint_files import make_directory, write
 from polymodal.data import Splits, load_data
+from polymodal.evaluate import Table
 from polymodal.report_pictures import Generated, Group, Scenes, drawn
-from polymodal.report_tables import NOTE, Cell, methods_of, rows_of
+from polymodal.report_tables import NOTE, methods_of, results, rows_of
 from polymodal.sampling.diagnostics import Diagnostics
 
 COHERENCE = "coherence"
@@ -98,16 +97,6 @@ def label_of(runs: Sequence[Run]) -> list[str]:
     return labels
 
 
-def results(runs: Sequence[Run], labels: Sequence[str]) -> pd.DataFrame:
-    """The rows of the runs' metrics.json, `method` being their labels; empty if none was evaluated."""
-    frames = [
-        pd.DataFrame(run.metrics.get("rows", [])).assign(method=label, seed=run.seed)
-        for run, label in zip(runs, labels, strict=True)
-    ]
-    frames = [f for f in frames if "metric" in f.columns]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-
-
 def _page(runs: Sequence[Run], labels: Sequence[str], splits: Splits) -> str:
     from jinja2 import Environment, PackageLoader
 
@@ -165,13 +154,13 @@ def _yaml(run: Run) -> str:
     return f"# {run.info['command']}\n" + OmegaConf.to_yaml(OmegaConf.create(run.settings))
 
 
-def _results(frame: pd.DataFrame) -> Section:
-    if frame.empty:
+def _results(table: Table | None) -> Section:
+    if table is None:
         return Section("Results", ["These runs have not been evaluated yet: polymodal evaluate RUN."])
-    rows = rows_of(frame)
+    rows = rows_of(table)
     methods = methods_of(rows)
     body = [
-        [r.metric, r.quantity, f"{r.direction} is better", r.n, r.seeds, *(r.cells.get(m, "") for m in methods)]
+        [r.metric, r.quantity, r.unit, r.direction, r.n, r.seeds, *(r.cells.get(m, "") for m in methods)]
         for r in rows
     ]
     groups = []
@@ -180,8 +169,8 @@ def _results(frame: pd.DataFrame) -> Section:
         values = {r.quantity: {m: (c.value, c.se) for m, c in r.cells.items()} for r in shares}
         figure = plots.bars(values, "coherence (higher is better)", "share of draws")
         groups = [Group([drawn(figure, "Coherence of every method, bars with standard errors")])]
-    head = ["metric", "target | given", "direction", "n", "seeds", *methods]
-    return Section("Results", head=head, rows=body, words=3, note=NOTE, groups=groups)
+    head = ["metric", "target | given", "unit", "direction", "n", "seed", *methods]
+    return Section("Results", head=head, rows=body, words=4, note=NOTE, groups=groups)
 
 
 def _losses(runs: Mapping[str, Run]) -> list[Group]:
@@ -215,6 +204,3 @@ def _fared(found: Diagnostics) -> list[str]:
     said = found.summary()
     well = f"{said['rhat_ok']:.0%}" if "rhat_ok" in said else "–"
     return [f"{said['items']}", f"{said['acceptance']:.2f}", well, f"{said['divergent']:.0f}", f"{said['ess']:.0f}"]
-
-
-__all__ = ["Cell", "data_of", "label_of", "results", "write_report"]
