@@ -8,8 +8,8 @@ index into them. What a stage does not train is frozen and in evaluation mode, w
 
 Several processes: `torchrun --nproc_per_node 2 $(which polymodal) train ...`. The batch is then shared out,
 `training.batch` is that of all processes together, and the losses are those of one process, within rounding, where a
-method draws its noise through `polymodal.distributions.noise`. (A loss that couples the samples of a batch, such as
-deep CCA's, sees a process's share alone.)
+method draws its noise through `polymodal.distributions.noise`. (A loss that couples the samples of a batch must gather
+them from all processes, as deep CCA's does.)
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from polymodal.checkpoint import Keeper, Run, build, commit, computed, load, sta
 from polymodal.data import Splits, load_data
 from polymodal.methods import METHODS
 from polymodal.model import Method, MultimodalVAE, Stage
+from polymodal.networks import keep_heap
 from polymodal.settings import Settings, TrainingSettings, resolve, to_dict
 from polymodal.settings_check import find, first_difference, suggest
 from polymodal.training_loop import StageTrainer
@@ -112,6 +113,7 @@ def _stage(
     """Trains and finishes one stage; its outcome for run.json."""
     settings = training.stage(stage.name)
     fabric = _machine(training, settings.precision)
+    keep_heap()
     model.eval()
     train, val = (
         prepared(stage, part.to(fabric.device), settings.batch, seed, stage.name, name)

@@ -11,8 +11,9 @@ from torch import Tensor
 from polymodal.batch import Batch
 from polymodal.data.dataset import Dataset
 from polymodal.metrics.classifiers import Classifiers, Judge, labels_of
-from polymodal.metrics.likelihood import autocast, keep_heap, pieces, rows_for
+from polymodal.metrics.likelihood import autocast, pieces, rows_for
 from polymodal.model import MultimodalVAE
+from polymodal.networks import keep_heap
 
 
 @torch.no_grad()

@@ -17,13 +17,13 @@ from torch.distributions import Distribution
 from polymodal.batch import Batch
 from polymodal.distributions import Joint, Mixture, Product
 from polymodal.model import MultimodalVAE
+from polymodal.networks import keep_heap
 
 LATENTS = 2**23  # numbers that one block of latents may hold: it, and its densities, exist at once
 # Bytes that one decoding may use. On a CPU more is slower: its activations then leave the cache, and buffers beyond
 # 32 MB are mapped afresh by the allocator every time (12,800 SVHN images/s at 500 a call, 4,600 at 2,000).
 MEMORY = {"cpu": 48 * 2**20}
 MEMORY_ELSEWHERE = 2**31
-HEAP = 2**25 - 2**14
 HIDDEN, ACTIVATIONS = 512, 8  # a decoder holds, for a latent, 8 times the largest modality, at least 8 x 512 numbers
 PRECISIONS = (None, "bf16")
 
@@ -129,15 +129,6 @@ def rows_for(model: MultimodalVAE, names: Iterable[str], device: torch.device, m
     memory = MEMORY.get(device.type, MEMORY_ELSEWHERE) if memory is None else memory
     largest = max(math.prod(m.shape) for m in model.modalities if m.name in set(names))
     return max(1, memory // (4 * ACTIVATIONS * max(HIDDEN, largest)))
-
-
-def keep_heap() -> None:
-    """Has glibc keep freed memory, up to 64 MB, instead of mapping it afresh for every layer: 20 % of the time.
-
-    Freeing a block just below 32 MB raises its thresholds to that (mallopt(3), M_MMAP_THRESHOLD); elsewhere it is
-    nothing.
-    """
-    torch.empty(HEAP, dtype=torch.uint8)
 
 
 def autocast(precision: str | None, device: torch.device) -> AbstractContextManager:
