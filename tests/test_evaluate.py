@@ -113,6 +113,7 @@ def test_every_metric_has_its_rows() -> None:
     assert figures(table, "probe").keys() == {("z", s) for s in subsets}
     assert figures(table, "mcmc_acceptance").keys() == {("z", "a+b"), ("z", "a+c"), ("z", "b+c")}
     frame = table.frame[table.frame["metric"] != "classifier_accuracy"]
+    assert figures(table, "classifier_accuracy") == {(m, ""): 0.9 for m in NAMES}
     assert (frame["n"] == 60).all() and frame["value"].notna().all() and (frame["se"] >= 0).all()
     assert set(frame["seed"]) == {7} and set(frame["method"]) == {"exact"} and set(frame["data"]) == {"law"}
     # The joint likelihood of an exact posterior is the evidence; the probe reads the sign of what `a` tells.

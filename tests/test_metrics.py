@@ -442,6 +442,7 @@ def test_classifiers_are_trained_once_and_read_again(barred: Splits, tmp_path, m
     monkeypatch.setattr(classifying, "_train", lambda *_: pytest.fail("trained again"))
     second = Classifiers.fit_or_load(barred, cache=tmp_path, steps=25)
     assert second.accuracy == first.accuracy
+    assert [c.judges["image"].size for c in (first, second)] == [60, 60]
     for m in ("image", "vector"):
         mine, theirs = (c.judges[m].net.state_dict() for c in (first, second))
         assert all(torch.equal(v, theirs[k]) for k, v in mine.items())

@@ -76,11 +76,16 @@ class Table:
         from rich.table import Table as Rich
 
         header, rows = self._cells()
-        table = Rich(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for name in header:
-            table.add_column(name, justify="right" if name in ("value", "n", "seed") else "left")
+        same = lambda k: len({row[k] for row in rows}) == 1
+        one = [k for k, name in enumerate(header) if name in ("method", "data", "seed") and same(k)]
+        title = ", ".join(f"{header[k]} {rows[0][k]}" for k in one)  # what all rows share is said once
+        table = Rich(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
+        columns = [k for k in range(len(header)) if k not in one]
+        for k in columns:
+            right = header[k] in ("value", "n", "seed")
+            table.add_column(header[k], justify="right" if right else "left", no_wrap=header[k] in ("metric", "value"))
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*(row[k] for k in columns))
         (console or Console()).print(table)
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:

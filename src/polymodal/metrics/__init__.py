@@ -118,7 +118,10 @@ def _probe(m: Measurement, given: Given, target: str) -> Value | None:
 
 def _classifier_accuracy(m: Measurement, given: Given, target: str) -> Value | None:
     judge = None if m.classifiers is None else m.classifiers.judges.get(target)
-    return None if judge is None or judge.net is None else (judge.accuracy, math.nan, 0)
+    if judge is None or judge.net is None:
+        return None
+    binomial = judge.accuracy * (1 - judge.accuracy) / max(judge.size - 1, 1)
+    return judge.accuracy, math.nan if judge.several else math.sqrt(binomial), judge.size
 
 
 def _report(name: str, low: float = -math.inf, high: float = math.inf) -> Callable[..., Value | None]:

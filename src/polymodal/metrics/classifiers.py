@@ -7,7 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +90,13 @@ class Judge:
         net: the classifier, or None where the values are the labels themselves (attributes in [0, 1]).
         several: whether labels are vectors of attributes rather than classes.
         accuracy: on the test part: of samples, or of attributes.
+        size: how many different values that part has.
     """
 
     net: Classifier | None
     several: bool
     accuracy: float
+    size: int = 0
 
     @torch.no_grad()
     def __call__(self, x: Tensor, precision: str | None = None) -> tuple[Tensor, Tensor]:
@@ -107,7 +109,7 @@ class Judge:
         return features.float(), (logits > 0).long() if self.several else logits.argmax(-1)
 
     def to(self, device: torch.device | str) -> Judge:
-        return self if self.net is None else Judge(self.net.to(device), self.several, self.accuracy)
+        return self if self.net is None else replace(self, net=self.net.to(device))
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,7 @@ def _cached(
         accuracy = _accuracy(net, parts[2], device, precision)
         tell(f"The classifier of {m.name} has test accuracy {accuracy:.3f} on {len(parts[2][1])} different values.")
         _write(file, net, accuracy)
-    return Judge(net.to(device).eval().requires_grad_(False), several, accuracy)
+    return Judge(net.to(device).eval().requires_grad_(False), several, accuracy, len(parts[2][1]))
 
 
 def _read(file: Path, net: nn.Module) -> float | None:
