@@ -329,6 +329,9 @@ def test_multiset_cca_permutes_with_its_modalities_and_ignores_absent_values():
     stack = [torch.cat([each.matrices[m] for m in "abc"]) for each in (again, found)]
     assert_same_up_to_sign(*stack, atol=1e-9)
     torch.testing.assert_close(found.means["c"], h["c"][:60].mean(0), atol=1e-12, rtol=0)
+    ridge = 1e-4 * found.matrices["c"].T @ found.matrices["c"]
+    white = found.matrices["c"].T @ torch.cov(h["c"][:60].T) @ found.matrices["c"] + ridge
+    torch.testing.assert_close(white, torch.eye(3, dtype=F64), atol=1e-10, rtol=0)
 
 
 # --------------------------------------------------------------------------- choosing, projecting
@@ -412,6 +415,20 @@ def test_held_out_rows_unmask_directions_that_only_the_training_rows_share():
     other = {m: normal(2000, 10, seed=s + 5) for s, m in enumerate("ab")}
     _, spectrum, kept = fit_projections(h, held_out=other)
     assert correlations(h["a"], h["b"])[0] > 0.6 and spectrum.abs().max() < 0.1 and kept == 1
+
+
+def test_the_same_spectrum_is_worth_more_on_held_out_rows():
+    a, b = paired([0.3, 0.3, 0.3], n=300, d_a=8, d_b=8)
+    h = {"a": a, "b": b}  # 8 dimensions and 300 rows reach .33 by chance, fixed directions .17
+    assert fit_projections(h)[2] == 1 and fit_projections(h, held_out=h)[2] == 3
+    assert fit_projections({m: x[:6] for m, x in h.items()})[2] == 1  # fewer rows than dimensions: all by chance
+
+
+def test_a_dead_dimension_correlates_with_nothing():
+    a, b = paired([0.9, 0.5])
+    a[:, 1] = 7.0
+    _, spectrum, kept = fit_projections({"a": a, "b": b}, held_out={"a": a, "b": b})
+    assert spectrum[0] > 0.4 and spectrum[1].abs() < 1e-6 and kept == 1
 
 
 def test_fit_projections_pads_unequal_dimensions_and_takes_masks():
