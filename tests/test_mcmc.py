@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from polymodal.sampling import HMC, MALA, Density, Diagnostics, ess, hmc, mala, metric, rhat, run
-from polymodal.sampling.kernels import leapfrog
+from polymodal.sampling.kernels import jittered, leapfrog
 
 F64 = torch.float64
 
@@ -59,7 +59,7 @@ class Gaussians:
 
 
 def ill_conditioned(batch: int, dim: int, condition: float = 100.0) -> tuple:
-    """A log-density of rotated normals, covariances of that condition, and starts 3 times as wide as the widest side."""
+    """A log-density of rotated normals, covariances of that condition; starts 3 times as wide as the widest side."""
     q = torch.linalg.qr(torch.randn(batch, dim, dim, dtype=F64))[0]
     precision = q * torch.logspace(0, math.log10(condition), dim, dtype=F64) @ q.mT
     log_prob = lambda z: -torch.einsum("...bi,bij,...bj->...b", z, precision, z) / 2
@@ -162,6 +162,14 @@ def test_a_jittered_trajectory_does_not_resonate() -> None:
         ratio[jitter] = (state.z.var(0) / scale.square())[0]
     assert ratio[0.0][0] > 1.9
     assert (ratio[0.5] - 1).abs().max() < 0.08
+
+
+def test_trajectory_lengths_are_uniform() -> None:
+    lengths = torch.tensor([count * stretch for count, stretch in (jittered(3, 0.5) for _ in range(4000))])
+    assert lengths.min() > 1.5 and lengths.max() < 4.5
+    assert lengths.mean().item() == pytest.approx(3, abs=0.05)
+    assert torch.histc(lengths, 6, 1.5, 4.5).div(4000 / 6).sub(1).abs().max() < 0.15
+    assert jittered(3, 0.0) == (3, 1.0)
 
 
 # ---------------------------------------------------------------- closed forms
@@ -398,6 +406,9 @@ def test_gradients_of_parameters_and_the_caller_s_mode_are_left_alone() -> None:
     [
         (lambda: HMC()(normal, lambda n: torch.zeros(n, 2, 2), normal, 0), "n must be positive"),
         (lambda: HMC(draws=0)(normal, lambda n: torch.zeros(n, 2, 2), normal, 1), "draws must be positive"),
+        (lambda: HMC()(normal, lambda n: torch.zeros(2, 2), normal, 1), r"start\(4\) must give"),
+        (lambda: run(normal, torch.zeros(4, 2, 3), warmup=-1), "warmup >= 0"),
+        (lambda: run(normal, torch.zeros(4, 2, 3), target=80), "target between 0 and 1"),
         (lambda: run(normal, torch.zeros(3)), r"shape \(..., B, D\)"),
         (lambda: run(normal, torch.zeros(2, 2, dtype=torch.long)), "must be real"),
         (lambda: run(lambda z: -z.square(), torch.zeros(4, 2, 3)), r"must have shape \(4, 2\)"),

@@ -88,7 +88,7 @@ def test_half_a_support() -> None:
 def test_no_support_at_all_is_reported() -> None:
     start = wide(2, 2)
     nowhere = lambda z: normal(z) * math.nan
-    _, diagnostics = SMC(particles=16, steps=5)(nowhere, lambda n: start.sample((n,)), start.log_prob, 1)
+    _, diagnostics = SMC(particles=16, temperatures=5)(nowhere, lambda n: start.sample((n,)), start.log_prob, 1)
     assert (diagnostics.log_normalizer == -math.inf).all()
     assert "Acceptance" in diagnostics.warning()
 

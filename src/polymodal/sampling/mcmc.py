@@ -133,7 +133,9 @@ def run(
     >>> samples.shape, diagnostics.rhat.median() < 1.05
     (torch.Size([40, 4, 16, 2]), tensor(True))
     """
-    check_positive(draws=draws, thin=thin, leapfrog=leapfrog, target=target, warmup=warmup + 1)
+    check_positive(draws=draws, thin=thin, leapfrog=leapfrog)
+    if warmup < 0 or not 0 < target < 1:
+        raise ValueError(f"HMC takes warmup >= 0 and a target between 0 and 1, got warmup={warmup}, target={target}.")
     if z0.dim() < 2 or not z0.is_floating_point():
         raise ValueError(f"z0 must be real, of shape (..., B, D), got {z0.dtype} of shape {tuple(z0.shape)}.")
     evaluate = Density(log_prob)
@@ -170,9 +172,18 @@ def _rescued(state: State) -> State:
 
 
 def check_positive(**settings: float) -> None:
+    """Raise ValueError, naming the setting, where one is not positive."""
     for name, value in settings.items():
         if not value > 0:
             raise ValueError(f"A sampler's {name} must be positive, got {value}.")
+
+
+def starts(start: Callable[[int], Tensor], n: int) -> Tensor:
+    """n starting points (n, B, D). Raises ValueError where `start` gives another shape."""
+    z = start(n)
+    if z.dim() != 3 or len(z) != n or not z.is_floating_point():
+        raise ValueError(f"start({n}) must give real draws of shape ({n}, B, D), got {z.dtype} {tuple(z.shape)}.")
+    return z
 
 
 def _diagnose(samples: Tensor, infos: list[Info], step: Tensor, gradients: int) -> Diagnostics:
@@ -204,7 +215,6 @@ class HMC:
     | banana: a ~ N(0, 1), b - (a^2 - 1) / 2 ~ N(0, 1)     | 217       | 85  | 71 %                    |
     | ten such bananas, D = 20                             | 336       | 30  | 3 %                     |
     | these by `HMC(40, 100, leapfrog=16, trajectory=3.0)` | 897       | 172 | 100 % (seed 1)          |
-
     """
 
     warmup: int = 30
@@ -231,7 +241,7 @@ class HMC:
         check_positive(n=n, chains=self.chains, draws=self.draws)
         chains = max(self.chains, math.ceil(n / self.draws))
         samples, diagnostics = run(
-            log_prob, start(chains), draws=self.draws, warmup=self.warmup, leapfrog=self.leapfrog,
+            log_prob, starts(start, chains), draws=self.draws, warmup=self.warmup, leapfrog=self.leapfrog,
             trajectory=self.trajectory, jitter=self.jitter, target=self.target,
         )
         each = math.ceil(n / chains)

@@ -18,7 +18,7 @@ from torch import Tensor
 from polymodal.sampling import metric
 from polymodal.sampling.diagnostics import Diagnostics
 from polymodal.sampling.kernels import Density, Info, LogProb, jittered, transition
-from polymodal.sampling.mcmc import StepSize, check_positive, plan
+from polymodal.sampling.mcmc import StepSize, check_positive, plan, starts
 
 
 class Tempered(NamedTuple):
@@ -107,7 +107,14 @@ class SMC:
         moves: HMC transitions at each temperature.
         ess: relative ESS that each step of the temperature keeps.
         leapfrog, trajectory, jitter, target: of the moves; see `polymodal.sampling.run`.
-        steps: at most so many temperatures; the last jumps to the target, whatever the weights.
+        temperatures: at most so many; the last jumps to the target, whatever the weights.
+
+    >>> _ = torch.manual_seed(0)
+    >>> target = lambda z: torch.logaddexp(-(z - 9).square(), 1 - (z + 9).square()).squeeze(-1)  # weights 1 to e
+    >>> start = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(5, 1), 9.0), 1)
+    >>> z, diagnostics = SMC(particles=1000)(target, lambda n: start.sample((n,)), start.log_prob, n=1000)
+    >>> (z < 0).float().mean().round(decimals=1), diagnostics.log_normalizer.mean().round(decimals=1)  # log(1.77 + 4.82)
+    (tensor(0.7000), tensor(1.9000))
     """
 
     particles: int = 128
@@ -117,7 +124,7 @@ class SMC:
     trajectory: float = 2.0
     jitter: float = 0.5
     target: float = 0.8
-    steps: int = 100
+    temperatures: int = 100
 
     def __call__(
         self, log_prob: LogProb, start: Callable[[int], Tensor], start_log_prob: LogProb, n: int
@@ -126,16 +133,16 @@ class SMC:
 
         Raises: ValueError for n < 1, settings out of range, or densities that do not return (..., B).
         """
-        check_positive(n=n, particles=self.particles, moves=self.moves, leapfrog=self.leapfrog, steps=self.steps)
+        check_positive(n=n, particles=self.particles, moves=self.moves, leapfrog=self.leapfrog)
         if not 0 < self.ess < 1:
             raise ValueError(f"SMC keeps a relative ESS between 0 and 1, got ess={self.ess}; 0.5 is usual.")
         target, first = Density(log_prob), Density(start_log_prob)
         count = max(self.particles, n)
-        z = start(count)
+        z = starts(start, count)
         batch, dim = z.shape[-2:]
         t = z.new_zeros(batch)
 
-        def evaluate(z: Tensor) -> Tempered:
+        def evaluate(z: Tensor) -> Tempered:  # at the temperatures t of the moment
             a, b = first(z), target(z)
             return at(t, Tempered(z, a.log_prob, a.grad, a.log_prob, a.grad, b.log_prob, b.grad))
 
@@ -146,7 +153,7 @@ class SMC:
         while (t < 1).any():
             rounds += 1
             gain = state.target_log_prob - state.start_log_prob
-            new = next_temperature(t, gain, self.ess) if rounds < self.steps else torch.ones_like(t)
+            new = next_temperature(t, gain, self.ess) if rounds < self.temperatures else torch.ones_like(t)
             log_weight, t = log_weights(new - t, gain), new
             log_normalizer = log_normalizer + log_weight.logsumexp(0) - math.log(count)
             index = resample(torch.where(log_weight.isneginf().all(0), 0, log_weight))
