@@ -1,11 +1,11 @@
 """Settings: what they resolve to, and that each mistake is told in one sentence with what was meant."""
 
 import pytest
-from toys import toy
 
 from polymodal.methods import METHODS
 from polymodal.settings import Settings, load_recipe, read_yaml, recipes, resolve, to_dict
 from polymodal.settings_check import first_difference
+from toys import toy
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_recipes_by_name_file_or_nearest(tmp_path) -> None:
         load_recipe("no-such")
     with pytest.raises(ValueError, match=r"There is no file .*other\.yaml"):
         load_recipe(tmp_path / "other.yaml")
-    with pytest.raises(ValueError, match="'x' is not readable YAML: .* in line 2, column 4"):
+    with pytest.raises(ValueError, match=r"'x' is not readable YAML: .* in line 2, column 4"):
         read_yaml("a: 1\nb: ]", "x")
     with pytest.raises(ValueError, match="must be a mapping"):
         read_yaml("- 1\n- 2", "x")

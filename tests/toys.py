@@ -32,7 +32,7 @@ class Gaussian(nn.Module):
 
 
 def toy(modalities=MODALITIES, *, latent: int = 2, networks=None, plain: bool = False, weight: float = 1.0) -> Method:
-    """Two stages: joint ELBO, its KL warmed up; surrogates on what the joint encoder said, then a mean in closed form."""
+    """Two stages: joint ELBO, its KL warmed up; surrogates on what the joint encoder said, then a mean at the end."""
     prior = StandardNormal(latent)
     experts = {m.name: Gaussian(m.shape[0], latent, plain) for m in modalities}
     joint = Gaussian(sum(m.shape[0] for m in modalities), latent, plain)

@@ -188,9 +188,13 @@ class Log:
 
     def sync(self) -> None:
         """Forces what was appended to the disk."""
-        if self.path is not None:
+        if self.path is None:
+            return
+        try:
             with open(self.path, "rb") as file:
                 os.fsync(file.fileno())
+        except OSError as error:
+            raise _told(error, self.path, "written") from error
 
     def _write(self) -> None:
         self._columns = list(dict.fromkeys(key for row in self.rows for key in row))

@@ -119,12 +119,13 @@ class StageTrainer:
         self.epoch += 1
         means = {k: float(v) / self.counts[k] for k, v in self.sums.items()}
         self.sums, self.counts = {}, {}
-        figures = {"grad_norm": means.pop("grad_norm")} | {f"train_{k}": v for k, v in means.items()}
+        figures = {"lr": self.rate(self.step - 1), "grad_norm": means.pop("grad_norm")}
+        figures |= {f"train_{k}": v for k, v in means.items()}
         if self.done or self.epoch % self.settings.eval_every == 0:
             figures |= {f"val_{k}": v for k, v in self._evaluated().items()}
         self.seconds = time.perf_counter() - clock
         row = {"stage": self.stage.name, "epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 3)}
-        return row | {"lr": self.rate(self.step - 1)} | figures
+        return row | figures
 
     def _train_step(self, rows: Tensor) -> None:
         seed_all(self.device, self.seed, self.stage.name, self.step)
@@ -211,11 +212,12 @@ class StageTrainer:
         terms = [n for n, b in zip(names, bad.any(1).tolist(), strict=True) if b]
         terms = [n for n in terms if n != "loss"] or terms
         hurt = rows[bad.any(0)].tolist() if len(rows) else []
+        mend = ", or mend those rows" if hurt else ""
         where = f" in the rows {', '.join(map(str, hurt[:5]))} of the data" if hurt else ""
         where += f" and {len(hurt) - 5} more of the batch's {len(rows)}" if len(hurt) > 5 else ""
         return (
             f"Stage {self.stage.name!r} stopped {when}: {', '.join(terms)} became infinite or NaN{where}; try a "
-            f"smaller training.lr (now {self.settings.lr:g}) or training.clip=1{', or mend those rows' if hurt else ''}."
+            f"smaller training.lr (now {self.settings.lr:g}) or training.clip=1{mend}."
         )
 
     @torch.no_grad()
