@@ -12,6 +12,7 @@ from rich.console import Console
 
 # typer carries its own click, or uses the installed one, by version; the base of its errors is the same in both.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+INTERRUPTED = 130
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
@@ -161,9 +162,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         status = app(given, prog_name="polymodal", standalone_mode=False)
+        if status == INTERRUPTED:  # typer's own answer to Ctrl-C
+            raise KeyboardInterrupt
         return status if isinstance(status, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        return _say("Interrupted; nothing is half-written, and the same command goes on from there.", 130)
+        return _say("Interrupted; nothing is half-written, and the same command goes on from there.", INTERRUPTED)
     except UsageError as error:
         return _say(_sentence(error), 2)
     except OSError as error:

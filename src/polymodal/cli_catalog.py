@@ -28,11 +28,11 @@ def entries(kind: str) -> dict[str, str]:
 
 def _recipes() -> dict[str, str]:
     found = {}
-    for file in sorted((files("polymodal") / "recipes").iterdir(), key=lambda f: f.name):
+    for file in (files("polymodal") / "recipes").iterdir():
         if file.name.endswith(".yaml"):
             about = re.search(r'^about: *"?(.*?)"?$', file.read_text(), re.MULTILINE)
             found[file.name.removesuffix(".yaml")] = about[1] if about else ""
-    return found
+    return dict(sorted(found.items()))
 
 
 def _registry(path: str, name: str) -> dict[str, str]:
@@ -48,9 +48,10 @@ def _registry(path: str, name: str) -> dict[str, str]:
     if not isinstance(table, ast.Dict):
         raise ValueError(f"{name} in {path} must be written as a dictionary.")
     found = {}
-    for key, value in zip(table.keys, table.values, strict=True):
+    for key, value in zip(filter(None, table.keys), table.values, strict=True):
         comment = lines[value.end_lineno - 1].partition("  # ")[2] if value.end_lineno else ""
-        found[ast.literal_eval(key)] = comment or heads.get(ast.unparse(value).split("(")[0].split(".")[-1], "")
+        head = heads.get(ast.unparse(value).split("(")[0].split(".")[-1], "")
+        found[ast.literal_eval(ast.unparse(key))] = comment or head
     return found
 
 

@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +46,8 @@ def generate_files(
         x = found.model.generate(batch, n, targets)
     make_directory(out)
     buffer = io.BytesIO()
-    np.savez(buffer, **{m: v.numpy() for m, v in x.items()})
+    arrays: dict[str, Any] = {m: v.numpy() for m, v in x.items()}
+    np.savez(buffer, **arrays)
     write(out / "generated.npz", buffer.getvalue())
     written = ["generated.npz"]
     for m, values in x.items():
@@ -123,7 +125,7 @@ def _fit(x: np.ndarray, modality: Modality, file: Path) -> Tensor:
     """The array as (B, *shape), bytes of images as shares, channels in front, colour made grey where grey is wanted."""
     if x.dtype.kind not in "biuf" or not x.size:
         raise ValueError(f"{file} must hold numbers, and at least one sample, got {x.dtype} of shape {x.shape}.")
-    values = torch.from_numpy(np.ascontiguousarray(x)).float()
+    values = torch.from_numpy(np.array(x)).float()  # a copy: an image is read-only
     if x.dtype == np.uint8 and modality.link == "sigmoid":
         values = values / 255
     shape = modality.shape

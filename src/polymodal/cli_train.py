@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,8 @@ from rich.table import Table
 
 from polymodal.checkpoint import Run, load
 from polymodal.checkpoint_files import write
-from polymodal.cli_generate import use_sampler
 from polymodal.compare import Plan, is_first_process, make_plan, train
 from polymodal.data import Splits
-from polymodal.evaluate import evaluate
-from polymodal.report import data_of, label_of, write_report
-from polymodal.report_tables import results, terminal_table
 from polymodal.settings import to_dict
 
 
@@ -41,6 +38,15 @@ def train_recipe(
     if not plan.compares:
         say(f"Wrote the run into {out}. Next: polymodal evaluate {out}; polymodal report {out}")
         return
+    _conclude(plan, runs, out, console)
+    say(f"Wrote {len(runs)} runs, table.md and report.html into {out}.")
+
+
+def _conclude(plan: Plan, runs: Sequence[Run], out: Path, console: Console) -> None:
+    """Evaluates the runs of a comparison, prints one table and writes one report."""
+    from polymodal.report import write_report  # here, since neither training nor a dry run need matplotlib
+    from polymodal.report_tables import results, terminal_table
+
     asked = asdict(plan.settings.evaluation)
     for run, planned in zip(runs, plan.runs, strict=True):
         if run.metrics.get("asked") != asked:
@@ -50,8 +56,7 @@ def train_recipe(
     if (table := results(runs, labels)) is not None:
         console.print(terminal_table(table))
         write(out / "table.md", table.to_markdown().encode())
-    page = write_report(runs, out / "report.html", data=plan.data, labels=labels)
-    say(f"Wrote {len(runs)} runs, table.md and {page.name} into {out}.")
+    write_report(runs, out / "report.html", data=plan.data, labels=labels)
 
 
 def _measure(
@@ -59,6 +64,8 @@ def _measure(
     name: str,
 ) -> None:
     """Evaluates a run and says what is being measured, on a terminal in one moving line."""
+    from polymodal.evaluate import evaluate
+
     console = Console(stderr=True)
     with console.status(f"Measuring {name}") as status:
         tell = status.update if console.is_terminal else partial(console.print, highlight=False, soft_wrap=True)
@@ -75,6 +82,10 @@ def evaluate_runs(
 
     Raises ValueError for what is no finished run, and unknown metrics or subsets.
     """
+    from polymodal.cli_generate import use_sampler
+    from polymodal.report import data_of, label_of
+    from polymodal.report_tables import results, terminal_table
+
     found = [load(path) for path in runs]
     for run in found:
         use_sampler(run.model, sampler)
@@ -105,9 +116,8 @@ def print_plan(plan: Plan, console: Console) -> None:
     for run in plan.runs:
         stages = [_stage_row(run, stage, len(plan.data.train)) for stage in run.stages]
         parts = [(part, f"{count:,}") for part, count in run.parameters.items()]
-        for k in range(max(len(stages), len(parts))):
-            stage = stages[k] if k < len(stages) else ("",) * 4
-            table.add_row(run.directory.name if k == 0 else "", *stage, *(parts[k] if k < len(parts) else ("", "")))
+        for k, (row, part) in enumerate(zip_longest(stages, parts)):
+            table.add_row(run.directory.name if k == 0 else "", *(row or [""] * 4), *(part or []))
     console.print(table)
     for run in plan.runs:
         for stage, source in run.reuse.items():

@@ -137,12 +137,25 @@ def make_plan(
         raise ValueError("A comparison finds by itself which stages can be trained once; leave --reuse out.")
     above = {k: v for k, v in raw.items() if k not in ("compare", "seeds", "about")}
     folder = Path(recipe).parent if recipe.endswith((".yaml", ".yml")) else Path()
-    found = {}
-    for label, name in label_runs(settings.compare).items():
-        beside = str(folder / name) if name.endswith((".yaml", ".yml")) else name
-        found[label] = resolve(_laid_over(load_recipe(beside), above, data))
+    beside = lambda name: str(folder / name) if name.endswith((".yaml", ".yml")) else name
+    bases = {label: load_recipe(beside(name)) for label, name in label_runs(settings.compare).items()}
+    changes = _for_methods(above, bases)
+    found = {label: resolve(_laid_over(base, changes[label], data)) for label, base in bases.items()}
     seeds = [seed] if seed is not None else settings.seeds or [0]
     return _comparison(settings, found, seeds, out)
+
+
+def _for_methods(above: Mapping[str, Any], bases: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """`above` for each recipe, without the options that its method has not, but another's has.
+
+    Raises ValueError for an option that none has, with the nearest.
+    """
+    given = above.get("method") or {}
+    known = {k: set(resolve(base).method.options) for k, base in bases.items()}
+    for option in given:
+        if option not in (every := set().union(*known.values())):
+            raise ValueError(f"There is no setting method.{option}.{suggest(option, sorted(every), 'method.')}")
+    return {k: {**above, "method": {o: v for o, v in given.items() if o in mine}} for k, mine in known.items()}
 
 
 def _comparison(settings: Settings, found: dict[str, Settings], seeds: Sequence[int], out: Path) -> Plan:
@@ -190,7 +203,7 @@ def _shared(
     """Leading stages that an earlier run of the same seed trains in the same way, and which run that is."""
     best: dict[str, Path] = {}
     for directory, other in earlier.items():
-        names = []
+        names: list[str] = []
         for ours, theirs in zip(methods[label].stages, methods[other].stages, strict=False):
             options = not names or settings[label].method == settings[other].method
             mine, its = (settings[k].training.stage(ours.name) for k in (label, other))

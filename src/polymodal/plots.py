@@ -19,6 +19,7 @@ import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from polymodal.sampling.diagnostics import ACCEPTANCE, RHAT, Diagnostics
@@ -137,7 +138,7 @@ def loss_curves(history: pd.DataFrame) -> Figure:
             axes.plot(seen["epoch"], seen[column], color=colour, lw=1.3, marker=marker, label=name)
         _words(axes, stage, "epoch", "loss" if axes is panels[0] else "")
         axes.grid(axis="y", color=FAINT, lw=0.5)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].legend(fontsize=7, frameon=False)
     return figure
 
@@ -209,9 +210,9 @@ def _points(axes: Axes, at: np.ndarray, label: Tensor | None) -> None:
         mine = at if label is None else at[(label == value).cpu().numpy()]
         look: dict[str, Any] = {"color": colormaps["tab10"](k % 10), "label": str(value), "lw": 0}
         if at.shape[1] == 1:
-            axes.hist(mine[:, 0], bins=np.linspace(at.min(), at.max(), 41), alpha=0.7, **look)
+            axes.hist(mine[:, 0], bins=np.linspace(at.min(), at.max(), 41).tolist(), alpha=0.7, **look)
         else:
-            axes.scatter(*mine.T, s=4, **look)
+            axes.scatter(mine[:, 0], mine[:, 1], s=4, **look)
 
 
 def sampler_diagnostics(diagnostics: Diagnostics) -> Figure:
@@ -276,7 +277,8 @@ def latent_plane(
         size: (N,), makes a point the stronger the larger it is.
     """
     figure = Figure((3.6 * len(panels), 3.0), dpi=DPI, layout="constrained")
-    for part, panel in zip(np.ravel(figure.subfigures(1, len(panels))), panels, strict=True):
+    parts = figure.subfigures(1, len(panels), squeeze=False)[0]
+    for part, panel in zip(parts, panels, strict=True):
         axes, beside = part.subplots(1, 2, width_ratios=(3, 1))
         _plane(axes, panel, label, size)
         shown = [as_images(given[None])] + [as_images(s[None]) for s in panel.samples]
@@ -300,7 +302,7 @@ def _plane(axes: Axes, panel: Plane, label: Tensor | None, size: Tensor | None) 
     if density.max() > 0:
         axes.contourf(x, y, density, [*levels, density.max().item() * 1.001], cmap="Greys", alpha=0.45, vmin=0)
         axes.contour(x, y, density, levels, colors=INK, linewidths=0.7)
-    axes.scatter(*z.T, c=point_colours(len(z), label, size), s=9, lw=0)
+    axes.scatter(z[:, 0], z[:, 1], c=point_colours(len(z), label, size), s=9, lw=0)
     axes.set_xlim(low[0].item(), high[0].item())
     axes.set_ylim(low[1].item(), high[1].item())
     axes.tick_params(labelsize=6)

@@ -71,7 +71,7 @@ def merged(pictures: Mapping[str, Picture]) -> list[Picture]:
     names: dict[str, list[str]] = {}
     for label, picture in pictures.items():
         names.setdefault(picture.data, []).append(label)
-    first = {p.data: p for p in reversed(pictures.values())}
+    first = {p.data: p for p in reversed(list(pictures.values()))}
     found = []
     for data, labels in names.items():
         p, caption = first[data], ", ".join(labels) if len(pictures) > 1 else ""

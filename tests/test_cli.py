@@ -1,0 +1,427 @@
+"""The command: what a person types, sees and gets; every mistake is one sentence and exit status 2."""
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import polymodal
+from polymodal import cli, cli_catalog, compare
+from polymodal.batch import Modality
+from polymodal.data import Dataset, Splits
+from polymodal.data.images import BALANCE
+from polymodal.settings import load_recipe, recipes, resolve
+
+TINY = [
+    "data.n=160", "training.epochs=1", "training.batch=32", "method.hidden=16", "networks.square=mlp-small",
+    "networks.circle=mlp-small", "training.progress=false", "evaluation.samples=8",
+]  # fmt: skip
+SMALL_FLOW = ["method.flow_hidden=[8]"]
+FEW = ["training.stages.embeddings.epochs=1", "training.stages.embeddings.batch=50", "method.size=4"]
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of the command."""
+    status = cli.run([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one sentence with which the command refuses."""
+    status, _, err = said(capsys, *arguments)
+    assert status == 2, err
+    assert len(err.splitlines()) == 1 and err.rstrip().endswith((".", "?")) and "Traceback" not in err, err
+    return err.strip()
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny trained run of JNF-DCCA on shapes."""
+    out = tmp_path_factory.mktemp("runs") / "dcca"
+    assert cli.run(["train", "shapes-jnf-dcca", *TINY, *SMALL_FLOW, *FEW, "--out", str(out), "--seed", "3"]) == 0
+    return out
+
+
+# What there is
+
+
+def test_help_and_list_need_no_torch_and_half_a_second_at_most() -> None:
+    code = "import sys; from polymodal.cli import run; run({!r}); print({{'torch', 'matplotlib'}} & set(sys.modules))"
+    for arguments in (["train", "--help"], ["list"]):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [sys.executable, "-c", code.format(arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.stdout.splitlines()[-1] == "set()"
+        assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+@pytest.mark.parametrize("command", ["list", "show", "doctor", "train", "evaluate", "generate", "report"])
+def test_every_command_has_help_with_an_example(command: str, capsys) -> None:
+    status, out, _ = said(capsys, command, "--help")
+    example = re.search(rf"Example: polymodal {command}\b.*", out)
+    assert status == 0 and example
+    for option in re.findall(r"--[a-z-]+", example[0]):
+        assert option in out.replace(example[0], "")
+
+
+def test_the_version_is_said(capsys) -> None:
+    assert said(capsys, "--version")[:2] == (0, f"polymodal {polymodal.__version__}\n")
+
+
+def test_lists_hold_what_the_registries_hold() -> None:
+    from polymodal.data import DATASETS
+    from polymodal.methods import METHODS
+    from polymodal.metrics import METRICS
+    from polymodal.networks import NETWORKS
+    from polymodal.sampling import SAMPLERS
+
+    tables = {"methods": METHODS, "datasets": DATASETS, "metrics": METRICS, "networks": NETWORKS, "samplers": SAMPLERS}
+    for kind, table in tables.items():
+        found = cli_catalog.entries(kind)
+        assert list(found) == list(table)
+        if kind != "networks":
+            assert all(found.values()), kind
+    assert list(cli_catalog.entries("recipes")) == recipes() and all(cli_catalog.entries("recipes").values())
+
+
+def test_list_shows_one_kind_or_all(capsys) -> None:
+    assert "smc" in said(capsys, "list", "samplers")[1] and "jnf-dcca" not in said(capsys, "list", "samplers")[1]
+    everything = said(capsys, "list")[1]
+    assert all(word in everything for word in ("jnf-dcca", "mnist-svhn", "coherence", "celeba-conv", "smc"))
+    assert "Did you mean methods?" in refused(capsys, "list", "metod")
+
+
+def test_show_says_every_setting_and_what_the_method_is(capsys) -> None:
+    _, out, _ = said(capsys, "show", "mnist-svhn-jnf-dcca")
+    body = "\n".join(line for line in out.splitlines() if not line.startswith("#"))
+    assert resolve(polymodal.settings.read_yaml(body, "shown")) == resolve(load_recipe("mnist-svhn-jnf-dcca"))
+    assert "# JNF-DCCA (Senellart et al. 2023" in out
+    assert "polymodal show shapes-jnf-dcca" in said(capsys, "show", "shapes")[1]
+
+
+def test_the_doctor_finds_data_and_says_what_to_do(capsys, tmp_path) -> None:
+    (tmp_path / "svhn").mkdir()
+    (tmp_path / "svhn" / "svhn_test_first10000.npz").touch()
+    _, out, _ = said(capsys, "doctor", "--data", tmp_path)
+    names = ("set svhn", "set mnist", "celeba", "torch:")
+    line = {name: next(x for x in out.splitlines() if name in x) for name in names}
+    assert line["set svhn"].startswith("ok") and str(tmp_path) in line["set svhn"]
+    assert line["set mnist"].startswith("missing") and "downloaded when first used" in line["set mnist"]
+    assert line["celeba"].startswith("missing") and "img_align_celeba.zip" in line["celeba"]
+    assert line["torch:"].startswith("ok")
+    assert "missing data folder" in said(capsys, "doctor", "--data", tmp_path / "none")[1]
+
+
+# Recipes
+
+
+def modalities_of(name: str | None) -> list[Modality]:
+    grey = lambda m, weight=1.0: Modality(m, (1, 28, 28), link="sigmoid", weight=weight)
+    svhn = Modality("svhn", (3, 32, 32), link="sigmoid")
+    return {
+        "shapes": [Modality(m, (1, 32, 32), link="sigmoid") for m in ("square", "circle")],
+        "mnist-svhn": [grey("mnist", BALANCE), svhn],
+        "mnist-fashion": [grey("mnist"), grey("fashion")],
+        "mnist-svhn-fashion": [grey("mnist", BALANCE), svhn, grey("fashion", BALANCE)],
+        "celeba": [Modality("image", (3, 64, 64), link="sigmoid"), Modality("attributes", (40,), "bernoulli")],
+        None: [Modality("a", (5,)), Modality("b", (7,), "bernoulli")],
+    }[name]
+
+
+@pytest.mark.parametrize("recipe", recipes())
+def test_every_recipe_resolves_and_builds_its_methods(recipe: str, monkeypatch, tmp_path) -> None:
+    def splits(settings, data=None) -> Splits:
+        modalities = modalities_of(settings.data.name)
+        part = Dataset(modalities, {m.name: torch.rand(4, *m.shape) for m in modalities})
+        return Splits(part, part, part)
+
+    monkeypatch.setattr(compare, "load_splits", splits)
+    plan = compare.make_plan(recipe, tmp_path)
+    assert plan.compares == bool(resolve(load_recipe(recipe)).compare)
+    assert len(plan.runs) >= (2 if plan.compares else 1)
+    assert all(min(run.parameters.values()) > 0 for run in plan.runs)
+    # In a comparison the joint encoder and the decoders are trained once for each seed.
+    trained = [run for run in plan.runs if "joint" not in run.reuse]
+    assert len(trained) == len({run.seed for run in plan.runs})
+
+
+PAPER = {"shapes": (15, 128, 2, None), "mnist-svhn": (100, 128, 20, 9), "mnist-svhn-fashion": (100, 128, 20, 16),
+         "celeba": (30, 256, 64, 40), "mnist-fashion": (100, 128, 20, 9)}  # fmt: skip
+
+
+@pytest.mark.parametrize("data", PAPER)
+def test_recipes_have_the_papers_settings(data: str) -> None:
+    epochs, batch, latent, kept = PAPER[data]
+    for method in ("jmvae-two-stage", "telbo", "m2vae", "jnf", "jnf-dcca"):
+        settings = resolve(load_recipe(f"{data}-{method}"))
+        assert settings.data.name == data and settings.method.name == method.replace("-", "_")
+        assert settings.method.options["latent"] == latent
+        joint = settings.training.stage("joint")
+        assert (joint.epochs, joint.batch, joint.lr, joint.patience) == (epochs, batch, 1e-3, 0)
+        assert settings.training.stage("surrogates").lr == (1e-4 if method == "jnf-dcca" else 1e-3)
+    one = resolve(load_recipe(f"{data}-jmvae"))
+    assert (one.training.epochs, one.method.options["alpha"], one.method.options["warmup"]) == (2 * epochs, 0.1, 0.5)
+    dcca, stage = settings.method.options, settings.training.stage("embeddings")
+    assert (dcca["kept"], dcca["ridge"], dcca["size"]) == (kept, 1e-3, 40 if data == "celeba" else 16)
+    assert (stage.epochs, stage.batch, stage.lr, stage.optimizer) == (100, 800, 1e-3, "rmsprop")
+    assert (stage.weight_decay, stage.patience) == (1e-5, 10)
+
+
+def test_a_recipe_is_laid_over_its_base(tmp_path) -> None:
+    (tmp_path / "low.yaml").write_text("base: shapes-jnf-dcca\ntraining: {epochs: 3}\n")
+    (tmp_path / "high.yaml").write_text("base: low.yaml\nmethod: {latent: 5}\n")
+    settings = resolve(load_recipe(tmp_path / "high.yaml"))
+    assert (settings.training.epochs, settings.method.options["latent"], settings.data.name) == (3, 5, "shapes")
+    (tmp_path / "low.yaml").write_text("base: high.yaml\n")
+    with pytest.raises(ValueError, match="its own base"):
+        load_recipe(tmp_path / "high.yaml")
+
+
+def test_a_comparison_lays_itself_over_its_recipes_and_shares_equal_stages(tmp_path) -> None:
+    mine = tmp_path / "mine.yaml"
+    recipes = "[shapes-jmvae, shapes-telbo, shapes-jnf, shapes-jnf-dcca]"
+    stages = "{embeddings: {epochs: 7}, surrogates: {lr: 2e-3}}"
+    mine.write_text(f"compare: {recipes}\nseeds: [1, 4]\ndata: {{n: 100}}\ntraining: {{stages: {stages}}}\n")
+    plan = compare.make_plan(str(mine), tmp_path / "out", ["training.batch=16"])
+    runs = {(r.label, r.seed): r for r in plan.runs}
+    assert list(runs) == [(m, s) for s in (1, 4) for m in ("jmvae", "telbo", "jnf", "jnf-dcca")]
+    assert len(plan.data.train) == 63 and all(r.settings.training.batch == 16 for r in plan.runs)
+    assert runs["jnf-dcca", 1].settings.training.stage("embeddings").epochs == 7
+    assert "embeddings" not in runs["jnf", 1].settings.training.stages
+    # JMVAE's one stage trains with the surrogates' consensus: nobody else's; TELBO's surrogates have another loss.
+    for seed in (1, 4):
+        assert not runs["jmvae", seed].reuse and not runs["telbo", seed].reuse
+        for label in ("jnf", "jnf-dcca"):
+            assert runs[label, seed].reuse == {"joint": tmp_path / "out" / f"telbo-seed{seed}"}
+
+
+def test_options_in_a_comparison_are_for_the_methods_that_have_them(tmp_path) -> None:
+    options = ["data.n=100", "method.kept=3", "method.hidden=32"]
+    plan = compare.make_plan("shapes", tmp_path, options)
+    kept = {run.label: run.settings.method.options.get("kept") for run in plan.runs}
+    assert kept == {"jmvae-two-stage": None, "jnf": None, "jnf-dcca": 3}
+    assert {run.settings.method.options["hidden"] for run in plan.runs} == {32}
+    with pytest.raises(ValueError, match=r"Did you mean method\.kept\?"):
+        compare.make_plan("shapes", tmp_path, ["method.kep=3"])
+
+
+def test_stages_of_other_settings_are_not_shared(tmp_path) -> None:
+    (tmp_path / "a.yaml").write_text("base: shapes-jnf-dcca\ndata: {n: 100}\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\ntraining: {stages: {surrogates: {lr: 1e-3}}}\n")
+    (tmp_path / "c.yaml").write_text("base: a.yaml\nmethod: {kept: 3}\n")
+    (tmp_path / "d.yaml").write_text("base: a.yaml\nmethod: {hidden: 64}\n")
+    (tmp_path / "e.yaml").write_text("base: a.yaml\ntraining: {stages: {joint: {epochs: 9}}}\n")
+    (tmp_path / "all.yaml").write_text("compare: [a.yaml, b.yaml, c.yaml, d.yaml, e.yaml]\n")
+    plan = compare.make_plan(str(tmp_path / "all.yaml"), tmp_path)
+    assert [sorted(run.reuse) for run in plan.runs] == [[], ["embeddings", "joint"], ["joint"], [], []]
+
+
+# Training to report
+
+
+def test_a_run_says_how_it_was_made(run_dir: Path) -> None:
+    info = json.loads((run_dir / "run.json").read_text())
+    assert info["status"] == "finished" and info["seed"] == 3 and info["settings"]["data"]["n"] == 160
+    assert list(info["stages"]) == ["joint", "embeddings", "surrogates"]
+
+
+def test_a_finished_run_is_not_trained_again(run_dir: Path, capsys) -> None:
+    before = (run_dir / "model.safetensors").stat().st_mtime_ns
+    command = ["train", "shapes-jnf-dcca", *TINY, *SMALL_FLOW, *FEW, "--out", run_dir, "--seed", 3]
+    status, out, err = said(capsys, *command)
+    assert status == 0 and (run_dir / "model.safetensors").stat().st_mtime_ns == before
+    assert f"polymodal evaluate {run_dir}" in out and not err
+
+
+def test_a_dry_run_says_what_would_be_trained_and_trains_nothing(capsys, tmp_path) -> None:
+    out = tmp_path / "nothing"
+    status, text, _ = said(capsys, "train", "shapes-jnf", "data.n=160", "training.epochs=3", "--out", out, "--dry-run")
+    assert status == 0 and not out.exists()
+    assert "101 train, 11 val, 48 test" in text and "Nothing was trained." in text
+    model = polymodal.METHODS["jnf"](modalities_of("shapes"), latent=2).model
+    assert f"{sum(p.numel() for p in model.decoders.parameters()):,}" in text
+    assert re.search(r"surrogates +3 +128 +3 ", text)  # one shorter batch an epoch
+
+
+def test_evaluate_writes_metrics_and_prints_direction_n_and_errors(run_dir: Path, capsys) -> None:
+    status, out, _ = said(capsys, "evaluate", run_dir, "--metrics", "joint_log_likelihood", "--limit", "20")
+    rows = json.loads((run_dir / "metrics.json").read_text())["table"]
+    (row,) = [r for r in rows if r["metric"] == "joint_log_likelihood"]
+    assert status == 0 and row["n"] == 20 and row["seed"] == 3
+    assert "higher is better" in out and "20" in out and f"{row['value']:.1f}"[:5] in out and "±" in out
+    assert "Did you mean 'probe'?" in refused(capsys, "evaluate", run_dir, "--metrics", "prob").replace("did", "Did")
+    assert "closed form" not in said(capsys, "evaluate", run_dir, "--metrics", "joint_log_likelihood", "--limit", "5",
+                                     "--sampler", "mala")[2]  # fmt: skip
+
+
+def test_generate_gives_what_the_model_gives_with_that_seed(run_dir: Path, capsys, tmp_path) -> None:
+    pictures = (torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)) * 255).byte()
+    np.save(tmp_path / "squares.npy", pictures.numpy())
+    out = tmp_path / "out"
+    status, text, _ = said(capsys, "generate", run_dir, "--given", f"square={tmp_path / 'squares.npy'}", "--n", 4,
+                           "--seed", 5, "--out", out)  # fmt: skip
+    assert status == 0 and "circle (4, 3, 1, 32, 32)" in text
+    found = np.load(out / "generated.npz")
+    assert found.files == ["circle"]
+    torch.manual_seed(5)
+    batch = polymodal.Batch({"square": pictures[:, None].float() / 255})
+    expected = polymodal.load(run_dir).model.generate(batch, 4, ["circle"])["circle"]
+    assert np.array_equal(found["circle"], expected.numpy())
+    width, height = Image.open(out / "circle.png").size
+    assert (width, height) == (3 * (3 * 32 + 2 * 2), 3 * (5 * 32 + 4 * 2 + 6))  # three given; four rows of draws below
+
+
+def test_generate_reads_images_and_draws_joint_samples(run_dir: Path, capsys, tmp_path) -> None:
+    x = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
+    Image.fromarray(x).save(tmp_path / "square.png")
+    np.savez(tmp_path / "square.npz", square=x.mean(-1)[None] / 255, other=np.zeros(3))
+    for name in ("square.png", "square.npz"):
+        given = ["--given", f"square={tmp_path / name}"]
+        assert said(capsys, "generate", run_dir, *given, "--out", tmp_path / name[-3:])[0] == 0
+    one, other = (np.load(tmp_path / k / "generated.npz")["circle"] for k in ("png", "npz"))
+    assert np.allclose(one, other, atol=1e-4) and one.shape == (8, 1, 1, 32, 32)
+    want = ["--want", "square", "--want", "circle"]
+    status, text, _ = said(capsys, "generate", run_dir, *want, "--out", tmp_path / "joint")
+    assert status == 0 and "square (8, 1, 1, 32, 32), circle (8, 1, 1, 32, 32)" in text
+
+
+def test_own_data_are_trained_with_a_recipe_of_the_methods_name(capsys, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "pairs.npz", a=rng.normal(size=(80, 5)), b=rng.normal(size=(80, 4)))
+    small = ["training.epochs=1", "training.progress=false", "method.hidden=8", "method.latent=2"]
+    out = tmp_path / "run"
+    status, _, err = said(capsys, "train", "jmvae-two-stage", *small, "--data", tmp_path / "pairs.npz", "--out", out)
+    assert status == 0, err
+    assert [m.shape for m in polymodal.load(out).modalities] == [(5,), (4,)]
+    assert said(capsys, "report", out, "--out", tmp_path / "page.html")[0] == 0
+    assert "--data FILE.npz" in refused(capsys, "train", "jmvae-two-stage", *small, "--out", tmp_path / "other")
+    assert "closed form" in refused(capsys, "evaluate", out, "--sampler", "smc")
+
+
+# Mistakes
+
+
+def test_mistakes_in_what_is_typed(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "Did you mean shapes-jnf?" in refused(capsys, "train", "shapes-jnff")
+    assert "training.epochs" in refused(capsys, "train", "shapes-jnf", "training.epoch=3")
+    assert "key=value" in refused(capsys, "train", "shapes-jnf", "training.epochs", "3")
+    assert "square" in refused(capsys, "train", "shapes-jnf", "modalities.sqare.weight=2")
+    assert "square" in refused(capsys, "train", "shapes-jnf", "networks.sqare=mlp")
+    assert "method.latent" in refused(capsys, "train", "shapes-jnf", "method.laten=3")
+    assert "joint" in refused(capsys, "train", "shapes-jnf", "training.stages.jont.epochs=1", "data.n=50")
+    assert "joint" in refused(capsys, "train", "shapes", "training.stages.jont.epochs=1", "data.n=50")
+    assert "train" in refused(capsys, "trian", "shapes")
+    assert "--limit" in refused(capsys, "evaluate", "x", "--limt", "3")
+    assert "polymodal train --help" in refused(capsys, "train")
+    assert "STAGE=RUN" in refused(capsys, "train", "shapes-jnf", "--reuse", "joint")
+    assert "no run directory" in refused(capsys, "evaluate", tmp_path)
+    (tmp_path / "bad.yaml").write_text("training: {epochs: [")
+    assert "bad.yaml" in refused(capsys, "train", "bad.yaml")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "word"),
+    [
+        ({"a": np.ones((30, 2)), "b": np.where(np.eye(30, 2) == 1, np.nan, 1.5)}, "'b' has "),
+        ({"a": np.ones((30, 2)), "b": np.where(np.eye(30, 2) == 1, np.inf, 1.5)}, "NaN or infinite"),
+        ({"a": np.ones((0, 2)), "b": np.ones((0, 2))}, "at least one sample"),
+        ({"a": np.ones((30, 2)), "b": np.ones((30, 2)), "b_present": np.zeros(30)}, "'b' is missing from all"),
+        ({"a": np.ones((30, 2)), "b": np.ones((30, 2)), "label": np.zeros(29, int)}, "abels"),
+        ({"a": np.ones((30, 2)), "b": np.ones((29, 2))}, "same number of samples"),
+        ({"a": np.ones((30, 2)), "b": np.array(["x"] * 30)}, "numbers"),
+    ],
+    ids=["nan", "infinite", "empty", "missing everywhere", "labels", "lengths", "words"],
+)
+def test_mistakes_in_own_data(arrays: dict[str, np.ndarray], word: str, capsys, tmp_path) -> None:
+    np.savez(tmp_path / "own.npz", **arrays)
+    out = tmp_path / "run"
+    assert word in refused(capsys, "train", "jnf", "--data", tmp_path / "own.npz", "--out", out)
+    assert not (out / "run.json").exists()
+
+
+def test_a_damaged_data_file_is_named(capsys, tmp_path) -> None:
+    np.savez(tmp_path / "own.npz", a=np.ones((30, 2)))
+    whole = (tmp_path / "own.npz").read_bytes()
+    (tmp_path / "own.npz").write_bytes(whole[: len(whole) // 2])
+    assert "own.npz is truncated or damaged" in refused(capsys, "train", "jnf", "--data", tmp_path / "own.npz")
+    assert "none.npz" in refused(capsys, "train", "jnf", "--data", tmp_path / "none.npz")
+
+
+def test_a_damaged_run_is_named_and_code_is_not_opened(run_dir: Path, capsys, tmp_path) -> None:
+    for name, word in (("model.safetensors", "model.safetensors is damaged"), ("run.json", "run.json is damaged"),
+                       ("last.ckpt", "last.ckpt")):  # fmt: skip
+        copy = tmp_path / name
+        copy.mkdir()
+        for file in run_dir.iterdir():
+            (copy / file.name).write_bytes(file.read_bytes()[: 50 if file.name == name else None])
+        for command in ("evaluate", "report"):
+            assert word in refused(capsys, command, copy)
+    (copy / "last.ckpt").write_bytes((run_dir / "last.ckpt").read_bytes())
+    (copy / "more.pkl").touch()
+    assert "more.pkl" in refused(capsys, "generate", copy, "--out", tmp_path / "out")
+
+
+def test_no_permission_in_the_run_directory(capsys, tmp_path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    if os.geteuid() == 0:  # root may write anywhere but there
+        closed = Path("/sys/kernel")
+    message = refused(capsys, "train", "shapes-jnf", *TINY, *SMALL_FLOW, "--out", closed / "run")
+    assert str(closed) in message and ("permission" in message or "read-only" in message)
+    (tmp_path / "file").touch()
+    assert "file" in refused(capsys, "train", "shapes-jnf", *TINY, *SMALL_FLOW, "--out", tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        (np.zeros((28, 28)), "(1, 32, 32)"),
+        (np.full((32, 32), np.nan), "NaN"),
+        (np.full((32, 32), 7.0), "[0, 1]"),
+        (np.zeros((0, 32, 32)), "at least one sample"),
+    ],
+    ids=["shape", "nan", "range", "empty"],
+)
+def test_mistakes_in_what_is_given(values: np.ndarray, word: str, run_dir: Path, capsys, tmp_path) -> None:
+    np.save(tmp_path / "x.npy", values)
+    given = ["--given", f"square={tmp_path / 'x.npy'}"]
+    assert word in refused(capsys, "generate", run_dir, *given, "--out", tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_mistakes_in_names_and_files_that_are_given(run_dir: Path, capsys, tmp_path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((32, 32)))
+    np.save(tmp_path / "two.npy", np.zeros((2, 32, 32)))
+    (tmp_path / "no.png").write_text("no image")
+    out = ["--out", tmp_path / "o"]
+    given = lambda name, file="x.npy": ["--given", f"{name}={tmp_path / file}"]
+    assert "Did you mean square?" in refused(capsys, "generate", run_dir, *given("sqare"), *out)
+    assert "Did you mean circle?" in refused(capsys, "generate", run_dir, "--want", "cirle", *out)
+    assert "none.npy" in refused(capsys, "generate", run_dir, *given("square", "none.npy"), *out)
+    assert "no image" in refused(capsys, "generate", run_dir, *given("square", "no.png"), *out)
+    assert "same number" in refused(capsys, "generate", run_dir, *given("square"), *given("circle", "two.npy"), *out)
+    assert "twice" in refused(capsys, "generate", run_dir, *given("square"), *given("square"), *out)
+    assert "Did you mean 'hmc'?" in refused(capsys, "generate", run_dir, "--sampler", "hmcc", *out)
+
+
+def test_control_c_says_that_the_same_command_goes_on(capsys, monkeypatch, tmp_path) -> None:
+    from polymodal.training_loop import StageTrainer
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StageTrainer, "run_epoch", interrupted)
+    status, _, err = said(capsys, "train", "shapes-jnf", *TINY, *SMALL_FLOW, "--out", tmp_path)
+    assert status == 130 and "same command goes on" in err and len(err.splitlines()) == 1
