@@ -16,7 +16,7 @@ from polymodal import cli
 from polymodal.batch import Modality
 from polymodal.checkpoint import load
 from polymodal.data import Dataset
-from polymodal.evaluate import Table, combine
+from polymodal.evaluation import Table, combine
 from polymodal.report import label_of, write_report
 from polymodal.report_pictures import Picture, chosen, merged
 from polymodal.report_tables import rows_of, terminal_table

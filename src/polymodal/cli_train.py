@@ -64,7 +64,7 @@ def _measure(
     name: str,
 ) -> None:
     """Evaluates a run and says what is being measured, on a terminal in one moving line."""
-    from polymodal.evaluate import evaluate
+    from polymodal.evaluation import evaluate
 
     console = Console(stderr=True)
     with console.status(f"Measuring {name}") as status:

@@ -15,7 +15,7 @@ from polymodal import plots
 from polymodal.checkpoint import Run, load
 from polymodal.checkpoint_files import make_directory, write
 from polymodal.data import Splits, load_data
-from polymodal.evaluate import Table
+from polymodal.evaluation import Table
 from polymodal.report_pictures import Generated, Group, Scenes, drawn
 from polymodal.report_tables import NOTE, methods_of, results, rows_of
 from polymodal.sampling.diagnostics import Diagnostics

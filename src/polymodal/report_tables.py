@@ -10,7 +10,7 @@ import pandas as pd
 from rich.table import Table as Rich
 
 from polymodal.checkpoint import Run
-from polymodal.evaluate import Table, combine, shown
+from polymodal.evaluation import Table, combine, shown
 
 # Says what the figures behind the +- are; stands beside every table.
 NOTE = (

@@ -133,12 +133,14 @@ def _gathered(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
     """Embeddings and full masks of the global batch, and where this process's rows start in it.
 
+    Only where gradients are wanted: in validation every rank has all of the data already.
     In distributed training every rank must come with the same modalities and shapes. Each then computes the same
     global value, and the mean over ranks that data parallelism takes of the gradients is the gradient of one process
     holding the whole batch.
     """
     embeddings, present = checked(embeddings, present)
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+    running = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+    if not (running and torch.is_grad_enabled()):
         return embeddings, present, 0
     names = sorted(embeddings)  # the collectives must run in the same order everywhere
     start = distributed.get_rank() * len(embeddings[names[0]])

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -286,12 +284,3 @@ def _save(run: Run, table: Table, how: Mapping[str, Any]) -> None:
     measured = {(row["data"], row["metric"]) for row in new}
     old = [row for row in run.metrics.get("table", ()) if (row["data"], row["metric"]) not in measured]
     run.save_metrics({**run.metrics, "table": old + new, "evaluation": dict(how)})
-
-
-class _Callable(ModuleType):
-    """Importing this module binds `polymodal.evaluate` to it, over the function of that name: so it can be called."""
-
-    __call__ = staticmethod(evaluate)
-
-
-sys.modules[__name__].__class__ = _Callable

@@ -16,10 +16,11 @@ from polymodal.batch import Batch, Modality
 from polymodal.checkpoint import Run
 from polymodal.data import Dataset, LinearGaussian, Splits
 from polymodal.distributions import DiagNormal, Mixture, Product
-from polymodal.evaluate import COLUMNS, Table, combine, evaluate, shown
+from polymodal.evaluation import COLUMNS, Table, combine, evaluate, shown
 from polymodal.likelihoods import IsotropicNormal
 from polymodal.metrics import METRICS, Classifiers, every_subset
 from polymodal.metrics.classifiers import Classifier, Judge
+from polymodal.metrics.measurement import Measurement
 from polymodal.model import Method, MultimodalVAE
 from polymodal.priors import StandardNormal
 from polymodal.sampling import HMC
@@ -184,15 +185,34 @@ def test_missing_samples_are_left_out() -> None:
     assert n["coherence", "b", "a"] == 40 and n["coherence", "a", "b"] == 60
     assert n["conditional_log_likelihood", "a", "b"] == 40 == n["conditional_log_likelihood", "b", "a"]
     assert n["conditional_log_likelihood", "c", "b"] == 60 == n["joint_log_likelihood", "a+b+c", ""]
+    assert run.model.posterior.masked == [("a", "b", "c")], "a subset that is observed is encoded as such"
     exact = LAW.log_evidence(test.batch(torch.arange(60))).mean().item()
     assert figures(table, "joint_log_likelihood")["a+b+c", ""] == pytest.approx(exact)
 
 
 class LawPosterior(nn.Module):
-    """Exact for every subset."""
+    """Exact for every subset; `masked` says which subsets came with a mask of what is present."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.masked: list[tuple[str, ...]] = []
 
     def forward(self, batch: Batch) -> Distribution:
+        self.masked += [tuple(batch.x)] if batch.present else []
         return LAW.posterior(batch)
+
+
+def test_features_of_real_values_are_those_of_the_samples() -> None:
+    """Values that several samples share are looked at once, and stand for each of them."""
+    data = splits().test
+    index = {m: torch.tensor([5, 2, 5, 9, 2, 0]) for m in NAMES}
+    shared = Dataset(data.modalities, data.tables, index, {"b": torch.tensor([1, 1, 1, 0, 1, 1]).bool()}, torch.arange(6))
+    measurement = Measurement(a_run().model, shared, classifiers=judges())
+    real, fake = measurement.features(("a",), "b")
+    wanted = judges().judges["b"](data.tables["b"][[5, 2, 5, 2, 0]])[0]
+    torch.testing.assert_close(real, wanted)
+    torch.testing.assert_close(fake, measurement.seen(("a",), "b")[0])
+    assert len(fake) == 6
 
 
 def test_the_model_is_evaluated_in_evaluation_mode_and_left_as_it_was() -> None:
