@@ -206,7 +206,8 @@ def test_features_of_real_values_are_those_of_the_samples() -> None:
     """Values that several samples share are looked at once, and stand for each of them."""
     data = splits().test
     index = {m: torch.tensor([5, 2, 5, 9, 2, 0]) for m in NAMES}
-    shared = Dataset(data.modalities, data.tables, index, {"b": torch.tensor([1, 1, 1, 0, 1, 1]).bool()}, torch.arange(6))
+    present = {"b": torch.arange(6) != 3}
+    shared = Dataset(data.modalities, data.tables, index, present, torch.arange(6))
     measurement = Measurement(a_run().model, shared, classifiers=judges())
     real, fake = measurement.features(("a",), "b")
     wanted = judges().judges["b"](data.tables["b"][[5, 2, 5, 2, 0]])[0]
