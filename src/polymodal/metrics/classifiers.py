@@ -25,8 +25,11 @@ from polymodal.training_steps import own_random_state, seed_all
 
 log = logging.getLogger("polymodal")
 
-VERSION = "1"  # of what follows: classifiers of another version are trained anew
-BATCH, STEPS, EPOCHS, RATE, DECAY, SHIFT = 256, 250, 3, 3e-3, 1e-2, 2
+VERSION = "2"  # of what follows: classifiers of another version are trained anew
+BATCH, STEPS, EPOCHS, RATE, DECAY, SHIFT = 256, 250, 1, 3e-3, 1e-2, 2
+
+
+Part = tuple[Tensor, Tensor, Tensor]  # a table of values, rows of it, and their labels
 
 
 class Classifier(nn.Module):
@@ -79,7 +82,58 @@ def table8(shape: tuple[int, ...], outputs: int) -> Classifier:
     return Classifier(net.to(memory_format=torch.channels_last), 512, outputs)  # type: ignore[call-overload]
 
 
+class _Distances(nn.Module):
+    """(B, F) -> (B, classes): minus the distance to the nearest of each class's `weight` (T, F)."""
+
+    weight: Tensor
+    labels: Tensor
+
+    def __init__(self, weight: Tensor, labels: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("labels", labels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        distance = torch.cdist(x, self.weight)
+        logits = distance.new_full((len(x), int(self.labels.max()) + 1), -math.inf)
+        return logits.scatter_reduce(1, self.labels.expand(len(x), -1), -distance, "amax")
+
+
+class Nearest(nn.Module):
+    """Logits by the nearest known value of each class; features are the values. Exact where there are few values.
+
+    A network trained on sharp drawings mistakes the softened ones that decoders give; which drawing is nearest does not
+    depend on how soft it is.
+    """
+
+    def __init__(self, values: Tensor, labels: Tensor) -> None:
+        super().__init__()
+        self.features, self.head = nn.Flatten(), _Distances(values.flatten(1), labels)
+
+    @staticmethod
+    def of(part: Part, few: int = 256) -> Nearest | None:
+        """One of all different values of `part`, if they are `few` and each has one label."""
+        table, rows, labels = part
+        if labels.dim() > 1 or len(table[rows[: 4 * few]].flatten(1).unique(dim=0)) > few:
+            return None
+        values, kind = table[rows].flatten(1).unique(dim=0, return_inverse=True)
+        owner = torch.zeros(len(values), dtype=torch.long).scatter_(0, kind, labels)
+        if len(values) > few or not torch.equal(owner[kind], labels):
+            return None
+        return Nearest(gather(values, torch.arange(len(values))), owner)
+
+
 NETWORKS: dict[str, Callable[[tuple[int, ...], int], Classifier]] = {"compact": compact, "table8": table8}
+
+
+def _usual(shape: tuple[int, ...]) -> str:
+    """The network by shape: the paper's for 28x28 grey images, `compact` for others.
+
+    On the blurred means that decoders give, `compact` takes many digits for ones: of 1,000 reconstructions of MNIST it
+    knew 79 %, the paper's network 87 %. The paper's network for 32x32 colour images has 70 million weights, minutes an
+    epoch on two cores.
+    """
+    return "table8" if shape == (1, 28, 28) else "compact"
 
 
 @dataclass(frozen=True)
@@ -93,7 +147,7 @@ class Judge:
         size: how many different values that part has.
     """
 
-    net: Classifier | None
+    net: Classifier | Nearest | None
     several: bool
     accuracy: float
     size: int = 0
@@ -136,18 +190,20 @@ class Classifiers:
 
     @classmethod
     def fit_or_load(
-        cls, splits: Splits, *, network: str = "compact", cache: str | os.PathLike[str] | None = None,
+        cls, splits: Splits, *, network: str | None = None, cache: str | os.PathLike[str] | None = None,
         device: torch.device | str = "cpu", steps: int | None = None, precision: str | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> Classifiers:
         """Those of a data set: read from the cache, or trained on each different value of the training part.
 
-        AdamW, one cycle up to a rate of 3e-3, batches of 256, 250 steps or three epochs, whichever is more; images are
-        shifted by up to 2 pixels; the weights of the fifth with the best validation accuracy are kept. Seeded: the same
-        data gives the same classifiers. Give the whole data set, not a limited one.
+        AdamW, one cycle up to a rate of 3e-3, batches of 256, 250 steps or one epoch, whichever is more; images are
+        shifted by up to 2 pixels for "compact"; the weights of the fifth with the best validation accuracy are kept, the first
+        that is perfect at once. Seeded: the same data gives the same classifiers. Give the whole data set, not a
+        limited one.
 
         Args:
-            network: "compact", or "table8" for the paper's, which are slower and on few images less accurate.
+            network: "compact", or "table8" for the paper's; None: `Nearest` where a modality has few different values,
+                the paper's for 28x28 grey images, else "compact".
             cache: the folder where they are kept; default "classifiers" in the user's cache directory.
             steps: of training, instead of the above.
             precision: "bf16" trains in bfloat16.
@@ -156,7 +212,7 @@ class Classifiers:
         Raises:
             ValueError: for data without labels, or an unknown network.
         """
-        if network not in NETWORKS:
+        if network is not None and network not in NETWORKS:
             raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {network!r}.")
         own = attributes_of(splits.train)
         if splits.train.label is None and own is None:
@@ -205,9 +261,6 @@ def distinct(data: Dataset, name: str) -> tuple[Tensor, Tensor, Tensor]:
     return data.tables[name], rows, labels_of(data, first)
 
 
-Part = tuple[Tensor, Tensor, Tensor]
-
-
 def _laid(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
@@ -216,18 +269,21 @@ def _key(m: Modality, parts: list[Part], network: str, steps: int | None) -> str
     """A digest of all that the weights depend on."""
     digest = hashlib.sha256(f"{VERSION} {m.name} {m.shape} {network} {steps}".encode())
     for table, rows, labels in parts:
-        digest.update(table[rows].permute(0, 2, 3, 1).contiguous().cpu().numpy() if table.dim() == 4
-                      else table[rows].contiguous().cpu().numpy())
+        digest.update((table[rows].permute(0, 2, 3, 1) if table.dim() == 4 else table[rows]).contiguous().cpu().numpy())
         digest.update(labels.contiguous().cpu().numpy())
     return digest.hexdigest()[:16]
 
 
 def _cached(
-    m: Modality, parts: list[Part], folder: Path, name: str, network: str, device: torch.device, steps: int | None,
-    precision: str | None, progress: Callable[[str], None] | None,
+    m: Modality, parts: list[Part], folder: Path, name: str, network: str | None, device: torch.device,
+    steps: int | None, precision: str | None, progress: Callable[[str], None] | None,
 ) -> Judge:
     labels = torch.cat([part[2] for part in parts])
     several = labels.dim() == 2
+    if network is None and (nearest := Nearest.of(parts[0])) is not None:
+        exact = _accuracy(nearest.to(device), parts[2], device, precision)
+        return Judge(nearest.eval(), False, exact, len(parts[2][1]))
+    network = network or _usual(m.shape)
     seed_all(torch.device("cpu"), "classifier", m.name)
     net = NETWORKS[network](m.shape, labels.shape[1] if several else int(labels.max()) + 1)
     file = folder / f"{Path(name).stem}-{m.name}-{_key(m, parts, network, steps)}.safetensors"
@@ -236,7 +292,7 @@ def _cached(
         tell = progress or log.info
         tell(f"Training the classifier of {m.name} on {len(parts[0][1])} different values, once.")
         net = net.to(device)
-        _train(net, parts[0], parts[1], device, steps, precision)
+        _train(net, parts[0], parts[1], device, steps, precision, SHIFT if network == "compact" else 0)
         accuracy = _accuracy(net, parts[2], device, precision)
         tell(f"The classifier of {m.name} has test accuracy {accuracy:.3f} on {len(parts[2][1])} different values.")
         _write(file, net, accuracy)
@@ -304,7 +360,7 @@ def _train(
         pick = pick.to(rows.device)
         x = gather(table, rows[pick]).to(device)
         with autocast(precision, device):
-            logits = net(_laid(shifted(x, SHIFT) if x.dim() == 4 and x.shape[-1] >= 16 else x))
+            logits = net(_laid(shifted(x, shift) if shift and x.dim() == 4 and x.shape[-1] >= 16 else x))
         optimizer.zero_grad()
         _loss(logits.float(), labels[pick].to(device)).backward()
         optimizer.step()
@@ -313,11 +369,13 @@ def _train(
             accuracy = _accuracy(net, val, device, precision)
             if accuracy >= best:
                 best, weights = accuracy, {k: v.clone() for k, v in net.state_dict().items()}
+            if accuracy == 1:
+                break
     net.load_state_dict(weights)
 
 
 @torch.no_grad()
-def _accuracy(net: Classifier, part: Part, device: torch.device, precision: str | None) -> float:
+def _accuracy(net: Classifier | Nearest, part: Part, device: torch.device, precision: str | None) -> float:
     table, rows, labels = part
     judge, right = Judge(net.eval(), labels.dim() == 2, 0.0), 0.0
     for pick in torch.arange(len(rows)).split(500):
