@@ -6,6 +6,7 @@ here as zero precision in `product`, zero weight in `Mixture` and zero power in 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -60,6 +61,10 @@ class DiagNormal(Independent):
     @property
     def scale(self) -> Tensor:
         return self.base_dist.scale
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        constant = self.scale.log().sum(-1) + 0.5 * math.log(2 * math.pi) * self.scale.shape[-1]
+        return ((z - self.loc) / self.scale).square().sum(-1) * -0.5 - constant
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         return self.loc + self.scale * noise(self.loc, self._extended_shape(sample_shape))

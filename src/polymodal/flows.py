@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from polymodal.distributions import DiagNormal
+from polymodal.flows_masked import MaskedAffine
 
 _validate = Distribution._validate_args
 import zuko  # noqa: E402
+from zuko.flows import MaskedAutoregressiveTransform  # noqa: E402
+from zuko.transforms import MonotonicAffineTransform as Affine  # noqa: E402
 
 Distribution.set_default_validate_args(_validate)
 
@@ -73,5 +76,7 @@ class Flow(nn.Module):
     def forward(self, h: Tensor) -> Distribution:
         loc, log_variance = h[..., : 2 * self.dim].chunk(2, -1)
         base = DiagNormal(loc, (0.5 * log_variance).exp())
-        maps = self.maps(h if self.conditional else None)
+        seen, modules = h if self.conditional else None, list(self.maps.transforms)
+        affine = all(isinstance(m, MaskedAutoregressiveTransform) and m.univariate is Affine for m in modules)
+        maps = MaskedAffine(modules, seen, self.dim) if affine else self.maps(seen)
         return zuko.distributions.NormalizingFlow(maps, base)
