@@ -197,8 +197,8 @@ class Classifiers:
         """Those of a data set: read from the cache, or trained on each different value of the training part.
 
         AdamW, one cycle up to a rate of 3e-3, batches of 256, 250 steps or one epoch, whichever is more; images are
-        shifted by up to 2 pixels for "compact"; the weights of the fifth with the best validation accuracy are kept, the first
-        that is perfect at once. Seeded: the same data gives the same classifiers. Give the whole data set, not a
+        shifted by up to 2 pixels for "compact"; the weights of the fifth with the best validation accuracy are kept,
+        the first that is perfect at once. Seeded: the same data gives the same classifiers. Give the whole data set, not a
         limited one.
 
         Args:
@@ -346,7 +346,8 @@ def _order(n: int, size: int, steps: int) -> Iterator[Tensor]:
 
 
 def _train(
-    net: Classifier, train: Part, val: Part, device: torch.device, steps: int | None, precision: str | None
+    net: Classifier, train: Part, val: Part, device: torch.device, steps: int | None, precision: str | None,
+    shift: int,
 ) -> None:
     table, rows, labels = train
     size = min(BATCH, len(rows))
