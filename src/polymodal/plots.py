@@ -160,7 +160,7 @@ def bars(
         errors = [0.0 if math.isnan(e) else e for *_, e in at]
         axes.bar(x, [v for _, v, _ in at], 0.92 * width, yerr=errors, label=method, color=colormaps["tab10"](k),
                  error_kw={"lw": 0.8, "ecolor": INK})  # fmt: skip
-    axes.set_xticks(range(len(values)), list(values))
+    axes.set_xticks(range(len(values)), [group.replace(" | ", "\ngiven ").replace(", ", ",\n") for group in values])
     axes.grid(axis="y", color=FAINT, lw=0.5)
     axes.set_ylim(bottom=floor)
     _words(axes, title, "", y)
@@ -195,6 +195,7 @@ def tsne(embeddings: Mapping[str, Tensor], label: Tensor | None = None, seed: in
             x = TSNE(perplexity=min(30.0, (len(x) - 1) / 3), init="pca", random_state=seed).fit_transform(x)
             axes.set_xticks([])
             axes.set_yticks([])
+            axes.spines[:].set_visible(False)
         _points(axes, x, label)
         _words(axes, name)
     if label is not None and 1 < len(label.unique()) <= 20:
@@ -229,7 +230,7 @@ def sampler_diagnostics(diagnostics: Diagnostics) -> Figure:
         finite = values[values.isfinite()].double().cpu().numpy()
         if len(finite):
             top = np.quantile(finite, 0.99)  # a few wild chains must not squeeze the rest into one bar
-            axes.hist(np.minimum(finite, top), bins=30, color=FIRST)
+            axes.hist(np.minimum(finite, top), 25, (0, 1) if name == "acceptance" else None, color=FIRST)
         if band:
             axes.axvspan(*band, color="#9ecf9e", alpha=0.35, lw=0, zorder=0)
         if name == "acceptance":

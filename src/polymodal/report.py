@@ -160,7 +160,7 @@ def _results(table: Table | None) -> Section:
     rows = rows_of(table)
     methods = methods_of(rows)
     body = [
-        [r.metric, r.quantity, r.unit, r.direction, r.n, r.seeds, *(r.cells.get(m, "") for m in methods)]
+        [r.metric, r.quantity, r.direction, *(r.cells.get(m, "") for m in methods), r.unit, r.n, r.seeds]
         for r in rows
     ]
     groups = []
@@ -169,8 +169,8 @@ def _results(table: Table | None) -> Section:
         values = {r.quantity: {m: (c.value, c.se) for m, c in r.cells.items()} for r in shares}
         figure = plots.bars(values, "coherence (higher is better)", "share of draws")
         groups = [Group([drawn(figure, "Coherence of every method, bars with standard errors")])]
-    head = ["metric", "target | given", "unit", "direction", "n", "seed", *methods]
-    return Section("Results", head=head, rows=body, words=4, note=NOTE, groups=groups)
+    head = ["metric", "target | given", "direction", *methods, "unit", "n", "seed"]
+    return Section("Results", head=head, rows=body, words=3, note=NOTE, groups=groups)
 
 
 def _losses(runs: Mapping[str, Run]) -> list[Group]:
@@ -180,9 +180,9 @@ def _losses(runs: Mapping[str, Run]) -> list[Group]:
         if "train_loss" not in history or history["train_loss"].isna().all():
             continue
         taken = [_stage(n, s) for n, s in run.info["stages"].items() if s["status"] == "reused"]
-        picture = drawn(plots.loss_curves(history), f"Training and validation loss over the epochs, {label}")
-        found.append(Group([picture], label, "; ".join(taken)))
-    return found
+        words = f"Training and validation loss over the epochs, {label}"
+        found.append(drawn(plots.loss_curves(history), words, "; ".join([label, *taken])))
+    return [Group(found)]
 
 
 def _samplers(generated: Generated) -> Section:

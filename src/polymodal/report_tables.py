@@ -74,14 +74,15 @@ def _better(direction: str) -> str:
 
 
 def _best(cells: Mapping[str, Cell], direction: str) -> list[str]:
-    """The methods within two standard errors (of the difference) of the best; none if there is but one."""
+    """The methods within two standard errors (of the difference) of the best; none if all of them are."""
     known = {m: c for m, c in cells.items() if not math.isnan(c.value)}
-    if len(known) < 2 or direction not in ("higher", "lower"):
+    if not known or direction not in ("higher", "lower"):
         return []
     sign = 1 if direction == "higher" else -1
     top = max(known.values(), key=lambda c: sign * c.value)
     error = lambda c: max((e for e in (c.se, c.se_seeds) if not math.isnan(e)), default=0.0)
-    return [m for m, c in known.items() if sign * (top.value - c.value) <= 2 * math.hypot(error(c), error(top))]
+    best = [m for m, c in known.items() if sign * (top.value - c.value) <= 2 * math.hypot(error(c), error(top))]
+    return best if len(best) < len(known) else []
 
 
 def _range(values: pd.Series) -> str:
@@ -100,12 +101,12 @@ def terminal_table(table: Table) -> Rich:
     rows = rows_of(table)
     methods = methods_of(rows)
     rich = Rich(box=None, header_style="bold", caption=NOTE, caption_justify="left", padding=(0, 2, 0, 0))
-    for name in ("metric", "target | given", "direction", "unit"):
+    for name in ("metric", "target | given", "direction"):
         rich.add_column(name)
-    for name in ("n", "seed", *methods):
-        rich.add_column(name, justify="right")
+    for name in (*methods, "unit", "n", "seed"):
+        rich.add_column(name, justify="left" if name == "unit" else "right")
     for row in rows:
         cells = [row.cells.get(m) for m in methods]
         figures = ["" if c is None else f"[bold]{c}[/]" if c.best else str(c) for c in cells]
-        rich.add_row(row.metric, row.quantity, row.direction, row.unit, row.n, row.seeds, *figures)
+        rich.add_row(row.metric, row.quantity, row.direction, *figures, row.unit, row.n, row.seeds)
     return rich
