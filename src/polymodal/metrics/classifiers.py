@@ -196,8 +196,8 @@ class Classifiers:
     ) -> Classifiers:
         """Those of a data set: read from the cache, or trained on each different value of the training part.
 
-        AdamW, one cycle up to a rate of 3e-3, batches of 256, 250 steps or one epoch, whichever is more; images are
-        shifted by up to 2 pixels for "compact"; the weights of the fifth with the best validation accuracy are kept,
+        AdamW, one cycle up to a rate of 3e-3, batches of 256, 250 steps or one epoch, whichever is more; "compact"
+        sees images shifted by up to 2 pixels; the weights of the fifth with the best validation accuracy are kept,
         the first that is perfect at once. Seeded: the same data gives the same classifiers. Give the whole data set, not a
         limited one.
 
