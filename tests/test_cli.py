@@ -264,6 +264,15 @@ def test_evaluate_writes_metrics_and_prints_direction_n_and_errors(run_dir: Path
                                      "--sampler", "mala")[2]  # fmt: skip
 
 
+def test_evaluate_measures_the_subsets_asked_for(run_dir: Path, capsys) -> None:
+    ask = ["evaluate", run_dir, "--metrics", "conditional_log_likelihood", "--limit", "5", "--subsets"]
+    assert said(capsys, *ask, "circle,square+circle")[0] == 0
+    rows = json.loads((run_dir / "metrics.json").read_text())["table"]
+    found = {(r["target"], r["given"]) for r in rows if r["metric"] == "conditional_log_likelihood"}
+    assert found == {("square", "circle")}
+    assert "did you mean 'circle'?" in refused(capsys, *ask, "cirle")
+
+
 def test_generate_gives_what_the_model_gives_with_that_seed(run_dir: Path, capsys, tmp_path) -> None:
     pictures = (torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)) * 255).byte()
     np.save(tmp_path / "squares.npy", pictures.numpy())
@@ -368,7 +377,9 @@ def test_a_damaged_run_is_named_and_code_is_not_opened(run_dir: Path, capsys, tm
             (copy / file.name).write_bytes(file.read_bytes()[: 50 if file.name == name else None])
         for command in ("evaluate", "report"):
             assert word in refused(capsys, command, copy)
+    (copy / "metrics.json").write_text('{"table": [{"metric": "coherence"}]}')
     (copy / "last.ckpt").write_bytes((run_dir / "last.ckpt").read_bytes())
+    assert "metrics.json is damaged" in refused(capsys, "report", copy, "--out", tmp_path / "page.html")
     (copy / "more.pkl").touch()
     assert "more.pkl" in refused(capsys, "generate", copy, "--out", tmp_path / "out")
 
@@ -414,6 +425,23 @@ def test_mistakes_in_names_and_files_that_are_given(run_dir: Path, capsys, tmp_p
     assert "same number" in refused(capsys, "generate", run_dir, *given("square"), *given("circle", "two.npy"), *out)
     assert "twice" in refused(capsys, "generate", run_dir, *given("square"), *given("square"), *out)
     assert "Did you mean 'hmc'?" in refused(capsys, "generate", run_dir, "--sampler", "hmcc", *out)
+
+
+def test_a_lack_of_memory_is_said_in_a_sentence_and_a_defect_is_not_hidden(capsys, monkeypatch, tmp_path) -> None:
+    from polymodal.training_loop import StageTrainer
+
+    def failing(error: Exception):
+        def run_epoch(*_: object) -> None:
+            raise error
+
+        return run_epoch
+
+    command = ["train", "shapes-jnf", *TINY, *SMALL_FLOW, "--out", tmp_path]
+    monkeypatch.setattr(StageTrainer, "run_epoch", failing(RuntimeError("DefaultCPUAllocator: can't allocate memory")))
+    assert "not enough memory" in refused(capsys, *command)
+    monkeypatch.setattr(StageTrainer, "run_epoch", failing(RuntimeError("a defect")))
+    with pytest.raises(RuntimeError, match="a defect"):
+        cli.run([str(c) for c in command])
 
 
 def test_control_c_says_that_the_same_command_goes_on(capsys, monkeypatch, tmp_path) -> None:

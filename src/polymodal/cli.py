@@ -99,7 +99,7 @@ def train(
 def evaluate(
     runs: Runs,
     metrics: Annotated[str | None, typer.Option(help="Names with commas between; default: all that apply.")] = None,
-    subsets: Annotated[str, typer.Option(help="Which modalities are given: all, or such as mnist,svhn;mnist.")] = "all",
+    subsets: Annotated[str, typer.Option(help="What is given: all subsets, or such as mnist,mnist+svhn.")] = "all",
     sampler: Sampler = None,
     limit: Limit = None,
     data: Data = None,
@@ -108,7 +108,7 @@ def evaluate(
     from polymodal.cli_train import evaluate_runs
 
     names = None if metrics is None else [m.strip() for m in metrics.split(",") if m.strip()]
-    wanted: Any = "all" if subsets == "all" else [s.split(",") for s in subsets.split(";")]
+    wanted: Any = "all" if subsets == "all" else subsets.split(",")
     evaluate_runs(runs, names, wanted, sampler, limit, data, _out())
 
 
@@ -174,6 +174,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _say(f"{where}{(error.strerror or str(error)).lower()}.", 2)
     except ValueError as error:
         return _say(str(error), 2)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        return _say("There is not enough memory; lower training.batch, data.limit or --limit.", 2)
 
 
 def _say(sentence: str, status: int) -> int:

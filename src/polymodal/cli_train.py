@@ -32,7 +32,7 @@ def train_recipe(
         print_plan(plan, console)
         return
     say = lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
-    runs = train(plan, say if plan.compares else None)
+    runs = train(plan, say if plan.compares and is_first_process() else None)
     if not is_first_process():
         return
     if not plan.compares:

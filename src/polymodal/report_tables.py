@@ -10,7 +10,7 @@ import pandas as pd
 from rich.table import Table as Rich
 
 from polymodal.checkpoint import Run
-from polymodal.evaluation import Table, combine, shown
+from polymodal.evaluation import COLUMNS, Table, combine, shown
 
 # Says what the figures behind the +- are; stands beside every table.
 NOTE = (
@@ -51,6 +51,9 @@ def results(runs: Sequence[Run], labels: Sequence[str]) -> Table | None:
     for run, label in zip(runs, labels, strict=True):
         if records := run.metrics.get("table"):
             table = Table.from_records(records)
+            if lacking := set(COLUMNS) - set(table.frame.columns):
+                lacks = ", ".join(sorted(lacking))
+                raise ValueError(f"{run.directory}/metrics.json is damaged: its table lacks {lacks}; evaluate again.")
             found.append(replace(table, frame=table.frame.assign(method=label)))
     return combine(found) if found else None
 
