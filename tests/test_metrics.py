@@ -453,6 +453,24 @@ def test_classifiers_are_trained_once_and_read_again(barred: Splits, tmp_path, m
         assert all(torch.equal(v, theirs[k]) for k, v in mine.items())
 
 
+def test_few_values_are_judged_by_the_nearest_however_soft_they_are(tmp_path) -> None:
+    """A half-bright drawing is still that drawing; values that do not repeat, or bear two labels, need a network."""
+    torch.set_default_dtype(torch.float32)
+    patterns = torch.zeros(6, 1, 16, 16, dtype=torch.uint8)
+    for k in range(6):
+        patterns[k, 0, 2 * k : 2 * k + 3] = 255
+    kind = torch.arange(60) % 6
+    data = Dataset([Modality("image", (1, 16, 16))], {"image": patterns[kind]}, label=kind // 2)
+    judge = Classifiers.fit_or_load(Splits(data, data, data, "bars"), cache=tmp_path).judges["image"]
+    assert judge.accuracy == 1 and not list(tmp_path.iterdir())
+    soft = 0.4 * patterns[kind] / 255 + 0.1 * torch.rand(60, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(judge(soft)[1], kind // 2)
+    part = (data.tables["image"], torch.arange(60), kind // 2)
+    assert classifying.Nearest.of(part, few=5) is None
+    assert classifying.Nearest.of((*part[:2], torch.arange(60) % 2 + kind)) is None
+    assert classifying.Nearest.of((part[0], torch.arange(6), kind[:6])) is None
+
+
 def test_other_data_and_damaged_files_are_trained_anew(barred: Splits, tmp_path, caplog) -> None:
     fit = lambda data: Classifiers.fit_or_load(data, cache=tmp_path, steps=2)
     first = fit(barred)

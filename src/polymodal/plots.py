@@ -230,7 +230,7 @@ def sampler_diagnostics(diagnostics: Diagnostics) -> Figure:
         finite = values[values.isfinite()].double().cpu().numpy()
         if len(finite):
             top = np.quantile(finite, 0.99)  # a few wild chains must not squeeze the rest into one bar
-            axes.hist(np.minimum(finite, top), 25, (0, 1) if name == "acceptance" else None, color=FIRST)
+            axes.hist(np.minimum(finite, top), 25, range=(0, 1) if name == "acceptance" else None, color=FIRST)
         if band:
             axes.axvspan(*band, color="#9ecf9e", alpha=0.35, lw=0, zorder=0)
         if name == "acceptance":

@@ -126,18 +126,20 @@ def jnf(
     flow_hidden: Sequence[int] = (128, 128, 128),
     conditional: bool = True,
     sampler: str = "hmc",
+    sampler_options: Mapping[str, Any] | None = None,
 ) -> Method:
     """JNF (Senellart et al. 2023, Algorithm 1): the joint ELBO, then surrogates with flows; between, their product.
 
     Args:
         flow, transforms, flow_hidden, conditional: see `polymodal.flows.Flow`; the paper: 2 MADE of 3 x 128.
         sampler: how subsets of two and more are drawn, a key of `polymodal.sampling.SAMPLERS`.
+        sampler_options: its settings, such as {"draws": 100}.
     """
     parts = Parts(modalities, latent, networks, hidden)
     prior = parts.prior()
     shape: dict[str, Any] = dict(kind=flow, transforms=transforms, hidden=flow_hidden, conditional=conditional)
     experts = lambda: parts.flow_experts(**shape)
-    model = parts.model(prior, experts, SampledProduct(prior, make_sampler(sampler)))
+    model = parts.model(prior, experts, SampledProduct(prior, make_sampler(sampler, **(sampler_options or {}))))
     return Method(model, [_joint_stage(model), _surrogate_stage(model)])
 
 
@@ -152,6 +154,7 @@ def jnf_dcca(
     flow_hidden: Sequence[int] = (128, 128, 128),
     conditional: bool = True,
     sampler: str = "hmc",
+    sampler_options: Mapping[str, Any] | None = None,
     embedder: str = "dcca",
     size: int = 16,
     kept: int | None = None,
@@ -176,7 +179,7 @@ def jnf_dcca(
     prior = parts.prior()
     shape: dict[str, Any] = dict(kind=flow, transforms=transforms, hidden=flow_hidden, conditional=conditional)
     experts = lambda: parts.flow_experts(embedders(parts, size, embedder, augment, dropout), size, **shape)
-    model = parts.model(prior, experts, SampledProduct(prior, make_sampler(sampler)))
+    model = parts.model(prior, experts, SampledProduct(prior, make_sampler(sampler, **(sampler_options or {}))))
     embeddings = {m: expert.embed for m, expert in model.posterior.experts.items()}
     model.posterior.register_buffer("spectrum", torch.zeros(size))
     shared = embedding_stage(embeddings, model.posterior, embedder, kept, ridge)

@@ -112,13 +112,13 @@ class Nearest(nn.Module):
 
     @staticmethod
     def of(part: Part, few: int = 256) -> Nearest | None:
-        """One of all different values of `part`, if they are `few` and each has one label."""
+        """One of all different values of `part`, if they are `few`, seen 4 times on average, each with one label."""
         table, rows, labels = part
         if labels.dim() > 1 or len(table[rows[: 4 * few]].flatten(1).unique(dim=0)) > few:
             return None
         values, kind = table[rows].flatten(1).unique(dim=0, return_inverse=True)
         owner = torch.zeros(len(values), dtype=torch.long).scatter_(0, kind, labels)
-        if len(values) > few or not torch.equal(owner[kind], labels):
+        if len(values) > min(few, len(rows) / 4) or not torch.equal(owner[kind], labels):
             return None
         return Nearest(gather(values, torch.arange(len(values))), owner)
 
@@ -196,9 +196,9 @@ class Classifiers:
     ) -> Classifiers:
         """Those of a data set: read from the cache, or trained on each different value of the training part.
 
-        AdamW, one cycle up to a rate of 3e-3, batches of 256, 250 steps or one epoch, whichever is more; "compact"
-        sees images shifted by up to 2 pixels; the weights of the fifth with the best validation accuracy are kept,
-        the first that is perfect at once. Seeded: the same data gives the same classifiers. Give the whole data set, not a
+        AdamW, one cycle up to a rate of 3e-3, batches of 256, 250 steps or one epoch, whichever is more; "compact" sees
+        images shifted by up to 2 pixels; the weights of the fifth with the best validation accuracy are kept, the first
+        that is perfect at once. Seeded: the same data gives the same classifiers. Give the whole data set, not a
         limited one.
 
         Args:
@@ -269,8 +269,9 @@ def _key(m: Modality, parts: list[Part], network: str, steps: int | None) -> str
     """A digest of all that the weights depend on."""
     digest = hashlib.sha256(f"{VERSION} {m.name} {m.shape} {network} {steps}".encode())
     for table, rows, labels in parts:
-        digest.update((table[rows].permute(0, 2, 3, 1) if table.dim() == 4 else table[rows]).contiguous().cpu().numpy())
-        digest.update(labels.contiguous().cpu().numpy())
+        values = table[rows].permute(0, 2, 3, 1) if table.dim() == 4 else table[rows]
+        for part in (values, labels):
+            digest.update(part.contiguous().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

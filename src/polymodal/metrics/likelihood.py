@@ -147,7 +147,7 @@ def _log_mean(
         raise ValueError(f"samples must be at least 1, got {samples}.")
     rows = rows_for(model, batch.x, batch.device, memory)
     keep_heap()
-    total = None
+    total: Tensor | None = None
     for block in pieces(samples, LATENTS // (len(batch) * q.event_shape.numel())):
         z = stratified(q, block.stop - block.start)
         log_w = _decoded(model, batch, z, rows, precision)
@@ -155,6 +155,8 @@ def _log_mean(
             log_w += weight(z)
         part = log_w.logsumexp(0)
         total = part if total is None else torch.logaddexp(total, part)
+    if total is None:
+        raise ValueError(f"samples must be at least 1, got {samples}.")
     return total - math.log(samples)
 
 
