@@ -104,7 +104,9 @@ class UpToImage(nn.Module):
         taps = self.conv.weight.unflatten(3, (2, 2)).unflatten(2, (2, 2)).flip(2, 4)  # in, out, (place, pixel) twice
         weight = taps.permute(3, 5, 1, 0, 2, 4).reshape(4 * out, -1, 2, 2)
         bias = None if self.conv.bias is None else self.conv.bias.repeat(4)
-        y = nn.functional.conv2d(x, weight.contiguous(memory_format=torch.channels_last), bias, padding=1)
+        with torch.autocast(x.device.type, enabled=False):  # the image itself in full precision, for nothing
+            x, weight = x.to(weight.dtype), weight.contiguous(memory_format=torch.channels_last)
+            y = nn.functional.conv2d(x, weight, bias, padding=1)
         size, _, height, width = y.shape
         y = y.permute(0, 2, 3, 1).unflatten(-1, (2, 2 * out)).transpose(2, 3)
         return y.reshape(size, 2 * height, 2 * width, out)[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
