@@ -177,8 +177,8 @@ def _image(size: int) -> Callable[[tuple[int, ...]], bool]:
 
 NETWORKS: dict[str, Network] = {
     "mlp": _mlp_network(512),  # Table 4, E_1 and D_1; Table 5, E_2 and D_2
-    "mlp-2x512": _mlp_network(512, 512),
-    "mlp-small": _mlp_network(64, 64),
+    "mlp-2x512": _mlp_network(512, 512),  # two hidden layers of 512
+    "mlp-small": _mlp_network(64, 64),  # two hidden layers of 64: quick trials and small data
     "svhn-conv": Network(_svhn_encoder, _svhn_decoder, _image(32)),  # Table 4, E_2 and D_2
     "celeba-conv": Network(_celeba_encoder, _celeba_decoder, _image(64)),  # Table 5, E_1 and D_1
 }
