@@ -1,0 +1,93 @@
+"""What both sides of a measurement share: settings, data, clocks, what is printed. Needs torch alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Times = tuple[float, float]
+SHAPES = {"mnist": (1, 28, 28), "svhn": (3, 32, 32), "extra": (1, 28, 28)}
+PAIR, TRIPLE = ("mnist", "svhn"), ("mnist", "svhn", "extra")
+
+
+def arguments(description: str, tasks: list[str]) -> argparse.Namespace:
+    """The settings of one task, the same for both libraries."""
+    p = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p.add_argument("task", choices=tasks)
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--latent", type=int, default=20)
+    p.add_argument("--batch", type=int, default=128)
+    p.add_argument("--hidden-layers", type=int, default=1, help="hidden layers of 128 in each MADE of the flows")
+    p.add_argument("--train", type=int, default=2048, help="training samples")
+    p.add_argument("--epochs", type=int, default=3, help="timed epochs of each stage; one more before is not timed")
+    p.add_argument("--items", type=int, default=128, help="samples whose latents are drawn")
+    p.add_argument("--warm", type=int, default=6, help="epochs of each stage that train the models which are sampled")
+    p.add_argument("--points", type=int, default=32, help="samples whose likelihood is estimated")
+    p.add_argument("--k", type=int, default=1000, help="latents drawn for each likelihood")
+    p.add_argument("--repeats", type=int, default=2)
+    p.add_argument("--draws-file", help="where to keep draws (draws, chains, items, latent) for R-hat and ESS")
+    args = p.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    return args
+
+
+def images(n: int, names: tuple[str, ...], seed: int) -> dict[str, torch.Tensor]:
+    """Images in [0, 1] that share 8 hidden factors: smooth random patterns, weighted by the factors, squashed."""
+    g = torch.Generator().manual_seed(1234)
+    patterns = {}
+    for m in names:
+        channels, *size = SHAPES[m]
+        coarse = torch.randn(8, channels, 7, 7, generator=g)
+        patterns[m] = torch.nn.functional.interpolate(coarse, size=size, mode="bilinear").flatten(1)
+    g.manual_seed(seed)
+    factors = torch.randn(n, 8, generator=g)
+    return {m: torch.sigmoid(factors @ p).reshape(n, *SHAPES[m]) for m, p in patterns.items()}
+
+
+def now() -> Times:
+    """Wall clock, and processor time of all threads of this process, in seconds."""
+    return time.perf_counter(), time.process_time()
+
+
+def since(start: Times) -> Times:
+    wall, cpu = now()
+    return wall - start[0], cpu - start[1]
+
+
+def seconds(function: Callable[[], Any], repeats: int, warm: bool = True) -> list[Times]:
+    """Wall and processor time of each of `repeats` calls, after one that does not count."""
+    if warm:
+        function()
+    found = []
+    for _ in range(repeats):
+        start = now()
+        function()
+        found.append(since(start))
+    return found
+
+
+def rate(count: float, times: list[Times]) -> dict[str, Any]:
+    """How many a second, of `count` in each of `times`: median, lowest and highest; and a second of processor time."""
+    wall, cpu = ([count / t[i] for t in times] for i in (0, 1))
+    return {"median": statistics.median(wall), "low": min(wall), "high": max(wall), "cpu": statistics.median(cpu)}
+
+
+def peak_mb() -> float:
+    """Highest resident memory of this process so far, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def report(start: Times, **figures: Any) -> None:
+    """Prints one JSON document; `start` is when the process started to work."""
+    wall, cpu = since(start)
+    document = {**figures, "peak_mb": peak_mb(), "wall_s": wall, "cpu_s": cpu, "torch": torch.__version__}
+    print(json.dumps(document))

@@ -1,0 +1,222 @@
+"""One task with MultiVae 1.0.3 (github.com/AgatheSenellart/MultiVae), in the process that this starts; JSON on stdout.
+
+    python peer_multivae.py train_jnf            # with the Python of an environment that has multivae
+
+The networks are those of Table 4 of Senellart et al. (2023), as in `speed.py`; all else is the library's own: its
+trainer, its sampler with its settings, its likelihoods. See README.md for what each task times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import sys
+import tempfile
+import warnings
+
+import torch
+from common import PAIR, SHAPES, TRIPLE, arguments, images, now, peak_mb, rate, report, seconds, since
+from torch import nn
+
+TASKS = ["import", "train_jnf", "train_jmvae", "sample", "joint_likelihood", "conditional_likelihood"]
+
+
+def without_vision_operators() -> torch.library.Library:
+    """Names two operators of torchvision, whose CUDA build cannot load its own beside a CPU build of torch."""
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        for name in [m for m in sys.modules if m.startswith("torchvision")]:
+            del sys.modules[name]
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return library
+
+
+warnings.filterwarnings("ignore")
+START = now()
+ARGS = arguments(__doc__.splitlines()[0], TASKS)
+LIBRARY = without_vision_operators()
+import multivae.models as models  # noqa: E402
+from multivae.data.datasets import MultimodalBaseDataset  # noqa: E402
+from multivae.metrics import LikelihoodsEvaluator, LikelihoodsEvaluatorConfig  # noqa: E402
+from multivae.models.base import BaseDecoder, BaseEncoder, ModelOutput  # noqa: E402
+from multivae.models.nn.default_architectures import MultipleHeadJointEncoder  # noqa: E402
+from multivae.trainers import (  # noqa: E402
+    BaseTrainer,
+    BaseTrainerConfig,
+    MultistageTrainer,
+    MultistageTrainerConfig,
+)
+from multivae.trainers.base.callbacks import TrainingCallback  # noqa: E402
+from pythae.models.normalizing_flows import MAF, MAFConfig  # noqa: E402
+
+L = ARGS.latent
+
+
+class Encoder(BaseEncoder):
+    """A trunk with two heads."""
+
+    def __init__(self, trunk: nn.Module, mean: nn.Module, log_variance: nn.Module) -> None:
+        super().__init__()
+        self.latent_dim = L
+        self.trunk, self.mean, self.log_variance = trunk, mean, log_variance
+
+    def forward(self, x):
+        h = self.trunk(x)
+        return ModelOutput(embedding=self.mean(h).flatten(1), log_covariance=self.log_variance(h).flatten(1))
+
+
+class Decoder(BaseDecoder):
+    """z (..., L) -> image (..., *shape)."""
+
+    def __init__(self, net: nn.Module, shape: tuple[int, ...], grid: bool) -> None:
+        super().__init__()
+        self.net, self.shape, self.grid = net, shape, grid
+
+    def forward(self, z):
+        x = self.net(z.reshape(-1, L, 1, 1) if self.grid else z.reshape(-1, L))
+        return ModelOutput(reconstruction=x.reshape(*z.shape[:-1], *self.shape))
+
+
+def encoder(m: str) -> Encoder:
+    if m != "svhn":
+        trunk = nn.Sequential(nn.Flatten(), nn.Linear(784, 512), nn.ReLU())
+        return Encoder(trunk, nn.Linear(512, L), nn.Linear(512, L))
+    trunk = []
+    for a, b in ((3, 32), (32, 64), (64, 128)):
+        trunk += [nn.Conv2d(a, b, 4, 2, 1), nn.ReLU()]
+    return Encoder(nn.Sequential(*trunk), nn.Conv2d(128, L, 4), nn.Conv2d(128, L, 4))
+
+
+def decoder(m: str) -> Decoder:
+    if m != "svhn":
+        return Decoder(nn.Sequential(nn.Linear(L, 512), nn.ReLU(), nn.Linear(512, 784), nn.Sigmoid()), SHAPES[m], False)
+    net = [nn.ConvTranspose2d(L, 128, 4)]
+    for a, b in ((128, 64), (64, 32), (32, 3)):
+        net += [nn.ReLU(), nn.ConvTranspose2d(a, b, 4, 2, 1)]
+    return Decoder(nn.Sequential(*net, nn.Sigmoid()), SHAPES[m], True)
+
+
+def model(name: str, names: tuple[str, ...], first_stage: int = 1):
+    """A model of the library with fresh weights."""
+    encoders = {m: encoder(m) for m in names}
+    shared = {
+        "n_modalities": len(names), "latent_dim": L, "input_dims": {m: SHAPES[m] for m in names},
+        "decoders_dist": {m: "laplace" for m in names}, "uses_likelihood_rescaling": True, "warmup": first_stage,
+    }  # fmt: skip
+    config = getattr(models, f"{name}Config")(**shared)
+    given = {"joint_encoder": MultipleHeadJointEncoder(encoders, config, hidden_dim=512, n_hidden_layers=1)}
+    if name == "JNF":
+        flow = MAFConfig(input_dim=(L,), n_made_blocks=2, n_hidden_in_made=ARGS.hidden_layers, hidden_size=128)
+        given["flows"] = {m: MAF(flow) for m in names}
+    made = getattr(models, name)(config, encoders=encoders, decoders={m: decoder(m) for m in names}, **given)
+    made.device = "cpu"
+    return made
+
+
+@contextlib.contextmanager
+def silence():
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("multivae"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+class Clock(TrainingCallback):
+    """The time of each epoch, from its first batch to its line in the log."""
+
+    def __init__(self) -> None:
+        self.begun, self.times = now(), []
+
+    def on_epoch_begin(self, training_config, **kwargs):
+        self.begun = now()
+
+    def on_log(self, training_config, logs, **kwargs):
+        self.times.append(since(self.begun))
+
+
+def train(name: str, names: tuple[str, ...], each: int):
+    """The trained model and the seconds of every epoch; `each` epochs a stage."""
+    stages = 2 if name == "JNF" else 1
+    trainer, config = (MultistageTrainer, MultistageTrainerConfig) if stages == 2 else (BaseTrainer, BaseTrainerConfig)
+    clock, data = Clock(), MultimodalBaseDataset(images(ARGS.train, names, ARGS.seed))
+    with silence(), tempfile.TemporaryDirectory() as folder:
+        settings = config(
+            output_dir=folder, num_epochs=each * stages, per_device_train_batch_size=ARGS.batch, learning_rate=1e-3,
+            no_cuda=True, seed=ARGS.seed, steps_saving=None,
+        )  # fmt: skip
+        made = trainer(model(name, names, each), data, training_config=settings, callbacks=[clock])
+        made.train()
+    return made._best_model.eval(), clock.times
+
+
+def train_jnf() -> dict:
+    each = ARGS.epochs + 1
+    _, times = train("JNF", PAIR, each)
+    return {"joint": rate(ARGS.train, times[1:each]), "surrogates": rate(ARGS.train, times[each + 1 :])}
+
+
+def train_jmvae() -> dict:
+    _, times = train("JMVAE", PAIR, ARGS.epochs + 1)
+    return {"joint": rate(ARGS.train, times[1:])}
+
+
+def sample() -> dict:
+    """z given two of three modalities: one call draws one z for each item, the end of its own chain."""
+    made, _ = train("JNF", TRIPLE, ARGS.warm)
+    held = MultimodalBaseDataset(images(ARGS.items, TRIPLE, ARGS.seed + 1))
+    draw = lambda: made.encode(held, cond_mod=list(PAIR))
+    with silence():
+        times = seconds(draw, ARGS.repeats, warm=False)
+        figures = {"draws": rate(ARGS.items, times), "gradients": 1100}
+        if ARGS.draws_file:
+            figures |= chains(made, held)
+    return figures
+
+
+def chains(made, held, transitions: int = 100, count: int = 4, items: int = 32) -> dict:
+    """The states of chains of the default length, each made by the library's sampler one transition at a time.
+
+    Each call goes on where the last one ended: the sampler takes the place to start from `_sample_from_moe_subset`.
+    """
+    many = {m: x[:items].repeat(count, 1, 1, 1) for m, x in held.data.items()}
+    kept = [made._sample_from_moe_subset(list(PAIR), many)]
+    for _ in range(transitions):
+        made._sample_from_moe_subset = lambda subset, data: kept[-1]
+        kept.append(made._sample_from_poe_subset(list(PAIR), many, mcmc_steps=1, n_lf=10, eps_lf=0.01))
+    del made._sample_from_moe_subset
+    states = torch.stack(kept)
+    torch.save(states[1:].reshape(transitions, count, -1, L), ARGS.draws_file)
+    return {"acceptance": (states[1:] != states[:-1]).any(-1).float().mean().item(), "transitions": transitions}
+
+
+def joint_likelihood() -> dict:
+    made, _ = train("JNF", PAIR, 1)
+    data = MultimodalBaseDataset(images(ARGS.points, PAIR, ARGS.seed + 1))
+    with silence():
+        settings = LikelihoodsEvaluatorConfig(num_samples=ARGS.k)
+        evaluator = LikelihoodsEvaluator(made, data, eval_config=settings)
+        evaluator.logger.setLevel(logging.ERROR)
+        before = peak_mb()
+        times = seconds(evaluator.joint_nll, ARGS.repeats, warm=False)
+    return {"points": rate(ARGS.points, times), "added_mb": peak_mb() - before}
+
+
+def conditional_likelihood() -> dict:
+    made, _ = train("JNF", PAIR, 1)
+    data = MultimodalBaseDataset(images(ARGS.points, PAIR, ARGS.seed + 1))
+    with silence():
+        before, call = peak_mb(), lambda: made.compute_cond_nll(data, ["mnist"], ["svhn"], k_iwae=ARGS.k)
+        times = seconds(call, ARGS.repeats, warm=False)
+    return {"points": rate(ARGS.points, times), "added_mb": peak_mb() - before}
+
+
+if __name__ == "__main__":
+    figures = globals()[ARGS.task]() if ARGS.task != "import" else {}
+    from importlib.metadata import version
+
+    report(START, version=version("multivae"), **figures)
