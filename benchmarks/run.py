@@ -77,7 +77,9 @@ LINES = (
 def parse() -> tuple[argparse.Namespace, list[str]]:
     """The settings of the run, and those of the tasks."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--peer-python", default=os.environ.get("PEER_PYTHON"), help="Python of an environment with multivae")
+    p.add_argument(
+        "--peer-python", default=os.environ.get("PEER_PYTHON"), help="Python of an environment with multivae"
+    )
     p.add_argument("--only", nargs="+", choices=list(TASKS), default=list(TASKS), metavar="TASK", help=", ".join(TASKS))
     p.add_argument("--rounds", type=int, default=3, help="how often each task is run on each side")
     p.add_argument("--threads", type=int, default=2)
