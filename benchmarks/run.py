@@ -62,7 +62,8 @@ LINES = (
     Line("JNF stage 1 (other: its bare networks)", (OURS, "train_jnf", "joint"), (OURS, "bare", "joint"), 0.95),
     against_peer("JNF stage 2, samples/s", "train_jnf", "surrogates", 2.0),
     Line(
-        "JNF-DCCA stage 2 (other: JNF's)", (OURS, "train_jnf_dcca", "surrogates"), (PEER, "train_jnf", "surrogates"), 6.0
+        "JNF-DCCA stage 2 (other: JNF's)",
+        (OURS, "train_jnf_dcca", "surrogates"), (PEER, "train_jnf", "surrogates"), 6.0,
     ),
     against_peer("JMVAE, samples/s", "train_jmvae", "joint", None),
     against_peer("z given 2 of 3, one for each item, draws/s", "sample", "draws", 20.0),
@@ -211,15 +212,16 @@ def remarks(results: Results) -> list[str]:
         for first in results[side].get("sample", [])[:1]:
             told, taken = first["diagnosed"], first["acceptance"]
             lines.append(
-                f"Chains of {side}: R-hat {told['rhat']:.3f}, below 1.05 for {told['rhat_ok']:.0%} of the items; effective "
-                f"size {told['ess']:.0f} of {told['draws']}; acceptance {taken:.3f}; {first['gradients']} gradients a call."
+                f"Chains of {side}: R-hat {told['rhat']:.3f}, below 1.05 for {told['rhat_ok']:.0%} of the items; "
+                f"effective size {told['ess']:.0f} of {told['draws']}; acceptance {taken:.3f}; {first['gradients']} "
+                "gradients a call."
             )
     for found in results[OURS].get("precision", []):
         for name in ("joint", "conditional"):
             gap = found[name]
             lines.append(
-                f"bf16 decoders move the {name} log-likelihood ({gap['nats']:.1f} nats) by {gap['mean_gap']:+.3f} nats in "
-                f"the mean over {found['points']} points, by {gap['max_gap']:.3f} at most."
+                f"bf16 decoders move the {name} log-likelihood ({gap['nats']:.1f} nats) by {gap['mean_gap']:+.3f} nats "
+                f"in the mean over {found['points']} points, by {gap['max_gap']:.3f} at most."
             )
     for found in results[OURS].get("memory", []):
         grown = ", ".join(f"{mb:.0f} MB at K = {k}" for k, mb in found["added_mb_by_k"].items())
@@ -231,8 +233,9 @@ def page(results: Results, table: list[dict[str, Any]], machine: dict[str, Any])
     """The results as Markdown."""
     versions = ", ".join(f"{side} {version}" for side, version in machine["versions"].items())
     head = (
-        f"{versions}, torch {machine['torch']}, {machine['threads']} threads, {machine['cpu']}; {machine['rounds']} rounds; "
-        f"other programs used up to {machine['other_cores']:.2f} cores. Rates: higher is better; medians over the rounds."
+        f"{versions}, torch {machine['torch']}, {machine['threads']} threads, {machine['cpu']}; {machine['rounds']} "
+        f"rounds; other programs used up to {machine['other_cores']:.2f} cores. Rates: higher is better; medians over the "
+        "rounds."
     )
     return "\n\n".join([head, "\n".join(rate_table(table)), "\n".join(memory_table(results)), *remarks(results)]) + "\n"
 

@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py train_jnf
 
-Training is timed through `polymodal.fit`, so that all that a user pays is in it. See README.md for what each task times.
+Training is timed through `polymodal.fit`, so that all that a user pays is in it. README.md says what each task times.
 """
 
 from __future__ import annotations
