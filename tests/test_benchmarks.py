@@ -1,0 +1,20 @@
+"""The benchmarks run, and write what they promise."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+RUN = Path(__file__).parents[1] / "benchmarks" / "run.py"
+
+
+def test_polymodal_alone(tmp_path: Path) -> None:
+    command = [sys.executable, str(RUN), "--quick", "--threads", "1", "--only", "train_jnf", "bare"]
+    given = ["--out", str(tmp_path), "--train", "64", "--batch", "32", "--peer-python", ""]
+    done = subprocess.run(command + given, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "speed.json").read_text())
+    (line,) = found["table"]
+    rates = [found["results"]["polymodal"][task][0]["joint"]["median"] for task in ("train_jnf", "bare")]
+    assert line["ratio"] == rates[0] / rates[1] > 0
+    assert f"| {line['name']} |" in (tmp_path / "speed.md").read_text()
