@@ -210,3 +210,22 @@ def test_standardised_flow_is_multivariate_normal_when_its_maps_are_linear() -> 
     z = torch.randn(10, 1, 2)
     exact = MultivariateNormal(h[:, :2], h[:, 2:].exp().diag_embed()).log_prob(z)
     torch.testing.assert_close(q(h).log_prob(z), exact, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("steepest", [2.0, 5.0])
+def test_a_bounded_flow_is_nowhere_steeper_and_still_inverts(steepest: float) -> None:
+    torch.manual_seed(0)
+    f = Flow(2, 6, "maf", hidden=(16,), steepest=steepest)
+    for p in f.parameters():
+        torch.nn.init.normal_(p, std=3.0)
+    q, z = f(torch.randn(3, 6)), 10 * torch.randn(50, 3, 2)
+    steepness = lambda q: q.transform.log_abs_det_jacobian(z, q.transform(z)).abs().max()
+    most = 2 * 2 * math.log(steepest)  # two maps of two dimensions
+    assert 0.3 * most < steepness(q) <= most
+    h, f.steepest = torch.randn(3, 6), 1000.0
+    assert steepness(f(h)) > most
+    torch.testing.assert_close(q.transform(q.transform.inv(z)), z, atol=1e-6, rtol=1e-6)
+    with torch.no_grad():
+        torch.testing.assert_close(q.transform(q.transform.inv(z)), z, atol=1e-6, rtol=1e-6)
+    with pytest.raises(ValueError, match="above 1"):
+        Flow(2, 6, "maf", steepest=1.0)

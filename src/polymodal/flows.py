@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from polymodal.distributions import DiagNormal
-from polymodal.flows_masked import MaskedAffine
+from polymodal.flows_masked import STEEPEST, MaskedAffine
 
 _validate = Distribution._validate_args
 import zuko  # noqa: E402
@@ -46,6 +46,8 @@ class Flow(nn.Module):
         transforms: how many maps (the paper: 2 MADE blocks).
         hidden: hidden layers of each map's network (the paper: 3 x 128).
         conditional: whether the maps see h.
+        steepest: of "maf": every map's scales lie between this and its inverse. Below zuko's 1000, densities are
+            smoother far from the data, where products of several experts look.
 
     `forward(h)`: h (B, features) -> a normalised distribution of batch_shape (B,), with rsample.
     Raises ValueError for an unknown kind or too few features.
@@ -61,6 +63,7 @@ class Flow(nn.Module):
         transforms: int = 2,
         hidden: Sequence[int] = (128, 128, 128),
         conditional: bool = True,
+        steepest: float = STEEPEST,
     ) -> None:
         super().__init__()
         if kind not in FLOWS:
@@ -69,7 +72,9 @@ class Flow(nn.Module):
             raise ValueError(
                 f"A flow in {dim} dimensions needs at least {2 * dim} features for its base, got {features}."
             )
-        self.dim, self.conditional = dim, conditional
+        if not steepest > 1:
+            raise ValueError(f"The steepest scale of a flow must be above 1, got {steepest}.")
+        self.dim, self.conditional, self.steepest = dim, conditional, steepest
         context = features if conditional else 0
         self.maps = FLOWS[kind](dim, context, transforms=transforms, hidden_features=tuple(hidden)).transform
 
@@ -78,5 +83,5 @@ class Flow(nn.Module):
         base = DiagNormal(loc, (0.5 * log_variance).exp())
         seen, modules = h if self.conditional else None, list(self.maps.transforms)
         affine = all(isinstance(m, MaskedAutoregressiveTransform) and m.univariate is Affine for m in modules)
-        maps = MaskedAffine(modules, seen, self.dim) if affine else self.maps(seen)
+        maps = MaskedAffine(modules, seen, self.dim, self.steepest) if affine else self.maps(seen)
         return zuko.distributions.NormalizingFlow(maps, base)

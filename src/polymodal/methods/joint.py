@@ -125,19 +125,22 @@ def jnf(
     transforms: int = 2,
     flow_hidden: Sequence[int] = (128, 128, 128),
     conditional: bool = True,
+    steepest: float = 1000.0,
     sampler: str = "hmc",
     sampler_options: Mapping[str, Any] | None = None,
 ) -> Method:
     """JNF (Senellart et al. 2023, Algorithm 1): the joint ELBO, then surrogates with flows; between, their product.
 
     Args:
-        flow, transforms, flow_hidden, conditional: see `polymodal.flows.Flow`; the paper: 2 MADE of 3 x 128.
+        flow, transforms, flow_hidden, conditional, steepest: see `polymodal.flows.Flow`; the paper: 2 MADE of 3 x 128.
         sampler: how subsets of two and more are drawn, a key of `polymodal.sampling.SAMPLERS`.
         sampler_options: its settings, such as {"draws": 100}.
     """
     parts = Parts(modalities, latent, networks, hidden)
     prior = parts.prior()
-    shape: dict[str, Any] = dict(kind=flow, transforms=transforms, hidden=flow_hidden, conditional=conditional)
+    shape: dict[str, Any] = dict(
+        kind=flow, transforms=transforms, hidden=flow_hidden, conditional=conditional, steepest=steepest
+    )
     experts = lambda: parts.flow_experts(**shape)
     model = parts.model(prior, experts, SampledProduct(prior, make_sampler(sampler, **(sampler_options or {}))))
     return Method(model, [_joint_stage(model), _surrogate_stage(model)])
@@ -153,6 +156,7 @@ def jnf_dcca(
     transforms: int = 2,
     flow_hidden: Sequence[int] = (128, 128, 128),
     conditional: bool = True,
+    steepest: float = 1000.0,
     sampler: str = "hmc",
     sampler_options: Mapping[str, Any] | None = None,
     embedder: str = "dcca",
@@ -177,7 +181,9 @@ def jnf_dcca(
         raise ValueError(f"There is no embedder {embedder!r}; there are {list(EMBEDDERS)}.")
     parts = Parts(modalities, latent, networks, hidden)
     prior = parts.prior()
-    shape: dict[str, Any] = dict(kind=flow, transforms=transforms, hidden=flow_hidden, conditional=conditional)
+    shape: dict[str, Any] = dict(
+        kind=flow, transforms=transforms, hidden=flow_hidden, conditional=conditional, steepest=steepest
+    )
     experts = lambda: parts.flow_experts(embedders(parts, size, embedder, augment, dropout), size, **shape)
     model = parts.model(prior, experts, SampledProduct(prior, make_sampler(sampler, **(sampler_options or {}))))
     embeddings = {m: expert.embed for m, expert in model.posterior.experts.items()}
