@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Transform, constraints
 from torch.nn.functional import linear, softsign
 
-LIMIT = math.log(1000)  # zuko's bound on the logarithm of a scale
+STEEPEST = 1000.0  # zuko's bound on a scale
 ROWS = 8192  # that are inverted at once, so that their units stay in the cache
 
 
@@ -26,9 +26,11 @@ class Map:
         module: zuko's MaskedAutoregressiveTransform, which holds the weights.
         h: what the map sees besides z.
         dim: D.
+        limit: largest logarithm of a scale.
     """
 
-    def __init__(self, module: Any, h: Tensor | None, dim: int) -> None:
+    def __init__(self, module: Any, h: Tensor | None, dim: int, limit: float) -> None:
+        self.limit = limit
         layers: list[Any] = [layer for layer in module.hyper if isinstance(layer, nn.Linear)]
         self.order: Tensor = module.order
         self.masks: list[Tensor] = [layer.mask for layer in layers]
@@ -36,8 +38,8 @@ class Map:
         bias = [layer.bias for layer in layers]
         self.first, self.start = first[:, :dim], bias[0] if h is None else linear(h, first[:, dim:], bias[0])
         self.middle = list(zip(middle, bias[1:-1], strict=True))
-        # The module's last layer gives b and a in turn, and its a is LIMIT softsign(a / LIMIT).
-        self.last, self.end = (torch.cat([p[0::2], p[1::2] / LIMIT]) for p in (last, bias[-1]))
+        # The module's last layer gives b and a in turn, and its a is limit softsign(a / limit).
+        self.last, self.end = (torch.cat([p[0::2], p[1::2] / limit]) for p in (last, bias[-1]))
 
     def __call__(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """b and a, each (..., B, D), for z (..., B, D)."""
@@ -46,7 +48,7 @@ class Map:
         for weight, bias in self.middle:
             units = linear(units, weight).add_(bias).relu_()
         shift, scale = linear(units, self.last).add_(self.end).chunk(2, -1)
-        return shift, LIMIT * softsign(scale)
+        return shift, self.limit * softsign(scale)
 
     def inverse(self, y: Tensor) -> Tensor:
         """z from y (..., B, D), in D passes, with a gradient."""
@@ -64,14 +66,17 @@ class MaskedAffine(Transform):
         modules: zuko's MaskedAutoregressiveTransforms, fully autoregressive.
         h: (B, features), what the maps see besides z; None: nothing.
         dim: D.
+        steepest: every map's scales lie between this and its inverse.
     """
 
     domain = codomain = constraints.real_vector
     bijective = True
 
-    def __init__(self, modules: Sequence[nn.Module], h: Tensor | None, dim: int) -> None:
+    def __init__(
+        self, modules: Sequence[nn.Module], h: Tensor | None, dim: int, steepest: float = STEEPEST
+    ) -> None:
         super().__init__()
-        self.maps = [Map(module, h, dim) for module in modules]
+        self.maps = [Map(module, h, dim, math.log(steepest)) for module in modules]
 
     def call_and_ladj(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Where z goes, and log |det| (..., B)."""
@@ -100,7 +105,7 @@ class Solver:
     """
 
     def __init__(self, m: Map) -> None:
-        dim = m.first.shape[1]
+        dim, self.limit = m.first.shape[1], m.limit
         rank = m.order + 1
         self.features = columns = rank.argsort()
         self.layers, needs = [], rank
@@ -134,5 +139,5 @@ class Solver:
                 made.unflatten(1, count).add_(bias[new]).relu_()
                 known = layer[: new.stop]
             shift, scale = self.last[k, :, : len(known)] @ known + self.end[k]
-            z[k] = (y[k] - shift) * (-LIMIT * softsign(scale)).exp()
+            z[k] = (y[k] - shift) * (-self.limit * softsign(scale)).exp()
         return z[self.features.argsort()].T.unflatten(0, count)
