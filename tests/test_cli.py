@@ -18,6 +18,7 @@ from polymodal import cli, cli_catalog, compare
 from polymodal.batch import Modality
 from polymodal.data import Dataset, Splits
 from polymodal.data.images import BALANCE
+from polymodal.model import Method, Stage
 from polymodal.settings import load_recipe, recipes, resolve
 
 TINY = [
@@ -109,13 +110,14 @@ def test_show_says_every_setting_and_what_the_method_is(capsys) -> None:
 
 
 def test_the_doctor_finds_data_and_says_what_to_do(capsys, tmp_path) -> None:
-    (tmp_path / "svhn").mkdir()
-    (tmp_path / "svhn" / "svhn_test_first10000.npz").touch()
+    for file in ("svhn/svhn_test_first10000.npz", "mnist/train-images-idx3-ubyte.gz"):  # of MNIST one file of four
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).touch()
     _, out, _ = said(capsys, "doctor", "--data", tmp_path)
     names = ("set svhn", "set mnist", "celeba", "torch:")
     line = {name: next(x for x in out.splitlines() if name in x) for name in names}
     assert line["set svhn"].startswith("ok") and str(tmp_path) in line["set svhn"]
-    assert line["set mnist"].startswith("missing") and "downloaded when first used" in line["set mnist"]
+    assert line["set mnist"].startswith("missing") and "1 of 4 files found -> downloaded" in line["set mnist"]
     assert line["celeba"].startswith("missing") and "img_align_celeba.zip" in line["celeba"]
     assert line["torch:"].startswith("ok")
     assert "missing data folder" in said(capsys, "doctor", "--data", tmp_path / "none")[1]
@@ -220,9 +222,31 @@ def test_stages_of_other_settings_are_not_shared(tmp_path) -> None:
     (tmp_path / "c.yaml").write_text("base: a.yaml\nmethod: {kept: 3}\n")
     (tmp_path / "d.yaml").write_text("base: a.yaml\nmethod: {hidden: 64}\n")
     (tmp_path / "e.yaml").write_text("base: a.yaml\ntraining: {stages: {joint: {epochs: 9}}}\n")
-    (tmp_path / "all.yaml").write_text("compare: [a.yaml, b.yaml, c.yaml, d.yaml, e.yaml]\n")
+    (tmp_path / "f.yaml").write_text("base: shapes-jmvae\ndata: {n: 100}\n")
+    (tmp_path / "g.yaml").write_text("base: f.yaml\nmethod: {alpha: 1.0}\n")
+    (tmp_path / "all.yaml").write_text("compare: [a.yaml, b.yaml, c.yaml, d.yaml, e.yaml, f.yaml, g.yaml]\n")
     plan = compare.make_plan(str(tmp_path / "all.yaml"), tmp_path)
-    assert [sorted(run.reuse) for run in plan.runs] == [[], ["embeddings", "joint"], ["joint"], [], []]
+    assert [sorted(run.reuse) for run in plan.runs] == [[], ["embeddings", "joint"], ["joint"], [], [], [], []]
+
+
+def test_a_stage_is_the_same_if_its_loss_and_what_it_trains_are() -> None:
+    def stage(alpha: float, trains: list) -> Stage:
+        return Stage("joint", lambda batch, _: alpha * model(batch), trains)
+
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
+    method = Method(model, [])
+    same = lambda a, b: compare._same(a, method, b, method)
+    assert same(stage(0.1, [model]), stage(0.1, [model]))
+    assert not same(stage(0.1, [model]), stage(1.0, [model]))
+    assert not same(stage(0.1, [model]), stage(0.1, [model[0]]))
+    assert not same(stage(0.1, [model]), Stage("joint", lambda batch, _: batch, [model]))
+
+
+def test_a_stage_that_a_later_one_trains_further_is_not_shared() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
+    first, second, third = (Stage(f"{k}", lambda batch, _: batch, [model[k % 2]]) for k in range(3))
+    assert compare._left_alone(first, Method(model, [first, second]))
+    assert not compare._left_alone(first, Method(model, [first, second, third]))
 
 
 # Training to report
@@ -244,12 +268,13 @@ def test_a_finished_run_is_not_trained_again(run_dir: Path, capsys) -> None:
 
 def test_a_dry_run_says_what_would_be_trained_and_trains_nothing(capsys, tmp_path) -> None:
     out = tmp_path / "nothing"
-    status, text, _ = said(capsys, "train", "shapes-jnf", "data.n=160", "training.epochs=3", "--out", out, "--dry-run")
+    change = ["data.n=160", "training.epochs=3", "training.batch=32"]
+    status, text, _ = said(capsys, "train", "shapes-jnf", *change, "--out", out, "--dry-run")
     assert status == 0 and not out.exists()
     assert "101 train, 11 val, 48 test" in text and "Nothing was trained." in text
     model = polymodal.METHODS["jnf"](modalities_of("shapes"), latent=2).model
     assert f"{sum(p.numel() for p in model.decoders.parameters()):,}" in text
-    assert re.search(r"surrogates +3 +128 +3 ", text)  # one shorter batch an epoch
+    assert re.search(r"surrogates +3 +32 +9 ", text)  # the shorter last batch is left out
 
 
 def test_evaluate_writes_metrics_and_prints_direction_n_and_errors(run_dir: Path, capsys) -> None:

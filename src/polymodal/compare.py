@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 
 from polymodal.checkpoint import Run, build, state_of
 from polymodal.data import Splits, load_data
@@ -225,10 +225,19 @@ def _left_alone(stage: Stage, method: Method) -> bool:
 
 
 def _same(a: Stage, one: Method, b: Stage, other: Method) -> bool:
-    """Whether two stages have the same loss function and train parts of the same names and shapes."""
-    code = lambda f: (f.func if isinstance(f, partial) else f).__code__
+    """Whether two stages have the same loss, options of it included, and train parts of the same names and shapes."""
     shapes = lambda s, m: {k: v.shape for k, v in state_of(s.trains, m.model).items()}
-    return a.name == b.name and code(a.loss) is code(b.loss) and shapes(a, one) == shapes(b, other)
+    return a.name == b.name and _said(a.loss) == _said(b.loss) and shapes(a, one) == shapes(b, other)
+
+
+def _said(loss: Any) -> tuple[Any, ...]:
+    """What a loss function computes: its code, and all that it holds but modules, which are each method's own."""
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {k: plain(v) for k, v in value.items()}
+        return None if isinstance(value, nn.Module) else value
+
+    return loss.__code__, [plain(cell.cell_contents) for cell in loss.__closure__ or ()]
 
 
 def train(plan: Plan, say: Callable[[str], None] | None = None) -> list[Run]:
