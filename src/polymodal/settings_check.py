@@ -82,7 +82,8 @@ def find(name: str, table: Iterable[str], what: str) -> str:
     for key in names:
         if plain(key) == plain(name):
             return key
-    raise ValueError(f"There is no {what} {name!r}.{suggest(name, names)} There are: {', '.join(sorted(names))}.")
+    near = suggest(name, names) or f" There are: {', '.join(sorted(names))}."
+    raise ValueError(f"There is no {what} {name!r}.{near}")
 
 
 def checked_options(
