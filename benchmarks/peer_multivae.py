@@ -139,11 +139,11 @@ class Clock(TrainingCallback):
         self.times.append(since(self.begun))
 
 
-def train(name: str, names: tuple[str, ...], each: int):
+def train(name: str, names: tuple[str, ...], each: int, samples: int = 0):
     """The trained model and the seconds of every epoch; `each` epochs a stage."""
     stages = 2 if name == "JNF" else 1
     trainer, config = (MultistageTrainer, MultistageTrainerConfig) if stages == 2 else (BaseTrainer, BaseTrainerConfig)
-    clock, data = Clock(), MultimodalBaseDataset(images(ARGS.train, names, ARGS.seed))
+    clock, data = Clock(), MultimodalBaseDataset(images(samples or ARGS.train, names, ARGS.seed))
     with silence(), tempfile.TemporaryDirectory() as folder:
         settings = config(
             output_dir=folder, num_epochs=each * stages, per_device_train_batch_size=ARGS.batch, learning_rate=1e-3,
@@ -167,7 +167,7 @@ def train_jmvae() -> dict:
 
 def sample() -> dict:
     """z given two of three modalities: one call draws one z for each item, the end of its own chain."""
-    made, _ = train("JNF", TRIPLE, ARGS.warm)
+    made, _ = train("JNF", TRIPLE, ARGS.warm, ARGS.train // 2)
     held = MultimodalBaseDataset(images(ARGS.items, TRIPLE, ARGS.seed + 1))
     draw = lambda: made.encode(held, cond_mod=list(PAIR))
     with silence():
@@ -195,7 +195,7 @@ def chains(made, held, transitions: int = 100, count: int = 4, items: int = 32) 
 
 
 def joint_likelihood() -> dict:
-    made, _ = train("JNF", PAIR, 1)
+    made, _ = train("JNF", PAIR, 1, ARGS.train // 2)
     data = MultimodalBaseDataset(images(ARGS.points, PAIR, ARGS.seed + 1))
     with silence():
         settings = LikelihoodsEvaluatorConfig(num_samples=ARGS.k)
@@ -207,7 +207,7 @@ def joint_likelihood() -> dict:
 
 
 def conditional_likelihood() -> dict:
-    made, _ = train("JNF", PAIR, 1)
+    made, _ = train("JNF", PAIR, 1, ARGS.train // 2)
     data = MultimodalBaseDataset(images(ARGS.points, PAIR, ARGS.seed + 1))
     with silence():
         before, call = peak_mb(), lambda: made.compute_cond_nll(data, ["mnist"], ["svhn"], k_iwae=ARGS.k)

@@ -39,7 +39,8 @@ def modalities(names: tuple[str, ...]) -> list[Modality]:
 
 def splits(names: tuple[str, ...], n: int) -> Splits:
     """Training data, and hardly any for validation, since MultiVae trains without here (deep CCA needs 33 samples)."""
-    data = Dataset(modalities(names), images(n, names, ARGS.seed))
+    laid = {m: x.contiguous(memory_format=torch.channels_last) for m, x in images(n, names, ARGS.seed).items()}
+    data = Dataset(modalities(names), laid)  # in memory as `load_data` lays images
     few = data.take(torch.arange(40))
     return Splits(data, few, few)
 
@@ -58,12 +59,14 @@ class Clock:
         return row
 
 
-def train(method: str, names: tuple[str, ...], epochs: int, **options) -> tuple[Run, dict[str, list[Times]]]:
-    """The finished run, and the times of its epochs."""
+def train(
+    method: str, names: tuple[str, ...], epochs: int, samples: int = 0, **options
+) -> tuple[Run, dict[str, list[Times]]]:
+    """The finished run, and the times of its epochs; `samples`: how many to train on, if not what is timed."""
     clock = Clock()
     StageTrainer.run_epoch = lambda trainer, *given: clock(trainer, *given)
     training = {"epochs": epochs, "batch": ARGS.batch, "lr": 1e-3, "progress": False}
-    run = fit(method, splits(names, ARGS.train), seed=ARGS.seed, training=training, latent=ARGS.latent, **options)
+    run = fit(method, splits(names, samples or ARGS.train), seed=ARGS.seed, training=training, latent=ARGS.latent, **options)
     StageTrainer.run_epoch = clock.run_epoch
     return run, clock.times
 
@@ -120,7 +123,7 @@ def held(names: tuple[str, ...], n: int) -> Batch:
 
 def sample() -> dict:
     """z given two of three modalities: one draw for each item, and as many as the chains of one call hold."""
-    run, _ = train("jnf", TRIPLE, ARGS.warm, **FLOW)
+    run, _ = train("jnf", TRIPLE, ARGS.warm, ARGS.train // 2, **FLOW)
     model, given = run.model, held(TRIPLE, ARGS.items).only(PAIR)
     sampler = model.posterior.combine.sampler
     many = sampler.chains * sampler.draws
@@ -137,7 +140,7 @@ def sample() -> dict:
 
 
 def joint_likelihood() -> dict:
-    run, _ = train("jnf", PAIR, 1, **FLOW)
+    run, _ = train("jnf", PAIR, 1, ARGS.train // 2, **FLOW)
     batch, before = held(PAIR, ARGS.points), peak_mb()
     times = seconds(lambda: joint_log_likelihood(run.model, batch, ARGS.k), ARGS.repeats, warm=False)
     half = seconds(lambda: joint_log_likelihood(run.model, batch, ARGS.k, precision="bf16"), ARGS.repeats, warm=False)
@@ -145,7 +148,7 @@ def joint_likelihood() -> dict:
 
 
 def conditional_likelihood() -> dict:
-    run, _ = train("jnf", PAIR, 1, **FLOW)
+    run, _ = train("jnf", PAIR, 1, ARGS.train // 2, **FLOW)
     batch, before = held(PAIR, ARGS.points), peak_mb()
     call = lambda **k: conditional_log_likelihood(run.model, batch, "svhn", ["mnist"], ARGS.k, **k)
     times, half = (seconds(lambda k=k: call(**k), ARGS.repeats, warm=False) for k in ({}, {"precision": "bf16"}))
@@ -154,7 +157,7 @@ def conditional_likelihood() -> dict:
 
 def precision() -> dict:
     """How far bfloat16 decoders move the likelihoods of the same latents, in nats."""
-    run, _ = train("jnf", PAIR, ARGS.warm, **FLOW)
+    run, _ = train("jnf", PAIR, ARGS.warm, ARGS.train // 2, **FLOW)
     batch, found = held(PAIR, ARGS.points), {}
     for name, call in (
         ("joint", lambda p: joint_log_likelihood(run.model, batch, ARGS.k, precision=p)),
@@ -172,7 +175,7 @@ def precision() -> dict:
 
 def memory() -> dict:
     """Memory that likelihoods with ever more latents take beyond what the process had, MB."""
-    run, _ = train("jnf", PAIR, 1, **FLOW)
+    run, _ = train("jnf", PAIR, 1, ARGS.train // 2, **FLOW)
     batch, found = held(PAIR, 64), {}
     for k in (100, 1000, 4000):
         before = peak_mb()
