@@ -199,7 +199,7 @@ def same(a, b):
     )
 
 
-@pytest.mark.parametrize("name", ["linear_gaussian", "shapes", "mnist-svhn", "own"])
+@pytest.mark.parametrize("name", ["linear_gaussian", "shapes", "mnist-svhn", "polymnist", "own"])
 def test_data_is_a_function_of_the_seed_alone(name, digits, tmp_path):
     if name == "own":
         name = tmp_path / "own.npz"
@@ -241,6 +241,24 @@ def test_matching_laws(labels, times, most):
             first = (every == value).nonzero().squeeze(1)[:n]
             seen, count = r[every[r] == value].unique(return_counts=True)
             assert torch.equal(seen, first) and set(count.tolist()) == {times}
+
+
+@pytest.mark.parametrize(("small", "times"), [(7, 1), (7, 3), (7, 5), (20, 5)])
+def test_fresh_matchings_use_all_of_the_larger_set(small, times):
+    larger = 20
+    labels = [torch.tensor([1]).repeat_interleave(larger), torch.tensor([0, 1]).repeat_interleave(small)]
+    draw = lambda **kw: match(labels, torch.Generator().manual_seed(0), times, **kw)
+    a, b = draw(fresh=True)
+    assert torch.equal(labels[0][a], labels[1][b]) and len(a) == times * small
+    seen = torch.bincount(a, minlength=larger)
+    assert set(seen.tolist()) <= {times * small // larger, -(-times * small // larger)}  # as evenly as can be
+    assert set(torch.bincount(b)[small:].tolist()) == {times}
+    assert torch.equal(draw(fresh=False)[0].unique(), torch.arange(small))
+
+
+def test_fresh_pairs_use_more_images(digits):
+    used = [len(mnist_svhn(path=digits, fresh=fresh).train.index["svhn"].unique()) for fresh in (False, True)]
+    assert used[0] < used[1] == len(mnist_svhn(path=digits).train.tables["svhn"])
 
 
 def test_matching_is_random():
@@ -374,7 +392,7 @@ def test_missing_and_limit_are_laid_over_any_set():
     assert torch.equal(data.val.tables["square"], whole.val.tables["square"])
     rows = data.train.present["circle"].nonzero().squeeze(1)
     assert torch.equal(data.train.batch(rows).x["circle"], whole.train.batch(rows).x["circle"])
-    assert data.val.present == data.test.present == {} and not data.train.present["circle"].all()
+    assert data.test.present == {} and not data.train.present["circle"].all() and not data.val.present["circle"].all()
 
 
 # A user's own file.
@@ -516,7 +534,7 @@ def test_absent_values_may_be_anything():
         ("shapes", {"modalities": {"square": {"wieght": 1}}}, "no setting 'wieght'; did you mean 'weight'"),
         ("shapes", {"modalities": {"square": {"likelihood": "gauss"}}}, "likelihood 'gauss'"),
         ("shapes", {"missing": "mcar"}, 'missing must be "nan" or a mapping'),
-        ("shapes", {"missing": {"pattern": "mar", "rate": 0.5}}, r"pattern of \['mcar'\]"),
+        ("shapes", {"missing": {"pattern": "mnar", "rate": 0.5}}, r"pattern of \['mcar', 'mar'"),
         ("shapes", {"missing": {"pattern": "mcar", "rate": 1.0}}, "below 1"),
         ("shapes", {"missing": {"pattern": "mcar", "rate": {"disc": 0.1}}}, r"\['disc'\], but the modalities are"),
         ("linear_gaussian", {"noise": 0.0}, "must be positive"),

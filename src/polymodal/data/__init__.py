@@ -14,34 +14,41 @@ import torch
 
 from polymodal.batch import Modality
 from polymodal.data.arrays import own_arrays
+from polymodal.data.composites import polymnist
 from polymodal.data.dataset import Dataset, Splits, gather
 from polymodal.data.faces import ATTRIBUTES, celeba
 from polymodal.data.files import data_folder
 from polymodal.data.images import match, mnist_fashion, mnist_svhn, mnist_svhn_fashion
-from polymodal.data.missing import PATTERNS, mcar
+from polymodal.data.missing import PATTERNS, by_label, lay, mar, mcar, unpaired
 from polymodal.data.synthetic import LinearGaussian, circles, linear_gaussian, shapes, squares
 from polymodal.likelihoods import likelihood_of
 
 __all__ = [
     "ATTRIBUTES",
     "DATASETS",
+    "PATTERNS",
     "Dataset",
     "LinearGaussian",
     "Splits",
+    "by_label",
     "celeba",
     "circles",
     "data_folder",
     "gather",
+    "lay",
     "linear_gaussian",
     "load_data",
+    "mar",
     "match",
     "mcar",
     "mnist_fashion",
     "mnist_svhn",
     "mnist_svhn_fashion",
     "own_arrays",
+    "polymnist",
     "shapes",
     "squares",
+    "unpaired",
 ]
 
 DATASETS: dict[str, Callable[..., Splits]] = {
@@ -50,6 +57,7 @@ DATASETS: dict[str, Callable[..., Splits]] = {
     "mnist-svhn": mnist_svhn,
     "mnist-fashion": mnist_fashion,
     "mnist-svhn-fashion": mnist_svhn_fashion,
+    "polymnist": polymnist,
     "celeba": celeba,
 }
 
@@ -77,9 +85,10 @@ def load_data(
         path: the folder where files lie, for the named sets; default $POLYMODAL_DATA, else the user's cache directory.
         limit: keep the first `limit` samples of the training part, and at most as many of the other two.
         seed: of what is drawn: matchings, splits, synthetic samples, what is missing.
-        missing: {"pattern": "mcar", "rate": .5} takes values away from the training part (`mcar`; `rate` may be a
-            mapping by modality); "nan" (own files; or `nan: true` in the mapping) takes a sample whose values of a
-            modality are all NaN for missing.
+        missing: {"pattern": "mcar", "rate": .5} takes values away from the training and validation parts, or from
+            those that `parts` lists. Patterns, with their arguments: `mcar`, `mar` (by how one modality looks),
+            `label` (`by_label`) and `unpaired`. "nan" (own files; or `nan: true` in the mapping) takes a sample whose
+            values of a modality are all NaN for missing.
         modalities: {name: {"likelihood": ..., "weight": ..., "scale": ..., "link": ...}}, changes to what each is.
         kwargs: the data set's own, such as n or matchings.
 
@@ -94,20 +103,20 @@ def load_data(
     pattern = dict(missing) if isinstance(missing, Mapping) else {"nan": True} if missing == "nan" else {}
     if isinstance(missing, str) and missing != "nan":
         raise ValueError(f'missing must be "nan" or a mapping such as {{pattern: mcar, rate: 0.5}}, got {missing!r}.')
-    given = {"path": path, "seed": seed, "nan_is_missing": bool(pattern.pop("nan", False)), **kwargs}
-    splits = _load(name_or_path, given)
+    shared = {"path": path, "seed": seed, "limit": limit, "nan_is_missing": bool(pattern.pop("nan", False))}
+    splits = _load(name_or_path, shared, kwargs)
     if modalities:
         splits = _changed(splits, modalities)
     if limit is not None:
         splits = _limited(splits, limit)
     if pattern:
-        splits = replace(splits, train=_missing(splits.train, pattern, seed))
+        splits = lay(splits, pattern, seed)
     for part in (splits.train, splits.val, splits.test):
         part.check()
     return splits
 
 
-def _load(name_or_path: str | os.PathLike[str], given: dict[str, Any]) -> Splits:
+def _load(name_or_path: str | os.PathLike[str], shared: dict[str, Any], own: dict[str, Any]) -> Splits:
     name = os.fspath(name_or_path)
     names = {key.replace("-", "_"): key for key in DATASETS}
     key = names.get(name.replace("-", "_"))
@@ -117,9 +126,9 @@ def _load(name_or_path: str | os.PathLike[str], given: dict[str, Any]) -> Splits
         raise ValueError(f"{name} is a folder; name a data set and give the folder as path=, or give an .npz file.")
     load: Callable[..., Splits] = DATASETS[key] if key else own_arrays
     known = list(inspect.signature(load).parameters)
-    if unknown := [k for k in given if k not in (*known, "path", "seed", "nan_is_missing")]:
+    if unknown := [k for k in own if k not in known]:
         raise ValueError(f"{name} has no option {unknown[0]!r}; {_meant(unknown[0], known)}")
-    given = {k: v for k, v in given.items() if k in known}
+    given = {k: v for k, v in shared.items() if k in known} | own
     return load(**given) if key else load(**given | {"path": name})
 
 
@@ -143,13 +152,3 @@ def _limited(splits: Splits, limit: int) -> Splits:
         raise ValueError(f"limit must be at least 1, got {limit}.")
     first = lambda data: data if len(data) <= limit else data.take(torch.arange(limit))
     return replace(splits, train=first(splits.train), val=first(splits.val), test=first(splits.test))
-
-
-def _missing(data: Dataset, settings: Mapping[str, Any], seed: int) -> Dataset:
-    pattern = settings.get("pattern", "mcar")
-    if pattern not in PATTERNS or "rate" not in settings or set(settings) - {"pattern", "rate"}:
-        raise ValueError(
-            f"missing must be a mapping such as {{pattern: mcar, rate: 0.5}} with a pattern of {list(PATTERNS)}, got "
-            f"{dict(settings)}."
-        )
-    return PATTERNS[pattern](data, settings["rate"], seed)
