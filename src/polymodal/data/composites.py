@@ -32,18 +32,18 @@ def polymnist(
     limit: int | None = None,
     seed: int = 0,
 ) -> Splits:
-    """PolyMNIST (Sutter et al. 2021, section 4.2): digits of one label, modality m over crops of photograph m.
+    """PolyMNIST (Sutter et al. 2021): digits of one label, modality m over crops of photograph m.
 
     `views` modalities m0, m1, ... (5 in the paper, 10 in the extended version) of shape (3, 28, 28), uint8. A tuple
     holds, for each of them, another MNIST image of one label (matched anew for each modality), over a 28 x 28 crop of
     its background taken anywhere, whose colours are inverted where MNIST is above 128. Every MNIST image occurs once
     in each modality, so that there are 54,000, 6,000 and 10,000 tuples: `val` is the share of the training images
-    apart for validation, so that no image is in two parts. With `limit` only so many tuples of each part are made, the
+    set apart for validation, so that no image is in two parts. With `limit` only so many tuples of each part are made, the
     same as without. The likelihood is the papers' Laplace of scale .75, here around a sigmoid as for other images
-    (their decoders end without one: `modalities: {m0: {link: identity}, ...}`).
+    (the decoders in their code end without one: `modalities: {m0: {link: identity}, ...}`).
 
-    The paper's own photographs are not in general circulation, so that figures differ from it. The backgrounds are,
-    in this order:
+    The paper's photographs do not come with this package, so that figures differ from its own. The backgrounds are, in
+    this order:
 
     - `backgrounds`, where given: a folder of image files (in the order of their names) or a list of them, used as large
       as they are;
