@@ -38,8 +38,8 @@ def polymnist(
     holds, for each of them, another MNIST image of one label (matched anew for each modality), over a 28 x 28 crop of
     its background taken anywhere, whose colours are inverted where MNIST is above 128. Every MNIST image occurs once
     in each modality, so that there are 54,000, 6,000 and 10,000 tuples: `val` is the share of the training images
-    set apart for validation, so that no image is in two parts. With `limit` only so many tuples of each part are made, the
-    same as without. The likelihood is the papers' Laplace of scale .75, here around a sigmoid as for other images
+    set apart for validation, so that no image is in two parts. With `limit` only so many tuples of each part are made,
+    the same as without. The likelihood is the papers' Laplace of scale .75, here around a sigmoid as for other images
     (the decoders in their code end without one: `modalities: {m0: {link: identity}, ...}`).
 
     The paper's photographs do not come with this package, so that figures differ from its own. The backgrounds are, in
