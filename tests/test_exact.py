@@ -1,5 +1,6 @@
 """Against the linear-Gaussian model, where every posterior and the evidence are known in closed form."""
 
+import inspect
 import math
 
 import pytest
@@ -13,6 +14,7 @@ from polymodal.distributions import DiagNormal, Product, product
 from polymodal.likelihoods import IsotropicNormal
 from polymodal.methods import METHODS
 from polymodal.model import MultimodalVAE
+from polymodal.networks import Expert
 from polymodal.objectives import bound, importance
 from polymodal.priors import StandardNormal
 from polymodal.sampling import HMC
@@ -128,20 +130,54 @@ def test_the_bound_of_the_exact_posterior_is_the_evidence_whatever_was_drawn() -
     torch.testing.assert_close(-value, truth.log_evidence(batch))
 
 
-@pytest.mark.parametrize("name", ["jmvae", "jmvae_two_stage", "telbo", "m2vae", "jnf", "jnf_dcca"])
-def test_every_methods_bound_is_below_the_evidence_when_its_decoders_are_exact(name: str) -> None:
-    truth = law()
-    options = {"flow_hidden": (8,)} if name.startswith("jnf") else {}
-    options |= {"size": 1} if name == "jnf_dcca" else {}
-    model = METHODS[name](truth.modalities, latent=DIM, hidden=8, **options).model
-    for m, decoder in exact_model(truth).decoders.items():
-        model.decoders[m] = decoder
+class Columns(nn.Module):
+    """A decoder that reads only some columns of z."""
+
+    def __init__(self, decoder: nn.Module, columns: range) -> None:
+        super().__init__()
+        self.decoder, self.columns = decoder, columns
+
+    def forward(self, z: torch.Tensor) -> IsotropicNormal:
+        return self.decoder(z[..., self.columns])
+
+
+def with_exact_decoders(name: str, truth: LinearGaussian) -> tuple[MultimodalVAE, list[str]]:
+    """The method's model with the law's own decoders, of the latent that each of them reads; what it generates."""
+    known = inspect.signature(METHODS[name]).parameters
+    small = {"flow_hidden": (8,), "hidden": 8, "size": 1, "private": 1}
+    model = METHODS[name](truth.modalities, latent=DIM, **{k: v for k, v in small.items() if k in known}).model
+    for i, (m, decoder) in enumerate(exact_model(truth).decoders.items()):
+        if m in model.decoders:
+            model.decoders[m] = Columns(decoder, range(DIM * i, DIM * i + DIM) if name == "vae" else range(DIM))
+    for part in model.posterior.modules():  # wide posteriors, whose importance weights have light tails
+        if isinstance(part, Expert):
+            bias = [layer for layer in part.net.modules() if isinstance(layer, nn.Linear)][-1].bias
+            bias.data[len(bias) // 2 :] += math.log(4)
+    return model, list(model.decoders)
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"meme", "mfm"}))
+def test_every_methods_bound_is_below_the_evidence_and_reaches_it_with_k(name: str) -> None:
+    """With exact decoders, for S of one and of all. MEME has no single prior and MFM no density: their own laws are in
+    test_objectives.py. What a private latent does not explain costs nothing: p(u, w) q(w) cancels in the mean."""
+    truth, k = law(), 20_000
+    model, generated = with_exact_decoders(name, truth)
     batch = truth.sample(16)
     for given in [*([m] for m in NAMES), NAMES]:
-        part = batch.only(given)
-        q = model.posterior(part)
+        seen = [m for m in given if m in generated]
+        if not seen:
+            continue
+        part = batch.only(seen)
+        q = model.posterior(batch.only(given))
         with torch.no_grad():
-            z = q.rsample(torch.Size([4000]))
+            z = q.rsample(torch.Size([k]))
             log_w = model.log_likelihood(part, z) + model.prior().log_prob(z) - q.log_prob(z)
-        assert (log_w.mean(0) < truth.log_evidence(part) + 4 * log_w.std(0) / 4000**0.5).all()
-        assert (torch.logsumexp(log_w, 0) - math.log(4000) > log_w.mean(0)).all()
+        exact = truth.log_evidence(part)
+        if name == "vae":  # every modality has a latent of its own
+            exact = sum(truth.log_evidence(batch.only([m])) for m in seen)
+        assert (log_w.mean(0) < exact + 4 * log_w.std(0) / k**0.5).all()
+        reached = torch.logsumexp(log_w, 0) - math.log(k)
+        few = torch.logsumexp(log_w[:20], 0) - math.log(20)
+        gaps = [(value - exact).abs().median() for value in (few, reached)]
+        assert (reached > log_w.mean(0)).all() and gaps[1] < 0.2, (name, given, gaps)
+        assert gaps[1] < 0.7 * gaps[0] or gaps[0] < 0.05, (name, given, gaps)

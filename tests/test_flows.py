@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from polymodal.distributions import DiagNormal
+from polymodal.distributions import DiagNormal, Product
 from polymodal.flows import Flow, MaskedAffine, zuko
+from polymodal.priors import StandardNormal
 
 D, FEATURES, SIZE = 5, 13, 4
 
@@ -55,3 +56,57 @@ def test_one_dimension_has_no_masked_map() -> None:
     torch.manual_seed(0)
     q = Flow(1, 2, "maf", 2, (8,))(torch.randn(3, 2))
     assert q.log_prob(q.sample((6,))).shape == (6, 3)
+
+
+def bounded(dim: int = D, widest: float | None = 1.5, std: float = 0.4) -> tuple[Flow, torch.Tensor]:
+    """A flow of scales up to 3 with coarse weights, and features whose base is very wide where nothing bounds it."""
+    torch.manual_seed(0)
+    flow = Flow(dim, 2 * dim + 3, "maf", 2, (17, 6, 11), steepest=3.0, widest=widest).double()
+    for p in flow.parameters():
+        torch.nn.init.normal_(p, std=std)
+    h = torch.randn(SIZE, 2 * dim + 3, dtype=torch.float64)
+    h[:, dim : 2 * dim] += 4
+    return flow, h
+
+
+def test_bounded_flows_invert_and_know_their_jacobian() -> None:
+    flow, h = bounded()
+    transform, z = flow(h).transform, 4 * torch.randn(50, SIZE, D, dtype=torch.float64)
+    y, log_det = transform.call_and_ladj(z)
+    torch.testing.assert_close(transform.inv(y), z, rtol=1e-9, atol=1e-9)
+    with torch.no_grad():
+        torch.testing.assert_close(transform.inv(y), z, rtol=1e-9, atol=1e-9)
+    jacobian = torch.autograd.functional.jacobian(lambda x: transform(x).sum((0, 1)), z[:1])[:, 0].transpose(0, 1)
+    torch.testing.assert_close(log_det[0], torch.linalg.slogdet(jacobian)[1], rtol=1e-9, atol=1e-9)
+    assert 0 < log_det.min() and log_det.max() < 2 * D * torch.tensor(3.0).log()
+
+
+def test_a_bounded_flow_integrates_to_one() -> None:
+    flow, h = bounded(dim=2)
+    line = torch.linspace(-12, 12, 1201, dtype=torch.float64)
+    z = torch.cartesian_prod(line, line).unsqueeze(1).expand(-1, SIZE, -1)
+    mass = flow(h).log_prob(z).exp().sum(0) * (line[1] - line[0]) ** 2
+    torch.testing.assert_close(mass, torch.ones_like(mass), rtol=1e-4, atol=0)
+
+
+def test_products_of_bounded_flows_vanish_far_away_and_others_do_not() -> None:
+    """log q <= const |z| - |z|^2 / (2 widest): for widest < n / (n-1), prod q_m / p^(n-1) falls like a normal."""
+    rays = torch.nn.functional.normalize(torch.randn(4000, 1, D, dtype=torch.float64), dim=-1)
+    radius, prior = 1e5, StandardNormal(D)()
+
+    def steepest_growth(widest: float | None, n: int) -> float:
+        flow, h = bounded(widest=widest)
+        product = Product([flow(h[i].expand(1, -1)) for i in range(n)], prior, lambda *_: None)
+        return (product.log_prob(radius * rays) / radius**2).max().item()
+
+    for widest in (0.5, 1.4):
+        assert -3 / widest < steepest_growth(widest, 1) < -0.5 / widest + 1e-3
+    assert steepest_growth(1.4, 2) < -1 / 1.4 + 0.5 + 1e-3
+    assert steepest_growth(1.4, 3) < -1.5 / 1.4 + 1 + 1e-3
+    assert steepest_growth(None, 2) > 0.1
+
+
+@pytest.mark.parametrize("wrong", [{"widest": 0.0}, {"widest": 1.0, "kind": "coupling"}, {"widest": 1.0, "dim": 1}])
+def test_a_bound_that_cannot_be_kept_is_refused(wrong: dict) -> None:
+    with pytest.raises(ValueError, match="widest"):
+        Flow(**{"dim": 2, "features": 4} | wrong)

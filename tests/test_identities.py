@@ -118,13 +118,13 @@ def test_the_k_sample_bound_with_one_sample_is_the_elbo() -> None:
 def test_iwae_grows_with_k_and_inside_the_log_is_tighter_than_outside() -> None:
     """ELBO <= mean of stratum bounds <= bound with the mean inside the log (Jensen; METHODS.md part 4), same draws."""
     n, model = 300, method("jmvae").model
-    posterior = MixtureOfProducts(model.posterior.experts, singletons)
+    posterior = MixtureOfProducts(model.posterior.experts, singletons, model.prior)
     data = repeated(batch(holes=True), n)
 
     @torch.no_grad()
     def value(k: int, inside: bool) -> torch.Tensor:
         torch.manual_seed(11)
-        return -stratified(model, data, posterior.strata(data), k, inside=inside).value.reshape(-1, n).mean(1)
+        return -stratified(model, data, *posterior.strata(data), k, inside=inside).value.reshape(-1, n).mean(1)
 
     assert (value(5, True) >= value(5, False) - 1e-9).all()
     assert (value(5, False) > value(1, False)).all() and (value(20, False) > value(5, False)).all()

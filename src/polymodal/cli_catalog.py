@@ -13,8 +13,9 @@ REGISTRIES = {
     "metrics": ("metrics/__init__.py", "METRICS"),
     "networks": ("networks.py", "NETWORKS"),
     "samplers": ("sampling/named.py", "SAMPLERS"),
+    "poolings": ("pooling.py", "POOLINGS"),
 }
-KINDS = ("methods", "datasets", "recipes", "metrics", "networks", "samplers")
+KINDS = ("methods", "datasets", "recipes", "metrics", "networks", "samplers", "poolings")
 
 
 def entries(kind: str) -> dict[str, str]:
@@ -50,7 +51,7 @@ def _registry(path: str, name: str) -> dict[str, str]:
     found = {}
     for key, value in zip(filter(None, table.keys), table.values, strict=True):
         comment = lines[value.end_lineno - 1].partition("  # ")[2] if value.end_lineno else ""
-        head = heads.get(ast.unparse(value).split("(")[0].split(".")[-1], "")
+        head = heads.get(re.findall(r"\w+", ast.unparse(value))[-1], "")  # of what a wrapper holds, too
         found[ast.literal_eval(ast.unparse(key))] = comment or head
     return found
 

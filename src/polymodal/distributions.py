@@ -129,6 +129,39 @@ def product(
     return DiagNormal(variance * moment, variance.sqrt())
 
 
+class Point(Distribution):
+    """All mass at `loc` (B, D), as deterministic encoders give it; its log-density counts as 0."""
+
+    has_rsample = True
+    arg_constraints: dict = {}
+
+    def __init__(self, loc: Tensor) -> None:
+        self.loc = loc
+        super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return z.new_zeros(z.shape[:-1])
+
+    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        return self.loc.expand(self._extended_shape(sample_shape))
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Point:
+        return Point(self.loc.expand(*batch_shape, -1))
+
+
+def choose(here: Tensor, q: Any, p: Any) -> Distribution:
+    """q where `here` (B,), else p, both of batch_shape (B,)."""
+    if type(p) is not type(q) or not isinstance(q, Point | DiagNormal | DiagLaplace):
+        return Mixture([q, p], torch.stack([here, ~here], dim=-1).to(q.mean.dtype))
+    names = ["loc"] if isinstance(q, Point) else ["loc", "scale"]
+    mask = here.unsqueeze(-1)
+    return type(q)(*(torch.where(mask, getattr(q, n), getattr(p, n)) for n in names))
+
+
 class Mixture(Distribution):
     """Finite mixture; a pathwise sample picks a component.
 
@@ -150,23 +183,36 @@ class Mixture(Distribution):
 
     def log_prob(self, z: Tensor) -> Tensor:
         logs = torch.stack([q.log_prob(z) for q in self.components], dim=-1)
-        return torch.logsumexp(logs + self.weights.to(logs).log(), dim=-1)
+        weights = self.weights.to(logs)
+        log_weights = torch.where(weights > 0, weights.clamp_min(1e-30).log(), -math.inf)  # no gradient through log 0
+        return torch.logsumexp(logs + log_weights, dim=-1)
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        if all(type(q) is DiagNormal for q in self.components):  # pick first, then draw once
+            loc, scale = (torch.stack([getattr(q, n) for q in self.components], dim=-2) for n in ("loc", "scale"))
+            pick = self._pick(loc, sample_shape)
+            return DiagNormal(*(self._picked(v, pick) for v in (loc, scale))).rsample()
         draws = torch.stack([q.rsample(sample_shape) for q in self.components], dim=-2)
-        return self._pick(draws, sample_shape)
+        return self._picked(draws, self._pick(draws, sample_shape))
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         with torch.no_grad():
+            if all(q.has_rsample for q in self.components):
+                return self.rsample(sample_shape)
             draws = torch.stack([q.sample(sample_shape) for q in self.components], dim=-2)
-            return self._pick(draws, sample_shape)
+            return self._picked(draws, self._pick(draws, sample_shape))
 
-    def _pick(self, draws: Tensor, shape: Any) -> Tensor:
-        """One of the components' draws (..., B, C, D) by weight, for each of shape + (B,)."""
-        cumulative = self.weights.to(draws).expand(*self.batch_shape, -1).cumsum(-1)
-        uniform = noise(draws, [*shape, *self.batch_shape, 1], torch.rand) * cumulative[..., -1:]
-        pick = (uniform >= cumulative).sum(-1).clamp_max(len(self.components) - 1)
-        return torch.take_along_dim(draws, pick[..., None, None], dim=-2).squeeze(-2)
+    def _pick(self, like: Tensor, shape: Any) -> Tensor:
+        """Which component, by weight, for each of shape + (B,)."""
+        cumulative = self.weights.to(like).expand(*self.batch_shape, -1).cumsum(-1)
+        uniform = noise(like, [*shape, *self.batch_shape, 1], torch.rand) * cumulative[..., -1:]
+        return (uniform >= cumulative).sum(-1).clamp_max(len(self.components) - 1)
+
+    @staticmethod
+    def _picked(values: Tensor, pick: Tensor) -> Tensor:
+        """values (..., B, C, D) of the components in `pick` (..., B)."""
+        values = values.expand(*pick.shape, *values.shape[-2:])
+        return torch.take_along_dim(values, pick[..., None, None], dim=-2).squeeze(-2)
 
     @property
     def mean(self) -> Tensor:

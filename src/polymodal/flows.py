@@ -5,11 +5,13 @@ Importing zuko switches off the validation of torch's distributions for the whol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.nn.functional import softplus
 
 from polymodal.distributions import DiagNormal
 from polymodal.flows_masked import STEEPEST, MaskedAffine
@@ -48,9 +50,12 @@ class Flow(nn.Module):
         conditional: whether the maps see h.
         steepest: of "maf": every map's scales lie between this and its inverse. Below zuko's 1000, densities are
             smoother far from the data, where products of several experts look.
+        widest: of "maf": far from the data the density falls at least as fast as that of N(0, widest I). The products
+            prod q_m / p^(n-1) over p = N(0, I) then have a finite integral for widest < n / (n - 1); without a bound
+            they mostly have none, and chains wander off. Scales lie between 1 and `steepest` instead. None: no bound.
 
     `forward(h)`: h (B, features) -> a normalised distribution of batch_shape (B,), with rsample.
-    Raises ValueError for an unknown kind or too few features.
+    Raises ValueError for an unknown kind, too few features, or bounds that cannot be kept.
     """
 
     maps: Any
@@ -64,6 +69,7 @@ class Flow(nn.Module):
         hidden: Sequence[int] = (128, 128, 128),
         conditional: bool = True,
         steepest: float = STEEPEST,
+        widest: float | None = None,
     ) -> None:
         super().__init__()
         if kind not in FLOWS:
@@ -74,14 +80,25 @@ class Flow(nn.Module):
             )
         if not steepest > 1:
             raise ValueError(f"The steepest scale of a flow must be above 1, got {steepest}.")
-        self.dim, self.conditional, self.steepest = dim, conditional, steepest
+        if widest is not None and not (widest > 0 and kind == "maf" and dim > 1):
+            raise ValueError(
+                f"The bound `widest` is a positive variance, for flows of kind 'maf' in 2 and more dimensions; got "
+                f"widest={widest}, kind={kind!r}, {dim} dimensions."
+            )
+        self.dim, self.conditional, self.steepest, self.widest = dim, conditional, steepest, widest
         context = features if conditional else 0
         self.maps = FLOWS[kind](dim, context, transforms=transforms, hidden_features=tuple(hidden)).transform
 
     def forward(self, h: Tensor) -> Distribution:
         loc, log_variance = h[..., : 2 * self.dim].chunk(2, -1)
-        base = DiagNormal(loc, (0.5 * log_variance).exp())
-        seen, modules = h if self.conditional else None, list(self.maps.transforms)
+        if self.widest is not None:
+            log_variance = math.log(self.widest) - softplus(-log_variance)
+        return self.push(DiagNormal(loc, (0.5 * log_variance).exp()), h if self.conditional else None)
+
+    def push(self, base: Distribution, seen: Tensor | None = None) -> Distribution:
+        """The law of what `base`, of event_shape (D,), becomes; `seen`: h, for conditional maps."""
+        modules = list(self.maps.transforms)
         affine = all(isinstance(m, MaskedAutoregressiveTransform) and m.univariate is Affine for m in modules)
-        maps = MaskedAffine(modules, seen, self.dim, self.steepest) if affine else self.maps(seen)
+        bounds = self.steepest, self.widest is not None
+        maps = MaskedAffine(modules, seen, self.dim, *bounds) if affine else self.maps(seen)
         return zuko.distributions.NormalizingFlow(maps, base)

@@ -16,6 +16,8 @@ from torch.distributions import Transform, constraints
 from torch.nn.functional import linear, softsign
 
 STEEPEST = 1000.0  # zuko's bound on a scale
+REACH = 5.0  # of what expanding maps see of z: beyond the prior's mass
+START = 2.0  # expanding maps begin near the identity
 ROWS = 8192  # that are inverted at once, so that their units stay in the cache
 
 
@@ -27,10 +29,12 @@ class Map:
         h: what the map sees besides z.
         dim: D.
         limit: largest logarithm of a scale.
+        expanding: whether a >= 0, and b is bounded, so that |exp(a) z + b| >= |z| - constant: what is sent back from
+            there to z has tails no wider than before.
     """
 
-    def __init__(self, module: Any, h: Tensor | None, dim: int, limit: float) -> None:
-        self.limit = limit
+    def __init__(self, module: Any, h: Tensor | None, dim: int, limit: float, expanding: bool = False) -> None:
+        self.limit, self.expanding = limit, expanding
         layers: list[Any] = [layer for layer in module.hyper if isinstance(layer, nn.Linear)]
         self.order: Tensor = module.order
         self.masks: list[Tensor] = [layer.mask for layer in layers]
@@ -44,11 +48,19 @@ class Map:
     def __call__(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """b and a, each (..., B, D), for z (..., B, D)."""
         # Biases are added afterwards: the backward of a fused product and sum is a tenth slower.
-        units = linear(z, self.first).add_(self.start).relu_()
+        units = linear(self.seen(z), self.first).add_(self.start).relu_()
         for weight, bias in self.middle:
             units = linear(units, weight).add_(bias).relu_()
         shift, scale = linear(units, self.last).add_(self.end).chunk(2, -1)
-        return shift, self.limit * softsign(scale)
+        return shift, self.log_scale(scale)
+
+    def seen(self, z: Tensor) -> Tensor:
+        """What the networks see of z."""
+        return REACH * (z / REACH).tanh() if self.expanding else z
+
+    def log_scale(self, raw: Tensor) -> Tensor:
+        """a, from what the last layer gives over the limit."""
+        return self.limit * ((self.limit * raw - START).sigmoid() if self.expanding else softsign(raw))
 
     def inverse(self, y: Tensor) -> Tensor:
         """z from y (..., B, D), in D passes, with a gradient."""
@@ -67,16 +79,18 @@ class MaskedAffine(Transform):
         h: (B, features), what the maps see besides z; None: nothing.
         dim: D.
         steepest: every map's scales lie between this and its inverse.
+        expanding: or between this and 1, see `Map`.
     """
 
     domain = codomain = constraints.real_vector
     bijective = True
 
     def __init__(
-        self, modules: Sequence[nn.Module], h: Tensor | None, dim: int, steepest: float = STEEPEST
-    ) -> None:
+        self, modules: Sequence[nn.Module], h: Tensor | None, dim: int, steepest: float = STEEPEST,
+        expanding: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.maps = [Map(module, h, dim, math.log(steepest)) for module in modules]
+        self.maps = [Map(module, h, dim, math.log(steepest), expanding) for module in modules]
 
     def call_and_ladj(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Where z goes, and log |det| (..., B)."""
@@ -105,7 +119,7 @@ class Solver:
     """
 
     def __init__(self, m: Map) -> None:
-        dim, self.limit = m.first.shape[1], m.limit
+        self.map, dim = m, m.first.shape[1]
         rank = m.order + 1
         self.features = columns = rank.argsort()
         self.layers, needs = [], rank
@@ -132,12 +146,12 @@ class Solver:
         z = torch.empty_like(y)
         units = [y.new_empty(len(weight), y.shape[1]) for weight, *_ in self.layers]
         for k in range(len(y)):
-            known = z[:k]
+            known = self.map.seen(z[:k])
             for (weight, bias, ends), layer in zip(self.layers, units, strict=True):
                 new = slice(ends[k], ends[k + 1])
                 made = torch.mm(weight[new, : len(known)], known, out=layer[new])
                 made.unflatten(1, count).add_(bias[new]).relu_()
                 known = layer[: new.stop]
             shift, scale = self.last[k, :, : len(known)] @ known + self.end[k]
-            z[k] = (y[k] - shift) * (-self.limit * softsign(scale)).exp()
+            z[k] = (y[k] - shift) * (-self.map.log_scale(scale)).exp()
         return z[self.features.argsort()].T.unflatten(0, count)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from polymodal.batch import Batch, Modality
 from polymodal.distributions import Product, sum_of
+from polymodal.gradients import combined
 
 
 class MultimodalVAE(nn.Module):
@@ -35,10 +36,19 @@ class MultimodalVAE(nn.Module):
         self.modalities = tuple(modalities)
         self.weights = {m.name: m.weight for m in modalities}
         self.diagnostics: Any = None
+        self.impartial: Callable[[Sequence[Tensor]], Tensor] | None = None
+
+    def copies(self, z: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
+        """z for each decoder of `names`. With `impartial`, a rule (gradients of the modalities) -> gradient of z, what
+        flows back through the copies is combined by it (`polymodal.gradients`); without, it is added."""
+        names = [m for m in self.decoders if m in set(names)]
+        if self.impartial is None or len(names) < 2 or not (torch.is_grad_enabled() and z.requires_grad):
+            return dict.fromkeys(names, z)
+        return dict(zip(names, combined(z, len(names), self.impartial), strict=True))
 
     def log_likelihoods(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
         """log p(x_m|z), each (..., B), nats, unweighted, for what the batch holds; 0 where it is absent."""
-        logs = {m: self.decoders[m](z).log_prob(x) for m, x in batch.x.items()}
+        logs = {m: self.decoders[m](v).log_prob(batch.x[m]) for m, v in self.copies(z, batch.x).items()}
         return {m: torch.where(batch.present[m], v, 0) if m in batch.present else v for m, v in logs.items()}
 
     def log_likelihood(self, batch: Batch, z: Tensor, weighted: bool = False) -> Tensor:

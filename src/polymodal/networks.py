@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch, Modality
-from polymodal.distributions import DiagNormal
+from polymodal.distributions import DiagLaplace, DiagNormal, Point
 from polymodal.likelihoods import likelihood_of
 
 HEAP = 2**25 - 2**14  # bytes, just below 32 MB
@@ -171,6 +171,17 @@ def _celeba_decoder(dim: int, shape: tuple[int, ...]) -> nn.Module:
     return nn.Sequential(*first, *up).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def _digit_encoder(shape: tuple[int, ...], out: int) -> nn.Module:
+    conv = lambda a, b: [nn.Conv2d(a, b, 3, 2, 1), relu()]
+    return ChannelsLast(*conv(shape[0], 32), *conv(32, 64), *conv(64, 128), FromGrid(), nn.Linear(2048, out))
+
+
+def _digit_decoder(dim: int, shape: tuple[int, ...]) -> nn.Module:
+    first = [nn.Linear(dim, 2048), ToGrid(128, 4), nn.ReLU()]
+    up = [nn.ConvTranspose2d(128, 64, 3, 2, 1), relu(), nn.ConvTranspose2d(64, 32, 4, 2, 1), relu()]
+    return nn.Sequential(*first, *up, UpToImage(32, shape[0])).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 def _image(size: int) -> Callable[[tuple[int, ...]], bool]:
     return lambda shape: len(shape) == 3 and shape[1:] == (size, size)
 
@@ -180,17 +191,21 @@ NETWORKS: dict[str, Network] = {
     "mlp-2x512": _mlp_network(512, 512),  # two hidden layers of 512
     "mlp-small": _mlp_network(64, 64),  # two hidden layers of 64: quick trials and small data
     "svhn-conv": Network(_svhn_encoder, _svhn_decoder, _image(32)),  # Table 4, E_2 and D_2
+    "linear": _mlp_network(),  # for data that are linear and normal
+    "digit-conv": Network(_digit_encoder, _digit_decoder, _image(28)),  # three strided layers, as MoPoE's for PolyMNIST
     "celeba-conv": Network(_celeba_encoder, _celeba_decoder, _image(64)),  # Table 5, E_1 and D_1
 }
 
 
 def network_of(modality: Modality, name: str | None = None) -> Network:
-    """The network `name`, or by shape: svhn-conv for 32x32 colour images, celeba-conv for 64x64, else mlp.
+    """The network `name`, or by shape: digit-conv for 28x28 colour images, svhn-conv for 32x32, celeba-conv for 64x64,
+    else mlp.
 
     Raises ValueError for an unknown name or a network that cannot read the modality's shape.
     """
     if name is None:
-        by_shape: dict[tuple[int, ...], str] = {(3, 32, 32): "svhn-conv", (3, 64, 64): "celeba-conv"}
+        by_size = {28: "digit-conv", 32: "svhn-conv", 64: "celeba-conv"}
+        by_shape: dict[tuple[int, ...], str] = {(3, n, n): network for n, network in by_size.items()}
         name = by_shape.get(modality.shape, "mlp")
     if name not in NETWORKS:
         raise ValueError(f"There is no network {name!r} (for modality {modality.name!r}); there are {list(NETWORKS)}.")
@@ -210,6 +225,24 @@ class NormalHead(nn.Module):
 
     def forward(self, h: Tensor) -> DiagNormal:
         return normal_head(h)
+
+
+class LaplaceHead(nn.Module):
+    """Laplace with the scales of MMVAE: D softmax(raw) + 1e-6, whose mean is 1 (Shi et al. 2019)."""
+
+    def forward(self, h: Tensor) -> DiagLaplace:
+        loc, raw = h.chunk(2, -1)
+        return DiagLaplace(loc, raw.softmax(-1) * raw.shape[-1] + 1e-6)
+
+
+class PointHead(nn.Module):
+    """No randomness: the features' first half."""
+
+    def forward(self, h: Tensor) -> Point:
+        return Point(h.chunk(2, -1)[0])
+
+
+HEADS: dict[str, Callable[[], nn.Module]] = {"normal": NormalHead, "laplace": LaplaceHead, "point": PointHead}
 
 
 class Expert(nn.Module):
@@ -263,10 +296,20 @@ class JointEncoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """p(x_m | z): a network, then the modality's likelihood. z (..., B, D) -> distribution of batch_shape (..., B)."""
+    """p(x_m | z): a network, then the modality's likelihood. z (..., B, D) -> distribution of batch_shape (..., B).
 
-    def __init__(self, modality: Modality, dim: int, network: Network) -> None:
+    Args:
+        modality: x_m.
+        dim: how many columns of z it reads.
+        network: its network.
+        columns: which; None: all.
+    """
+
+    columns: Tensor | None
+
+    def __init__(self, modality: Modality, dim: int, network: Network, columns: Sequence[int] | None = None) -> None:
         super().__init__()
+        self.register_buffer("columns", None if columns is None else torch.tensor(columns), persistent=False)
         self.modality, self.likelihood = modality, likelihood_of(modality)
         params = self.likelihood.params
         self.raw = modality.shape if params == 1 else (params, *modality.shape)
@@ -275,5 +318,6 @@ class Decoder(nn.Module):
         self.net = network.decoder(dim, self.raw)
 
     def forward(self, z: Tensor) -> Distribution:
+        z = z if self.columns is None else z[..., self.columns]
         raw = self.net(z.reshape(-1, z.shape[-1])).to(z.dtype)  # densities in full precision whatever autocast did
         return self.likelihood.make(raw.reshape(*z.shape[:-1], *self.raw) if z.dim() != 2 else raw, self.modality)

@@ -1,12 +1,14 @@
 """Two losses serve almost every method: `bound` (an ELBO with an optional consensus term) and `importance` (k samples).
 
-All are negative, per sample, in nats, of shape (B,); the trainer alone averages.
+`bounds` is a sum of several ELBOs with each decoder run once, `stratified` the k-sample bound of a mixture. All are
+negative, per sample, in nats, of shape (B,); the trainer alone averages.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -25,14 +27,19 @@ class Loss(NamedTuple):
     terms: dict[str, Tensor]
 
 
+def counts(weight: float | Tensor) -> bool:
+    """Whether a term of this weight need be computed."""
+    return isinstance(weight, Tensor) or weight != 0
+
+
 def bound(
     model: MultimodalVAE,
     batch: Batch,
     q: Distribution,
     *,
-    likelihood: float = 1.0,
-    kl: float = 1.0,
-    consensus: float = 0.0,
+    likelihood: float | Tensor = 1.0,
+    kl: float | Tensor = 1.0,
+    consensus: float | Tensor = 0.0,
     experts: Mapping[str, Distribution] | None = None,
 ) -> Loss:
     """Negative of L(q, S; a, b, c) = a E_q[sum_m w_m log p(x_m|z)] - b KL(q || p) - c sum_m KL(q || q_m).
@@ -42,21 +49,21 @@ def bound(
 
     Args:
         q: q(z|x_S) of batch_shape (B,), with rsample.
-        likelihood, kl, consensus: a, b, c.
+        likelihood, kl, consensus: a, b, c; numbers, or (B,) where they differ from sample to sample.
         experts: q_m for the consensus; None: `model.posterior.unimodal(batch)`.
 
     Returns the loss in nats; its terms are the single log p(x_m|z), KL(q||p) and KL(q||q_m).
     """
     z = q.rsample()
     value, terms = z.new_zeros(len(batch)), dict[str, Tensor]()
-    if likelihood:
+    if counts(likelihood):
         for m, log in model.log_likelihoods(batch, z).items():
             terms[f"log_p_{m}"] = log
             value = value - likelihood * model.weights[m] * log
-    if kl:
+    if counts(kl):
         terms["kl"] = divergence(q, model.prior(), z)
         value = value + kl * terms["kl"]
-    if consensus:
+    if counts(consensus):
         experts = model.posterior.unimodal(batch) if experts is None else experts
         for m, p in experts.items():
             gap = divergence(q, p, z)
@@ -91,10 +98,68 @@ def importance(
     return Loss(-value, {"bound": value.detach()})
 
 
+class Part(NamedTuple):
+    """One of several ELBOs: a posterior, which modalities it is to explain, and for which samples they are there.
+
+    Args:
+        q: of batch_shape (B,), with rsample.
+        names: of modalities.
+        present: (B,) masks as in `Batch`; no key: all present.
+        here: (B,), the samples for which the part counts; None: where any of `names` is present.
+    """
+
+    q: Distribution
+    names: Sequence[str]
+    present: Mapping[str, Tensor]
+    here: Tensor | None = None
+
+
+def bounds(
+    model: MultimodalVAE, batch: Batch, parts: Sequence[Part], *, likelihood: float = 1.0,
+    kl: float | Sequence[float] = 1.0, weights: Sequence[float] | Tensor | None = None,
+) -> Loss:
+    """Negative of sum_i w_i L(q_i, S_i; a, b_i, 0): each decoder runs once, on the latents of all parts it serves.
+
+    Args:
+        parts: at least one.
+        likelihood, kl: a, and b or one b for each part.
+        weights: w_i, numbers or (B,) each; None: all 1.
+
+    Returns the loss in nats; its terms are those of the first part, and the sum of all as `bounds`.
+    """
+    z = torch.stack([part.q.rsample() for part in parts])
+    seen = model.copies(z, {m for part in parts for m in part.names})
+    each, terms = [z.new_zeros(len(batch)) for _ in parts], dict[str, Tensor]()
+    for m, copy in seen.items():
+        rows = [i for i, part in enumerate(parts) if m in part.names]
+        logs = model.decoders[m](copy if len(rows) == len(parts) else copy[rows]).log_prob(batch.x[m])
+        for i, log in zip(rows, logs, strict=True):
+            log = torch.where(parts[i].present[m], log, 0) if m in parts[i].present else log
+            each[i] = each[i] - likelihood * model.weights[m] * log
+            terms |= {f"log_p_{m}": log} if i == rows[0] else {}
+    p, beta = model.prior(), kl if isinstance(kl, Sequence) else [kl] * len(parts)
+    for i, part in enumerate(parts):
+        gap = divergence(part.q, p, z[i])
+        terms |= {"kl": gap} if i == 0 else {}
+        here = _any(part, batch) if part.here is None else part.here
+        each[i] = each[i] + beta[i] * gap
+        each[i] = each[i] if here is None else torch.where(here, each[i], 0)
+    value = sum_of(each if weights is None else (w * v for w, v in zip(weights, each, strict=True)))
+    return Loss(value, terms)
+
+
+def _any(part: Part, batch: Batch) -> Tensor | None:
+    """Where any modality of a part is present; None: everywhere."""
+    if not all(m in part.present for m in part.names):
+        return None
+    return reduce(torch.logical_or, (part.present[m] for m in part.names))
+
+
 def stratified(
     model: MultimodalVAE,
     batch: Batch,
     strata: Sequence[Distribution],
+    weights: Tensor,
     k: int,
     *,
     inside: bool = False,
@@ -103,13 +168,47 @@ def stratified(
 ) -> Loss:
     """The k-sample bound of a mixture, k samples from each stratum: their mean outside the log, or `inside` it.
 
-    A stratum whose modality is absent for a sample does not count for it. strata are in the order of `batch.x`.
+    ELBO <= outside <= inside in expectation (Shi et al. 2019; Jensen). A stratum whose modality is absent for a sample
+    has weight 0 there.
+
+    Args:
+        strata: each charged the density of the whole, see `polymodal.posteriors`.
+        weights: (B, C), normalised here.
+        k, beta, estimator: see `importance`.
     """
-    losses = torch.stack([importance(model, batch, q, k, beta=beta, estimator=estimator).value for q in strata])
-    seen = torch.stack([batch.mask([m]) for m in batch.x])
+    losses = torch.stack([importance(model, batch, q, k, beta=beta, estimator=estimator).value for q in strata], -1)
+    share = weights / weights.sum(-1, keepdim=True)
     if inside:
-        value = math.inf * -1 * torch.ones_like(losses)
-        value = torch.logsumexp(torch.where(seen, -losses, value), dim=0) - seen.sum(0).log()
+        value = torch.logsumexp(torch.where(share > 0, share.log() - losses, -math.inf), dim=-1)
     else:
-        value = -torch.where(seen, losses, 0).sum(0) / seen.sum(0)
+        value = -torch.where(share > 0, share * losses, 0).sum(-1)
     return Loss(-value, {"bound": value.detach()})
+
+
+OBJECTIVES = ("elbo", "iwae", "dreg")
+
+
+def evidence(
+    model: MultimodalVAE, batch: Batch, objective: str = "elbo", k: int = 1, *, beta: float = 1.0, inside: bool = False
+) -> Loss:
+    """A lower bound of log p(x_S) by the model's own posterior: "elbo", or the k-sample bound by "iwae" or "dreg".
+
+    The ELBO of a mixture bounds its divergence by convexity (MoPoE); the k-sample bounds charge the mixture's density.
+
+    Raises ValueError for an unknown objective.
+    """
+    if objective not in OBJECTIVES:
+        raise ValueError(f"The objective is one of {', '.join(OBJECTIVES)}, not {objective!r}.")
+    if objective == "elbo":
+        return bound(model, batch, model.posterior(batch), kl=beta)
+    strata, weights = model.posterior.strata(batch)
+    return stratified(model, batch, strata, weights, k, inside=inside, beta=beta, estimator=objective)
+
+
+def mmd(z: Tensor, p: Tensor) -> Tensor:
+    """Squared maximum mean discrepancy of two samples (N, D), with the kernel exp(-|a - b|^2 / D) (Tsai et al. 2019).
+
+    The biased estimate, which is never negative; a number of the whole batch.
+    """
+    kernel = lambda a, b: (-torch.cdist(a, b).square() / a.shape[-1]).exp().mean()
+    return kernel(z, z) + kernel(p, p) - 2 * kernel(z, p)

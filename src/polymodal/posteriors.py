@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain, combinations
+from functools import reduce
 from typing import Any
 
 import torch
@@ -11,44 +11,22 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch
-from polymodal.distributions import Joint, Mixture, Product, Proposal, product
+from polymodal.distributions import DiagNormal, Joint, Mixture, Product, Proposal, choose, product
+from polymodal.pooling import Family, Rule, powerset, singletons, whole
 
-Family = Callable[[Sequence[str]], list[tuple[str, ...]]]
+__all__ = [
+    "Concatenated", "JointWithSurrogates", "MixtureOfProducts", "SampledProduct", "SharedPrivate", "masks", "powerset",
+    "singletons", "whole",
+]  # fmt: skip
 Combine = Callable[[Sequence[Any], Sequence[Tensor] | None], Distribution]
+Strata = tuple[list[Distribution], Tensor]  # the parts of a posterior, and their weights (B, C)
 
 
-def whole(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """The one subset of all: a product of experts.
-
-    >>> whole(["a", "b"])
-    [('a', 'b')]
-    """
-    return [tuple(names)]
-
-
-def singletons(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Every subset of one: a mixture of experts.
-
-    >>> singletons(["a", "b"])
-    [('a',), ('b',)]
-    """
-    return [(m,) for m in names]
-
-
-def powerset(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Every non-empty subset, small ones first: a mixture of products of experts.
-
-    >>> powerset(["a", "b"])
-    [('a',), ('b',), ('a', 'b')]
-    """
-    return list(chain.from_iterable(combinations(names, r) for r in range(1, len(names) + 1)))
-
-
-def masks(batch: Batch, names: Sequence[str]) -> list[Tensor] | None:
+def masks(present: Mapping[str, Tensor], names: Sequence[str]) -> list[Tensor] | None:
     """One presence mask (B,) for each of `names`; None when all of them are present throughout."""
-    if not any(m in batch.present for m in names):
+    if not (known := [present[m] for m in names if m in present]):
         return None
-    return [batch.mask([m]) for m in names]
+    return [present.get(m, torch.ones_like(known[0])) for m in names]
 
 
 class SampledProduct:
@@ -62,37 +40,95 @@ class SampledProduct:
 
 
 class MixtureOfProducts(nn.Module):
-    """q(z | x_S) = mean over A in family(S) of prod_{m in A} q(z | x_m): product, mixture, or both.
+    """q(z | x_S) = mean over A in family(S) of rule({q(z | x_m): m in A}): product, mixture, or both.
+
+    Where nothing at all is observed it is the prior.
 
     Args:
-        experts: experts[m](x_m) -> DiagNormal.
+        experts: experts[m](x_m) -> q(z | x_m). A modality without one says nothing about z.
         family: `whole`, `singletons` or `powerset`.
-        prior: a module, or None: the prior as one more expert in every product (MVAE).
+        prior: () -> p(z).
+        prior_expert: whether the prior is one more expert in every product (MVAE).
+        rule: one distribution of the experts in a subset, see `polymodal.pooling`.
+        flow: an unconditional `Flow` that all components are sent through: the rule then holds in its base coordinates.
+        logits: learned logarithms of the subsets' weights, {names, sorted and joined by "+": number}; None: equal.
     """
 
-    def __init__(self, experts: Mapping[str, nn.Module], family: Family, prior: nn.Module | None = None) -> None:
+    def __init__(
+        self, experts: Mapping[str, nn.Module], family: Family, prior: nn.Module | None = None, *,
+        prior_expert: bool = False, rule: Rule = product, flow: nn.Module | None = None,
+        logits: Mapping[str, nn.Parameter] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.experts, self.family, self.prior = nn.ModuleDict(experts), family, prior
+        self.experts, self.family, self.prior, self.prior_expert = nn.ModuleDict(experts), family, prior, prior_expert
+        self.rule: Rule = rule
+        self.flow: Any = flow
+        self.logits = None if logits is None else nn.ParameterDict(logits)
 
     def forward(self, batch: Batch) -> Distribution:
-        q = {m: self.experts[m](x) for m, x in batch.x.items()}
+        q = self.unimodal(batch)
+        if not q and self.prior is not None:
+            return self.prior().expand((len(batch),))
+        return self.pool(q, batch.present)
+
+    def unimodal(self, batch: Batch) -> dict[str, Distribution]:
+        """Every modality's own expert, for what the batch holds, before any flow."""
+        return {m: self.experts[m](x) for m, x in batch.x.items() if m in self.experts}
+
+    def pool(self, q: Mapping[str, Any], present: Mapping[str, Tensor]) -> Distribution:
+        """The posterior of experts that are encoded already, for the subset that q's keys are."""
         subsets = self.family(list(q))
-        parts = [self._product(batch, {m: q[m] for m in s}) for s in subsets]
+        parts = [self.one({m: q[m] for m in s}, present, len(subsets) == 1) for s in subsets]
         if len(parts) == 1:
             return parts[0]
-        return Mixture(parts, torch.stack([batch.mask(s) for s in subsets], dim=-1).float())
+        weights = self.weights(q, subsets, present)
+        if self.prior is not None and all(m in present for m in q):
+            parts.append(self.prior().expand(parts[0].batch_shape))
+            weights = torch.cat([weights, (weights.sum(-1, keepdim=True) == 0).to(weights)], dim=-1)
+        return Mixture(parts, weights)
 
-    def strata(self, batch: Batch) -> list[Distribution]:
-        """The components, each charged the density of the whole."""
+    def own(self, q: Mapping[str, Any]) -> dict[str, Distribution]:
+        """q(z | x_m) of every expert: the experts as one modality alone gives them."""
+        return {m: self.one({m: e}) for m, e in q.items()}
+
+    def strata(self, batch: Batch) -> Strata:
+        """The components, each charged the density of the whole, and their weights (B, C)."""
         q = self(batch)
-        return [Proposal(c, q) for c in q.components] if isinstance(q, Mixture) else [q]
+        if not isinstance(q, Mixture):
+            return [q], torch.ones(len(batch), 1, device=batch.device)
+        return [Proposal(c, q) for c in q.components], q.weights.expand(len(batch), -1)
 
-    def _product(self, batch: Batch, q: Mapping[str, Any]) -> Distribution:
-        experts, present = list(q.values()), masks(batch, list(q))
-        if self.prior is not None:
-            experts.append(self.prior().expand(experts[0].batch_shape))
-            present = None if present is None else [*present, torch.ones_like(present[0])]
-        return experts[0] if len(experts) == 1 else product(experts, present)
+    def weights(self, q: Mapping[str, Any], subsets: Sequence[Sequence[str]], present: Mapping[str, Tensor]) -> Tensor:
+        """Of the subsets, (B, C), not normalised: 0 where one of its modalities is absent."""
+        like = next(iter(q.values()))
+        every = torch.ones(like.batch_shape, dtype=torch.bool, device=like.mean.device)
+        here = [reduce(torch.logical_and, (present[m] for m in s if m in present), every) for s in subsets]
+        weights = torch.stack(here, dim=-1).to(like.mean.dtype)
+        if self.logits is None:
+            return weights
+        return weights * torch.stack([self.logits["+".join(sorted(s))] for s in subsets]).softmax(0)
+
+    def one(
+        self, q: Mapping[str, Any], present: Mapping[str, Tensor] | None = None, alone: bool = False
+    ) -> Distribution:  # fmt: skip
+        """The component of the subset that q's keys are; with `alone`, of the experts that are present in it."""
+        experts, here = list(q.values()), masks(present or {}, list(q)) if alone else None
+        if here is not None and len(q) == 1 and not self.prior_expert:  # for a family that no rule knows, too
+            return choose(here[0], experts[0], self._prior(experts[0]))
+        if self.prior_expert:
+            here = None if here is None else [*here, torch.ones_like(here[0])]
+            experts.append(self._prior(experts[0]))
+        elif here is not None and all(m in (present or {}) for m in q):
+            none = ~torch.stack(here).any(0)
+            here, experts = [*here, none], [*experts, self._prior(experts[0])]
+        pooled = experts[0] if len(experts) == 1 else self.rule(experts, here)
+        return pooled if self.flow is None else self.flow.push(pooled)
+
+    def _prior(self, like: Any) -> Any:
+        """The prior as an expert of batch_shape (B,); N(0, I) where it is no normal, or none is given."""
+        p = None if self.prior is None else self.prior()
+        p = p if isinstance(p, DiagNormal) else DiagNormal(torch.zeros_like(like.mean), torch.ones_like(like.mean))
+        return p.expand(like.batch_shape)
 
 
 class JointWithSurrogates(nn.Module):
@@ -111,7 +147,7 @@ class JointWithSurrogates(nn.Module):
     def forward(self, batch: Batch) -> Distribution:
         if all(m in batch.x for m in self.experts):
             return self.joint(batch)
-        q, present = self.unimodal(batch), masks(batch, list(batch.x))
+        q, present = self.unimodal(batch), masks(batch.present, list(batch.x))
         return next(iter(q.values())) if len(q) == 1 and present is None else self.combine(list(q.values()), present)
 
     def unimodal(self, batch: Batch) -> dict[str, Distribution]:
@@ -120,45 +156,82 @@ class JointWithSurrogates(nn.Module):
 
 
 class SharedPrivate(nn.Module):
-    """A shared latent from a mixture of experts and one private latent per modality (MMVAE+)."""
+    """A shared latent u from any posterior and one private latent w_m per modality: z = [u, w_1, ..., w_M].
+
+    Args:
+        shared: Batch -> q(u | x_S).
+        private: private[m](x_m) -> q(w_m | x_m); where x_m is not seen, w_m has its prior.
+        prior: () -> Joint of p(u), p(w_1), ..., in the order of `private`.
+        auxiliary: auxiliary[m]() -> r_m(w_m), from which MMVAE+ draws foreign private latents in training.
+    """
 
     def __init__(
-        self,
-        shared: MixtureOfProducts,
-        private: Mapping[str, nn.Module],
-        auxiliary: Mapping[str, nn.Module],
-        prior: nn.Module,
-    ) -> None:
+        self, shared: Any, private: Mapping[str, nn.Module], prior: nn.Module,
+        auxiliary: Mapping[str, nn.Module] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.shared, self.private = shared, nn.ModuleDict(private)
-        self.auxiliary, self.prior = nn.ModuleDict(auxiliary), prior
+        self.shared, self.private, self.prior = shared, nn.ModuleDict(private), prior
+        self.auxiliary = nn.ModuleDict(auxiliary or {})
+
+    @property
+    def experts(self) -> Any:
+        """The shared latent's experts."""
+        return self.shared.experts
 
     def forward(self, batch: Batch) -> Distribution:
-        own = lambda m: self.private[m](batch.x[m]) if m in batch.x else self.auxiliary[m]()
-        return Joint(self.shared(batch), *map(own, self.private))
+        return Joint(self.shared(batch), *self.own(batch))
 
-    def strata(self, batch: Batch) -> list[Distribution]:
-        """One stratum per modality m: its shared expert and private latent, the other private latents' auxiliaries."""
-        mixture, (_, *prior) = self.shared(batch), self.prior().parts
-        components = mixture.components if isinstance(mixture, Mixture) else [mixture]
-        own = lambda n, m, p: self.private[n](batch.x[n]) if n == m else Proposal(self.auxiliary[n](), p)
+    def own(self, batch: Batch) -> list[Distribution]:
+        """Every q(w_m | x_m), the prior where x_m is absent."""
+        _, *priors = self.prior().parts
         return [
-            Joint(Proposal(u, mixture), *(own(n, m, p) for n, p in zip(self.private, prior, strict=True)))
-            for m, u in zip(batch.x, components, strict=True)
+            observed(self.private[m](batch.x[m]) if m in batch.x else None, p, batch, m)
+            for m, p in zip(self.private, priors, strict=True)
         ]
+
+    def strata(self, batch: Batch) -> Strata:
+        """One for each modality m: its shared expert, charged the whole mixture, its private latent, and the others'
+        private latents from their auxiliaries, charged their priors, so that their weights cancel (MMVAE+)."""
+        mixture, own, (_, *priors) = self.shared(batch), self.own(batch), self.prior().parts
+        components = mixture.components if isinstance(mixture, Mixture) else [mixture]
+        foreign = [
+            Proposal(self.auxiliary[n]().expand((len(batch),)), p) for n, p in zip(self.private, priors, strict=True)
+        ]
+        names = list(self.private)
+        pick = lambda m: [own[i] if n == m else foreign[i] for i, n in enumerate(names)]
+        strata: list[Distribution] = [
+            Joint(Proposal(u, mixture), *pick(m)) for m, u in zip(batch.x, components, strict=False)
+        ]
+        return strata, torch.stack([batch.mask([m]) for m in batch.x], dim=-1).to(own[0].mean)
 
 
 class Concatenated(nn.Module):
-    """q(z | x) = prod_m q(z_m | x_m) on concatenated latents; what is not seen is drawn given what is, by `fill`."""
+    """q(z | x) = prod_m q(z_m | x_m) on concatenated latents z = [z_1, ..., z_M].
+
+    Args:
+        experts: experts[m](x_m) -> q(z_m | x_m).
+        prior: () -> Joint of the p(z_m): what is not seen is drawn from it.
+        fill: instead, (what is seen {m: q}, batch) -> q(z | x_S).
+    """
 
     def __init__(
-        self, experts: Mapping[str, nn.Module], fill: Callable[[dict[str, Distribution]], Distribution]
-    ) -> None:
+        self, experts: Mapping[str, nn.Module], prior: nn.Module,
+        fill: Callable[[dict[str, Distribution], Batch], Distribution] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.experts, self.fill = nn.ModuleDict(experts), fill
+        self.experts, self.prior, self.fill = nn.ModuleDict(experts), prior, fill
 
     def forward(self, batch: Batch) -> Distribution:
         q = {m: self.experts[m](x) for m, x in batch.x.items()}
-        if all(m in q for m in self.experts) and not batch.present:
-            return Joint(*(q[m] for m in self.experts))
-        return self.fill(q)
+        if self.fill is not None and (len(q) < len(self.experts) or batch.present):
+            return self.fill(q, batch)
+        priors = zip(self.experts, self.prior().parts, strict=True)
+        return Joint(*(observed(q.get(m), p, batch, m) for m, p in priors))
+
+
+def observed(q: Any, p: Any, batch: Batch, m: str) -> Distribution:
+    """q where modality m is present, the prior p where it is not; both of one family."""
+    p = p.expand((len(batch),))
+    if q is None:
+        return p
+    return choose(batch.present[m], q, p) if m in batch.present else q

@@ -1,11 +1,17 @@
-"""p(z): modules that return a distribution of batch_shape () and event_shape (D,)."""
+"""p(z): modules that return a distribution of batch_shape () and event_shape (D,). PRIORS names those that are trained
+with a model; `FittedPrior` is what replaces one afterwards."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.distributions import Categorical, Distribution, MixtureSameFamily, MultivariateNormal
 
-from polymodal.distributions import DiagLaplace, DiagNormal
+from polymodal.batch import Modality
+from polymodal.distributions import DiagLaplace, DiagNormal, Joint
+from polymodal.flows import Flow
 
 
 class StandardNormal(nn.Module):
@@ -27,3 +33,116 @@ class StandardLaplace(StandardNormal):
     """Laplace(0, I), the prior of MMVAE; `learn_scale` as there."""
 
     family = DiagLaplace
+
+
+class JointPrior(nn.Module):
+    """Independent priors of the parts of z, one after the other."""
+
+    def __init__(self, parts: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self) -> Joint:
+        return Joint(*(part() for part in self.parts))
+
+
+class NormalMixture(nn.Module):
+    """sum_c w_c N(mu_c, L_c L_c'), learned or fitted.
+
+    Args:
+        dim: D.
+        components: how many; their locations start at draws of N(0, I), so that they differ.
+    """
+
+    def __init__(self, dim: int, components: int = 10) -> None:
+        super().__init__()
+        if components < 1:
+            raise ValueError(f"A mixture needs at least one component, got {components}.")
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.loc = nn.Parameter(torch.randn(components, dim))
+        self.log_diagonal = nn.Parameter(torch.zeros(components, dim))
+        self.lower = nn.Parameter(torch.zeros(components, dim, dim))
+
+    def forward(self) -> Distribution:
+        factor = self.lower.tril(-1) + torch.diag_embed(self.log_diagonal.exp())
+        normals = MultivariateNormal(self.loc, scale_tril=factor, validate_args=False)
+        return MixtureSameFamily(Categorical(logits=self.logits, validate_args=False), normals, validate_args=False)
+
+    @torch.no_grad()
+    def set_(self, weights: Tensor, loc: Tensor, factor: Tensor) -> None:
+        """Take weights (C,), locations (C, D) and lower triangular factors (C, D, D)."""
+        self.logits.copy_(weights.log())
+        self.loc.copy_(loc)
+        self.log_diagonal.copy_(factor.diagonal(dim1=-2, dim2=-1).log())
+        self.lower.copy_(factor.tril(-1))
+
+
+class FlowPrior(nn.Module):
+    """N(0, I) sent through a flow, coupling layers by default, since both densities and draws are wanted."""
+
+    def __init__(
+        self, dim: int, kind: str = "coupling", transforms: int = 4, hidden: Sequence[int] = (128, 128)
+    ) -> None:
+        super().__init__()
+        self.flow, self.base = Flow(dim, 2 * dim, kind, transforms, hidden, conditional=False), StandardNormal(dim)
+
+    def forward(self) -> Distribution:
+        return self.flow.push(self.base())
+
+
+class PseudoInputs(nn.Module):
+    """p(z) = mean_i q(z | u_i) over `count` learned inputs u_i (Tomczak and Welling 2018); MEME's unpaired prior.
+
+    Args:
+        expert: expert(x) -> DiagNormal or DiagLaplace.
+        modality: whose values the u_i are.
+    """
+
+    def __init__(self, expert: nn.Module, modality: Modality, count: int = 50) -> None:
+        super().__init__()
+        self.expert, self.inputs = expert, nn.Parameter(torch.rand(count, *modality.shape))
+
+    def forward(self) -> Distribution:
+        weights = Categorical(logits=self.inputs.new_zeros(len(self.inputs)), validate_args=False)
+        return MixtureSameFamily(weights, self.expert(self.inputs), validate_args=False)
+
+
+class MixedPrior(nn.Module):
+    """The equal mixture of several priors, none of which need be closed: MEME's joint samples."""
+
+    def __init__(self, parts: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(parts)
+
+    def forward(self) -> Distribution:
+        found = [part() for part in self.parts.values()]
+        both = Categorical(logits=torch.cat([p.mixture_distribution.logits for p in found]), validate_args=False)
+        components = [p.component_distribution for p in found]
+        loc, scale = (torch.cat([getattr(c, n) for c in components]) for n in ("loc", "scale"))
+        return MixtureSameFamily(both, type(components[0])(loc, scale), validate_args=False)
+
+
+class FittedPrior(nn.Module):
+    """`base` until something better has been fitted to the aggregate posterior, then that.
+
+    Args:
+        base: the prior that the model is trained with.
+        fitted: a module of the same kind.
+    """
+
+    def __init__(self, base: nn.Module, fitted: nn.Module) -> None:
+        super().__init__()
+        self.base, self.fitted = base, fitted
+        self.ready: Tensor
+        self.register_buffer("ready", torch.zeros((), dtype=torch.bool))
+
+    def forward(self) -> Distribution:
+        return self.fitted() if self.ready else self.base()
+
+
+PRIORS: dict[str, Callable[[int], nn.Module]] = {
+    "normal": StandardNormal,
+    "laplace": StandardLaplace,
+    "mixture": NormalMixture,
+    "flow": FlowPrior,
+}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from polymodal.batch import Batch, Modality
 from polymodal.distributions import DiagNormal, product
 from polymodal.methods.embeddings import EMBEDDERS, embedders, embedding_stage
-from polymodal.methods.parts import Parts, joint_bound, keep_joint, surrogate_bound
+from polymodal.methods.parts import Parts, joint_bound, keep_joint, rise, surrogate_bound
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.objectives import Loss, bound
 from polymodal.posteriors import SampledProduct
@@ -57,8 +57,8 @@ def jmvae(
     model = _gaussian(modalities, latent, networks, hidden)
 
     def loss(batch: Batch, progress: float) -> Loss:
-        rise = min(1.0, progress / warmup) if warmup else 1.0
-        return joint_bound(model, batch, kl=rise, consensus=rise * alpha)
+        risen = rise(progress, warmup)
+        return joint_bound(model, batch, kl=risen, consensus=risen * alpha)
 
     return Method(model, [Stage("joint", loss, [model])])
 
@@ -126,20 +126,22 @@ def jnf(
     flow_hidden: Sequence[int] = (128, 128, 128),
     conditional: bool = True,
     steepest: float = 1000.0,
+    widest: float | None = None,
     sampler: str = "hmc",
     sampler_options: Mapping[str, Any] | None = None,
 ) -> Method:
     """JNF (Senellart et al. 2023, Algorithm 1): the joint ELBO, then surrogates with flows; between, their product.
 
     Args:
-        flow, transforms, flow_hidden, conditional, steepest: see `polymodal.flows.Flow`; the paper: 2 MADE of 3 x 128.
+        flow, transforms, flow_hidden, conditional, steepest, widest: see `polymodal.flows.Flow`; the paper: 2 MADE of
+            3 x 128, without a bound `widest`, without which most products of two have no finite integral.
         sampler: how subsets of two and more are drawn, a key of `polymodal.sampling.SAMPLERS`.
         sampler_options: its settings, such as {"draws": 100}.
     """
     parts = Parts(modalities, latent, networks, hidden)
     prior = parts.prior()
     shape: dict[str, Any] = dict(
-        kind=flow, transforms=transforms, hidden=flow_hidden, conditional=conditional, steepest=steepest
+        kind=flow, transforms=transforms, hidden=flow_hidden, conditional=conditional, steepest=steepest, widest=widest
     )
     experts = lambda: parts.flow_experts(**shape)
     model = parts.model(prior, experts, SampledProduct(prior, make_sampler(sampler, **(sampler_options or {}))))
@@ -157,6 +159,7 @@ def jnf_dcca(
     flow_hidden: Sequence[int] = (128, 128, 128),
     conditional: bool = True,
     steepest: float = 1000.0,
+    widest: float | None = None,
     sampler: str = "hmc",
     sampler_options: Mapping[str, Any] | None = None,
     embedder: str = "dcca",
@@ -182,7 +185,7 @@ def jnf_dcca(
     parts = Parts(modalities, latent, networks, hidden)
     prior = parts.prior()
     shape: dict[str, Any] = dict(
-        kind=flow, transforms=transforms, hidden=flow_hidden, conditional=conditional, steepest=steepest
+        kind=flow, transforms=transforms, hidden=flow_hidden, conditional=conditional, steepest=steepest, widest=widest
     )
     experts = lambda: parts.flow_experts(embedders(parts, size, embedder, augment, dropout), size, **shape)
     model = parts.model(prior, experts, SampledProduct(prior, make_sampler(sampler, **(sampler_options or {}))))

@@ -1,0 +1,305 @@
+"""Methods whose posterior pools unimodal experts: products, mixtures, mixtures of products, and what lies between.
+
+`pooled` combines pooling, posterior family, prior and objective freely; the others are the published ones. All of them
+train on incomplete data: an absent expert is left out of the pooling, an absent modality out of the likelihood.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from polymodal.batch import Batch, Modality
+from polymodal.distributions import divergence, noise, sum_of
+from polymodal.methods.parts import Parts, rise
+from polymodal.model import Method, MultimodalVAE, Stage
+from polymodal.objectives import Loss, Part, bound, bounds, evidence, importance
+from polymodal.pooling import correlated, geometric, powerset
+from polymodal.posteriors import masks
+
+Networks = Mapping[str, str] | None
+
+
+def pooled(
+    modalities: Sequence[Modality],
+    *,
+    latent: int = 20,
+    networks: Networks = None,
+    pooling: str = "mixture_of_products",
+    posterior: str = "normal",
+    prior: str = "normal",
+    prior_expert: bool = False,
+    learn_prior: bool = False,
+    objective: str = "elbo",
+    k: int = 1,
+    inside: bool = False,
+    beta: float = 1.0,
+    warmup: float = 0.0,
+) -> Method:
+    """Any pooling with any posterior family, prior and objective; a combination without meaning says why.
+
+    Args:
+        pooling, posterior, prior, prior_expert, learn_prior: see `Parts.mixture`.
+        objective, k, inside: see `polymodal.objectives.evidence`.
+        beta: weight of the divergence from the prior; `warmup`: share of the epochs over which it rises from 0.
+    """
+    model = Parts(modalities, latent, networks).pooled(
+        pooling, posterior, prior, prior_expert=prior_expert, learn_prior=learn_prior
+    )
+    loss = lambda batch, progress: evidence(
+        model, batch, objective, k, beta=beta * rise(progress, warmup), inside=inside
+    )
+    return Method(model, [Stage("all", loss, [model])])
+
+
+def random_subset(batch: Batch, names: Sequence[str], least: int = 2) -> dict[str, Tensor]:
+    """For each sample a uniformly random proper subset of its modalities of `least` and more, as presence masks.
+
+    A sample that has none such keeps nothing; with least = 1 the one modality it has.
+    """
+    like, count = next(iter(batch.x.values())).float().flatten(1), len(names)
+    here = torch.stack([batch.mask([m]) for m in names], dim=-1)
+    ways = [
+        [math.comb(n, r) if least <= r < n or r == n == least == 1 else 0 for r in range(1, count + 1)]
+        for n in range(count + 1)
+    ]
+    cumulative = like.new_tensor(ways).cumsum(-1)[here.sum(-1)]
+    uniform = (1 - noise(like, [len(batch), 1], torch.rand)) * cumulative[:, -1:]
+    size = torch.where(cumulative[:, -1] > 0, 1 + (cumulative < uniform).sum(-1), 0)
+    rank = torch.where(here, noise(like, [len(batch), count], torch.rand), 2).argsort(-1).argsort(-1)
+    return {m: rank[:, i] < size for i, m in enumerate(names)}
+
+
+def _mvae_parts(model: MultimodalVAE, batch: Batch, extra: int) -> list[Part]:
+    """The whole, every modality alone, and `extra` random subsets in between."""
+    posterior, q = model.posterior, model.posterior.unimodal(batch)
+    names = list(q)
+    parts = [Part(posterior.pool(q, batch.present), names, batch.present)]
+    if len(names) > 1:
+        parts += [Part(own, [m], batch.present) for m, own in posterior.own(q).items()]
+    for _ in range(extra if len(names) > 2 else 0):
+        keep = random_subset(batch, names)
+        parts.append(Part(posterior.pool(q, keep), names, keep))
+    return parts
+
+
+def _as_seen(batch: Batch, part: Part) -> Batch:
+    return Batch({m: batch.x[m] for m in part.names}, part.present)
+
+
+def mvae(
+    modalities: Sequence[Modality],
+    *,
+    latent: int = 20,
+    networks: Networks = None,
+    prior_expert: bool = True,
+    extra: int = 1,
+    beta: float = 1.0,
+    warmup: float = 0.0,
+    objective: str = "elbo",
+    k: int = 1,
+) -> Method:
+    """MVAE (Wu and Goodman 2018): a product of experts; ELBOs of the whole, of each modality, and of `extra` subsets.
+
+    Their sum is not a bound on log p(x). Every sample has random subsets of its own.
+
+    Args:
+        prior_expert: whether p(z) is one more expert, as in the paper.
+        beta, warmup, objective, k: see `pooled`.
+    """
+    model = Parts(modalities, latent, networks).pooled("product", prior_expert=prior_expert)
+
+    def loss(batch: Batch, progress: float) -> Loss:
+        parts, weight = _mvae_parts(model, batch, extra), beta * rise(progress, warmup)
+        if objective == "elbo":
+            return bounds(model, batch, parts, kl=weight)
+        each = [importance(model, _as_seen(batch, p), p.q, k, beta=weight, estimator=objective) for p in parts]
+        return Loss(sum_of(loss.value for loss in each), each[0].terms)
+
+    return Method(model, [Stage("all", loss, [model])])
+
+
+def present_count(batch: Batch, names: Sequence[str]) -> Tensor:
+    """How many of `names` each sample has, (B,), at least 1."""
+    here = [batch.mask([m]) for m in names]
+    return torch.stack(here).sum(0).clamp_min(1)
+
+
+def mvtcae(
+    modalities: Sequence[Modality],
+    *,
+    latent: int = 20,
+    networks: Networks = None,
+    alpha: float = 5 / 6,
+    beta: float = 2.5,
+) -> Method:
+    """MVTCAE (Hwang et al. 2021): a product of experts, L(q; (n - alpha) / n, beta (1 - alpha), beta alpha / n).
+
+    Args:
+        alpha: between 0, a plain ELBO, and 1, the conditional bottlenecks alone; n counts a sample's modalities.
+        beta: weight of the divergences.
+    """
+    model = Parts(modalities, latent, networks).pooled("product")
+
+    def loss(batch: Batch, progress: float) -> Loss:
+        q = model.posterior.unimodal(batch)
+        n = present_count(batch, list(q))
+        joint, own = model.posterior.pool(q, batch.present), model.posterior.own(q)
+        a, c = (n - alpha) / n, beta * alpha / n
+        return bound(model, batch, joint, likelihood=a, kl=beta * (1 - alpha), consensus=c, experts=own)
+
+    return Method(model, [Stage("all", loss, [model])])
+
+
+def crmvae(modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, beta: float = 1.0) -> Method:
+    """CRMVAE (Suzuki and Matsuo 2023): a product of experts, coordinated with each of them, over M + 1.
+
+    (E_q log p(X|z) + sum_m E_{q_m} log p(x_m|z) - beta [KL(q||p) + sum_m KL(q||q_m)]) / (M + 1).
+    """
+    model = Parts(modalities, latent, networks).pooled("product")
+
+    def loss(batch: Batch, progress: float) -> Loss:
+        q = model.posterior.unimodal(batch)
+        joint, own = model.posterior.pool(q, batch.present), model.posterior.own(q)
+        parts = [Part(joint, list(q), batch.present), *(Part(e, [m], batch.present) for m, e in own.items())]
+        value, terms = bounds(model, batch, parts, kl=[beta] + [0.0] * len(own))
+        pull = bound(model, batch, joint, likelihood=0, kl=0, consensus=beta, experts=own)
+        return Loss((value + pull.value) / (present_count(batch, list(q)) + 1), terms | pull.terms)
+
+    return Method(model, [Stage("all", loss, [model])])
+
+
+def mmvae(
+    modalities: Sequence[Modality],
+    *,
+    latent: int = 20,
+    networks: Networks = None,
+    posterior: str = "laplace",
+    learn_prior: bool = True,
+    objective: str = "iwae",
+    k: int = 10,
+    inside: bool = False,
+    beta: float = 1.0,
+) -> Method:
+    """MMVAE (Shi et al. 2019): a mixture of experts, the k-sample bound from each of them.
+
+    Args:
+        posterior: "laplace" as in the paper, or "normal"; the prior is of the same family.
+        learn_prior: whether its scales are learned.
+        objective: "iwae", "elbo", or "dreg", the papers' estimator, whose gradient is biased for a mixture.
+        k: samples from each expert; the papers: 1, 10, 15, 30.
+        inside: one bound over all of them (tighter) instead of the mean of the experts' bounds.
+    """
+    return pooled(
+        modalities, latent=latent, networks=networks, pooling="mixture", posterior=posterior, prior=posterior,
+        learn_prior=learn_prior, objective=objective, k=k, inside=inside, beta=beta,
+    )  # fmt: skip
+
+
+def mopoe(modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, beta: float = 1.0) -> Method:
+    """MoPoE (Sutter et al. 2021): a mixture of the products of all subsets; one decoding, divergences by convexity."""
+    return pooled(modalities, latent=latent, networks=networks, pooling="mixture_of_products", beta=beta)
+
+
+def hoelder(
+    modalities: Sequence[Modality],
+    *,
+    latent: int = 20,
+    networks: Networks = None,
+    beta: float = 1.0,
+    moments: bool = False,
+) -> Method:
+    """Hoelder pooling with exponent 1/2 (Hoelder++, 2026); `moments`: the normal of its moments (HELVAE, 2026)."""
+    pooling = "hoelder_moments" if moments else "hoelder"
+    return pooled(modalities, latent=latent, networks=networks, pooling=pooling, beta=beta)
+
+
+def barycentre(
+    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, beta: float = 1.0
+) -> Method:
+    """MWB-VAE (Qiu et al. 2024): a mixture of the Wasserstein barycentres of all subsets."""
+    return pooled(modalities, latent=latent, networks=networks, pooling="mixture_of_barycentres", beta=beta)
+
+
+def mmjsd(modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, beta: float = 1.0) -> Method:
+    """mmJSD (Sutter et al. 2020): a mixture of experts, and the Jensen-Shannon divergence of experts and prior.
+
+    The dynamic prior f is their normalised geometric mean: sum_m KL(q_m||f) / (n + 1) + KL(p||f) / (n + 1).
+    """
+    model = Parts(modalities, latent, networks).pooled("mixture")
+
+    def loss(batch: Batch, progress: float) -> Loss:
+        q = model.posterior.unimodal(batch)
+        value, terms = bound(model, batch, model.posterior.pool(q, batch.present), kl=0)
+        here = masks(batch.present, list(q))
+        prior = model.prior().expand((len(batch),))
+        dynamic = geometric([*q.values(), prior], None if here is None else [*here, torch.ones_like(here[0])])
+        apart = [torch.where(batch.mask([m]), divergence(e, dynamic, e.loc), 0) for m, e in q.items()]
+        js = sum_of([*apart, divergence(prior, dynamic, prior.loc)]) / (present_count(batch, list(q)) + 1)
+        return Loss(value + beta * js, terms | {"js": js})
+
+    return Method(model, [Stage("all", loss, [model])])
+
+
+def mmvm(
+    modalities: Sequence[Modality],
+    *,
+    latent: int = 20,
+    networks: Networks = None,
+    beta: float = 1.0,
+    alpha: float = 0.0,
+) -> Method:
+    """MMVM (Sutter et al. 2024): each modality its own autoencoder, regularised towards the mixture of all experts.
+
+    sum_m E_{q_m} log p(x_m|z) - beta sum_m [alpha KL(q_m||p) + (1 - alpha) / n sum_r KL(q_m||q_r)]: by convexity the
+    last is above the divergence from the mixture. alpha = 1: independent autoencoders.
+    """
+    model = Parts(modalities, latent, networks).pooled("mixture")
+
+    def loss(batch: Batch, progress: float) -> Loss:
+        q = model.posterior.unimodal(batch)
+        value, terms = bounds(model, batch, [Part(e, [m], batch.present) for m, e in q.items()], kl=beta * alpha)
+        pairs = [(batch.mask([m, r]), divergence(q[m], q[r], q[m].loc)) for m in q for r in q if r != m]
+        apart = sum_of(torch.where(here, gap, 0) for here, gap in pairs) if pairs else torch.zeros_like(value)
+        apart = apart / present_count(batch, list(q))
+        return Loss(value + beta * (1 - alpha) * apart, terms | {"apart": apart})
+
+    return Method(model, [Stage("all", loss, [model])])
+
+
+def code_vae(
+    modalities: Sequence[Modality],
+    *,
+    latent: int = 20,
+    networks: Networks = None,
+    rho: float = 0.4,
+    beta: float = 1.0,
+) -> Method:
+    """CoDE-VAE (Mancisidor et al. 2025): consensus of correlated experts, every subset's ELBO with a learned weight.
+
+    sum_A pi_A L(q_A; 1, beta, 0) + H(pi), over the subsets A that a sample has; pi is the posterior's weights too.
+
+    Args:
+        rho: correlation of the experts' errors.
+    """
+    parts = Parts(modalities, latent, networks)
+    model = parts.pooled("mixture_of_correlated")
+    posterior, names = model.posterior, [m.name for m in modalities]
+    posterior.rule = partial(correlated, rho=rho)
+    posterior.logits = nn.ParameterDict({"+".join(sorted(s)): nn.Parameter(torch.zeros(())) for s in powerset(names)})
+
+    def loss(batch: Batch, progress: float) -> Loss:
+        q, subsets = posterior.unimodal(batch), powerset(list(batch.x))
+        one = lambda s: posterior.one({m: q[m] for m in s})
+        each = [Part(one(s), list(q), batch.present, batch.mask(s)) for s in subsets]
+        weights = posterior.weights(q, subsets, batch.present)
+        weights = weights / weights.sum(-1, keepdim=True)
+        value, terms = bounds(model, batch, each, kl=beta, weights=weights.T)
+        entropy = torch.special.entr(weights).sum(-1)
+        return Loss(value - entropy, terms | {"entropy": entropy})
+
+    return Method(model, [Stage("all", loss, [model])])
