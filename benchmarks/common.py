@@ -8,13 +8,47 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 Times = tuple[float, float]
-SHAPES = {"mnist": (1, 28, 28), "svhn": (3, 32, 32), "extra": (1, 28, 28)}
-PAIR, TRIPLE = ("mnist", "svhn"), ("mnist", "svhn", "extra")
+SHAPES = {"mnist": (1, 28, 28), "svhn": (3, 32, 32), "extra": (1, 28, 28), "svhn2": (3, 32, 32), "extra2": (1, 28, 28)}
+PAIR, TRIPLE, FIVE = ("mnist", "svhn"), ("mnist", "svhn", "extra"), tuple(SHAPES)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One training of both libraries: modalities; our method and options; the peer's class and settings.
+
+    `share`: of --train, how many samples; `chunk`: how many samples of a batch we take at once, None: all.
+    """
+
+    names: tuple[str, ...]
+    method: str
+    options: dict[str, Any]
+    peer: str
+    settings: dict[str, Any]
+    share: float = 1.0
+    chunk: int | None = None
+
+
+def _mmvae(k: int, loss: str, share: float = 1.0, chunk: int | None = None) -> Family:
+    return Family(
+        PAIR, "mmvae", {"k": k, "objective": loss}, "MMVAE", {"K": k, "loss": f"{loss}_looser"}, share, chunk
+    )
+
+
+FAMILIES = {
+    "train_mvae": Family(PAIR, "mvae", {"extra": 0}, "MVAE", {"k": 0}),
+    "train_mmvae_1": _mmvae(1, "iwae"),
+    "train_mmvae_30_iwae": _mmvae(30, "iwae", 1 / 8, 16),
+    "train_mmvae_30_dreg": _mmvae(30, "dreg", 1 / 8, 16),
+    "train_mopoe": Family(PAIR, "mopoe", {}, "MoPoE", {}),
+    "train_mvae_5": Family(FIVE, "mvae", {"extra": 1}, "MVAE", {"k": 1}, 1 / 2),
+    "train_mopoe_5": Family(FIVE, "mopoe", {}, "MoPoE", {}, 1 / 2),
+}
 
 
 def arguments(description: str, tasks: list[str]) -> argparse.Namespace:

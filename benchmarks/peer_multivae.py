@@ -16,10 +16,10 @@ import tempfile
 import warnings
 
 import torch
-from common import PAIR, SHAPES, TRIPLE, arguments, images, now, peak_mb, rate, report, seconds, since
+from common import FAMILIES, PAIR, SHAPES, TRIPLE, arguments, images, now, peak_mb, rate, report, seconds, since
 from torch import nn
 
-TASKS = ["import", "train_jnf", "train_jmvae", "sample", "joint_likelihood", "conditional_likelihood"]
+TASKS = ["import", "train_jnf", "train_jmvae", "sample", "joint_likelihood", "conditional_likelihood", *FAMILIES]
 
 
 def without_vision_operators() -> torch.library.Library:
@@ -82,7 +82,7 @@ class Decoder(BaseDecoder):
 
 
 def encoder(m: str) -> Encoder:
-    if m != "svhn":
+    if not m.startswith("svhn"):
         trunk = nn.Sequential(nn.Flatten(), nn.Linear(784, 512), nn.ReLU())
         return Encoder(trunk, nn.Linear(512, L), nn.Linear(512, L))
     trunk = []
@@ -92,7 +92,7 @@ def encoder(m: str) -> Encoder:
 
 
 def decoder(m: str) -> Decoder:
-    if m != "svhn":
+    if not m.startswith("svhn"):
         return Decoder(nn.Sequential(nn.Linear(L, 512), nn.ReLU(), nn.Linear(512, 784), nn.Sigmoid()), SHAPES[m], False)
     net = [nn.ConvTranspose2d(L, 128, 4)]
     for a, b in ((128, 64), (64, 32), (32, 3)):
@@ -100,19 +100,25 @@ def decoder(m: str) -> Decoder:
     return Decoder(nn.Sequential(*net, nn.Sigmoid()), SHAPES[m], True)
 
 
-def model(name: str, names: tuple[str, ...], first_stage: int = 1):
-    """A model of the library with fresh weights."""
+def model(name: str, names: tuple[str, ...], first_stage: int = 1, settings: dict | None = None):
+    """A model of the library with fresh weights; `settings`: of a class without a joint encoder."""
     encoders = {m: encoder(m) for m in names}
     shared = {
         "n_modalities": len(names), "latent_dim": L, "input_dims": {m: SHAPES[m] for m in names},
-        "decoders_dist": {m: "laplace" for m in names}, "uses_likelihood_rescaling": True, "warmup": first_stage,
+        "decoders_dist": {m: "laplace" for m in names}, "uses_likelihood_rescaling": True,
     }  # fmt: skip
-    config = getattr(models, f"{name}Config")(**shared)
+    decoders = {m: decoder(m) for m in names}
+    if settings is not None:
+        config = getattr(models, f"{name}Config")(**shared, **settings)
+        made = getattr(models, name)(config, encoders=encoders, decoders=decoders)
+        made.device = "cpu"
+        return made
+    config = getattr(models, f"{name}Config")(**shared, warmup=first_stage)
     given = {"joint_encoder": MultipleHeadJointEncoder(encoders, config, hidden_dim=512, n_hidden_layers=1)}
     if name == "JNF":
         flow = MAFConfig(input_dim=(L,), n_made_blocks=2, n_hidden_in_made=ARGS.hidden_layers, hidden_size=128)
         given["flows"] = {m: MAF(flow) for m in names}
-    made = getattr(models, name)(config, encoders=encoders, decoders={m: decoder(m) for m in names}, **given)
+    made = getattr(models, name)(config, encoders=encoders, decoders=decoders, **given)
     made.device = "cpu"
     return made
 
@@ -139,17 +145,17 @@ class Clock(TrainingCallback):
         self.times.append(since(self.begun))
 
 
-def train(name: str, names: tuple[str, ...], each: int, samples: int = 0):
+def train(name: str, names: tuple[str, ...], each: int, samples: int = 0, settings: dict | None = None):
     """The trained model and the seconds of every epoch; `each` epochs a stage."""
     stages = 2 if name == "JNF" else 1
     trainer, config = (MultistageTrainer, MultistageTrainerConfig) if stages == 2 else (BaseTrainer, BaseTrainerConfig)
     clock, data = Clock(), MultimodalBaseDataset(images(samples or ARGS.train, names, ARGS.seed))
     with silence(), tempfile.TemporaryDirectory() as folder:
-        settings = config(
+        how = config(
             output_dir=folder, num_epochs=each * stages, per_device_train_batch_size=ARGS.batch, learning_rate=1e-3,
             no_cuda=True, seed=ARGS.seed, steps_saving=None,
         )  # fmt: skip
-        made = trainer(model(name, names, each), data, training_config=settings, callbacks=[clock])
+        made = trainer(model(name, names, each, settings), data, training_config=how, callbacks=[clock])
         made.train()
     return made._best_model.eval(), clock.times
 
@@ -163,6 +169,14 @@ def train_jnf() -> dict:
 def train_jmvae() -> dict:
     _, times = train("JMVAE", PAIR, ARGS.epochs + 1)
     return {"joint": rate(ARGS.train, times[1:])}
+
+
+def family(task: str) -> dict:
+    """Training of one of FAMILIES."""
+    f = FAMILIES[task]
+    samples = int(ARGS.train * f.share)
+    _, times = train(f.peer, f.names, ARGS.epochs + 1, samples, f.settings)
+    return {"all": rate(samples, times[1:])}
 
 
 def sample() -> dict:
@@ -216,7 +230,7 @@ def conditional_likelihood() -> dict:
 
 
 if __name__ == "__main__":
-    figures = globals()[ARGS.task]() if ARGS.task != "import" else {}
+    figures = family(ARGS.task) if ARGS.task in FAMILIES else {} if ARGS.task == "import" else globals()[ARGS.task]()
     from importlib.metadata import version
 
     report(START, version=version("multivae"), **figures)

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common import FAMILIES
+
 HERE = Path(__file__).parent
 OURS, PEER = "polymodal", "multivae"
 SCRIPTS = {OURS: HERE / "speed.py", PEER: HERE / "peer_multivae.py"}
@@ -37,7 +39,7 @@ TASKS = {  # task: the sides that do it, and whether every round repeats it
     "conditional_likelihood": ((OURS, PEER), True),
     "precision": ((OURS,), False),
     "memory": ((OURS,), False),
-}
+} | dict.fromkeys(FAMILIES, ((OURS, PEER), True))
 QUICK = "--train 256 --epochs 1 --items 16 --warm 1 --points 4 --k 100 --repeats 1".split()
 Results = dict[str, dict[str, list[dict[str, Any]]]]  # results[side][task]: one entry for each round
 
@@ -56,6 +58,15 @@ def against_peer(name: str, task: str, figure: str, aim: float | None, other: st
     return Line(name, (OURS, task, figure), (PEER, task, other or figure), aim)
 
 
+FAMILY_LINES = (  # task, what it is, aim
+    ("train_mvae", "MVAE, samples/s", 1.0),
+    ("train_mmvae_1", "MMVAE with 1 sample, samples/s", 1.0),
+    ("train_mmvae_30_iwae", "MMVAE with 30 samples, IWAE", 1.5),
+    ("train_mmvae_30_dreg", "MMVAE with 30 samples, DReG", 1.5),
+    ("train_mopoe", "MoPoE, samples/s", 1.0),
+    ("train_mvae_5", "MVAE of 5 modalities, samples/s", 1.5),
+    ("train_mopoe_5", "MoPoE of 5 modalities (31 subsets), samples/s", 1.5),
+)
 JOINT, CONDITIONAL = "joint_likelihood", "conditional_likelihood"
 LINES = (
     against_peer("JNF stage 1, samples/s", "train_jnf", "joint", 1.2),
@@ -72,6 +83,7 @@ LINES = (
     against_peer("joint likelihood, bf16 decoders", JOINT, "bf16", 2.5, "points"),
     against_peer("conditional likelihood, points/s", CONDITIONAL, "points", 1.6),
     against_peer("conditional likelihood, bf16 decoders", CONDITIONAL, "bf16", 2.5, "points"),
+    *(against_peer(name, task, "all", aim) for task, name, aim in FAMILY_LINES),
 )  # fmt: skip
 
 

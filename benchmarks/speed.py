@@ -8,12 +8,12 @@ Training is timed through `polymodal.fit`, so that all that a user pays is in it
 from __future__ import annotations
 
 import torch
-from common import PAIR, SHAPES, TRIPLE, Times, arguments, images, now, peak_mb, rate, report, seconds, since
+from common import FAMILIES, PAIR, SHAPES, TRIPLE, Times, arguments, images, now, peak_mb, rate, report, seconds, since
 from torch import Tensor, nn
 
 TASKS = [
     "import", "train_jnf", "train_jnf_dcca", "train_jmvae", "bare", "sample", "joint_likelihood",
-    "conditional_likelihood", "precision", "memory",
+    "conditional_likelihood", "precision", "memory", *FAMILIES,
 ]  # fmt: skip
 
 START = now()
@@ -60,12 +60,12 @@ class Clock:
 
 
 def train(
-    method: str, names: tuple[str, ...], epochs: int, samples: int = 0, **options
+    method: str, names: tuple[str, ...], epochs: int, samples: int = 0, chunk: int | None = None, **options
 ) -> tuple[Run, dict[str, list[Times]]]:
     """The finished run, and the times of its epochs; `samples`: how many to train on, if not what is timed."""
-    clock = Clock()
+    clock, size = Clock(), chunk or ARGS.batch
     StageTrainer.run_epoch = lambda trainer, *given: clock(trainer, *given)
-    training = {"epochs": epochs, "batch": ARGS.batch, "lr": 1e-3, "progress": False}
+    training = {"epochs": epochs, "batch": size, "accumulate": ARGS.batch // size, "lr": 1e-3, "progress": False}
     run = fit(method, splits(names, samples or ARGS.train), seed=ARGS.seed, training=training, latent=ARGS.latent, **options)
     StageTrainer.run_epoch = clock.run_epoch
     return run, clock.times
@@ -87,6 +87,14 @@ def train_jnf_dcca() -> dict:
 
 def train_jmvae() -> dict:
     return rates(train("jmvae", PAIR, ARGS.epochs + 1)[1])
+
+
+def family(task: str) -> dict:
+    """Training of one of FAMILIES."""
+    f = FAMILIES[task]
+    samples = int(ARGS.train * f.share)
+    _, times = train(f.method, f.names, ARGS.epochs + 1, samples, f.chunk, **f.options)
+    return {"all": rate(samples, times["all"][1:])}
 
 
 def bare() -> dict:
@@ -188,5 +196,5 @@ def memory() -> dict:
 if __name__ == "__main__":
     from importlib.metadata import version
 
-    figures = globals()[ARGS.task]() if ARGS.task != "import" else {}
+    figures = family(ARGS.task) if ARGS.task in FAMILIES else {} if ARGS.task == "import" else globals()[ARGS.task]()
     report(START, version=version("polymodal"), **figures)

@@ -192,8 +192,9 @@ def _planned(
     label: str, settings: Settings, seed: int, directory: Path, method: Method, reuse: Mapping[str, Path]
 ) -> Planned:
     model = method.model
-    parts = {"joint encoder": model.posterior.joint, "decoders": model.decoders, "surrogates": model.posterior.experts}
-    sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    count = lambda part: sum(p.numel() for p in part.parameters() if p.requires_grad)
+    parts = {"prior": model.prior, "decoders": model.decoders} | dict(model.posterior.named_children())
+    sizes = {name: n for name, part in parts.items() if (n := count(part))}
     return Planned(label, settings, seed, directory, reuse, [s.name for s in method.stages], sizes)
 
 
@@ -227,7 +228,9 @@ def _left_alone(stage: Stage, method: Method) -> bool:
 def _same(a: Stage, one: Method, b: Stage, other: Method) -> bool:
     """Whether two stages have the same loss, options of it included, and train parts of the same names and shapes."""
     shapes = lambda s, m: {k: v.shape for k, v in state_of(s.trains, m.model).items()}
-    return a.name == b.name and _said(a.loss) == _said(b.loss) and shapes(a, one) == shapes(b, other)
+    rules = [None if m.model.impartial is None else _said(m.model.impartial) for m in (one, other)]
+    alike = a.name == b.name and _said(a.loss) == _said(b.loss) and shapes(a, one) == shapes(b, other)
+    return alike and rules[0] == rules[1] and one.model.weights == other.model.weights
 
 
 def _said(loss: Any) -> tuple[Any, ...]:

@@ -171,15 +171,21 @@ def _celeba_decoder(dim: int, shape: tuple[int, ...]) -> nn.Module:
     return nn.Sequential(*first, *up).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _digit_encoder(shape: tuple[int, ...], out: int) -> nn.Module:
-    conv = lambda a, b: [nn.Conv2d(a, b, 3, 2, 1), relu()]
-    return ChannelsLast(*conv(shape[0], 32), *conv(32, 64), *conv(64, 128), FromGrid(), nn.Linear(2048, out))
+def _digit_network(width: int) -> Network:
+    """Three strided convolutions of `width`, twice and four times as many channels, for 28x28 images."""
+    a, b, c = width, 2 * width, 4 * width
 
+    def encoder(shape: tuple[int, ...], out: int) -> nn.Module:
+        conv = lambda i, o: [nn.Conv2d(i, o, 3, 2, 1), relu()]
+        return ChannelsLast(*conv(shape[0], a), *conv(a, b), *conv(b, c), FromGrid(), nn.Linear(16 * c, out))
 
-def _digit_decoder(dim: int, shape: tuple[int, ...]) -> nn.Module:
-    first = [nn.Linear(dim, 2048), ToGrid(128, 4), nn.ReLU()]
-    up = [nn.ConvTranspose2d(128, 64, 3, 2, 1), relu(), nn.ConvTranspose2d(64, 32, 4, 2, 1), relu()]
-    return nn.Sequential(*first, *up, UpToImage(32, shape[0])).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def decoder(dim: int, shape: tuple[int, ...]) -> nn.Module:
+        first = [nn.Linear(dim, 16 * c), ToGrid(c, 4), nn.ReLU()]
+        up = [nn.ConvTranspose2d(c, b, 3, 2, 1), relu(), nn.ConvTranspose2d(b, a, 4, 2, 1), relu()]
+        layers = nn.Sequential(*first, *up, UpToImage(a, shape[0]))
+        return layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    return Network(encoder, decoder, _image(28))
 
 
 def _image(size: int) -> Callable[[tuple[int, ...]], bool]:
@@ -192,7 +198,8 @@ NETWORKS: dict[str, Network] = {
     "mlp-small": _mlp_network(64, 64),  # two hidden layers of 64: quick trials and small data
     "svhn-conv": Network(_svhn_encoder, _svhn_decoder, _image(32)),  # Table 4, E_2 and D_2
     "linear": _mlp_network(),  # for data that are linear and normal
-    "digit-conv": Network(_digit_encoder, _digit_decoder, _image(28)),  # three strided layers, as MoPoE's for PolyMNIST
+    "digit-conv": _digit_network(32),  # three strided convolutions of 32, 64, 128 channels, as MoPoE's for PolyMNIST
+    "digit-conv-small": _digit_network(16),  # the same with half the channels
     "celeba-conv": Network(_celeba_encoder, _celeba_decoder, _image(64)),  # Table 5, E_1 and D_1
 }
 

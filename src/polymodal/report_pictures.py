@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from polymodal.batch import Batch
 from polymodal.checkpoint import Run
 from polymodal.data import Dataset, Splits
 from polymodal.model import MultimodalVAE
+from polymodal.posteriors import JointWithSurrogates
 from polymodal.sampling.diagnostics import Diagnostics
 
 GIVEN, DRAWS, ITEMS, JOINT, EMBEDDED, POINTS = 6, 4, 32, 12, 500, 300
@@ -150,7 +152,9 @@ class Scenes:
         rows = chosen(self.data.test, EMBEDDED)
         batch = self.data.test.batch(rows)
         for label, run in self.runs.items():
-            nets = {m: e.embed for m, e in run.model.posterior.experts.items() if e.embed is not None}
+            posterior = run.model.posterior
+            experts: Any = posterior.experts if isinstance(posterior, JointWithSurrogates) else {}
+            nets = {m: e.embed for m, e in experts.items() if e.embed is not None}
             if not nets:
                 continue
             kept = int(next(iter(nets.values()))[1].kept)
@@ -188,9 +192,9 @@ class Scenes:
 
     def _panel(self, label: str, run: Run, train: Batch, given: Batch, one: int, target: str) -> plots.Plane:
         (name,) = given.x
-        expert, posterior = run.model.posterior.experts[name], run.model.posterior.joint
+        posterior = run.model.posterior
         with torch.no_grad():
-            q, z = expert(given.x[name][one : one + 1]), posterior(train).mean
+            q, z = posterior(Batch({name: given.x[name][one : one + 1]})), posterior(train).mean
         samples = _with_noise(run.model, Batch({name: given.x[name][one : one + 1]}), 5, [target])[target][:, 0]
         return plots.Plane(label, z, lambda at: q.log_prob(at.unsqueeze(1)).squeeze(1), self._rows(target, samples))
 
