@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from polymodal.batch import Modality
 from polymodal.distributions import DiagNormal, Product
 from polymodal.flows import Flow, MaskedAffine, zuko
+from polymodal.methods.joint import jnf, jnf_dcca
 from polymodal.priors import StandardNormal
 
 D, FEATURES, SIZE = 5, 13, 4
@@ -83,7 +85,7 @@ def test_bounded_flows_invert_and_know_their_jacobian() -> None:
 
 def test_a_bounded_flow_integrates_to_one() -> None:
     flow, h = bounded(dim=2)
-    line = torch.linspace(-12, 12, 1201, dtype=torch.float64)
+    line = torch.linspace(-9, 9, 361, dtype=torch.float64)
     z = torch.cartesian_prod(line, line).unsqueeze(1).expand(-1, SIZE, -1)
     mass = flow(h).log_prob(z).exp().sum(0) * (line[1] - line[0]) ** 2
     torch.testing.assert_close(mass, torch.ones_like(mass), rtol=1e-4, atol=0)
@@ -91,16 +93,18 @@ def test_a_bounded_flow_integrates_to_one() -> None:
 
 def test_products_of_bounded_flows_vanish_far_away_and_others_do_not() -> None:
     """log q <= const |z| - |z|^2 / (2 widest): for widest < n / (n-1), prod q_m / p^(n-1) falls like a normal."""
-    rays = torch.nn.functional.normalize(torch.randn(4000, 1, D, dtype=torch.float64), dim=-1)
-    radius, prior = 1e5, StandardNormal(D)()
+    rays = 1e7 * torch.nn.functional.normalize(torch.randn(4000, 1, D, dtype=torch.float64), dim=-1)
+    prior = StandardNormal(D)()
 
     def steepest_growth(widest: float | None, n: int) -> float:
-        flow, h = bounded(widest=widest)
-        product = Product([flow(h[i].expand(1, -1)) for i in range(n)], prior, lambda *_: None)
-        return (product.log_prob(radius * rays) / radius**2).max().item()
+        """The largest log product / |z|^2 on a sphere, and where the experts' maps take a sphere back."""
+        flow, h = bounded(widest=widest, std=2.0)
+        experts = [flow(h[i].expand(1, -1)) for i in range(n)]
+        z = torch.cat([rays, *(q.transform.inv(rays) for q in experts)])
+        return (Product(experts, prior, lambda *_: None).log_prob(z) / z.square().sum(-1)).max().item()
 
     for widest in (0.5, 1.4):
-        assert -3 / widest < steepest_growth(widest, 1) < -0.5 / widest + 1e-3
+        assert -0.55 / widest < steepest_growth(widest, 1) < -0.5 / widest + 1e-3
     assert steepest_growth(1.4, 2) < -1 / 1.4 + 0.5 + 1e-3
     assert steepest_growth(1.4, 3) < -1.5 / 1.4 + 1 + 1e-3
     assert steepest_growth(None, 2) > 0.1
@@ -110,3 +114,9 @@ def test_products_of_bounded_flows_vanish_far_away_and_others_do_not() -> None:
 def test_a_bound_that_cannot_be_kept_is_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match="widest"):
         Flow(**{"dim": 2, "features": 4} | wrong)
+
+
+@pytest.mark.parametrize("method", [jnf, jnf_dcca])
+def test_methods_hand_the_bound_to_every_expert(method) -> None:
+    model = method([Modality("a", (3,)), Modality("b", (3,))], latent=2, widest=1.3).model
+    assert [expert.head.widest for expert in model.posterior.experts.values()] == [1.3, 1.3]
