@@ -1,6 +1,7 @@
 """The shape of the house: imports go down the layers only, nothing happens on import, functions stay small."""
 
 import ast
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +9,12 @@ from pathlib import Path
 import pytest
 
 import polymodal
+from polymodal.methods import METHODS
 
 ROOT = Path(polymodal.__file__).parent
 # From the ground up: a module may import from those before it (and from its own room).
 LAYERS = (
-    "batch likelihoods distributions pooling gradients sampling analysis networks flows priors posteriors model "
+    "batch noise likelihoods distributions pooling gradients sampling analysis networks flows priors posteriors model "
     "objectives methods "
     "data settings checkpoint training metrics evaluation plots report compare cli"
 ).split()
@@ -55,3 +57,9 @@ def test_zuko_leaves_validation_as_it_was() -> None:
         "print(D._validate_args is before)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "True"
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_recipe_is_at_most_thirty_lines(name: str) -> None:
+    lines = inspect.getsource(inspect.unwrap(METHODS[name])).splitlines()
+    assert len(lines) <= 30, f"{name} has {len(lines)} lines, signature and docstring included"

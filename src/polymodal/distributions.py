@@ -7,9 +7,7 @@ here as zero precision in `product`, zero weight in `Mixture` and zero power in 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from functools import reduce, singledispatch
 from typing import Any
 
@@ -17,29 +15,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Laplace, Normal, kl_divergence
 
-_SHARD: ContextVar[tuple[int, int]] = ContextVar("shard", default=(0, 1))
-
-
-@contextmanager
-def shard(rank: int, world: int) -> Iterator[None]:
-    """Inside, noise is drawn for the global batch of which this process holds the `rank`-th of `world` equal parts.
-
-    With the same random state in every process, they together draw what one process with the whole batch would draw.
-    """
-    token = _SHARD.set((rank, world))
-    try:
-        yield
-    finally:
-        _SHARD.reset(token)
-
-
-def noise(like: Tensor, shape: Sequence[int], draw: Callable[..., Tensor] = torch.randn) -> Tensor:
-    """`draw` of `shape` (..., B, D) with the dtype and device of `like`; see `shard`."""
-    rank, world = _SHARD.get()
-    if world == 1:
-        return draw(*shape, dtype=like.dtype, device=like.device)
-    *lead, size, dim = shape
-    return draw(*lead, size * world, dim, dtype=like.dtype, device=like.device).narrow(-2, rank * size, size)
+from polymodal.noise import noise
 
 
 class DiagNormal(Independent):

@@ -20,8 +20,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from polymodal.checkpoint import state_of
 from polymodal.data.dataset import Dataset
-from polymodal.distributions import shard
 from polymodal.model import Stage
+from polymodal.noise import shard
 from polymodal.objectives import Loss
 from polymodal.settings import StageSettings
 from polymodal.training_steps import Rate, copy_into, make_optimizer, seed_all, stream

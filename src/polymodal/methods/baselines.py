@@ -20,13 +20,9 @@ Networks = Mapping[str, str] | None
 
 
 def vae(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    posterior: str = "normal",
+    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, posterior: str = "normal",
     beta: float = 1.0,
-) -> Method:
+) -> Method:  # fmt: skip
     """Independent VAEs (Kingma and Welling 2014), one per modality: z = [z_1, ..., z_M]. With one modality, the VAE.
 
     What is not given is drawn from the prior: coherence at chance, the baseline of every other method.
@@ -83,14 +79,9 @@ class Conditional(nn.Module):
 
 
 def cvae(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    hidden: int = 512,
-    target: str | None = None,
-    beta: float = 1.0,
-) -> Method:
+    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, hidden: int = 512,
+    target: str | None = None, beta: float = 1.0,
+) -> Method:  # fmt: skip
     """Conditional VAE (Sohn et al. 2015): p(x_target | z, x_given), the others given in any pattern; z ~ N(0, I).
 
     Args:
@@ -114,16 +105,9 @@ def cvae(
 
 
 def mfm(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    hidden: int = 512,
-    private: int = 8,
-    classes: int = 10,
-    discriminate: float = 1.0,
-    discrepancy: float = 100.0,
-) -> Method:
+    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, hidden: int = 512,
+    private: int = 8, classes: int = 10, discriminate: float = 1.0, discrepancy: float = 100.0,
+) -> Method:  # fmt: skip
     """MFM (Tsai et al. 2019): a shared factor that also predicts the label, and private factors, all deterministic.
 
     -log p(X|u, w) + discriminate CE(label; u) + discrepancy MMD(z, p(z)). The shared factor's encoder reads any pattern
@@ -135,22 +119,20 @@ def mfm(
     """
     parts = Parts(modalities, latent, networks, hidden)
     model = parts.with_private(lambda prior: Condition(parts.joint()), private, "point")
-    model.posterior.classify = head = mlp([latent, hidden, classes])
-
-    def loss(batch: Batch, progress: float) -> Loss:
-        if batch.label is None:
-            raise ValueError(
-                "MFM predicts labels and the data have none; take data with labels or another method."
-            )
-        posterior, keep = model.posterior, random_subset(batch, list(batch.x), least=1)
-        shared = [posterior.shared(batch), posterior.shared(Batch(batch.x, keep))]
-        own = posterior.own(batch)
-        each = [Part(Joint(u, *own), list(batch.x), batch.present) for u in shared]
-        value, terms = bounds(model, batch, each, kl=0.0)
-        wrong = [cross_entropy(head(u.loc), batch.label, reduction="none") for u in shared]
-        z, p = each[0].q.mean, model.prior().sample((len(batch),))
-        far = mmd(z, p).expand(len(batch))
-        value = value / 2 + discriminate * (wrong[0] + wrong[1]) / 2 + discrepancy * far
-        return Loss(value, terms | {"cross_entropy": wrong[0], "mmd": far.detach()})
-
+    model.posterior.classify = mlp([latent, hidden, classes])
+    loss = lambda batch, progress: _mfm_loss(model, batch, discriminate, discrepancy)
     return Method(model, [Stage("all", loss, [model])])
+
+
+def _mfm_loss(model: MultimodalVAE, batch: Batch, discriminate: float, discrepancy: float) -> Loss:
+    if batch.label is None:
+        raise ValueError("MFM predicts labels and the data have none; take data with labels or another method.")
+    posterior, keep = model.posterior, random_subset(batch, list(batch.x), least=1)
+    shared = [posterior.shared(batch), posterior.shared(Batch(batch.x, keep))]
+    own = posterior.own(batch)
+    each = [Part(Joint(u, *own), list(batch.x), batch.present) for u in shared]
+    value, terms = bounds(model, batch, each, kl=0.0)
+    wrong = [cross_entropy(posterior.classify(u.loc), batch.label, reduction="none") for u in shared]
+    far = mmd(each[0].q.mean, model.prior().sample((len(batch),))).expand(len(batch))
+    value = value / 2 + discriminate * (wrong[0] + wrong[1]) / 2 + discrepancy * far
+    return Loss(value, terms | {"cross_entropy": wrong[0], "mmd": far.detach()})

@@ -39,7 +39,12 @@ EMBEDDERS: dict[str, Callable[[Embeddings, Mapping[str, Tensor], float], Loss] |
 
 
 def embedders(parts: Parts, size: int, kind: str, augment: int, dropout: float) -> dict[str, nn.Module]:
-    """g_m for every modality, each (B, *shape_m) -> (B, size): its encoder (or one linear map), then a `Projection`."""
+    """g_m for every modality, each (B, *shape_m) -> (B, size): its encoder (or one linear map), then a `Projection`.
+
+    Raises ValueError for a `kind` that is not in EMBEDDERS.
+    """
+    if kind not in EMBEDDERS:
+        raise ValueError(f"There is no embedder {kind!r}; there are {list(EMBEDDERS)}.")
 
     def net(m: Modality) -> nn.Module:
         if EMBEDDERS[kind] is None:
@@ -66,12 +71,8 @@ def embedding_stage(embeddings: Mapping[str, Any], posterior: Any, kind: str, ke
     The closing step is linear CCA (three modalities and more: multiset CCA) of the embeddings; the spectrum is measured
     on validation samples and written into `posterior.spectrum`. kept=None: `polymodal.analysis.dcca.choose_dim` of it.
     """
-    objective = EMBEDDERS[kind]
-
-    def loss(batch: Batch, progress: float) -> Loss:
-        if objective is None:
-            raise ValueError("Linear CCA is fitted in closed form and has no loss to train.")
-        return objective({m: embeddings[m](x) for m, x in batch.x.items()}, batch.present, ridge)
+    objective: Any = EMBEDDERS[kind]
+    loss = lambda batch, _: objective({m: embeddings[m](x) for m, x in batch.x.items()}, batch.present, ridge)
 
     @torch.no_grad()
     def finish(train: Iterable[Batch], val: Iterable[Batch]) -> dict[str, Any]:

@@ -33,16 +33,18 @@ def _directed(model: MultimodalVAE, batch: Batch, s: str, t: str, k: int, gamma:
     return weight * (log(s, z) - given_z - gap) + gamma * given_s
 
 
+def _alone(model: MultimodalVAE, batch: Batch, m: str) -> Tensor:
+    """The ELBO of modality m with its pseudo-inputs' prior, (B,), nats."""
+    q = model.posterior.experts[m](batch.x[m])
+    z = q.rsample()
+    log = model.decoders[m](z).log_prob(batch.x[m])
+    return model.weights[m] * log - divergence(q, model.prior.parts[m](), z)
+
+
 def meme(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    k: int = 10,
-    gamma: float = 1.0,
-    closed: bool = False,
-    pseudo: int = 50,
-) -> Method:
+    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, k: int = 10, gamma: float = 1.0,
+    closed: bool = False, pseudo: int = 50,
+) -> Method:  # fmt: skip
     """MEME (Joy et al. 2022): every expert is the others' prior; beyond the paper, for any number of modalities.
 
     For each ordered pair (s, t), their mean: w [log p(s|z) - log q(t|z) - log q(z|s) / q(z|t)] + gamma log q(t|s), with
@@ -60,17 +62,13 @@ def meme(
     def loss(batch: Batch, progress: float) -> Loss:
         here = {m: batch.mask([m]) for m in batch.x}
         count = torch.stack(list(here.values())).sum(0)
+        terms = {
+            f"{s}_{t}": torch.where(here[s] & here[t], _directed(model, batch, s, t, k, gamma, closed), 0)
+            for s, t in permutations(batch.x, 2)
+        }
+        alone = [torch.where(here[m] & (count == 1), _alone(model, batch, m), 0) for m in batch.x]
         pairs = (count * (count - 1)).clamp_min(1)
-        value, terms = torch.zeros(len(batch), device=batch.device), dict[str, Tensor]()
-        for s, t in permutations(batch.x, 2):
-            terms[f"{s}_{t}"] = torch.where(here[s] & here[t], _directed(model, batch, s, t, k, gamma, closed), 0)
-            value = value - terms[f"{s}_{t}"] / pairs
-        for m, x in batch.x.items():
-            q = experts[m](x)
-            z = q.rsample()
-            alone = model.weights[m] * model.decoders[m](z).log_prob(x) - divergence(q, prior.parts[m](), z)
-            value = value - torch.where(here[m] & (count == 1), alone, 0)
-        return Loss(value, terms)
+        return Loss(-sum_of([*alone, *(v / pairs for v in terms.values())]), terms or {"alone": sum_of(alone)})
 
     return Method(model, [Stage("all", loss, [model])])
 
@@ -84,14 +82,9 @@ def _apart(kind: str, q: DiagNormal, p: DiagNormal) -> Tensor:
 
 
 def coordinated(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    tie: float = 1.0,
-    distance: str = "mean",
-    beta: float = 1.0,
-) -> Method:
+    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, tie: float = 1.0,
+    distance: str = "mean", beta: float = 1.0,
+) -> Method:  # fmt: skip
     """Tied VAEs (Yin et al. 2017; Wang et al. 2016): one VAE per modality, the latents of a sample pulled together.
 
     sum_m ELBO_m - tie sum_{m<n} d(q_m, q_n); several given modalities are drawn from in equal parts.

@@ -23,17 +23,9 @@ Networks = Mapping[str, str] | None
 
 
 def mmvae_plus(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    private: int = 8,
-    posterior: str = "laplace",
-    objective: str = "iwae",
-    k: int = 1,
-    inside: bool = False,
-    beta: float = 1.0,
-) -> Method:
+    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, private: int = 8,
+    posterior: str = "laplace", objective: str = "iwae", k: int = 1, inside: bool = False, beta: float = 1.0,
+) -> Method:  # fmt: skip
     """MMVAE+ (Palumbo et al. 2023): MMVAE on a shared latent, with private ones.
 
     Modality m reconstructs itself with w_m ~ q(w_m|x_m), and the others with w_n ~ r_n(w_n), learned priors for
@@ -56,14 +48,9 @@ def mmvae_plus(
 
 
 def dmvae(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    private: int = 4,
-    beta: float = 1.0,
-    contrast: float = 0.0,
-) -> Method:
+    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, private: int = 4,
+    beta: float = 1.0, contrast: float = 0.0,
+) -> Method:  # fmt: skip
     """DMVAE (Lee and Pavlovic 2021): a shared latent from a product of experts with the prior, and private ones.
 
     The sum of the ELBOs of [u, w] with u ~ q(u|X) and with u ~ q(u|x_m) for each m, all decoding all modalities, each
@@ -93,14 +80,9 @@ def dmvae(
 
 
 def partitioned(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    private: int = 4,
-    beta: float = 1.0,
-    contrast: float = 1.0,
-) -> Method:
+    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, private: int = 4,
+    beta: float = 1.0, contrast: float = 1.0,
+) -> Method:  # fmt: skip
     """Shared and private factors with a contrastive shared factor (Hsu and Glass 2018; Daunhawer et al. 2021).
 
     `dmvae` with its contrastive term: the shared latents of one sample's modalities must be closer to each other than
@@ -110,14 +92,9 @@ def partitioned(
 
 
 def vcca(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    lead: str | None = None,
-    private: int = 0,
-    beta: float = 1.0,
-) -> Method:
+    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, lead: str | None = None,
+    private: int = 0, beta: float = 1.0,
+) -> Method:  # fmt: skip
     """VCCA, and with `private` VCCA-private (Wang et al. 2016): q(u|x_lead) alone encodes, all modalities are decoded.
 
     Given other modalities only, u has its prior: the model has no other encoder of u. Samples without the lead train

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.batch import Batch, Modality
-from polymodal.distributions import divergence, noise, sum_of
+from polymodal.distributions import divergence, sum_of
 from polymodal.methods.parts import Parts, rise
 from polymodal.model import Method, MultimodalVAE, Stage
+from polymodal.noise import noise
 from polymodal.objectives import Loss, Part, bound, bounds, evidence, importance
 from polymodal.pooling import correlated, geometric, powerset
 from polymodal.posteriors import masks
@@ -25,21 +26,11 @@ Networks = Mapping[str, str] | None
 
 
 def pooled(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    pooling: str = "mixture_of_products",
-    posterior: str = "normal",
-    prior: str = "normal",
-    prior_expert: bool = False,
-    learn_prior: bool = False,
-    objective: str = "elbo",
-    k: int = 1,
-    inside: bool = False,
-    beta: float = 1.0,
-    warmup: float = 0.0,
-) -> Method:
+    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None,
+    pooling: str = "mixture_of_products", posterior: str = "normal", prior: str = "normal",
+    prior_expert: bool = False, learn_prior: bool = False, objective: str = "elbo", k: int = 1, inside: bool = False,
+    beta: float = 1.0, warmup: float = 0.0,
+) -> Method:  # fmt: skip
     """Any pooling with any posterior family, prior and objective; a combination without meaning says why.
 
     Args:
@@ -92,17 +83,9 @@ def _as_seen(batch: Batch, part: Part) -> Batch:
 
 
 def mvae(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    prior_expert: bool = True,
-    extra: int = 1,
-    beta: float = 1.0,
-    warmup: float = 0.0,
-    objective: str = "elbo",
-    k: int = 1,
-) -> Method:
+    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, prior_expert: bool = True,
+    extra: int = 1, beta: float = 1.0, warmup: float = 0.0, objective: str = "elbo", k: int = 1,
+) -> Method:  # fmt: skip
     """MVAE (Wu and Goodman 2018): a product of experts; ELBOs of the whole, of each modality, and of `extra` subsets.
 
     Their sum is not a bound on log p(x). Every sample has random subsets of its own.
@@ -130,13 +113,9 @@ def present_count(batch: Batch, names: Sequence[str]) -> Tensor:
 
 
 def mvtcae(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    alpha: float = 5 / 6,
+    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, alpha: float = 5 / 6,
     beta: float = 2.5,
-) -> Method:
+) -> Method:  # fmt: skip
     """MVTCAE (Hwang et al. 2021): a product of experts, L(q; (n - alpha) / n, beta (1 - alpha), beta alpha / n).
 
     Args:
@@ -174,17 +153,9 @@ def crmvae(modalities: Sequence[Modality], *, latent: int = 20, networks: Networ
 
 
 def mmvae(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    posterior: str = "laplace",
-    learn_prior: bool = True,
-    objective: str = "iwae",
-    k: int = 10,
-    inside: bool = False,
-    beta: float = 1.0,
-) -> Method:
+    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, posterior: str = "laplace",
+    learn_prior: bool = True, objective: str = "iwae", k: int = 10, inside: bool = False, beta: float = 1.0,
+) -> Method:  # fmt: skip
     """MMVAE (Shi et al. 2019): a mixture of experts, the k-sample bound from each of them.
 
     Args:
@@ -206,13 +177,9 @@ def mopoe(modalities: Sequence[Modality], *, latent: int = 20, networks: Network
 
 
 def hoelder(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    beta: float = 1.0,
+    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, beta: float = 1.0,
     moments: bool = False,
-) -> Method:
+) -> Method:  # fmt: skip
     """Hoelder pooling with exponent 1/2 (Hoelder++, 2026); `moments`: the normal of its moments (HELVAE, 2026)."""
     pooling = "hoelder_moments" if moments else "hoelder"
     return pooled(modalities, latent=latent, networks=networks, pooling=pooling, beta=beta)
@@ -246,13 +213,9 @@ def mmjsd(modalities: Sequence[Modality], *, latent: int = 20, networks: Network
 
 
 def mmvm(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    beta: float = 1.0,
+    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, beta: float = 1.0,
     alpha: float = 0.0,
-) -> Method:
+) -> Method:  # fmt: skip
     """MMVM (Sutter et al. 2024): each modality its own autoencoder, regularised towards the mixture of all experts.
 
     sum_m E_{q_m} log p(x_m|z) - beta sum_m [alpha KL(q_m||p) + (1 - alpha) / n sum_r KL(q_m||q_r)]: by convexity the
@@ -272,13 +235,9 @@ def mmvm(
 
 
 def code_vae(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    rho: float = 0.4,
+    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, rho: float = 0.4,
     beta: float = 1.0,
-) -> Method:
+) -> Method:  # fmt: skip
     """CoDE-VAE (Mancisidor et al. 2025): consensus of correlated experts, every subset's ELBO with a learned weight.
 
     sum_A pi_A L(q_A; 1, beta, 0) + H(pi), over the subsets A that a sample has; pi is the posterior's weights too.
