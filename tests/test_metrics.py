@@ -20,6 +20,7 @@ from polymodal.metrics.frechet import frechet, frechet_with_error, inception
 from polymodal.metrics.likelihood import (
     conditional_log_likelihood,
     joint_log_likelihood,
+    marginal_log_likelihood,
     pieces,
     rows_for,
     stratified,
@@ -127,6 +128,20 @@ def test_the_conditional_likelihood_is_the_integral_over_the_posterior(target: s
         exact = LAW.conditional(batch.only([target, *given]), target).log_prob(batch.x[target])
         found = conditional_log_likelihood(linear(), repeated(20, row=1), target, given, 20_000)
         torch.testing.assert_close(found, exact[:20], atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("given", [["x1"], ["x2"], ["x1", "x2"]])
+def test_the_marginal_likelihood_is_the_same_whatever_was_given(given: list[str]) -> None:
+    """exp of the estimate is unbiased for p(x1); from x1 itself one draw is exact; what knows less falls shorter."""
+    batch = repeated(3000, row=1)
+    truth = LAW.log_evidence(batch.only(["x1"]))[0].item()
+    short = marginal_log_likelihood(linear(), batch, "x1", given, 4) - truth
+    if given == ["x1"]:
+        assert short.abs().max() < 1e-8
+    else:
+        assert short.mean() < -5 * short.std() / math.sqrt(len(short))
+    many = marginal_log_likelihood(linear(wide), repeated(50, row=1), "x1", given, 20_000) - truth
+    assert within(many.exp(), 1.0, 4.5) and many.abs().mean() < 0.1
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -39,7 +39,7 @@ class Metric:
         direction: "higher" or "lower" is better; "none".
         unit: of the value.
         over: for what it is computed: "pairs" (a target and a subset without it; the whole set with each target),
-            "others" (a target and a subset without it), "subsets", "targets", or "once".
+            "others" (a target and a subset without it), "every" (a target and a subset), "subsets", "targets", "once".
         labels: whether it needs the data's labels.
         default: whether it is measured where no metrics are named.
     """
@@ -60,8 +60,8 @@ class Metric:
         elif self.over == "subsets":
             yield from ((s, "z") for s in subsets)
         else:
-            whole = lambda s: self.over == "pairs" and len(s) == len(names)
-            yield from ((s, m) for s in subsets for m in names if m not in s or whole(s))
+            within = lambda s: self.over == "every" or (self.over == "pairs" and len(s) == len(names))
+            yield from ((s, m) for s in subsets for m in names if m not in s or within(s))
 
 
 def every_subset(names: Sequence[str]) -> list[Given]:
@@ -109,6 +109,11 @@ def _joint_log_likelihood(m: Measurement, given: Given, target: str) -> Value:
 def _conditional_log_likelihood(m: Measurement, given: Given, target: str) -> Value:
     value = m.conditional(given, target)
     return *plain(value), len(value)
+
+
+def _synergy(m: Measurement, given: Given, target: str) -> Value | None:
+    value = m.marginal(given, target)
+    return None if value is None else (*plain(value), len(value))
 
 
 def _probe(m: Measurement, given: Given, target: str) -> Value | None:
@@ -162,6 +167,9 @@ METRICS: dict[str, Metric] = {
     "conditional_log_likelihood": Metric(
         _conditional_log_likelihood, "higher", "nats", "others"
     ),  # log p(x_i | x_S) of what the model generates, by Monte Carlo.
+    "synergy": Metric(
+        _synergy, "higher", "nats", "every", default=False
+    ),  # log p(x_m) by importance sampling from q(z | x_S), for every S: what S knows of x_m.
     "probe": Metric(
         _probe, "higher", "share", "subsets", labels=True
     ),  # Accuracy of a linear classifier on the latents' means.

@@ -50,13 +50,40 @@ def joint_log_likelihood(
 
     >>> # joint_log_likelihood(model, data.test.batch(rows)).mean()
     """
+    q, weight = _weighed(model, batch)
+    return _log_mean(model, batch, q, weight, samples, memory, precision)
+
+
+def _weighed(model: MultimodalVAE, batch: Batch) -> tuple[Distribution, Callable[[Tensor], Tensor]]:
+    """q(z|x_S) and z -> log p(z) / q(z|x_S). Raises ValueError for a q whose density is not normalised."""
     q, prior = model.posterior(batch), model.prior()
     if isinstance(q, Product):
         raise ValueError(
-            "The joint likelihood needs a posterior given all modalities whose density is normalised; this one is a "
-            "product that is only drawn by a sampler. Use conditional_log_likelihood, which needs draws alone."
+            "Importance sampling needs a posterior whose density is normalised; this one is a product that is only "
+            "drawn by a sampler. Use conditional_log_likelihood, which needs draws alone."
         )
-    return _log_mean(model, batch, q, lambda z: prior.log_prob(z) - q.log_prob(z), samples, memory, precision)
+    return q, lambda z: prior.log_prob(z) - q.log_prob(z)
+
+
+@torch.no_grad()
+def marginal_log_likelihood(
+    model: MultimodalVAE, batch: Batch, target: str, given: Sequence[str], samples: int = 1000, *,
+    memory: int | None = None, precision: str | None = None,
+) -> Tensor:
+    """Estimate of log p(x_i) by importance sampling from q(z|x_S), shape (B,), nats: how much x_S says of x_i.
+
+    log 1/K sum_k p(x_i|z_k) p(z_k) / q(z_k|x_S), z_k ~ q(z|x_S): the synergy of Shi et al. (2019), section 4, is
+    log p(x_m) from {m, n} >= from {m} > from {n}. All estimate one number from below; the better S knows which z may
+    have made x_i, the closer. For samples that have x_i and x_S.
+
+    Args:
+        target: i; given: S; samples, memory, precision: see `joint_log_likelihood`.
+
+    Raises:
+        ValueError: as `joint_log_likelihood`, or for a name that the batch does not hold.
+    """
+    q, weight = _weighed(model, batch.only(given))
+    return _log_mean(model, batch.only([target]), q, weight, samples, memory, precision)
 
 
 @torch.no_grad()

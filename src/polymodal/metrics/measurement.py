@@ -15,10 +15,13 @@ from torch import Tensor
 
 from polymodal.batch import Batch
 from polymodal.data.dataset import Dataset, gather
+from polymodal.distributions import Product
 from polymodal.metrics.classifiers import Classifiers, labels_of
 from polymodal.metrics.coherence import agreement, judged
 from polymodal.metrics.frechet import inception
-from polymodal.metrics.likelihood import autocast, conditional_log_likelihood, joint_log_likelihood, pieces, rows_for
+from polymodal.metrics.likelihood import (
+    autocast, conditional_log_likelihood, joint_log_likelihood, marginal_log_likelihood, pieces, rows_for,
+)  # fmt: skip
 from polymodal.metrics.probe import latent_means, probe
 from polymodal.model import MultimodalVAE
 from polymodal.training_steps import own_random_state, seed_all
@@ -159,6 +162,18 @@ class Measurement:
         with self._stream("conditional", given, target):
             for batch in self.batches(self.data, self.rows(names), names):
                 parts.append(conditional_log_likelihood(
+                    self.model, batch, target, given, self.samples, memory=self.memory, precision=self.precision
+                ))  # fmt: skip
+        return torch.cat(parts)
+
+    def marginal(self, given: Given, target: str) -> Tensor | None:
+        """log p(x_target) by importance sampling from q(z|x_S), for samples that have both; None for a sampled q."""
+        names, parts = list({*given, target}), []
+        with self._stream("marginal", given, target):
+            for batch in self.batches(self.data, self.rows(names), names):
+                if isinstance(self.model.posterior(batch.only(given)), Product):
+                    return None
+                parts.append(marginal_log_likelihood(
                     self.model, batch, target, given, self.samples, memory=self.memory, precision=self.precision
                 ))  # fmt: skip
         return torch.cat(parts)
