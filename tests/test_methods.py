@@ -7,9 +7,12 @@ import torch
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch, Modality
+from polymodal.checkpoint import Run, load
+from polymodal.data.dataset import Dataset, Splits
 from polymodal.methods import METHODS
 from polymodal.methods.extras import EXTRAS
 from polymodal.posteriors import powerset
+from polymodal.training import fit
 
 MODALITIES = [
     Modality("a", (3,)),
@@ -299,3 +302,64 @@ def test_other_embedders_fit_the_slot(embedder: str) -> None:
     else:
         assert not stage.trains
     assert torch.isfinite(method.stages[2].loss(prepared(method.stages[2], data), 1.0).value).all()
+
+
+def test_one_modality_and_one_sample_are_enough(name: str) -> None:
+    if name in ("jnf_dcca", "cvae"):
+        pytest.skip("they need two modalities")
+    method = build(name, MODALITIES[:1], rescale="dimension")
+    data = batch(size=1).only(["a"])
+    for stage in method.stages:
+        loss = stage.loss(prepared(stage, data), 1.0).value
+        assert loss.shape == (1,) and torch.isfinite(loss).all()
+    assert method.model.eval().generate(data)["a"].shape == (1, 1, 3)
+    assert method.model.generate()["a"].shape == (1, 1, 3)
+
+
+@pytest.mark.parametrize("moved", NAMES)
+def test_every_modality_moves_the_loss(name: str, moved: str) -> None:
+    """None is dropped: the first stage's loss sees a change of each of them, its last one too."""
+    method, data = build(name), batch()
+    stage, values = method.stages[0], []
+    for x in (data.x, {**data.x, moved: 1 - data.x[moved] + 0.5 * (moved == "a")}):
+        torch.manual_seed(5)
+        values.append(stage.loss(Batch(x, {}, data.label), 1.0).value)
+    assert (values[0] != values[1]).all()
+
+
+def test_a_loss_is_that_of_its_sample_alone(name: str) -> None:
+    """A mean and no sum: more samples in the batch leave each one's loss where it was, in the mean over draws."""
+    method, n = build(name, **QUIET.get(name, {})), 300
+    stage, data = method.stages[0], batch(size=6)
+    if name == "partitioned":
+        pytest.skip("its contrast tells a sample from the others of the batch")
+    seen = []
+    for size in (3, 6):
+        part = Batch({m: x[:size] for m, x in data.x.items()}, {}, data.label[:size])
+        torch.manual_seed(3)
+        seen.append(stage.loss(repeated(part, n), 1.0).value.detach().reshape(size, n)[:3])
+    agree(*seen)
+
+
+def test_a_run_trains_every_stage_and_comes_back(name: str, tmp_path) -> None:
+    data = Dataset(MODALITIES, batch(size=64).x, label=torch.arange(64) % 10)
+    splits = Splits(data, data.take(torch.arange(32)), data.take(torch.arange(8)))
+    run = trained(name, splits, 1, tmp_path / "run")
+    start = trained(name, splits, 0).model.state_dict()
+    moved = [k for k, v in run.model.state_dict().items() if k in start and not torch.equal(v, start[k])]
+    for stage in run.method.stages:
+        ours = {id(p) for part in stage.trains for p in part.parameters() if p.requires_grad}
+        names = {k for k, p in run.model.named_parameters() if id(p) in ours}
+        assert names & set(moved) or not names, f"nothing of stage {stage.name} moved"
+    back = load(tmp_path / "run")
+    for model in (run.model, back.model):
+        torch.manual_seed(3)
+        model.out = model.generate(batch(size=3).only(["a"]), n=2)
+    assert all(torch.equal(run.model.out[m], back.model.out[m]) for m in targets(name))
+
+
+def trained(name: str, splits: Splits, epochs: int, out=None) -> Run:
+    known = inspect.signature(METHODS[name]).parameters
+    options = {k: list(v) if isinstance(v, tuple) else v for k, v in SMALL.items() if k in known}
+    options |= {"size": 3} if name == "jnf_dcca" else {}
+    return fit(name, splits, out=out, latent=2, epochs=epochs, batch=32, progress=False, **options)

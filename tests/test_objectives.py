@@ -523,3 +523,53 @@ def test_evidence_of_a_mixture_of_exact_posteriors_stays_below_the_evidence() ->
     assert (values["elbo", 1] < exact).all() and (values["iwae", 1] < exact).all()
     gaps = [(exact - values["iwae", k]).mean() for k in (1, 64, 4096)]
     assert gaps[0] > gaps[1] > gaps[2] > -0.01 and gaps[2] < 0.05
+
+
+def test_every_sample_and_draw_picks_its_own_expert() -> None:
+    """Given several modalities a mixture's draws come from all of them: not one expert for a batch or a call."""
+
+    class Far(nn.Module):
+        def __init__(self, at: float) -> None:
+            super().__init__()
+            self.at = at
+
+        def forward(self, x):
+            return DiagNormal(torch.full((len(x), 2), self.at), torch.ones(len(x), 2))
+
+    posterior = MixtureOfProducts({"a": Far(-50.0), "b": Far(50.0)}, singletons, StandardNormal(2))
+    z = posterior(Batch({"a": torch.zeros(2000, 1), "b": torch.zeros(2000, 1)})).sample((3,))
+    right = (z[..., 0] > 0).double()
+    assert ((z[..., 0] > 0) == (z[..., 1] > 0)).all()
+    for share in (right.mean(1), right[:, :1000].mean(1), right[:, 1000:].mean(1)):
+        assert ((share - 0.5).abs() < 5 * 0.5 / math.sqrt(1000)).all()
+    assert 0.1 < (right[0] != right[1]).double().mean() < 0.9
+
+
+@pytest.mark.parametrize("name", ["mopoe", "mvtcae", "mvae", "vae"])
+def test_terms_are_what_they_are_called(name: str) -> None:
+    """What is logged as log p(x_m|z) holds no divergence, and the loss is made of the terms."""
+    from polymodal.model import MultimodalVAE as Model
+
+    seen = {}
+
+    class Watched(nn.Module):
+        def __init__(self, decoder: nn.Module, name: str) -> None:
+            super().__init__()
+            self.decoder, self.name = decoder, name
+
+        def forward(self, z):
+            p = self.decoder(z)
+            seen[self.name] = p.log_prob(data.x[self.name]).detach().clone()
+            return p
+
+    data, m = batch(), method(name)
+    assert isinstance(m.model, Model)
+    m.model.decoders = nn.ModuleDict({k: Watched(d, k) for k, d in m.model.decoders.items()})
+    value, terms = m.stages[0].loss(data, 1.0)
+    for k in NAMES:
+        first = seen[k] if seen[k].dim() == 1 else seen[k][0]
+        torch.testing.assert_close(terms[f"log_p_{k}"].detach(), first)
+    assert (terms["kl"] > 0).all()
+    if name in ("mopoe", "vae"):
+        fit = sum(m.model.weights[k] * terms[f"log_p_{k}"] for k in NAMES)
+        torch.testing.assert_close(value, terms["kl"] - fit)
