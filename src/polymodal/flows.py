@@ -52,7 +52,7 @@ class Flow(nn.Module):
             smoother far from the data, where products of several experts look.
         widest: of "maf": far from the data the density falls at least as fast as that of N(0, widest I). The products
             prod q_m / p^(n-1) over p = N(0, I) then have a finite integral for widest < n / (n - 1); without a bound
-            they mostly have none, and chains wander off. Scales lie between 1 and `steepest` instead. None: no bound.
+            many have none, and chains get lost in the tails. Scales then lie between 1 and `steepest`. None: no bound.
 
     `forward(h)`: h (B, features) -> a normalised distribution of batch_shape (B,), with rsample.
     Raises ValueError for an unknown kind, too few features, or bounds that cannot be kept.

@@ -126,7 +126,7 @@ def jnf(
 
     Args:
         flow, transforms, flow_hidden, conditional, steepest, widest: see `polymodal.flows.Flow`; the paper: 2 MADE of
-            3 x 128, without a bound `widest`, without which most products of two have no finite integral.
+            3 x 128, without a bound `widest`, without which many products of two have no finite integral.
         sampler: how subsets of two and more are drawn, a key of `polymodal.sampling.SAMPLERS`.
         sampler_options: its settings, such as {"draws": 100}.
     """
