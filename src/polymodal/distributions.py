@@ -266,7 +266,8 @@ class Product(Distribution):
         sampler: `sampler(log_prob, start, start_log_prob, n) -> (z (n, B, D), Diagnostics)`, see `polymodal.sampling`.
         present: one bool (B,) for each expert, or None: all present.
 
-    `diagnostics` holds what the sampler last reported. `log_prob` lacks the normalising constant.
+    `diagnostics` holds what the sampler last reported. `log_prob` lacks the normalising constant, which is finite only
+    where experts' tails are light enough: for those of flows see `widest` of `polymodal.flows.Flow`.
     """
 
     has_rsample = False

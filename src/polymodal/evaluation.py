@@ -143,7 +143,7 @@ def evaluate(
     >>> # evaluate(run, load_data("shapes"), metrics=["coherence"], subsets=["square"]).print()
     """
     splits, part = (data, data.test) if isinstance(data, Splits) else (None, data)
-    names = list(run.model.decoders)
+    names = [m.name for m in run.model.modalities]
     if set(part.names) != set(names):
         raise ValueError(
             f"The model's modalities are {names}, the data's {part.names}; give the data it was trained on."
@@ -262,9 +262,11 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """In the order of the metrics; computed place by place, so that what a place's metrics share is there for all."""
     places: dict[tuple[Given, str], list[str]] = {}
+    unknown = set(names) - set(measurement.model.decoders)  # a CVAE generates one modality alone
     for name, metric in metrics.items():
         for place in metric.places(names, subsets):
-            places.setdefault(place, []).append(name)
+            if place[1] not in unknown:
+                places.setdefault(place, []).append(name)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in metrics}
     for (given, target), here in places.items():
         if progress:

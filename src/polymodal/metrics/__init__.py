@@ -84,7 +84,7 @@ def _coherence_macro(m: Measurement, given: Given, target: str) -> Value | None:
 
 
 def _joint_coherence(m: Measurement, given: Given, target: str) -> Value | None:
-    names = [] if m.classifiers is None else list(m.classifiers.judges)
+    names = [] if m.classifiers is None else [name for name in m.classifiers.judges if name in m.model.decoders]
     if len(names) < 2:
         return None
     right = unanimity({name: m.seen((), name)[1] for name in names})

@@ -20,7 +20,12 @@ from polymodal.metrics.classifiers import Classifiers, labels_of
 from polymodal.metrics.coherence import agreement, judged
 from polymodal.metrics.frechet import inception
 from polymodal.metrics.likelihood import (
-    autocast, conditional_log_likelihood, joint_log_likelihood, marginal_log_likelihood, pieces, rows_for,
+    autocast,
+    conditional_log_likelihood,
+    joint_log_likelihood,
+    marginal_log_likelihood,
+    pieces,
+    rows_for,
 )  # fmt: skip
 from polymodal.metrics.probe import latent_means, probe
 from polymodal.model import MultimodalVAE
