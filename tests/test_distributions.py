@@ -15,11 +15,10 @@ from polymodal.distributions import (
     Proposal,
     detach,
     divergence,
-    noise,
     product,
-    shard,
 )
 from polymodal.flows import FLOWS, Flow
+from polymodal.noise import noise, shard
 
 
 @pytest.fixture(autouse=True)

@@ -49,7 +49,9 @@ def _common(
 
 @app.command("list", epilog="Example: polymodal list recipes")
 def list_(
-    kind: Annotated[str | None, typer.Argument(help="methods, datasets, recipes, metrics, networks, samplers, poolings.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="methods, datasets, recipes, metrics, networks, samplers, poolings.")
+    ] = None,
 ) -> None:
     """Show what there is: methods, datasets, recipes, metrics, networks, samplers, poolings."""
     from polymodal.cli_about import print_list

@@ -132,7 +132,7 @@ class Point(Distribution):
 def choose(here: Tensor, q: Any, p: Any) -> Distribution:
     """q where `here` (B,), else p, both of batch_shape (B,)."""
     if type(p) is not type(q) or not isinstance(q, Point | DiagNormal | DiagLaplace):
-        return Mixture([q, p], torch.stack([here, ~here], dim=-1).to(q.mean.dtype))
+        return Mixture([q, p], torch.stack([here, ~here], dim=-1).float())
     names = ["loc"] if isinstance(q, Point) else ["loc", "scale"]
     mask = here.unsqueeze(-1)
     return type(q)(*(torch.where(mask, getattr(q, n), getattr(p, n)) for n in names))

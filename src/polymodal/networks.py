@@ -221,10 +221,17 @@ def network_of(modality: Modality, name: str | None = None) -> Network:
     return NETWORKS[name]
 
 
+WIDEST = 20.0  # largest logarithm of a variance
+
+
 def normal_head(h: Tensor) -> DiagNormal:
-    """The features' two halves as location and log-variance."""
+    """The features' two halves as location and log-variance, the latter within +-WIDEST.
+
+    In a product an expert that has nothing to say grows without bound, until its variance is infinite and its gradient
+    no number.
+    """
     loc, log_variance = h.chunk(2, -1)
-    return DiagNormal(loc, (0.5 * log_variance).exp())
+    return DiagNormal(loc, (0.5 * log_variance.clamp(-WIDEST, WIDEST)).exp())
 
 
 class NormalHead(nn.Module):

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch
-from polymodal.distributions import detach, divergence, sum_of
+from polymodal.distributions import Mixture, detach, divergence, sum_of
 from polymodal.model import MultimodalVAE
 
 
@@ -141,18 +141,17 @@ def bounds(
     for i, part in enumerate(parts):
         gap = divergence(part.q, p, z[i])
         terms |= {"kl": gap} if i == 0 else {}
-        here = _any(part, batch) if part.here is None else part.here
-        each[i] = each[i] + beta[i] * gap
-        each[i] = each[i] if here is None else torch.where(here, each[i], 0)
+        each[i] = counted(part, each[i] + beta[i] * gap)
     value = sum_of(each if weights is None else (w * v for w, v in zip(weights, each, strict=True)))
     return Loss(value, terms)
 
 
-def _any(part: Part, batch: Batch) -> Tensor | None:
-    """Where any modality of a part is present; None: everywhere."""
-    if not all(m in part.present for m in part.names):
-        return None
-    return reduce(torch.logical_or, (part.present[m] for m in part.names))
+def counted(part: Part, value: Tensor) -> Tensor:
+    """`value` (B,) where the part counts, 0 elsewhere."""
+    here = part.here
+    if here is None and all(m in part.present for m in part.names):
+        here = reduce(torch.logical_or, (part.present[m] for m in part.names))
+    return value if here is None else torch.where(here, value, 0)
 
 
 def stratified(
@@ -200,7 +199,13 @@ def evidence(
     if objective not in OBJECTIVES:
         raise ValueError(f"The objective is one of {', '.join(OBJECTIVES)}, not {objective!r}.")
     if objective == "elbo":
-        return bound(model, batch, model.posterior(batch), kl=beta)
+        q = model.posterior(batch)
+        if isinstance(q, Mixture) and q.weights.requires_grad:
+            raise ValueError(
+                "The ELBO draws one component, which gives its weight no gradient, and here weights depend on the "
+                "experts: take objective=iwae with k=1, the ELBO of all components."
+            )
+        return bound(model, batch, q, kl=beta)
     strata, weights = model.posterior.strata(batch)
     return stratified(model, batch, strata, weights, k, inside=inside, beta=beta, estimator=objective)
 

@@ -113,22 +113,28 @@ class MixtureOfProducts(nn.Module):
     ) -> Distribution:  # fmt: skip
         """The component of the subset that q's keys are; with `alone`, of the experts that are present in it."""
         experts, here = list(q.values()), masks(present or {}, list(q)) if alone else None
-        if here is not None and len(q) == 1 and not self.prior_expert:  # for a family that no rule knows, too
-            return choose(here[0], experts[0], self._prior(experts[0]))
         if self.prior_expert:
             here = None if here is None else [*here, torch.ones_like(here[0])]
-            experts.append(self._prior(experts[0]))
-        elif here is not None and all(m in (present or {}) for m in q):
-            none = ~torch.stack(here).any(0)
-            here, experts = [*here, none], [*experts, self._prior(experts[0])]
-        pooled = experts[0] if len(experts) == 1 else self.rule(experts, here)
-        return pooled if self.flow is None else self.flow.push(pooled)
+            return self.rule([*experts, self._prior(experts[0])], here)
+        if here is None or not all(m in (present or {}) for m in q):
+            return self._pushed(self.rule(experts, here) if len(experts) > 1 else experts[0])
+        none = ~torch.stack(here).any(0)
+        prior = self._prior(experts[0])
+        if len(experts) > 1:  # something to hold on to where no expert is present
+            unit = DiagNormal(torch.zeros_like(experts[0].mean), torch.ones_like(experts[0].mean))
+            pooled = self.rule([*experts, unit], [*here, none])
+        else:
+            pooled = experts[0]
+        return choose(~none, self._pushed(pooled), prior)
+
+    def _pushed(self, q: Distribution) -> Distribution:
+        return q if self.flow is None else self.flow.push(q)
 
     def _prior(self, like: Any) -> Any:
-        """The prior as an expert of batch_shape (B,); N(0, I) where it is no normal, or none is given."""
-        p = None if self.prior is None else self.prior()
-        p = p if isinstance(p, DiagNormal) else DiagNormal(torch.zeros_like(like.mean), torch.ones_like(like.mean))
-        return p.expand(like.batch_shape)
+        """p(z) of batch_shape (B,); N(0, I) where none is given."""
+        if self.prior is not None:
+            return self.prior().expand(like.batch_shape)
+        return DiagNormal(torch.zeros_like(like.mean), torch.ones_like(like.mean))
 
 
 class JointWithSurrogates(nn.Module):

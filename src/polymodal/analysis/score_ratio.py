@@ -89,9 +89,10 @@ class RatioScore(nn.Module):
         layers: list[nn.Module] = []
         for a, b in pairwise([size, *hidden]):
             layers += [nn.Linear(a, b), nn.SiLU()]
-        self.net = nn.Sequential(*layers, nn.Linear(hidden[-1], size))
-        nn.init.zeros_(self.net[-1].weight)
-        nn.init.zeros_(self.net[-1].bias)
+        last = nn.Linear(hidden[-1], size)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.net = nn.Sequential(*layers, last)
 
     def forward(self, x: Tensor) -> Tensor:
         y = x if self.frame is None else x @ self.frame
@@ -118,9 +119,9 @@ def divergence(score: nn.Module, x: Tensor, probes: int | None = None) -> tuple[
         directions = torch.eye(d).to(x).unsqueeze(1).expand(d, len(x), d)
     else:
         directions = torch.randint(0, 2, (probes, *x.shape), device=x.device).to(x) * 2 - 1
-    values, slopes = vmap(lambda v: jvp(score, (x,), (v,)))(directions)
-    total = (directions * slopes).sum(-1)
-    return values[0], total.sum(0) if probes is None else total.mean(0)
+    found: tuple[Tensor, Tensor] = vmap(lambda v: jvp(score, (x,), (v,)))(directions)  # type: ignore[assignment]
+    total = (directions * found[1]).sum(-1)
+    return found[0][0], total.sum(0) if probes is None else total.mean(0)
 
 
 def objective(score: nn.Module, x: Tensor, probes: int | None = None) -> Tensor:
@@ -209,7 +210,9 @@ class Reduction:
 
 
 @torch.no_grad()
-def reduce(score: nn.Module, held_out: Tensor, sizes: Mapping[str, int], base: Mapping[str, nn.Module] = {}) -> Reduction:
+def reduce(
+    score: nn.Module, held_out: Tensor, sizes: Mapping[str, int], base: Mapping[str, nn.Module] = {}
+) -> Reduction:
     """H on held-out samples (N, d), block by block, with its eigenpairs.
 
     Args:
@@ -225,8 +228,10 @@ def reduce(score: nn.Module, held_out: Tensor, sizes: Mapping[str, int], base: M
     pairs = {m: torch.linalg.eigh(h) for m, h in matrices.items()}
     squares = torch.cat(list(parts.values()), -1).square().sum(-1)
     own = sum(float(objective(base[m], blocks[m]).mean()) for m in base)
+    values = {m: v.flip(0).clamp_min(0) for m, (v, _) in pairs.items()}
+    vectors = {m: u.flip(1) for m, (_, u) in pairs.items()}
     return Reduction(
-        matrices, {m: v.flip(0).clamp_min(0) for m, (v, _) in pairs.items()}, {m: u.flip(1) for m, (_, u) in pairs.items()},
+        matrices, values, vectors,
         float(squares.mean()), -2 * (float(objective(score, held_out).mean()) - own),
         float(squares.std() / math.sqrt(len(squares))),
     )

@@ -133,6 +133,6 @@ def _mfm_loss(model: MultimodalVAE, batch: Batch, discriminate: float, discrepan
     each = [Part(Joint(u, *own), list(batch.x), batch.present) for u in shared]
     value, terms = bounds(model, batch, each, kl=0.0)
     wrong = [cross_entropy(posterior.classify(u.loc), batch.label, reduction="none") for u in shared]
-    far = mmd(each[0].q.mean, model.prior().sample((len(batch),))).expand(len(batch))
+    far = mmd(each[0].q.rsample(), model.prior().sample((len(batch),))).expand(len(batch))
     value = value / 2 + discriminate * (wrong[0] + wrong[1]) / 2 + discrepancy * far
     return Loss(value, terms | {"cross_entropy": wrong[0], "mmd": far.detach()})

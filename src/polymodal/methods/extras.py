@@ -28,7 +28,7 @@ def extended(function: Callable[..., Method]) -> Callable[..., Method]:
 
     impartial: a key of `polymodal.gradients.RULES`: how the modalities' gradients meet at z; None: they add up.
     rescale: "dimension": each modality's likelihood is weighed by the largest modality's size over its own; None: by
-        the modalities' weights alone.
+        the modalities' weights.
     fitted_prior: "mixture" (of `components` normals) or "flow": fitted to the aggregate posterior in a last stage,
         "prior", and from then on the model's prior, for joint samples and likelihoods; None: none.
     """
@@ -57,17 +57,17 @@ def extended(function: Callable[..., Method]) -> Callable[..., Method]:
 
 
 def rescaled(modalities: Sequence[Modality], how: str | None) -> list[Modality]:
-    """The modalities with weights that make up for their sizes. Raises ValueError for an unknown way.
+    """The modalities with weights that make up for their sizes, instead of any other. ValueError for an unknown way.
 
     >>> [m.weight for m in rescaled([Modality("a", (2,)), Modality("b", (6,), weight=0.5)], "dimension")]
-    [3.0, 0.5]
+    [3.0, 1.0]
     """
     if how is None:
         return list(modalities)
     if how != "dimension":
         raise ValueError(f"rescale is 'dimension' or null, not {how!r}; weights by hand are modalities.<name>.weight.")
     most = max(math.prod(m.shape) for m in modalities)
-    return [replace(m, weight=m.weight * most / math.prod(m.shape)) for m in modalities]
+    return [replace(m, weight=most / math.prod(m.shape)) for m in modalities]
 
 
 def with_fitted_prior(method: Method, kind: str, components: int = 10) -> Method:

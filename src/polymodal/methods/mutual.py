@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations, permutations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from polymodal.batch import Batch, Modality
 from polymodal.distributions import DiagNormal, divergence, sum_of
@@ -33,12 +33,12 @@ def _directed(model: MultimodalVAE, batch: Batch, s: str, t: str, k: int, gamma:
     return weight * (log(s, z) - given_z - gap) + gamma * given_s
 
 
-def _alone(model: MultimodalVAE, batch: Batch, m: str) -> Tensor:
+def _alone(model: MultimodalVAE, batch: Batch, m: str, prior: nn.Module) -> Tensor:
     """The ELBO of modality m with its pseudo-inputs' prior, (B,), nats."""
     q = model.posterior.experts[m](batch.x[m])
     z = q.rsample()
     log = model.decoders[m](z).log_prob(batch.x[m])
-    return model.weights[m] * log - divergence(q, model.prior.parts[m](), z)
+    return model.weights[m] * log - divergence(q, prior(), z)
 
 
 def meme(
@@ -57,7 +57,7 @@ def meme(
     parts = Parts(modalities, latent, networks)
     experts = parts.experts()
     prior = MixedPrior({m.name: PseudoInputs(experts[m.name], m, pseudo) for m in parts.modalities})
-    model = MultimodalVAE(prior, parts.decoders(), MixtureOfProducts(experts, singletons), parts.modalities)
+    model = MultimodalVAE(prior, parts.decoders(), MixtureOfProducts(experts, singletons, prior), parts.modalities)
 
     def loss(batch: Batch, progress: float) -> Loss:
         here = {m: batch.mask([m]) for m in batch.x}
@@ -66,7 +66,7 @@ def meme(
             f"{s}_{t}": torch.where(here[s] & here[t], _directed(model, batch, s, t, k, gamma, closed), 0)
             for s, t in permutations(batch.x, 2)
         }
-        alone = [torch.where(here[m] & (count == 1), _alone(model, batch, m), 0) for m in batch.x]
+        alone = [torch.where(here[m] & (count == 1), _alone(model, batch, m, prior.parts[m]), 0) for m in batch.x]
         pairs = (count * (count - 1)).clamp_min(1)
         return Loss(-sum_of([*alone, *(v / pairs for v in terms.values())]), terms or {"alone": sum_of(alone)})
 

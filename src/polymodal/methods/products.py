@@ -18,7 +18,7 @@ from polymodal.distributions import divergence, sum_of
 from polymodal.methods.parts import Parts, rise
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.noise import noise
-from polymodal.objectives import Loss, Part, bound, bounds, evidence, importance
+from polymodal.objectives import Loss, Part, bound, bounds, counted, evidence, importance
 from polymodal.pooling import correlated, geometric, powerset
 from polymodal.posteriors import masks
 
@@ -35,7 +35,7 @@ def pooled(
 
     Args:
         pooling, posterior, prior, prior_expert, learn_prior: see `Parts.mixture`.
-        objective, k, inside: see `polymodal.objectives.evidence`.
+        objective, k, inside: see `polymodal.objectives.evidence`; Hoelder pooling needs iwae or dreg.
         beta: weight of the divergence from the prior; `warmup`: share of the epochs over which it rises from 0.
     """
     model = Parts(modalities, latent, networks).pooled(
@@ -101,7 +101,7 @@ def mvae(
         if objective == "elbo":
             return bounds(model, batch, parts, kl=weight)
         each = [importance(model, _as_seen(batch, p), p.q, k, beta=weight, estimator=objective) for p in parts]
-        return Loss(sum_of(loss.value for loss in each), each[0].terms)
+        return Loss(sum_of(counted(part, one.value) for part, one in zip(parts, each, strict=True)), each[0].terms)
 
     return Method(model, [Stage("all", loss, [model])])
 
@@ -180,9 +180,12 @@ def hoelder(
     modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, beta: float = 1.0,
     moments: bool = False,
 ) -> Method:  # fmt: skip
-    """Hoelder pooling with exponent 1/2 (Hoelder++, 2026); `moments`: the normal of its moments (HELVAE, 2026)."""
-    pooling = "hoelder_moments" if moments else "hoelder"
-    return pooled(modalities, latent=latent, networks=networks, pooling=pooling, beta=beta)
+    """Hoelder pooling with exponent 1/2 (Hoelder++, 2026); `moments`: the normal of its moments (HELVAE, 2026).
+
+    The exact mixture has weights that depend on the experts, so that each component is decoded and charged the mixture.
+    """
+    pooling, objective = ("hoelder_moments", "elbo") if moments else ("hoelder", "iwae")
+    return pooled(modalities, latent=latent, networks=networks, pooling=pooling, objective=objective, beta=beta)
 
 
 def barycentre(
@@ -203,7 +206,7 @@ def mmjsd(modalities: Sequence[Modality], *, latent: int = 20, networks: Network
         q = model.posterior.unimodal(batch)
         value, terms = bound(model, batch, model.posterior.pool(q, batch.present), kl=0)
         here = masks(batch.present, list(q))
-        prior = model.prior().expand((len(batch),))
+        prior = model.posterior.prior().expand((len(batch),))
         dynamic = geometric([*q.values(), prior], None if here is None else [*here, torch.ones_like(here[0])])
         apart = [torch.where(batch.mask([m]), divergence(e, dynamic, e.loc), 0) for m, e in q.items()]
         js = sum_of([*apart, divergence(prior, dynamic, prior.loc)]) / (present_count(batch, list(q)) + 1)
@@ -256,7 +259,7 @@ def code_vae(
         one = lambda s: posterior.one({m: q[m] for m in s})
         each = [Part(one(s), list(q), batch.present, batch.mask(s)) for s in subsets]
         weights = posterior.weights(q, subsets, batch.present)
-        weights = weights / weights.sum(-1, keepdim=True)
+        weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-12)  # all 0 where nothing is seen
         value, terms = bounds(model, batch, each, kl=beta, weights=weights.T)
         entropy = torch.special.entr(weights).sum(-1)
         return Loss(value - entropy, terms | {"entropy": entropy})

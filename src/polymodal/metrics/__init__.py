@@ -101,9 +101,9 @@ def _fid(m: Measurement, given: Given, target: str) -> Value | None:
     return None if both is None else (*frechet_with_error(*both), len(both[1]))
 
 
-def _joint_log_likelihood(m: Measurement, given: Given, target: str) -> Value:
+def _joint_log_likelihood(m: Measurement, given: Given, target: str) -> Value | None:
     value = m.joint()
-    return *plain(value), len(value)
+    return None if value is None else (*plain(value), len(value))
 
 
 def _conditional_log_likelihood(m: Measurement, given: Given, target: str) -> Value:

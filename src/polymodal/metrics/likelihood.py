@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch
-from polymodal.distributions import Joint, Mixture, Product
+from polymodal.distributions import Joint, Mixture, Point, Product
 from polymodal.model import MultimodalVAE
 from polymodal.networks import keep_heap
 
@@ -57,12 +57,22 @@ def joint_log_likelihood(
 def _weighed(model: MultimodalVAE, batch: Batch) -> tuple[Distribution, Callable[[Tensor], Tensor]]:
     """q(z|x_S) and z -> log p(z) / q(z|x_S). Raises ValueError for a q whose density is not normalised."""
     q, prior = model.posterior(batch), model.prior()
-    if isinstance(q, Product):
+    if not weighable(q, prior):
         raise ValueError(
-            "Importance sampling needs a posterior whose density is normalised; this one is a product that is only "
-            "drawn by a sampler. Use conditional_log_likelihood, which needs draws alone."
+            "Importance sampling needs a posterior with a normalised density; this one is a product that is only drawn "
+            "by a sampler, or has no randomness. Use conditional_log_likelihood, which needs draws alone."
         )
     return q, lambda z: prior.log_prob(z) - q.log_prob(z)
+
+
+def weighable(q: Distribution, p: Distribution) -> bool:
+    """Whether p / q is a ratio of densities: q is normalised, and both or neither are points, part by part."""
+    if isinstance(q, Joint):
+        theirs = p.parts if isinstance(p, Joint) else [p] * len(q.parts)
+        return all(weighable(a, b) for a, b in zip(q.parts, theirs, strict=True))
+    if isinstance(q, Mixture):
+        return all(weighable(c, p) for c in q.components)
+    return not isinstance(q, Product) and isinstance(q, Point) == isinstance(p, Point)
 
 
 @torch.no_grad()

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from polymodal.batch import Batch
 from polymodal.data.dataset import Dataset, gather
-from polymodal.distributions import Product
 from polymodal.metrics.classifiers import Classifiers, labels_of
 from polymodal.metrics.coherence import agreement, judged
 from polymodal.metrics.frechet import inception
@@ -26,6 +25,7 @@ from polymodal.metrics.likelihood import (
     marginal_log_likelihood,
     pieces,
     rows_for,
+    weighable,
 )  # fmt: skip
 from polymodal.metrics.probe import latent_means, probe
 from polymodal.model import MultimodalVAE
@@ -150,12 +150,14 @@ class Measurement:
             raise ValueError(f"There is no classifier for {target!r}; give `classifiers`, or a data set with labels.")
         return self.classifiers.judges[target]
 
-    def joint(self) -> Tensor:
-        """log p(x) of every sample, for what it has, (N,)."""
+    def joint(self) -> Tensor | None:
+        """log p(x) of every sample, for what it has, (N,); None where the posterior has no density."""
         parts = []
         with self._stream("joint"):
             for part in torch.arange(len(self.data), device=self.data.device).split(self.batch):
                 batch = self.data.batch(part)
+                if not weighable(self.model.posterior(batch), self.model.prior()):
+                    return None
                 parts.append(joint_log_likelihood(
                     self.model, batch, self.samples, memory=self.memory, precision=self.precision
                 ))  # fmt: skip
@@ -172,11 +174,11 @@ class Measurement:
         return torch.cat(parts)
 
     def marginal(self, given: Given, target: str) -> Tensor | None:
-        """log p(x_target) by importance sampling from q(z|x_S), for samples that have both; None for a sampled q."""
+        """log p(x_target) by importance sampling from q(z|x_S), where both are; None where q has no density."""
         names, parts = list({*given, target}), []
         with self._stream("marginal", given, target):
             for batch in self.batches(self.data, self.rows(names), names):
-                if isinstance(self.model.posterior(batch.only(given)), Product):
+                if not weighable(self.model.posterior(batch.only(given)), self.model.prior()):
                     return None
                 parts.append(marginal_log_likelihood(
                     self.model, batch, target, given, self.samples, memory=self.memory, precision=self.precision
