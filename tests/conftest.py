@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,12 @@ def real_data() -> Path:
             pytest.fail(f"$POLYMODAL_TEST_DATA names {folder}, which is no folder.")
         pytest.skip(f"There is no real data at {folder}; set POLYMODAL_TEST_DATA to the folder that holds it.")
     return folder
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Numbers of 64 bits and a fixed random stream, for tests of formulas."""
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(torch.float32)

@@ -20,13 +20,7 @@ from polymodal.distributions import (
 from polymodal.flows import FLOWS, Flow
 from polymodal.noise import noise, shard
 
-
-@pytest.fixture(autouse=True)
-def _double():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def normal(size: int = 3, dim: int = 2, narrow: float = 0.3) -> DiagNormal:

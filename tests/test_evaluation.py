@@ -29,12 +29,7 @@ LAW = LinearGaussian.draw(dims={"a": 3, "b": 2, "c": 2}, latent=2, noise=0.6, se
 NAMES = ["a", "b", "c"]
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 class Linear(nn.Module):

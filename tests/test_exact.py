@@ -22,12 +22,7 @@ from polymodal.sampling import HMC
 DIM, NAMES = 2, ["x1", "x2", "x3", "x4", "x5"]
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def law(noise: float = 1.5) -> LinearGaussian:

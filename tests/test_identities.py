@@ -13,12 +13,7 @@ from polymodal.posteriors import MixtureOfProducts, singletons
 MODALITIES = [Modality("a", (3,), weight=2.0), Modality("b", (4,), scale=0.5), Modality("c", (5,), "bernoulli")]
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def batch(size: int = 6, holes: bool = False) -> Batch:

@@ -35,12 +35,7 @@ LAW = LinearGaussian.draw(dims=(2, 3, 2), latent=2, noise=0.7, seed=1)
 NAMES = list(LAW.loading)
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 class Linear(nn.Module):

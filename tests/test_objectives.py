@@ -24,12 +24,7 @@ MODALITIES = [Modality("a", (3,), weight=2.0), Modality("b", (4,), scale=0.5), M
 NAMES = ["a", "b", "c"]
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def batch(size: int = 6, holes: bool = False, seed: int = 0) -> Batch:

@@ -9,13 +9,7 @@ import torch
 from polymodal.distributions import DiagNormal, Mixture, product
 from polymodal.pooling import POOLINGS, barycentre, correlated, geometric, hoelder
 
-
-@pytest.fixture(autouse=True)
-def _double():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def experts(n: int = 3, size: int = 4, dim: int = 1) -> list[DiagNormal]:

@@ -9,13 +9,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 
 from polymodal.analysis import score_ratio as srm
 
-
-@pytest.fixture(autouse=True)
-def _double():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 CORRELATIONS = torch.tensor([0.9, 0.7, 0.4], dtype=torch.float64)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -19,13 +19,13 @@ from polymodal.metrics.classifiers import Classifiers, labels_of
 from polymodal.metrics.coherence import agreement, judged
 from polymodal.metrics.frechet import inception
 from polymodal.metrics.likelihood import (
+    NoDensity,
     autocast,
     conditional_log_likelihood,
     joint_log_likelihood,
     marginal_log_likelihood,
     pieces,
     rows_for,
-    weighable,
 )  # fmt: skip
 from polymodal.metrics.probe import latent_means, probe
 from polymodal.model import MultimodalVAE
@@ -153,15 +153,13 @@ class Measurement:
     def joint(self) -> Tensor | None:
         """log p(x) of every sample, for what it has, (N,); None where the posterior has no density."""
         parts = []
-        with self._stream("joint"):
+        with self._stream("joint"), suppress(NoDensity):
             for part in torch.arange(len(self.data), device=self.data.device).split(self.batch):
                 batch = self.data.batch(part)
-                if not weighable(self.model.posterior(batch), self.model.prior()):
-                    return None
                 parts.append(joint_log_likelihood(
                     self.model, batch, self.samples, memory=self.memory, precision=self.precision
                 ))  # fmt: skip
-        return torch.cat(parts)
+        return torch.cat(parts) if parts else None
 
     def conditional(self, given: Given, target: str) -> Tensor:
         """log p(x_target | x_S) of every sample that has both, (N,)."""
@@ -176,14 +174,12 @@ class Measurement:
     def marginal(self, given: Given, target: str) -> Tensor | None:
         """log p(x_target) by importance sampling from q(z|x_S), where both are; None where q has no density."""
         names, parts = list({*given, target}), []
-        with self._stream("marginal", given, target):
+        with self._stream("marginal", given, target), suppress(NoDensity):
             for batch in self.batches(self.data, self.rows(names), names):
-                if not weighable(self.model.posterior(batch.only(given)), self.model.prior()):
-                    return None
                 parts.append(marginal_log_likelihood(
                     self.model, batch, target, given, self.samples, memory=self.memory, precision=self.precision
                 ))  # fmt: skip
-        return torch.cat(parts)
+        return torch.cat(parts) if parts else None
 
     def probed(self, given: Given) -> Tensor | None:
         """Whether a linear classifier finds the label in E[z|x_S], (N_S,); None without classes or training samples."""
