@@ -28,7 +28,7 @@ HIDDEN, ACTIVATIONS = 512, 8  # a decoder holds, for a latent, 8 times the large
 PRECISIONS = (None, "bf16")
 
 
-class NoDensity(ValueError):
+class NoDensityError(ValueError):
     """Importance sampling was asked of a posterior that has no density to weigh by."""
 
 
@@ -62,7 +62,7 @@ def _weighed(model: MultimodalVAE, batch: Batch) -> tuple[Distribution, Callable
     """q(z|x_S) and z -> log p(z) / q(z|x_S). Raises ValueError for a q whose density is not normalised."""
     q, prior = model.posterior(batch), model.prior()
     if not weighable(q, prior):
-        raise NoDensity(
+        raise NoDensityError(
             "Importance sampling needs a posterior with a normalised density; this one is a product that is only drawn "
             "by a sampler, or has no randomness. Use conditional_log_likelihood, which needs draws alone."
         )

@@ -19,7 +19,7 @@ from polymodal.metrics.classifiers import Classifiers, labels_of
 from polymodal.metrics.coherence import agreement, judged
 from polymodal.metrics.frechet import inception
 from polymodal.metrics.likelihood import (
-    NoDensity,
+    NoDensityError,
     autocast,
     conditional_log_likelihood,
     joint_log_likelihood,
@@ -153,7 +153,7 @@ class Measurement:
     def joint(self) -> Tensor | None:
         """log p(x) of every sample, for what it has, (N,); None where the posterior has no density."""
         parts = []
-        with self._stream("joint"), suppress(NoDensity):
+        with self._stream("joint"), suppress(NoDensityError):
             for part in torch.arange(len(self.data), device=self.data.device).split(self.batch):
                 batch = self.data.batch(part)
                 parts.append(joint_log_likelihood(
@@ -174,7 +174,7 @@ class Measurement:
     def marginal(self, given: Given, target: str) -> Tensor | None:
         """log p(x_target) by importance sampling from q(z|x_S), where both are; None where q has no density."""
         names, parts = list({*given, target}), []
-        with self._stream("marginal", given, target), suppress(NoDensity):
+        with self._stream("marginal", given, target), suppress(NoDensityError):
             for batch in self.batches(self.data, self.rows(names), names):
                 parts.append(marginal_log_likelihood(
                     self.model, batch, target, given, self.samples, memory=self.memory, precision=self.precision
