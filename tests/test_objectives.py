@@ -15,6 +15,7 @@ from polymodal.likelihoods import IsotropicNormal
 from polymodal.methods import METHODS
 from polymodal.methods.products import random_subset
 from polymodal.model import MultimodalVAE
+from polymodal.networks import Expert
 from polymodal.objectives import Part, bound, bounds, evidence, mmd, stratified
 from polymodal.pooling import powerset, singletons
 from polymodal.posteriors import MixtureOfProducts
@@ -35,8 +36,14 @@ def batch(size: int = 6, holes: bool = False, seed: int = 0) -> Batch:
 
 
 def method(name: str, modalities=MODALITIES, **options):
+    """With experts that differ from each other and from the prior, so that their divergences count."""
     torch.manual_seed(1)
-    return METHODS[name](modalities, latent=2, **options)
+    made = METHODS[name](modalities, latent=2, **options)
+    for part in made.model.posterior.modules():
+        if isinstance(part, Expert):
+            last = [layer for layer in part.net.modules() if isinstance(layer, nn.Linear)][-1]
+            last.bias.data += 0.8 * torch.randn_like(last.bias)
+    return made
 
 
 def repeated(data: Batch, n: int) -> Batch:

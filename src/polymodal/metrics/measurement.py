@@ -176,8 +176,9 @@ class Measurement:
         names, parts = list({*given, target}), []
         with self._stream("marginal", given, target), suppress(NoDensityError):
             for batch in self.batches(self.data, self.rows(names), names):
+                draws = self.samples * len(given)  # as many of each expert, as Shi et al. have it
                 parts.append(marginal_log_likelihood(
-                    self.model, batch, target, given, self.samples, memory=self.memory, precision=self.precision
+                    self.model, batch, target, given, draws, memory=self.memory, precision=self.precision
                 ))  # fmt: skip
         return torch.cat(parts) if parts else None
 
