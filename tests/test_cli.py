@@ -18,6 +18,7 @@ from polymodal import cli, cli_catalog, compare
 from polymodal.batch import Modality
 from polymodal.data import Dataset, Splits
 from polymodal.data.images import BALANCE
+from polymodal.gradients import rule_of
 from polymodal.model import Method, Stage
 from polymodal.settings import load_recipe, recipes, resolve
 
@@ -134,26 +135,28 @@ def modalities_of(name: str | None) -> list[Modality]:
         "mnist-svhn": [grey("mnist", BALANCE), svhn],
         "mnist-fashion": [grey("mnist"), grey("fashion")],
         "mnist-svhn-fashion": [grey("mnist", BALANCE), svhn, grey("fashion", BALANCE)],
+        "polymnist": [Modality(f"m{k}", (3, 28, 28), "laplace", scale=0.75, link="sigmoid") for k in range(5)],
         "celeba": [Modality("image", (3, 64, 64), link="sigmoid"), Modality("attributes", (40,), "bernoulli")],
         None: [Modality("a", (5,)), Modality("b", (7,), "bernoulli")],
     }[name]
 
 
+def small_splits(settings, data=None) -> Splits:
+    modalities = modalities_of(settings.data.name)
+    part = Dataset(modalities, {m.name: torch.rand(4, *m.shape) for m in modalities})
+    return Splits(part, part, part)
+
+
 @pytest.mark.parametrize("recipe", recipes())
 def test_every_recipe_resolves_and_builds_its_methods(recipe: str, monkeypatch, tmp_path) -> None:
-    def splits(settings, data=None) -> Splits:
-        modalities = modalities_of(settings.data.name)
-        part = Dataset(modalities, {m.name: torch.rand(4, *m.shape) for m in modalities})
-        return Splits(part, part, part)
-
-    monkeypatch.setattr(compare, "load_splits", splits)
+    monkeypatch.setattr(compare, "load_splits", small_splits)
     plan = compare.make_plan(recipe, tmp_path)
     assert plan.compares == bool(resolve(load_recipe(recipe)).compare)
     assert len(plan.runs) >= (2 if plan.compares else 1)
     assert all(min(run.parameters.values()) > 0 for run in plan.runs)
     # In a comparison the joint encoder and the decoders are trained once for each seed.
-    trained = [run for run in plan.runs if "joint" not in run.reuse]
-    assert len(trained) == len({run.seed for run in plan.runs})
+    trained = [run for run in plan.runs if "joint" in run.stages and "joint" not in run.reuse]
+    assert len(trained) == len({run.seed for run in plan.runs if "joint" in run.stages})
 
 
 PAPER = {"shapes": (15, 128, 2, None), "mnist-svhn": (100, 128, 20, 9), "mnist-svhn-fashion": (100, 128, 20, 16),
@@ -234,12 +237,34 @@ def test_a_stage_is_the_same_if_its_loss_and_what_it_trains_are() -> None:
         return Stage("joint", lambda batch, _: alpha * model(batch), trains)
 
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
+    model.impartial, model.weights = None, {"a": 1.0}
     method = Method(model, [])
     same = lambda a, b: compare._same(a, method, b, method)
     assert same(stage(0.1, [model]), stage(0.1, [model]))
     assert not same(stage(0.1, [model]), stage(1.0, [model]))
     assert not same(stage(0.1, [model]), stage(0.1, [model[0]]))
     assert not same(stage(0.1, [model]), Stage("joint", lambda batch, _: batch, [model]))
+    other = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
+    plain, heavy = {"a": 1.0}, {"a": 2.0}
+    for rule, weights, alike in ((None, plain, True), (rule_of("pcgrad"), plain, False), (None, heavy, False)):
+        other.impartial, other.weights = rule, weights
+        assert compare._same(stage(0.1, [model]), method, stage(0.1, [other]), Method(other, [])) == alike
+
+
+def test_what_is_said_on_the_command_line_holds_for_every_stage(monkeypatch, tmp_path) -> None:
+    """A stage's own setting in a recipe gives way to the user's, unless the user names the stage too."""
+    monkeypatch.setattr(compare, "load_splits", small_splits)
+    given = ["training.epochs=2", "training.stages.surrogates.epochs=3"]
+    for recipe in ("shapes", "mnist-svhn"):
+        for run in compare.make_plan(recipe, tmp_path, given).runs:
+            epochs = {s: run.settings.training.stage(s).epochs for s in run.stages}
+            assert epochs == {s: 3 if s == "surrogates" else 2 for s in run.stages}
+
+
+def test_a_method_is_its_own_recipe_for_own_data() -> None:
+    recipe = load_recipe("mmvae-plus")
+    assert recipe["method"] == {"name": "mmvae_plus"} and recipe["training"] == load_recipe("jnf")["training"]
+    assert "mmvae-plus" in recipe["about"] and "JNF" not in recipe["about"]
 
 
 def test_a_stage_that_a_later_one_trains_further_is_not_shared() -> None:

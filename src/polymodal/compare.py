@@ -98,6 +98,17 @@ def _overrides(given: Sequence[str]) -> Any:
         raise ValueError(f"The settings cannot be read: {str(error).splitlines()[0]}") from None
 
 
+def _for_all_stages(recipe: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The recipe without what its stages say of a setting that the user gives for all of them: training.epochs=3."""
+    keys = [one.partition("=")[0].strip().split(".") for one in overrides]
+    given = {key[1] for key in keys if len(key) == 2 and key[0] == "training"}
+    training = recipe.get("training") or {}
+    if not given or not training.get("stages"):
+        return recipe
+    stages = {s: {k: v for k, v in (said or {}).items() if k not in given} for s, said in training["stages"].items()}
+    return {**recipe, "training": {**training, "stages": stages}}
+
+
 def load_splits(settings: Settings, data: str | None = None) -> Splits:
     """The data that settings name; `data` instead: a file, or the folder where the named set's files lie.
 
@@ -127,7 +138,8 @@ def make_plan(
 
     Raises ValueError for what is not there, with the nearest that is.
     """
-    raw = _laid_over(load_recipe(recipe), _overrides(overrides), data)
+    read = lambda name: _for_all_stages(load_recipe(name), overrides)
+    raw = _laid_over(read(recipe), _overrides(overrides), data)
     settings = resolve(raw)
     if not settings.compare:
         splits = load_splits(settings)
@@ -138,7 +150,7 @@ def make_plan(
     above = {k: v for k, v in raw.items() if k not in ("compare", "seeds", "about")}
     folder = Path(recipe).parent if recipe.endswith((".yaml", ".yml")) else Path()
     beside = lambda name: str(folder / name) if name.endswith((".yaml", ".yml")) else name
-    bases = {label: load_recipe(beside(name)) for label, name in label_runs(settings.compare).items()}
+    bases = {label: read(beside(name)) for label, name in label_runs(settings.compare).items()}
     changes = _for_methods(above, bases)
     found = {label: resolve(_laid_over(base, changes[label], data)) for label, base in bases.items()}
     seeds = [seed] if seed is not None else settings.seeds or [0]

@@ -261,6 +261,7 @@ def recipes() -> list[str]:
 def load_recipe(name: str | Path, above: Sequence[str] = ()) -> dict[str, Any]:
     """A built-in recipe by name, or a YAML file, as a mapping.
 
+    A method's name is a recipe too: that method on the user's own data.
     A recipe that says `base: <recipe>` is laid over that one (a built-in name, or a YAML file beside it).
 
     Args:
@@ -274,6 +275,9 @@ def load_recipe(name: str | Path, above: Sequence[str] = ()) -> dict[str, Any]:
             raise ValueError(f"There is no file {str(path)!r}; give a YAML file or one of: {', '.join(recipes())}.")
         text = path.read_text()
     else:
+        if (method := _as_method(str(name))) is not None:
+            about = f"{name} on your own data: polymodal train {name} --data pairs.npz, with the settings of `jnf`."
+            return load_recipe("jnf") | {"about": about, "method": {"name": method}}
         text = (files("polymodal") / "recipes" / f"{find(str(name), recipes(), 'recipe')}.yaml").read_text()
     recipe = read_yaml(text, str(name))
     if (base := recipe.pop("base", None)) is None:
@@ -283,6 +287,16 @@ def load_recipe(name: str | Path, above: Sequence[str] = ()) -> dict[str, Any]:
     beside = path.parent / str(base) if str(base).endswith((".yaml", ".yml")) else str(base)
     merged = OmegaConf.to_container(OmegaConf.merge(load_recipe(beside, [*above, str(name)]), recipe))
     return merged  # type: ignore[return-value]
+
+
+def _as_method(name: str) -> str | None:
+    """The method of that name, where no recipe has it."""
+    plain = name.replace("-", "_").lower()
+    if plain in (recipe.replace("-", "_") for recipe in recipes()):
+        return None
+    from polymodal.methods import METHODS  # here, since `show` and `--help` need no torch
+
+    return plain if plain in METHODS else None
 
 
 def read_yaml(text: str, name: str) -> dict[str, Any]:
