@@ -134,7 +134,7 @@ def test_the_marginal_likelihood_is_the_same_whatever_was_given(given: list[str]
     if given == ["x1"]:
         assert short.abs().max() < 1e-8
     else:
-        assert short.mean() < -5 * short.std() / math.sqrt(len(short))
+        assert short.mean() < -0.01 and short.mean() < -5 * short.std() / math.sqrt(len(short))
     many = marginal_log_likelihood(linear(wide), repeated(50, row=1), "x1", given, 20_000) - truth
     assert within(many.exp(), 1.0, 4.5) and many.abs().mean() < 0.1
 
