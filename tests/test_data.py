@@ -720,3 +720,12 @@ def test_celeba_bad_files(celeba_files):
     (folder / "list_attr_celeba.txt").unlink()
     with pytest.raises(ValueError, match=r"put img_align_celeba\.zip"):
         celeba(path=folder)
+
+
+def test_what_is_wrong_is_named_by_its_row_in_the_file(tmp_path) -> None:
+    """Not by its place in a part that was split off."""
+    x = np.random.default_rng(0).normal(size=(300, 4))
+    x[77, 2] = np.nan
+    np.savez(tmp_path / "pairs.npz", a=x, b=x[:, :2])
+    with pytest.raises(ValueError, match=r"in 1 of 300 samples \(first: \[77\]\)"):
+        load_data(tmp_path / "pairs.npz")

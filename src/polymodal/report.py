@@ -106,7 +106,7 @@ def _page(runs: Sequence[Run], labels: Sequence[str], splits: Splits) -> str:
     generated = scenes.generated()
     seeds = f" Pictures are of seed {runs[0].seed}." if len(runs) > len(first) else ""
     sections = [
-        _what(runs, labels, splits), _results(results(runs, labels)),
+        _what(runs, labels, splits), _results(results(runs, labels), list(first)),
         Section("Generated from what is given", [SAME + seeds], groups=generated.groups),
         Section("Joint samples", groups=[scenes.joint()]),
         Section("Reconstructions", groups=[scenes.reconstructed()]),
@@ -154,11 +154,13 @@ def _yaml(run: Run) -> str:
     return f"# {run.info['command']}\n" + OmegaConf.to_yaml(OmegaConf.create(run.settings))
 
 
-def _results(table: Table | None) -> Section:
+def _results(table: Table | None, labels: Sequence[str]) -> Section:
     if table is None:
         return Section("Results", ["These runs have not been evaluated yet: polymodal evaluate RUN."])
     rows = rows_of(table)
     methods = methods_of(rows)
+    lacking = ", ".join(label for label in labels if label not in methods)
+    text = [f"Not evaluated yet: {lacking} (polymodal evaluate RUN)."] if lacking else []
     body = [
         [r.metric, r.quantity, r.direction, *(r.cells.get(m, "") for m in methods), r.unit, r.n, r.seeds]
         for r in rows
@@ -170,7 +172,7 @@ def _results(table: Table | None) -> Section:
         figure = plots.bars(values, "coherence (higher is better)", "share of draws")
         groups = [Group([drawn(figure, "Coherence of every method, bars with standard errors")])]
     head = ["metric", "target | given", "direction", *methods, "unit", "n", "seed"]
-    return Section("Results", head=head, rows=body, words=3, note=NOTE, groups=groups)
+    return Section("Results", text, head=head, rows=body, words=3, note=NOTE, groups=groups)
 
 
 def _losses(runs: Mapping[str, Run]) -> list[Group]:

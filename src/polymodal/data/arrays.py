@@ -141,6 +141,7 @@ def own_arrays(path: str | Path, *, seed: int = 0, nan_is_missing: bool = False)
         sizes = [len(parts["train"]) - held * len(lacking), *[held] * len(lacking)]
         if sizes[0] < 1:
             raise ValueError(f"{file} has {len(parts['train'])} samples, too few to be split into parts.")
+        parts["train"].check()  # here, so that what is wrong is named by its row in the file
         cut = _cut(parts["train"], sizes, torch.Generator().manual_seed(seed))
         parts |= dict(zip(("train", *lacking), cut, strict=True))
     return Splits(parts["train"], parts["val"], parts["test"], file.stem)
