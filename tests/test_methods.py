@@ -236,8 +236,6 @@ def test_every_method_can_weigh_modalities_by_size(name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["mixture", "flow"])
 def test_a_prior_is_fitted_to_the_aggregate_posterior(name: str, kind: str) -> None:
-    if name in ("jnf", "jnf_dcca", "cvae", "mfm") and kind == "flow":
-        pytest.skip("once is enough")
     method = build(name, fitted_prior=kind, components=2)
     stage = method.stages[-1]
     assert stage.name == "prior"

@@ -332,7 +332,9 @@ def test_meme_bounds_the_conditional_evidence() -> None:
     data = Batch({"s": torch.tensor([[0.3], [-1.0]]), "t": torch.tensor([[0.5], [0.2]])})
     n = 20_000
     with torch.no_grad():
-        value, slip = (_directed(model, repeated(data, n), "s", "t", 200, 1.0, c).reshape(2, n) for c in (False, True))
+        many = repeated(data, n)
+        q = model.posterior.unimodal(many)
+        value, slip = (_directed(model, many, q, "s", "t", 200, 1.0, c).reshape(2, n) for c in (False, True))
     spread = math.sqrt(1 + 0.8**2)
     exact = Normal(0.5 * data.x["t"][:, 0], spread).log_prob(data.x["s"][:, 0])
     mean, error = value.mean(1), value.std(1) / math.sqrt(n)

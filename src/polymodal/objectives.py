@@ -115,17 +115,17 @@ class Part(NamedTuple):
 
 
 def bounds(
-    model: MultimodalVAE, batch: Batch, parts: Sequence[Part], *, likelihood: float = 1.0,
-    kl: float | Sequence[float] = 1.0, weights: Sequence[float] | Tensor | None = None,
+    model: MultimodalVAE, batch: Batch, parts: Sequence[Part], *, kl: float | Sequence[float] = 1.0,
+    weights: Sequence[float] | Tensor | None = None,
 ) -> Loss:
-    """Negative of sum_i w_i L(q_i, S_i; a, b_i, 0): each decoder runs once, on the latents of all parts it serves.
+    """Negative of sum_i w_i L(q_i, S_i; 1, b_i, 0): each decoder runs once, on the latents of all parts it serves.
 
     Args:
         parts: at least one.
-        likelihood, kl: a, and b or one b for each part.
+        kl: b, or one b_i for each part.
         weights: w_i, numbers or (B,) each; None: all 1.
 
-    Returns the loss in nats; its terms are those of the first part, and the sum of all as `bounds`.
+    Returns the loss in nats; its terms are the first part's divergence and each log p(x_m|z) where it first occurs.
     """
     z = torch.stack([part.q.rsample() for part in parts])
     seen = model.copies(z, {m for part in parts for m in part.names})
@@ -135,7 +135,7 @@ def bounds(
         logs = model.decoders[m](copy if len(rows) == len(parts) else copy[rows]).log_prob(batch.x[m])
         for i, log in zip(rows, logs, strict=True):
             log = torch.where(parts[i].present[m], log, 0) if m in parts[i].present else log
-            each[i] = each[i] - likelihood * model.weights[m] * log
+            each[i] = each[i] - model.weights[m] * log
             terms |= {f"log_p_{m}": log} if i == rows[0] else {}
     p, beta = model.prior(), kl if isinstance(kl, Sequence) else [kl] * len(parts)
     for i, part in enumerate(parts):

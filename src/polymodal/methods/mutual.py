@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import combinations, permutations
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +14,7 @@ from torch import Tensor, nn
 from polymodal.batch import Batch, Modality
 from polymodal.distributions import DiagNormal, divergence, sum_of
 from polymodal.methods.parts import Parts
+from polymodal.methods.products import present_count
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.objectives import Loss, Part, bounds
 from polymodal.pooling import singletons
@@ -20,22 +24,23 @@ from polymodal.priors import MixedPrior, PseudoInputs
 Networks = Mapping[str, str] | None
 
 
-def _directed(model: MultimodalVAE, batch: Batch, s: str, t: str, k: int, gamma: float, closed: bool = False) -> Tensor:
+def _directed(
+    model: MultimodalVAE, batch: Batch, experts: Mapping[str, Any], s: str, t: str, k: int, gamma: float, closed: bool
+) -> Tensor:  # fmt: skip
     """MEME's bound on log p(s|t) in the direction s -> t, (B,), nats, for samples that have both."""
-    q, prior = (model.posterior.experts[m](batch.x[m]) for m in (s, t))
+    q, prior = experts[s], experts[t]
     log = lambda m, z: model.weights[m] * model.decoders[m](z).log_prob(batch.x[m])
     draws = q.rsample(torch.Size([k + 1]))  # the last is the z of the bound
     given_all = log(t, draws)
-    given_z, given_s = given_all[-1], torch.logsumexp(given_all, 0) - torch.tensor(k + 1.0).log()
+    given_z, given_s = given_all[-1], torch.logsumexp(given_all, 0) - math.log(k + 1)
     z = draws[-1]
     weight = (given_z - given_s).exp().detach()
     gap = divergence(q, prior, z) if closed else q.log_prob(z) - prior.log_prob(z)
     return weight * (log(s, z) - given_z - gap) + gamma * given_s
 
 
-def _alone(model: MultimodalVAE, batch: Batch, m: str, prior: nn.Module) -> Tensor:
+def _alone(model: MultimodalVAE, batch: Batch, q: Any, m: str, prior: nn.Module) -> Tensor:
     """The ELBO of modality m with its pseudo-inputs' prior, (B,), nats."""
-    q = model.posterior.experts[m](batch.x[m])
     z = q.rsample()
     log = model.decoders[m](z).log_prob(batch.x[m])
     return model.weights[m] * log - divergence(q, prior(), z)
@@ -58,17 +63,17 @@ def meme(
     experts = parts.experts()
     prior = MixedPrior({m.name: PseudoInputs(experts[m.name], m, pseudo) for m in parts.modalities})
     model = MultimodalVAE(prior, parts.decoders(), MixtureOfProducts(experts, singletons, prior), parts.modalities)
+    directed = partial(_directed, model, k=k, gamma=gamma, closed=closed)
 
     def loss(batch: Batch, progress: float) -> Loss:
-        here = {m: batch.mask([m]) for m in batch.x}
-        count = torch.stack(list(here.values())).sum(0)
-        terms = {
-            f"{s}_{t}": torch.where(here[s] & here[t], _directed(model, batch, s, t, k, gamma, closed), 0)
-            for s, t in permutations(batch.x, 2)
-        }
-        alone = [torch.where(here[m] & (count == 1), _alone(model, batch, m, prior.parts[m]), 0) for m in batch.x]
-        pairs = (count * (count - 1)).clamp_min(1)
-        return Loss(-sum_of([*alone, *(v / pairs for v in terms.values())]), terms or {"alone": sum_of(alone)})
+        q, here = model.posterior.unimodal(batch), {m: batch.mask([m]) for m in batch.x}
+        count = present_count(batch, list(q))
+        both = lambda s, t: torch.where(here[s] & here[t], directed(batch, q, s, t), 0)
+        terms = {f"{s}_{t}": both(s, t) for s, t in permutations(batch.x, 2)}
+        lone = batch.x if batch.present or len(batch.x) == 1 else ()  # on complete data nobody is alone
+        alone = [torch.where(here[m] & (count == 1), _alone(model, batch, q[m], m, prior.parts[m]), 0) for m in lone]
+        pairs = [v / (count * (count - 1)).clamp_min(1) for v in terms.values()]
+        return Loss(-sum_of([*alone, *pairs]), terms or {"alone": sum_of(alone)})
 
     return Method(model, [Stage("all", loss, [model])])
 
