@@ -21,6 +21,7 @@ MODALITIES = [
 ]
 NAMES, SIZE = ["a", "b", "c"], 12
 SMALL = {"hidden": 16, "private": 2, "pseudo": 5, "k": 3, "flow_hidden": (16,), "ridge": 1e-2}
+SMALL |= {"denoiser_options": {"width": 16, "depth": 1}}
 QUIET = {"mfm": {"discrepancy": 0.0}}  # without the term whose noise a whole batch shares
 JOINT = ("jmvae", "jmvae_two_stage", "telbo", "m2vae", "jnf", "jnf_dcca")
 
@@ -199,7 +200,8 @@ def test_state_survives_save_and_load(name: str, tmp_path) -> None:
     method = build(name)
     for stage in method.stages:
         if stage.finish:
-            stage.finish([batch(seed=s, size=40) for s in range(3)], [batch(seed=9, size=40)])
+            train = [prepared(stage, batch(seed=s, size=40)) for s in range(3)]
+            stage.finish(train, [prepared(stage, batch(seed=9, size=40))])
     save_model(method.model, str(tmp_path / "m.safetensors"))
     other = build(name).model
     for p in other.parameters():

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from polymodal.batch import Batch, Modality
 from polymodal.distributions import Product, sum_of
 from polymodal.gradients import combined
+from polymodal.priors_score import Filled
 
 
 class MultimodalVAE(nn.Module):
@@ -60,14 +61,16 @@ class MultimodalVAE(nn.Module):
     def latents(self, batch: Batch | None = None, n: int = 1) -> Tensor:
         """n draws z ~ q(z|x_S), (n, B, D); without a batch z ~ p(z), (n, 1, D).
 
-        `diagnostics` then holds what a sampler reported (`polymodal.sampling.Diagnostics`), or None.
+        `diagnostics` then holds what a sampler reported (`polymodal.sampling.Diagnostics` or `Calls`), or None.
         """
         if batch is None:
-            self.diagnostics = None
-            return self.prior().sample((n,)).unsqueeze(1)
+            p = self.prior()
+            z = p.sample((n,)).unsqueeze(1)
+            self.diagnostics = p.diagnostics if isinstance(p, Filled) else None
+            return z
         q = self.posterior(self._check(batch))
         z = q.sample((n,))
-        self.diagnostics = q.diagnostics if isinstance(q, Product) else None
+        self.diagnostics = q.diagnostics if isinstance(q, Product | Filled) else None
         return z
 
     @torch.no_grad()

@@ -217,20 +217,32 @@ class Concatenated(nn.Module):
     Args:
         experts: experts[m](x_m) -> q(z_m | x_m).
         prior: () -> Joint of the p(z_m): what is not seen is drawn from it.
-        fill: instead, (what is seen {m: q}, batch) -> q(z | x_S).
+        fill: instead, (what is seen {m: q}, batch) -> q(z | x_S), or None where it cannot say yet.
     """
 
     def __init__(
         self, experts: Mapping[str, nn.Module], prior: nn.Module,
-        fill: Callable[[dict[str, Distribution], Batch], Distribution] | None = None,
+        fill: Callable[[dict[str, Distribution], Batch], Distribution | None] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.experts, self.prior, self.fill = nn.ModuleDict(experts), prior, fill
 
     def forward(self, batch: Batch) -> Distribution:
-        q = {m: self.experts[m](x) for m, x in batch.x.items()}
+        q = self.unimodal(batch)
         if self.fill is not None and (len(q) < len(self.experts) or batch.present):
-            return self.fill(q, batch)
+            if (filled := self.fill(q, batch)) is not None:
+                return filled
+        return self._joined(q, batch)
+
+    def unimodal(self, batch: Batch) -> dict[str, Distribution]:
+        """q(z_m | x_m) of what the batch holds."""
+        return {m: self.experts[m](x) for m, x in batch.x.items()}
+
+    def own(self, batch: Batch) -> Joint:
+        """prod_m q(z_m | x_m), the prior's p(z_m) where x_m is absent, whatever `fill` says."""
+        return self._joined(self.unimodal(batch), batch)
+
+    def _joined(self, q: Mapping[str, Distribution], batch: Batch) -> Joint:
         priors = zip(self.experts, self.prior().parts, strict=True)
         return Joint(*(observed(q.get(m), p, batch, m) for m, p in priors))
 

@@ -4,12 +4,13 @@ with a model; `FittedPrior` is what replaces one afterwards."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily, MultivariateNormal
 
-from polymodal.batch import Modality
+from polymodal.batch import Batch, Modality
 from polymodal.distributions import DiagLaplace, DiagNormal, Joint
 from polymodal.flows import Flow
 
@@ -132,12 +133,17 @@ class FittedPrior(nn.Module):
 
     def __init__(self, base: nn.Module, fitted: nn.Module) -> None:
         super().__init__()
-        self.base, self.fitted = base, fitted
+        self.base = base
+        self.fitted: Any = fitted
         self.ready: Tensor
         self.register_buffer("ready", torch.zeros((), dtype=torch.bool))
 
     def forward(self) -> Distribution:
         return self.fitted() if self.ready else self.base()
+
+    def fill(self, q: Mapping[str, Distribution], batch: Batch) -> Distribution | None:
+        """What the fitted prior, a `ScorePrior`, says of blocks that are not seen; None before it is there."""
+        return self.fitted.fill(q, batch) if self.ready else None
 
 
 PRIORS: dict[str, Callable[[int], nn.Module]] = {

@@ -21,7 +21,8 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.func import jvp, vmap
+
+from polymodal.sampling.ode import divergence
 
 
 @dataclass(frozen=True)
@@ -110,18 +111,6 @@ class RatioScore(nn.Module):
             best = self.frame.T @ best @ self.frame
         self.linear.weight.copy_(best)
         self.linear.bias.zero_()
-
-
-def divergence(score: nn.Module, x: Tensor, probes: int | None = None) -> tuple[Tensor, Tensor]:
-    """s(x) (N, d) and tr grad s(x) (N,): exactly with d directions, or by Hutchinson's estimate with `probes` signs."""
-    d = x.shape[1]
-    if probes is None:
-        directions = torch.eye(d).to(x).unsqueeze(1).expand(d, len(x), d)
-    else:
-        directions = torch.randint(0, 2, (probes, *x.shape), device=x.device).to(x) * 2 - 1
-    found: tuple[Tensor, Tensor] = vmap(lambda v: jvp(score, (x,), (v,)))(directions)  # type: ignore[assignment]
-    total = (directions * found[1]).sum(-1)
-    return found[0][0], total.sum(0) if probes is None else total.mean(0)
 
 
 def objective(score: nn.Module, x: Tensor, probes: int | None = None) -> Tensor:

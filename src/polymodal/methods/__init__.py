@@ -23,6 +23,7 @@ from polymodal.methods.products import (
     mvtcae,
     pooled,
 )  # fmt: skip
+from polymodal.methods.score import sbm
 from polymodal.model import Method
 
 METHODS: dict[str, Callable[..., Method]] = {
@@ -50,6 +51,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "meme": extended(meme),
     "coordinated": extended(coordinated),
     "mfm": extended(mfm),
+    "sbm": extended(sbm),
     "vae": extended(vae),
     "cvae": extended(cvae),
 }

@@ -29,6 +29,7 @@ from polymodal.metrics.likelihood import (
 )  # fmt: skip
 from polymodal.metrics.probe import latent_means, probe
 from polymodal.model import MultimodalVAE
+from polymodal.sampling.diagnostics import Diagnostics
 from polymodal.training_steps import own_random_state, seed_all
 
 PROBED = 2000  # training samples that the linear probe is fitted on
@@ -91,7 +92,7 @@ class Measurement:
                     for part in self.batches(self.data, self.rows(given), given):
                         drawn.append(self.model.latents(part).squeeze(0))
                         reports.append(self.model.diagnostics)
-                    z, self._diagnostics[given] = torch.cat(drawn), [r for r in reports if r is not None]
+                    z, self._diagnostics[given] = torch.cat(drawn), [r for r in reports if isinstance(r, Diagnostics)]
                 else:
                     z = self.model.latents(None, len(self.data)).squeeze(1)
             self._latents[given] = z

@@ -14,13 +14,15 @@ transition. Each is a value to call:
 
 from __future__ import annotations
 
-from polymodal.sampling.diagnostics import Diagnostics, ess, rhat
+from polymodal.sampling.diagnostics import Calls, Diagnostics, ess, rhat
+from polymodal.sampling.diffusion import Diffusion, Task
 from polymodal.sampling.kernels import Density, Info, State, hmc, mala
 from polymodal.sampling.mcmc import HMC, MALA, Result, run
-from polymodal.sampling.named import SAMPLERS, make_sampler
+from polymodal.sampling.named import DIFFUSIONS, SAMPLERS, make_sampler
 from polymodal.sampling.smc import SMC
+from polymodal.sampling.twisted import Twisted
 
 __all__ = [
-    "HMC", "MALA", "SAMPLERS", "SMC", "Density", "Diagnostics", "Info", "Result", "State", "ess", "hmc", "make_sampler",
-    "mala", "rhat", "run",
-]
+    "DIFFUSIONS", "HMC", "MALA", "SAMPLERS", "SMC", "Calls", "Density", "Diagnostics", "Diffusion", "Info", "Result",
+    "State", "Task", "Twisted", "ess", "hmc", "make_sampler", "mala", "rhat", "run",
+]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -154,3 +155,48 @@ class Diagnostics:
 def _share(well: Tensor) -> float:
     """The share of items that are not well; a NaN compares false, hence is not."""
     return 1 - well.float().mean().item()
+
+
+@dataclass
+class Calls:
+    """What a diffusion sampler reports: how often it called its network, and for particles how they fared.
+
+    Args:
+        items: that were drawn at once.
+        calls: of the denoiser, each for all items.
+        rows: how many points these calls had in all.
+        ess, unique, log_normalizer: see `Diagnostics`; None without particles.
+    """
+
+    items: int
+    calls: int = 0
+    rows: int = 0
+    ess: Tensor | None = None
+    unique: Tensor | None = None
+    log_normalizer: Tensor | None = None
+
+    def counted(self, denoise: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+        """`denoise`, counting."""
+
+        def count(x: Tensor, sigma: Tensor) -> Tensor:
+            self.calls, self.rows = self.calls + 1, self.rows + len(x)
+            return denoise(x, sigma)
+
+        return count
+
+    def summary(self) -> dict[str, float]:
+        """As of `Diagnostics`; calls per draw count every point that went through the network for it."""
+        table = {"items": self.items, "calls": self.calls, "calls_per_draw": self.rows / self.items}
+        for name in ("ess", "unique", "log_normalizer"):
+            if (value := getattr(self, name)) is not None:
+                table[name] = value.nanmedian().item()
+        return table
+
+    def warning(self) -> str | None:
+        """What is bad and what to try; None if nothing is."""
+        if self.ess is None or (bad := _share(self.ess >= 5)) <= 0.1:
+            return None
+        return (
+            f"The draws of {bad:.0%} of the items descend from fewer than 5 particles, effectively: raise `particles` "
+            "or `steps`."
+        )

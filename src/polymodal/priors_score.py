@@ -1,0 +1,165 @@
+"""A prior learned by score matching on the latents that encoders give, and what it says of some blocks given others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from polymodal.batch import Batch
+from polymodal.denoisers import Denoiser
+from polymodal.sampling.diffusion import Diffusion, Task
+from polymodal.sampling.ode import log_density
+
+EXACT = 64  # dimensions up to which a log-density takes the exact trace
+PROBES = 16
+
+
+class Frame(nn.Module):
+    """Coordinates y = (z - mean) @ matrix, block by block, of which `kept` are modelled and the others are N(0, I).
+
+    Args:
+        sizes: {block: dimensions}, in their order in z.
+    """
+
+    mean: Tensor
+    matrix: Tensor
+    inverse: Tensor
+    kept: Tensor
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        super().__init__()
+        d = sum(sizes.values())
+        self.sizes = dict(sizes)
+        self.register_buffer("mean", torch.zeros(d))
+        self.register_buffer("matrix", torch.eye(d))
+        self.register_buffer("inverse", torch.eye(d))
+        self.register_buffer("kept", torch.ones(d, dtype=torch.bool))
+
+    @torch.no_grad()
+    def set_(self, mean: Tensor, matrix: Tensor, kept: Mapping[str, int] | None = None) -> None:
+        """Take a mean (d,), a block-diagonal matrix (d, d) and how many leading coordinates of each block to keep."""
+        self.mean.copy_(mean)
+        self.matrix.copy_(matrix)
+        self.inverse.copy_(torch.linalg.inv(matrix.double()))
+        if kept is not None:
+            self.kept.copy_(torch.cat([torch.arange(d) < kept[m] for m, d in self.sizes.items()]))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return (z - self.mean) @ self.matrix
+
+    def back(self, y: Tensor) -> Tensor:
+        return y @ self.inverse + self.mean
+
+    def volumes(self) -> Tensor:
+        """log |det| of each block's matrix, (M,): log p(z_m) = log p(y_m) + it."""
+        ends = torch.tensor(list(self.sizes.values())).cumsum(0).tolist()
+        blocks = [self.matrix[a:b, a:b].double() for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+        return torch.stack([torch.linalg.slogdet(block)[1] for block in blocks]).to(self.matrix)
+
+
+class ScorePrior(nn.Module):
+    """p(z) of a `Denoiser` in the coordinates of a `Frame`; () -> `Filled` with nothing seen.
+
+    Args:
+        sizes: {block: dimensions}.
+        denoiser: of blocks of these sizes.
+        sampler: (denoise, task, pull) -> (x, Calls): `polymodal.sampling.Diffusion` or `Twisted`; can be exchanged at
+            any time.
+        pull: `polymodal.energies.PairEnergies`, for conditioning="energy".
+    """
+
+    def __init__(
+        self, sizes: Mapping[str, int], denoiser: Denoiser, sampler: Callable[..., Any] | None = None,
+        pull: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.frame, self.denoiser = Frame(sizes), denoiser
+        self.pull: Any = pull
+        self.sampler = Diffusion() if sampler is None else sampler
+
+    def forward(self) -> Filled:
+        return Filled(self, {}, {}, ())
+
+    def fill(self, q: Mapping[str, Distribution], batch: Batch) -> Filled:
+        """q(z | x_S): each z_m that is seen from its own posterior q[m], the others given these, by the score."""
+        return Filled(self, q, {m: batch.mask([m]) for m in q}, (len(batch),))
+
+    def draw(self, z: Tensor, seen: Tensor) -> tuple[Tensor, Any]:
+        """z (N, d) with the blocks that are not `seen` (N, M) drawn given those that are; and what the sampler said.
+
+        Outside the kept coordinates a block that is seen keeps its own, another gets N(0, I).
+        """
+        frame, sizes = self.frame, list(self.frame.sizes.values())
+        own = frame(z)
+        task = Task(own * frame.kept, seen, sizes, None if frame.kept.all() else frame.kept)
+        y, calls = self.sampler(self.denoiser, task, None if self.pull is None else self.pull.pull)
+        rest = torch.where(task.known, own, torch.randn_like(own))
+        return torch.where(task.known, z, frame.back(torch.where(frame.kept, y, rest))), calls
+
+    def log_prob(self, z: Tensor, seen: Tensor) -> Tensor:
+        """log p(z_U | z_S), (N,) nats, through the probability-flow ODE; by random traces above `EXACT` dimensions."""
+        frame, sizes = self.frame, list(self.frame.sizes.values())
+        y = frame(z)
+        task = Task(y * frame.kept, seen, sizes, None if frame.kept.all() else frame.kept)
+        probes = None if int(frame.kept.sum()) <= EXACT else PROBES
+        rest = torch.where(frame.kept | task.known, 0, -0.5 * (y.square() + math.log(2 * math.pi))).sum(-1)
+        volume = torch.where(seen, 0, frame.volumes()).sum(-1)
+        return log_density(self.denoiser, task, probes=probes) + rest + volume
+
+
+class Filled(Distribution):
+    """Blocks z_m ~ q_m where x_m is seen, the others given them by a `ScorePrior`; the prior itself with none seen.
+
+    Args:
+        score: the prior.
+        q: {block: q(z_m|x_m)} of batch_shape (B,).
+        present: {block: (B,)} bool, of the same blocks: where it is seen.
+        shape: (B,), or () for the prior.
+
+    `diagnostics` holds what the sampler last reported.
+    """
+
+    has_rsample = False
+    arg_constraints: dict = {}
+
+    def __init__(
+        self, score: ScorePrior, q: Mapping[str, Distribution], present: Mapping[str, Tensor], shape: Sequence[int]
+    ) -> None:
+        self.score, self.q, self.present, self.diagnostics = score, dict(q), dict(present), None
+        self.total = sum(score.frame.sizes.values())
+        super().__init__(torch.Size(shape), torch.Size([self.total]), validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Filled:
+        return Filled(self.score, self.q, self.present, batch_shape)
+
+    def _seen(self) -> Tensor:
+        """(B, M), or (M,) where the batch shape is empty."""
+        frame = self.score.frame
+        none = torch.zeros(self.batch_shape, dtype=torch.bool, device=frame.mean.device)
+        return torch.stack([self.present.get(m, none) for m in frame.sizes], -1)
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        shape, frame = torch.Size(sample_shape), self.score.frame
+        with torch.no_grad():
+            full = [*shape, *self.batch_shape]
+            blank = lambda d: frame.mean.new_zeros(*full, d)
+            z = torch.cat([self.q[m].sample(shape) if m in self.q else blank(d) for m, d in frame.sizes.items()], -1)
+            seen = self._seen().expand(*full, -1).reshape(-1, len(frame.sizes))
+            z, self.diagnostics = self.score.draw(z.reshape(-1, self.total), seen)
+        return z.view(*full, self.total)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """sum_{m in S} log q(z_m|x_m) + log p(z_U|z_S), for all of z (..., B, d); of the prior (..., d)."""
+        frame = self.score.frame
+        lead = z.shape[:-1]
+        seen = self._seen().expand(*lead, -1)
+        value = self.score.log_prob(z.reshape(-1, self.total), seen.reshape(-1, len(frame.sizes))).view(lead)
+        for m, part in zip(frame.sizes, z.split(list(frame.sizes.values()), -1), strict=True):
+            if m in self.q:
+                value = value + torch.where(self.present[m], self.q[m].log_prob(part), 0)
+        return value

@@ -1,0 +1,283 @@
+"""Samplers of diffusion models that know a denoiser and nothing else: joint samples, and any blocks given the others.
+
+A point x (N, d) has blocks (in polymodal: the modalities' latents), and noise of standard deviation sigma (N, M), one
+for each block, is added to x0 to give x0 + sigma eps. The denoiser returns E[x0 | x]. Everything here lives in these
+coordinates; the variance-preserving process of Song et al. (2021) is the same one, y = alpha x with
+alpha = 1 / sqrt(1 + sigma^2), and so one denoiser serves every sampler. A block that is known has sigma 0; one of which
+nothing is known may be left at the highest sigma.
+
+Every step calls the denoiser once, for all items and whatever subset of blocks each of them has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from polymodal.sampling.diagnostics import Calls
+
+Denoise = Callable[[Tensor, Tensor], Tensor]  # x (N, d), sigma (N, M) -> E[x0 | x] (N, d)
+Guess = Callable[[Tensor, float], Tensor]  # x (N, d), sigma of what is unknown -> E[x0 | x] (N, d)
+Pull = Callable[[Tensor, Tensor, float], Tensor]  # x (N, d), seen (N, M), sigma -> gradient of a log-weight (N, d)
+
+CONDITIONINGS = ("masks", "guidance", "replacement", "repaint", "energy", "clean")
+SOLVERS = ("dpm", "heun", "ddim", "pc")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be drawn: blocks of `sizes` for N items, given the blocks that are `seen`.
+
+    Args:
+        value: (N, d), x0 of the blocks that are seen; anything elsewhere.
+        seen: (N, M) bool; all False: joint samples.
+        sizes: dimensions of each block.
+        active: (d,) bool: coordinates that exist; the others stay 0. None: all.
+    """
+
+    value: Tensor
+    seen: Tensor
+    sizes: Sequence[int]
+    active: Tensor | None = None
+    known: Tensor = field(init=False)  # (N, d): which coordinates are given
+
+    def __post_init__(self) -> None:
+        n, m = self.seen.shape
+        if self.value.shape != (n, sum(self.sizes)) or m != len(self.sizes) or self.seen.dtype != torch.bool:
+            raise ValueError(
+                f"A task of blocks of sizes {list(self.sizes)} needs value (N, {sum(self.sizes)}) and "
+                f"seen (N, {len(self.sizes)}) bool, got {tuple(self.value.shape)} and {self.seen.dtype} "
+                f"{tuple(self.seen.shape)}."
+            )
+        object.__setattr__(self, "known", spread(self.seen, self.sizes))
+
+    def noise(self) -> Tensor:
+        """Standard normal, (N, d), 0 where a coordinate is not active."""
+        eps = torch.randn_like(self.value)
+        return eps if self.active is None else eps * self.active
+
+    def put(self, x: Tensor, known: Tensor | None = None) -> Tensor:
+        """x with what is known in its place: `known`, by default the values themselves."""
+        return torch.where(self.known, self.value if known is None else known, x)
+
+    def levels(self, unknown: float, known: float) -> Tensor:
+        """sigma (N, M): `known` for the blocks that are seen, `unknown` for the others."""
+        return torch.where(self.seen, known, unknown).to(self.value)
+
+
+def spread(per_block: Tensor, sizes: Sequence[int]) -> Tensor:
+    """(..., M) -> (..., d): each block's entry for each of its coordinates."""
+    return per_block.repeat_interleave(torch.tensor(sizes, device=per_block.device), -1)
+
+
+def ladder(steps: int, low: float, high: float, rho: float = 7.0) -> list[float]:
+    """`steps` levels from `high` down to `low`, even in sigma^(1/rho), then 0: Karras et al. (2022), eq. (5).
+
+    >>> [round(s, 3) for s in ladder(3, 0.01, 80.0)]
+    [80.0, 5.047, 0.01, 0.0]
+    """
+    a, b = high ** (1 / rho), low ** (1 / rho)
+    return [(a + i / max(1, steps - 1) * (b - a)) ** rho for i in range(steps)] + [0.0]
+
+
+@dataclass(frozen=True)
+class VP:
+    """The variance-preserving process, dy = -1/2 beta y dt + sqrt(beta) dw, beta = first + t (last - first), t <= 1.
+
+    log alpha(t) = -1/4 t^2 (last - first) - 1/2 t first, and sigma = sqrt(1 - alpha^2) / alpha in the coordinates of
+    this module (Song et al. 2021, eq. (33)). Wesego and Rooshenas (2024) take 1 and 5 for PolyMNIST, .1 and 20
+    elsewhere.
+
+    >>> round(VP(1.0, 5.0).sigma(1.0), 3)
+    4.368
+    """
+
+    first: float = 0.1
+    last: float = 20.0
+
+    def alpha(self, t: float) -> float:
+        return math.exp(-0.25 * t * t * (self.last - self.first) - 0.5 * t * self.first)
+
+    def sigma(self, t: float) -> float:
+        return math.sqrt(1 / self.alpha(t) ** 2 - 1)
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """`sampler(denoise, task) -> (x (N, d), Calls)`: draws of the unknown blocks given those that are seen.
+
+    Args:
+        conditioning: how what is seen takes part.
+            "masks": it is shown clean, sigma 0, to a denoiser that was trained with such masks (Bounoua et al. 2024).
+            "guidance": the same, away from what the denoiser says without it: D + (weight - 1) (D - D_without) (Ho and
+            Salimans 2021); two halves of one call.
+            "replacement": it is shown with fresh noise of the level of the rest, to any denoiser. Biased, however many
+            the steps: the draws are not conditional ones (see docs/methods/score.md).
+            "repaint": replacement, and every step taken `repeats` times, noise added in between (Lugmayr et al. 2022).
+            "energy": replacement, and `pull` times `weight` added to the score (Wesego and Rooshenas 2024, -C).
+            "clean": what their released code does: alpha z + sigma z for alpha z + sigma eps. For reproduction.
+        solver: "dpm": DPM-Solver++(2M) (Lu et al. 2022); "heun": Karras et al. (2022), algorithm 1, two calls a step;
+            "ddim": Song et al. (2021), with `eta` = 1 the ancestral sampler; "pc": the predictor-corrector of the
+            variance-preserving process `VP(*vp)`, with `corrector` Langevin steps of signal-to-noise `snr`.
+        steps: of the solver.
+        low, high, rho: of `ladder`; "pc" has its own levels, from t = 1 to `end`.
+        weight: of the guidance or of the energy.
+        repeats: of "repaint".
+
+    Returns of a call: x with the seen blocks as they were given, and `Calls`, how often the denoiser was called.
+    Raises ValueError for unknown names, or a conditioning that the solver cannot have.
+    """
+
+    conditioning: str = "masks"
+    solver: str = "dpm"
+    steps: int = 30
+    low: float = 0.005
+    high: float = 80.0
+    rho: float = 7.0
+    eta: float = 0.0
+    weight: float = 2.0
+    repeats: int = 10
+    corrector: int = 1
+    snr: float = 0.16
+    vp: Sequence[float] = (0.1, 20.0)
+    end: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for what, name, known in (("conditioning", self.conditioning, CONDITIONINGS), ("solver", self.solver, SOLVERS)):
+            if name not in known:
+                raise ValueError(f"There is no {what} {name!r}; there are {', '.join(known)}.")
+        if self.steps < 1 or self.repeats < 1 or self.corrector < 0 or not 0 < self.low < self.high:
+            raise ValueError(
+                f"A diffusion sampler needs steps and repeats of at least 1, corrector of at least 0 and 0 < low < "
+                f"high, got {self.steps}, {self.repeats}, {self.corrector}, {self.low} and {self.high}."
+            )
+        if self.conditioning == "repaint" and self.solver in ("dpm", "pc"):
+            raise ValueError(
+                f"Steps taken again and again need a solver of single steps: with conditioning=repaint take "
+                f"solver=ddim or heun, not {self.solver}."
+            )
+
+    @property
+    def process(self) -> VP:
+        return VP(*self.vp)
+
+    @torch.no_grad()
+    def __call__(self, denoise: Denoise, task: Task, pull: Pull | None = None) -> tuple[Tensor, Calls]:
+        if self.conditioning == "energy" and pull is None:
+            raise ValueError(
+                "conditioning=energy needs the energies' gradient `pull`, which this model has not learned."
+            )
+        calls = Calls(len(task.value))
+        guess = self._guess(calls.counted(denoise), task, pull)
+        if self.solver == "pc":
+            x = self._predict_correct(guess, task)
+        else:
+            levels = ladder(self.steps, self.low, self.high, self.rho)
+            x = task.noise() * math.sqrt(1 + levels[0] ** 2)
+            x = _multistep(guess, x, levels) if self.solver == "dpm" else self._single(guess, task, x, levels)
+        return task.put(x if task.active is None else x * task.active), calls
+
+    def _guess(self, denoise: Denoise, task: Task, pull: Pull | None) -> Guess:
+        """E[x0 | x, what is seen] at one level of noise, by the conditioning."""
+        if not task.seen.any():
+            return lambda x, s: denoise(x, task.levels(s, s))
+        shown: dict[str, Callable[[float], Tensor]] = {
+            "replacement": lambda s: task.value + s * task.noise(),
+            "clean": lambda s: task.value + s * task.value,
+        }
+        show = shown.get(self.conditioning, shown["replacement"])
+        if self.conditioning == "masks":
+            return lambda x, s: denoise(task.put(x), task.levels(s, 0.0))
+        if self.conditioning == "guidance":
+            return lambda x, s: self._guided(denoise, task, x, s)
+        if self.conditioning == "energy" and pull is not None:
+            return lambda x, s: self._pulled(denoise, task, pull, task.put(x, show(s)), s)
+        return lambda x, s: denoise(task.put(x, show(s)), task.levels(s, s))
+
+    def _guided(self, denoise: Denoise, task: Task, x: Tensor, s: float) -> Tensor:
+        with_it = task.put(x)
+        without = task.put(x, math.sqrt(1 + self.high**2) * task.noise())
+        levels = torch.cat([task.levels(s, 0.0), task.levels(s, self.high)])
+        given, alone = denoise(torch.cat([with_it, without]), levels).chunk(2)
+        return alone + self.weight * (given - alone)
+
+    def _pulled(self, denoise: Denoise, task: Task, pull: Pull, x: Tensor, s: float) -> Tensor:
+        with torch.enable_grad():
+            gradient = pull(x, task.seen, s)
+        return denoise(x, task.levels(s, s)) + self.weight * s * s * gradient
+
+    def _single(self, guess: Guess, task: Task, x: Tensor, levels: Sequence[float]) -> Tensor:
+        """Solvers that know one level and the next; each step `repeats` times where asked."""
+        repeats = self.repeats if self.conditioning == "repaint" and bool(task.seen.any()) else 1
+        for s, to in zip(levels[:-1], levels[1:], strict=True):
+            for again in reversed(range(repeats)):
+                x = _heun(guess, x, s, to) if self.solver == "heun" else self._ddim(guess, task, x, s, to)
+                if again:  # back to level s: Lugmayr et al. (2022), algorithm 1, line 8
+                    x = x + math.sqrt(s * s - to * to) * task.noise()
+        return x
+
+    def _ddim(self, guess: Guess, task: Task, x: Tensor, s: float, to: float) -> Tensor:
+        """Song et al. (2021b), eq. (12), in these coordinates: eta = 1 is the exact reverse of a Gaussian step."""
+        clean = guess(x, s)
+        up = self.eta * to / s * math.sqrt(s * s - to * to)
+        down = math.sqrt(to * to - up * up)
+        x = clean + down / s * (x - clean)
+        return x + up * task.noise() if up else x
+
+    def _predict_correct(self, guess: Guess, task: Task) -> Tensor:
+        """Song et al. (2021), algorithm 1, for the variance-preserving process; y = alpha x. Joint samples correct
+        before they predict, conditional ones after, as Wesego and Rooshenas (2024) have it."""
+        joint = not task.seen.any()
+        times = [1 - i * (1 - self.end) / max(1, self.steps - 1) for i in range(self.steps)]
+        y = mean = task.noise()
+        for t in times:
+            if joint:
+                y, mean = self._correct(guess, task, y, mean, t)
+            beta = (self.process.first + t * (self.process.last - self.process.first)) / self.steps
+            mean = y + 0.5 * beta * y + beta * self._score(guess, y, t)
+            y = mean + math.sqrt(beta) * task.noise()
+            if not joint:
+                y, mean = self._correct(guess, task, y, mean, t)
+        return mean / self.process.alpha(times[-1])
+
+    def _score(self, guess: Guess, y: Tensor, t: float) -> Tensor:
+        """grad log p_t(y) = (alpha E[x0 | y] - y) / (1 - alpha^2)."""
+        alpha = self.process.alpha(t)
+        return (alpha * guess(y / alpha, self.process.sigma(t)) - y) / (1 - alpha * alpha)
+
+    def _correct(self, guess: Guess, task: Task, y: Tensor, mean: Tensor, t: float) -> tuple[Tensor, Tensor]:
+        """Langevin steps of size 2 a (snr |noise| / |score|)^2, norms as means over the items."""
+        a = 1 - (self.process.first + t * (self.process.last - self.process.first)) / self.steps
+        for _ in range(self.corrector):
+            score, noise = self._score(guess, y, t), task.noise()
+            norms = [torch.where(task.known, 0, v).norm(dim=-1).mean() for v in (noise, score)]
+            size = 2 * a * (self.snr * norms[0] / norms[1]) ** 2
+            mean = y + size * score
+            y = mean + (2 * size).sqrt() * noise
+        return y, mean
+
+
+def _heun(guess: Guess, x: Tensor, s: float, to: float) -> Tensor:
+    slope = (x - guess(x, s)) / s
+    there = x + (to - s) * slope
+    if to == 0:
+        return there
+    return x + (to - s) * 0.5 * (slope + (there - guess(there, to)) / to)
+
+
+def _multistep(guess: Guess, x: Tensor, levels: Sequence[float]) -> Tensor:
+    """DPM-Solver++(2M): second order in log sigma from the last two guesses; the step to 0 takes the guess."""
+    before, last = None, 0.0
+    for s, to in zip(levels[:-1], levels[1:], strict=True):
+        clean = guess(x, s)
+        if to == 0:
+            return clean
+        h = math.log(s / to)
+        ahead = clean if before is None else clean + h / (2 * last) * (clean - before)
+        x = to / s * x - math.expm1(-h) * ahead
+        before, last = clean, h
+    return x

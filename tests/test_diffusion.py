@@ -1,0 +1,224 @@
+"""Diffusion samplers on a normal law whose denoiser is known in closed form: what is exact, and what is biased."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import MultivariateNormal, Normal
+
+from polymodal.sampling import Diffusion, Task, Twisted
+from polymodal.sampling.diffusion import VP, ladder, spread
+from polymodal.sampling.ode import log_density
+
+pytestmark = pytest.mark.usefixtures("double")
+
+SIZES = (2, 1, 3)
+
+
+def covariance() -> Tensor:
+    """Three blocks of one normal law with correlations up to .9 between them, variances 1."""
+    loading = torch.randn(6, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    c = loading @ loading.T + 0.3 * torch.eye(6)
+    return c / c.diag().sqrt() / c.diag().sqrt()[:, None]
+
+
+def exact(c: Tensor):
+    """E[x0 | x] = C (C + diag(sigma^2))^-1 x, for any sigmas."""
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        assert x.shape == (len(sigma), 6) and sigma.shape[1] == 3
+        gain = lambda s: torch.linalg.solve(c + torch.diag(spread(s, SIZES) ** 2), c)
+        if (sigma == sigma[:1]).all():
+            return x @ gain(sigma[0])
+        half = len(x) // 2
+        if (sigma[:half] == sigma[:1]).all() and (sigma[half:] == sigma[half]).all():
+            return torch.cat([x[:half] @ gain(sigma[0]), x[half:] @ gain(sigma[half])])
+        return torch.stack([row @ gain(s) for row, s in zip(x, sigma, strict=True)])
+
+    return denoise
+
+
+def task(n: int, blocks: tuple[int, ...], seed: int = 5) -> tuple[Task, list[int], Tensor, Tensor]:
+    """n items given one value of `blocks`; which coordinates are drawn, their exact mean and covariance."""
+    c = covariance()
+    seen = torch.zeros(n, 3, dtype=torch.bool)
+    seen[:, list(blocks)] = True
+    known = spread(seen, SIZES)[0]
+    value = MultivariateNormal(torch.zeros(6), c).sample() * known
+    s, u = known.nonzero().squeeze(1), (~known).nonzero().squeeze(1)
+    gain = torch.linalg.solve(c[s][:, s], c[s][:, u]).T
+    return Task(value.expand(n, 6), seen, SIZES), u.tolist(), gain @ value[s], c[u][:, u] - gain @ c[s][:, u]
+
+
+def errors(x: Tensor, mean: Tensor, c: Tensor) -> tuple[float, float]:
+    """Largest error of a mean in standard deviations, and relative error of the covariance."""
+    wrong = (x.mean(0) - mean) / c.diag().sqrt()
+    return float(wrong.abs().max()), float((x.T.cov() - c).norm() / c.norm())
+
+
+SOLVERS = {
+    "dpm": ({"steps": 60}, 60),
+    "heun": ({"steps": 30}, 59),
+    "ddim": ({"steps": 400}, 400),
+    "ancestral": ({"solver": "ddim", "eta": 1.0, "steps": 400}, 400),
+    "pc": ({"steps": 200}, 400),
+}
+
+
+@pytest.mark.parametrize("name", list(SOLVERS))
+def test_joint_samples_have_the_exact_law(name: str) -> None:
+    options, calls = SOLVERS[name]
+    n = 10_000
+    x, report = Diffusion(**{"solver": name, **options})(exact(covariance()), task(n, ())[0])
+    mean, spread_ = errors(x, torch.zeros(6), covariance())
+    assert mean < 0.04 and spread_ < 0.05, (mean, spread_)
+    assert report.calls == calls and report.rows == calls * n and report.items == n
+
+
+@pytest.mark.parametrize("blocks", [(0,), (1,), (2,), (0, 1), (1, 2)])
+@pytest.mark.parametrize("conditioning", ["masks", "guidance"])
+def test_masks_give_every_exact_conditional(conditioning: str, blocks: tuple[int, ...]) -> None:
+    """Guidance of weight 1 is none; a weight above 1 is another law."""
+    given, unknown, mean, c = task(10_000, blocks)
+    sampler = Diffusion(conditioning, steps=60, weight=1.0, high=200.0)
+    x, _ = sampler(exact(covariance()), given)
+    assert torch.equal(x[given.known], given.value[given.known])
+    wrong = errors(x[:, unknown], mean, c)
+    assert wrong[0] < 0.03 and wrong[1] < 0.06, wrong
+    if conditioning == "guidance":
+        x, _ = Diffusion(conditioning, steps=60, weight=3.0)(exact(covariance()), given)
+        assert errors(x[:, unknown], mean, c)[1] > 0.1
+
+
+def test_replacement_is_biased_and_correctors_or_repeats_mend_it() -> None:
+    """The error that the plain sampler hides: no number of steps removes it."""
+    given, unknown, mean, c = task(3000, (0,))
+    error = lambda **options: max(errors(Diffusion(**options)(exact(covariance()), given)[0][:, unknown], mean, c))
+    plain = [error(conditioning="replacement", solver="dpm", steps=n) for n in (30, 300)]
+    assert min(plain) > 1
+    langevin = [error(conditioning="replacement", solver="pc", steps=100, corrector=n) for n in (0, 2, 20)]
+    assert langevin[0] > 0.5 and langevin[1] < 0.75 * langevin[0] and langevin[2] < 0.15
+    again = [error(conditioning="repaint", solver="ddim", eta=1.0, steps=50, repeats=n) for n in (1, 30)]
+    assert again[0] > 1 and again[1] < 0.3
+    clean = error(conditioning="clean", solver="pc", steps=100)
+    assert clean > 0.15
+
+
+def test_an_energy_pulls_replacement_to_the_conditional() -> None:
+    """With the exact gradient of log p(x_S | x_U) - what replacement lacks - at every level, it is nearer."""
+    given, unknown, mean, c = task(10_000, (0,))
+    known = spread(given.seen, SIZES)[0]
+    s, u = known.nonzero().squeeze(1), (~known).nonzero().squeeze(1)
+
+    def pull(x: Tensor, seen: Tensor, sigma: float) -> Tensor:
+        """grad_U [log p(x0_S | x_U at this level) - log p(x_S at this level | x_U)]."""
+        full = covariance() + sigma**2 * torch.eye(6)
+        gain = torch.linalg.solve(full[u][:, u], full[u][:, s])
+        miss = lambda noise: covariance()[s][:, s] + noise * torch.eye(len(s)) - full[s][:, u] @ gain
+        sharp, blurred = (torch.linalg.inv(miss(v)) for v in (0.0, sigma**2))
+        out = torch.zeros_like(x)
+        out[:, u] = (given.value[:, s] - x[:, u] @ gain) @ sharp @ gain.T - (x[:, s] - x[:, u] @ gain) @ blurred @ gain.T
+        return out
+
+    options = {"conditioning": "energy", "solver": "heun", "steps": 40}
+    without, _ = Diffusion(**options, weight=0.0)(exact(covariance()), given, pull)
+    with_, _ = Diffusion(**options, weight=1.0)(exact(covariance()), given, pull)
+    before, after = (errors(x[:, unknown], mean, c) for x in (without, with_))
+    assert max(before) > 0.3 and max(after) < 0.05, (before, after)
+    with pytest.raises(ValueError, match="needs the energies' gradient"):
+        Diffusion("energy")(exact(covariance()), given)
+
+
+def test_items_have_subsets_of_their_own() -> None:
+    """A batch in which every item has other blocks is the same as the items apart, with as many calls as one."""
+    tasks = [task(1, blocks) for blocks in ((0,), (1, 2), ())]
+    both = Task(torch.cat([t[0].value for t in tasks]), torch.cat([t[0].seen for t in tasks]), SIZES)
+    noise = torch.randn(3, 6)
+    sampler, found = Diffusion(steps=20), []
+    for part in [both, *(t[0] for t in tasks)]:
+        rows = noise if len(part.value) == 3 else noise[len(found) - 1 : len(found)]
+        object.__setattr__(part, "noise", lambda rows=rows: rows)
+        x, calls = sampler(exact(covariance()), part)
+        assert calls.calls == 20
+        found.append(x)
+    torch.testing.assert_close(found[0], torch.cat(found[1:]))
+
+
+@pytest.mark.parametrize("blocks", [(0,), (1,), (0, 1)])
+def test_twisted_particles_give_the_exact_conditional_and_evidence(blocks: tuple[int, ...]) -> None:
+    given, unknown, mean, c = task(2000, blocks)
+    x, report = Twisted(steps=200, particles=16)(exact(covariance()), given)
+    wrong = errors(x[:, unknown], mean, c)
+    assert wrong[0] < 0.07 and wrong[1] < 0.12, wrong
+    known = spread(given.seen, SIZES)[0]
+    marginal = MultivariateNormal(torch.zeros(int(known.sum())), covariance()[known][:, known])
+    truth = marginal.log_prob(given.value[0, known])
+    estimate = report.log_normalizer.logsumexp(0) - math.log(len(given.value))
+    assert estimate == pytest.approx(float(truth), abs=0.25)
+    assert report.calls == 200 and report.rows == 200 * 16 * 2000
+    assert ((report.unique > 0) & (report.unique <= 1)).all() and (report.ess >= 1).all()
+
+
+def test_twisted_particles_use_a_denoiser_without_masks() -> None:
+    """Every call has one level for all blocks: no network that knows masks is needed."""
+    seen = []
+    denoise = exact(covariance())
+    Twisted(steps=5, particles=2)(lambda x, s: (seen.append(s), denoise(x, s))[1], task(3, (0,))[0])
+    assert all((s == s[0, 0]).all() and s[0, 0] > 0 for s in seen)
+
+
+@pytest.mark.parametrize("blocks", [(), (0,), (1, 2)])
+def test_the_ode_gives_the_exact_log_density(blocks: tuple[int, ...]) -> None:
+    law = MultivariateNormal(torch.zeros(6), covariance())
+    x = law.sample((100,))
+    seen = torch.zeros(100, 3, dtype=torch.bool)
+    seen[:, list(blocks)] = True
+    known = spread(seen, SIZES)[0]
+    truth = law.log_prob(x)
+    if blocks:
+        part = MultivariateNormal(torch.zeros(int(known.sum())), covariance()[known][:, known])
+        truth = truth - part.log_prob(x[:, known])
+    given = Task(x, seen, SIZES)
+    torch.testing.assert_close(log_density(exact(covariance()), given), truth, atol=0.01, rtol=0)
+    rough = torch.stack([log_density(exact(covariance()), given, probes=4) for _ in range(30)])
+    assert ((rough.mean(0) - truth).abs() < 5 * rough.std(0) / math.sqrt(30) + 0.02).all()
+
+
+def test_inactive_coordinates_stay_zero_and_out_of_the_density() -> None:
+    active = torch.tensor([True, False, True, True, False, False])
+    one = Normal(0.0, 1.0)
+    denoise = lambda x, s: x / (1 + spread(s, SIZES) ** 2)
+    free = Task(torch.zeros(500, 6), torch.zeros(500, 3, dtype=torch.bool), SIZES, active)
+    for sampler in (Diffusion(steps=40), Diffusion(solver="pc", steps=60), Twisted(steps=100, particles=4)):
+        x, _ = sampler(denoise, free)
+        assert (x[:, ~active] == 0).all() and (x[:, active].std(0) - 1).abs().max() < 0.15
+    x = torch.randn(10, 6) * active
+    truth = one.log_prob(x[:, active]).sum(-1)
+    torch.testing.assert_close(log_density(denoise, Task(x, free.seen[:10], SIZES, active)), truth, atol=5e-3, rtol=0)
+
+
+def test_the_variance_preserving_process_is_the_integral_of_its_beta() -> None:
+    """alpha(t)^2 = exp(-int_0^t beta), and the levels of a ladder fall to 0."""
+    process, t = VP(1.0, 5.0), torch.linspace(0, 0.7, 10_001)
+    beta = 1 + t * 4
+    assert process.alpha(0.7) ** 2 == pytest.approx(math.exp(-float(torch.trapezoid(beta, t))), rel=1e-6)
+    assert process.sigma(0.7) ** 2 == pytest.approx(1 / process.alpha(0.7) ** 2 - 1)
+    levels = ladder(5, 0.01, 10.0)
+    assert levels[0] == pytest.approx(10) and levels[-2] == pytest.approx(0.01) and levels[-1] == 0
+    assert levels == sorted(levels, reverse=True)
+
+
+def test_mistakes_are_named() -> None:
+    for options, words in (
+        ({"conditioning": "mask"}, "There is no conditioning 'mask'"),
+        ({"solver": "euler"}, "There is no solver 'euler'"),
+        ({"steps": 0}, "steps and repeats of at least 1"),
+        ({"conditioning": "repaint"}, "solver=ddim or heun"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Diffusion(**options)
+    with pytest.raises(ValueError, match="particles >= 1"):
+        Twisted(particles=0)
+    with pytest.raises(ValueError, match=r"needs value \(N, 6\)"):
+        Task(torch.zeros(3, 5), torch.zeros(3, 3, dtype=torch.bool), SIZES)
