@@ -96,11 +96,11 @@ def test_replacement_is_biased_and_correctors_or_repeats_mend_it() -> None:
     given, unknown, mean, c = task(3000, (0,))
     error = lambda **options: max(errors(Diffusion(**options)(exact(covariance()), given)[0][:, unknown], mean, c))
     plain = [error(conditioning="replacement", solver="dpm", steps=n) for n in (30, 300)]
-    assert min(plain) > 1
+    assert min(plain) > 0.5, plain
     langevin = [error(conditioning="replacement", solver="pc", steps=100, corrector=n) for n in (0, 2, 20)]
-    assert langevin[0] > 0.5 and langevin[1] < 0.75 * langevin[0] and langevin[2] < 0.15
+    assert langevin[0] > 0.5 and langevin[1] < 0.75 * langevin[0] and langevin[2] < 0.15, langevin
     again = [error(conditioning="repaint", solver="ddim", eta=1.0, steps=50, repeats=n) for n in (1, 30)]
-    assert again[0] > 1 and again[1] < 0.3
+    assert again[0] > 0.5 and again[1] < 0.3, again
     clean = error(conditioning="clean", solver="pc", steps=100)
     assert clean > 0.15
 
