@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polymodal.batch import Batch
+from polymodal.batch import Batch, Modality
 from polymodal.data.dataset import Dataset, gather
 from polymodal.model import Stage
 from polymodal.settings import StageSettings
@@ -81,7 +81,7 @@ def prepared(stage: Stage, data: Dataset, size: int, *keys: Any) -> Dataset:
     """What `stage.prepare` makes of the data, `size` samples at a time.
 
     A modality that comes back as it was stays in its table, one that changed is stored for each sample, one that is
-    gone is dropped. The random stream is a function of `keys`.
+    gone is dropped, a new name is added. The random stream is a function of `keys`.
     """
     if stage.prepare is None:
         return data
@@ -108,6 +108,7 @@ def prepared(stage: Stage, data: Dataset, size: int, *keys: Any) -> Dataset:
             )
     shapes = {m: tuple(table.shape[1:]) for m, table in tables.items()}
     modalities = [replace(m, shape=shapes[m.name]) for m in data.modalities if m.name in tables]
+    modalities += [Modality(m, shapes[m]) for m in tables if m not in data.names]
     present = {m: v for m, v in data.present.items() if m in tables}
     joined = {k: torch.cat(v) for k, v in kept.items()}
     return replace(data, modalities=modalities, tables=tables, index=index, present=present, kept=joined)

@@ -14,7 +14,9 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from polymodal.batch import Batch, Modality
+from polymodal.denoisers import Patterns
 from polymodal.gradients import rule_of
+from polymodal.methods.score import score_prior, score_stages
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.objectives import Loss
 from polymodal.priors import FittedPrior, FlowPrior, NormalMixture
@@ -29,8 +31,8 @@ def extended(function: Callable[..., Method]) -> Callable[..., Method]:
     impartial: a key of `polymodal.gradients.RULES`: how the modalities' gradients meet at z; None: they add up.
     rescale: "dimension": each modality's likelihood is weighed by the largest modality's size over its own; None: by
         the modalities' weights.
-    fitted_prior: "mixture" (of `components` normals) or "flow": fitted to the aggregate posterior in a last stage,
-        "prior", and from then on the model's prior, for joint samples and likelihoods; None: none.
+    fitted_prior: "mixture" (of `components` normals), "flow" or "diffusion": fitted to the aggregate posterior in a
+        last stage, "prior", and from then on the model's prior, for joint samples and likelihoods; None: none.
     """
 
     @wraps(function)
@@ -77,9 +79,13 @@ def with_fitted_prior(method: Method, kind: str, components: int = 10) -> Method
     """
     model = method.model
     size = model.prior().event_shape.numel()
+    if kind == "diffusion":
+        model.prior = FittedPrior(model.prior, score_prior({"z": size}))
+        encode = lambda batch: {"z": _drawn(model, batch).kept["z"]}
+        return Method(model, [*method.stages, *score_stages(model.prior, encode, Patterns(masks=False))])
     makers = {"mixture": lambda: NormalMixture(size, components), "flow": lambda: FlowPrior(size)}
     if kind not in makers:
-        raise ValueError(f"A fitted prior is one of {', '.join(makers)}, not {kind!r}.")
+        raise ValueError(f"A fitted prior is one of {', '.join(makers)} and diffusion, not {kind!r}.")
     prior = FittedPrior(model.prior, makers[kind]())
     model.prior = prior
 

@@ -32,6 +32,7 @@ Networks = Mapping[str, str] | None
 Options = Mapping[str, Any] | None
 Latents = Callable[[Batch], dict[str, Tensor]]
 
+LEAST = 0.1  # of the largest deviation of a block counts as one: an unused dimension is not blown up
 REFERENCES = ("normal", "marginals")
 
 
@@ -149,8 +150,9 @@ def fit_frame(
         every = lambda x, mask: {m: v[mask.all(-1)] for m, v in x.items()}
         return reduced(frame, seen, every(z, here), every(held, held_here), epsilon, reference)
     mean = torch.cat([v.mean(0) for v in seen.values()])
-    deviation = torch.cat([v.std(0) for v in seen.values()]).clamp_min(1e-6)
-    frame.set_(mean, torch.diag(1 / deviation))
+    deviations = [v.std(0) for v in seen.values()]
+    wide = torch.cat([torch.maximum(v, LEAST * v.max()) for v in deviations])
+    frame.set_(mean, torch.diag(1 / wide))
     return {}
 
 
@@ -161,13 +163,9 @@ def collected(batches: Iterable[Batch], frame: Frame) -> tuple[dict[str, Tensor]
 
 
 def reduced(
-    frame: Frame,
-    seen: Mapping[str, Tensor],
-    train: Mapping[str, Tensor],
-    held: Mapping[str, Tensor],
-    epsilon: float,
-    reference: str = "normal",
-) -> dict[str, Any]:
+    frame: Frame, seen: Mapping[str, Tensor], train: Mapping[str, Tensor], held: Mapping[str, Tensor], epsilon: float,
+    reference: str = "normal", steps: int = 2000,
+) -> dict[str, Any]:  # fmt: skip
     """Score ratio matching on latents whitened block by block; each block then keeps its leading eigenvectors.
 
     How many each keeps follows from one epsilon: the least over all blocks whose bound 1/2 sum of the eigenvalues left
@@ -178,6 +176,7 @@ def reduced(
         epsilon: nats.
         reference: "normal": what differs from N(0, I), within a modality or between; "marginals": what is shared
             alone, since each modality's own law is the reference.
+        steps: of training each score.
 
     Raises ValueError for an unknown reference, or fewer complete samples than dimensions.
     """
@@ -192,14 +191,14 @@ def reduced(
     white = score_ratio.Whitening.of_blocks(seen)
     x, test = white(train), white(held)
     with torch.enable_grad():
-        score = score_ratio.fit(x, test)
+        score = score_ratio.fit(x, test, steps=steps)
         parts = zip(
             frame.sizes,
             x.split(list(frame.sizes.values()), -1),
             test.split(list(frame.sizes.values()), -1),
             strict=True,
         )
-        base = {m: score_ratio.fit(a, b) for m, a, b in parts} if reference == "marginals" else {}
+        base = {m: score_ratio.fit(a, b, steps=steps) for m, a, b in parts} if reference == "marginals" else {}
     found = score_ratio.reduce(score, test, frame.sizes, base)
     kept = found.choose(epsilon)
     frame.set_(white.mean, white.matrix @ torch.block_diag(*found.vectors.values()), kept)
