@@ -118,7 +118,8 @@ def test_an_energy_pulls_replacement_to_the_conditional() -> None:
         miss = lambda noise: covariance()[s][:, s] + noise * torch.eye(len(s)) - full[s][:, u] @ gain
         sharp, blurred = (torch.linalg.inv(miss(v)) for v in (0.0, sigma**2))
         out = torch.zeros_like(x)
-        out[:, u] = (given.value[:, s] - x[:, u] @ gain) @ sharp @ gain.T - (x[:, s] - x[:, u] @ gain) @ blurred @ gain.T
+        out[:, u] = (given.value[:, s] - x[:, u] @ gain) @ sharp @ gain.T
+        out[:, u] -= (x[:, s] - x[:, u] @ gain) @ blurred @ gain.T
         return out
 
     options = {"conditioning": "energy", "solver": "heun", "steps": 40}

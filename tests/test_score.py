@@ -79,7 +79,7 @@ def test_what_is_known_comes_back_and_what_is_not_active_is_nothing(trunk: str, 
 
 @pytest.mark.parametrize("scaling", ["edm", "vp"])
 def test_the_loss_is_least_for_the_true_denoiser(scaling: str) -> None:
-    """With a network that gives the true E[x0 | x] the loss is its conditional variance, weighed; any other is worse."""
+    """With a network that gives the true E[x0 | x] the loss is the variance left, weighed; any other is worse."""
     c, sigma = covariance(), torch.tensor([[0.5, 0.8, 0.3]])
     x = torch.randn(100_000, 6) @ torch.linalg.cholesky(c).T
     net = Denoiser(BLOCKS, scaling=scaling, width=8, depth=1)
@@ -269,8 +269,9 @@ def data(n: int = 600, holes: bool = False) -> Splits:
 
 @pytest.mark.parametrize("options", [{}, {"posterior": "point", "smooth": 0.01}, {"epsilon": 0.5}])
 def test_a_run_generates_from_any_subset(options: dict, tmp_path) -> None:
-    small = {"latent": 2, "networks": {"a": "mlp-small", "b": "mlp-small"}, "denoiser_options": {"width": 32, "depth": 1}}
-    run = fit("sbm", data(2000, holes=not options), out=tmp_path / "run", epochs=20, lr=3e-3, progress=False, **small, **options)
+    small = {"latent": 2, "networks": {"a": "mlp-small", "b": "mlp-small"}, "epochs": 20, "lr": 3e-3}
+    small |= {"denoiser_options": {"width": 32, "depth": 1}, "progress": False}
+    run = fit("sbm", data(2000, holes=not options), out=tmp_path / "run", **small, **options)
     assert list(run.info["stages"]) == ["autoencoders", "frame", "prior"]
     model, test = run.model, data(2000).test.batch(torch.arange(100))
     assert model.prior.ready
@@ -281,6 +282,7 @@ def test_a_run_generates_from_any_subset(options: dict, tmp_path) -> None:
     assert right < 0.6 * (test.x["b"].roll(1, 0) - test.x["b"]).square().mean()  # it knows whose b it is
     if options.get("epsilon"):
         figures = run.info["stages"]["frame"]["figures"]
+        assert torch.equal(model.prior.fitted.denoiser.active, model.prior.fitted.frame.kept)
         assert 0 < sum(figures["kept"].values()) <= 4 and len(figures["spectra"]["a"]) == 2
     again = load(tmp_path / "run").model
     for m, seed in (("a", 0), ("b", 1)):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from polymodal.batch import Batch, Modality
 from polymodal.distributions import Product, sum_of
 from polymodal.gradients import combined
-from polymodal.priors_score import Filled
+from polymodal.priors_score import Filled, Marginal
 
 
 class MultimodalVAE(nn.Module):
@@ -70,7 +70,7 @@ class MultimodalVAE(nn.Module):
             return z
         q = self.posterior(self._check(batch))
         z = q.sample((n,))
-        self.diagnostics = q.diagnostics if isinstance(q, Product | Filled) else None
+        self.diagnostics = q.diagnostics if isinstance(q, Product | Filled | Marginal) else None
         return z
 
     @torch.no_grad()

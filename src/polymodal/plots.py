@@ -172,12 +172,46 @@ def bars(
 def spectrum(correlations: Tensor, kept: int) -> Figure:
     """The embeddings' canonical correlations on held-out data, (K,), those kept in the stronger colour."""
     figure, (axes,) = _figure(1)
+    _correlations(axes, correlations, kept)
+    return figure
+
+
+def _correlations(axes: Axes, correlations: Tensor, kept: int) -> None:
     values = correlations.detach().cpu().tolist()
     colours = [FIRST if k < kept else FAINT for k in range(len(values))]
     axes.bar(range(1, len(values) + 1), values, color=colours, width=0.8)
     axes.axvline(kept + 0.5, color=INK, lw=0.8, ls=":")
     axes.set_ylim(min(0.0, *values), 1)
     _words(axes, f"{kept} of {len(values)} directions kept", "direction", "correlation, held out")
+
+
+def spectra(
+    values: Mapping[str, Sequence[float]], kept: Mapping[str, int], correlations: Tensor | None = None,
+    directions: int = 0,
+) -> Figure:  # fmt: skip
+    """What score ratio matching found, beside the spectrum of deep CCA where there is one.
+
+    Args:
+        values: each modality's eigenvalues of H, descending.
+        kept: how many of them each modality keeps.
+        correlations: of deep CCA's embeddings, (K,), of which `directions` are kept; None: no such panel.
+    """
+    figure, panels = _figure(2 if correlations is None else 3, (3.4, 2.7))
+    if correlations is not None:
+        _correlations(panels[0], correlations, directions)
+    for i, (m, v) in enumerate(values.items()):
+        (line,) = panels[-2].plot(range(1, len(v) + 1), [max(x, 1e-4) for x in v], lw=1, label=m)
+        r = kept[m]
+        if r:
+            panels[-2].plot([r], [max(v[r - 1], 1e-4)], "o", ms=4, color=line.get_color())
+        panels[-1].bar(i, len(v), color=FAINT, width=0.7)
+        panels[-1].bar(i, r, color=line.get_color(), width=0.7)
+    panels[-2].set_yscale("log")
+    panels[-2].legend(fontsize=6, frameon=False)
+    panels[-1].set_xticks(range(len(values)), list(values))
+    total = f"{sum(kept.values())} of {sum(map(len, values.values()))}"
+    _words(panels[-2], "Score ratio matching", "direction", "eigenvalue of H, held out")
+    _words(panels[-1], f"{total} dimensions kept", "modality", "dimensions")
     return figure
 
 

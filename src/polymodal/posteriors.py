@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch
-from polymodal.distributions import DiagNormal, Joint, Mixture, Product, Proposal, choose, product
+from polymodal.distributions import DiagNormal, Joint, Mixture, Point, Product, Proposal, choose, product
 from polymodal.pooling import Family, Rule, powerset, singletons, whole
+from polymodal.priors_score import Marginal
 
 __all__ = [
     "Concatenated", "JointWithSurrogates", "MixtureOfProducts", "SampledProduct", "SharedPrivate", "masks", "powerset",
@@ -245,6 +246,27 @@ class Concatenated(nn.Module):
     def _joined(self, q: Mapping[str, Distribution], batch: Batch) -> Joint:
         priors = zip(self.experts, self.prior().parts, strict=True)
         return Joint(*(observed(q.get(m), p, batch, m) for m, p in priors))
+
+
+class Embedded(nn.Module):
+    """The joint encoder on the whole; on subsets z given the embeddings g_m(x_m) of what is seen, by a score.
+
+    Args:
+        joint: joint(batch) -> DiagNormal; reads batches with missing modalities too.
+        embeddings: g_m(x_m) -> (B, size).
+        prior: a `FittedPrior` over a `ScorePrior` of the blocks z and g_m; before it is there, z has its base.
+        dim: of z.
+    """
+
+    def __init__(self, joint: nn.Module, embeddings: Mapping[str, nn.Module], prior: Any, dim: int) -> None:
+        super().__init__()
+        self.joint, self.experts, self.prior, self.dim = joint, nn.ModuleDict(embeddings), prior, dim
+
+    def forward(self, batch: Batch) -> Distribution:
+        if all(m in batch.x for m in self.experts):
+            return self.joint(batch)
+        filled = self.prior.fill({m: Point(self.experts[m](x)) for m, x in batch.x.items()}, batch)
+        return self.prior.base().expand((len(batch),)) if filled is None else Marginal(filled, self.dim)
 
 
 def observed(q: Any, p: Any, batch: Batch, m: str) -> Distribution:

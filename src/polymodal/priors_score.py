@@ -112,6 +112,24 @@ class ScorePrior(nn.Module):
         return log_density(self.denoiser, task, probes=probes) + rest + volume
 
 
+class Marginal(Distribution):
+    """The first `dim` coordinates of a `Filled`: draws alone, its density is an integral over the others."""
+
+    has_rsample = False
+    arg_constraints: dict = {}
+
+    def __init__(self, filled: Filled, dim: int) -> None:
+        self.filled, self.dim = filled, dim
+        super().__init__(filled.batch_shape, torch.Size([dim]), validate_args=False)
+
+    @property
+    def diagnostics(self) -> Any:
+        return self.filled.diagnostics
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        return self.filled.sample(sample_shape)[..., : self.dim]
+
+
 class Filled(Distribution):
     """Blocks z_m ~ q_m where x_m is seen, the others given them by a `ScorePrior`; the prior itself with none seen.
 

@@ -112,6 +112,7 @@ def _page(runs: Sequence[Run], labels: Sequence[str], splits: Splits) -> str:
         Section("Reconstructions", groups=[scenes.reconstructed()]),
         Section("Losses", groups=_losses(first)),
         Section("Embeddings of what is shared", groups=scenes.embedded()),
+        Section("Dimensions that matter", groups=scenes.reduced()),
         _samplers(generated),
         Section("The latent plane", groups=[g for g in [scenes.plane()] if g]),
     ]  # fmt: skip

@@ -115,7 +115,7 @@ class Scenes:
             shown: dict[str, dict[str, Picture]] = {m: {} for m in targets}
             for label, run in self.runs.items():
                 x = _with_noise(run.model, self.batch.only(given), DRAWS, targets)
-                if run.model.diagnostics is not None:
+                if isinstance(run.model.diagnostics, Diagnostics):
                     found.diagnostics[label, " and ".join(given)] = run.model.diagnostics
                 above = [self._rows(m, self.batch.x[m][:GIVEN]) for m in given]
                 for m in targets:
@@ -168,6 +168,24 @@ class Scenes:
             how = "t-SNE of the embeddings" if kept > 2 else "the embeddings"
             text = f"Left: correlations on held-out data. Right: {how} of the same {len(rows)} test samples"
             found.append(Group(pictures, label, text + (", coloured by label." if batch.label is not None else ".")))
+        return found
+
+    def reduced(self) -> list[Group]:
+        """Spectra of score ratio matching, beside deep CCA's of another run where there is one."""
+        cca = [r.model.posterior for r in self.runs.values() if isinstance(r.model.posterior, JointWithSurrogates)]
+        found, embedded = [], [p for p in cca if "spectrum" in dict(p.named_buffers())]
+        for label, run in self.runs.items():
+            figures = run.info["stages"].get("frame", {}).get("figures", {})
+            if not figures:
+                continue
+            beside: tuple[Any, int] = (None, 0)
+            if embedded:
+                first: Any = next(iter(embedded[0].experts.values()))
+                beside = embedded[0].spectrum, int(first.embed[1].kept)
+            picture = plots.spectra(figures["spectra"], figures["kept"], *beside)
+            off = max(figures["trace_error"], abs(figures["trace"] - figures["check"])) / 2
+            text = f"What is left out loses at most {figures['bound']:.3g} nats by its bound, off by about {off:.2g}."
+            found.append(Group([drawn(picture, "Eigenvalues of each modality, and how many are kept")], label, text))
         return found
 
     def plane(self) -> Group | None:

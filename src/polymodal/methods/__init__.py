@@ -23,7 +23,7 @@ from polymodal.methods.products import (
     mvtcae,
     pooled,
 )  # fmt: skip
-from polymodal.methods.score import sbm
+from polymodal.methods.score import jnf_score, sbm
 from polymodal.model import Method
 
 METHODS: dict[str, Callable[..., Method]] = {
@@ -52,6 +52,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "coordinated": extended(coordinated),
     "mfm": extended(mfm),
     "sbm": extended(sbm),
+    "jnf_score": extended(jnf_score),
     "vae": extended(vae),
     "cvae": extended(cvae),
 }

@@ -78,6 +78,8 @@ def with_fitted_prior(method: Method, kind: str, components: int = 10) -> Method
     Raises ValueError for an unknown kind.
     """
     model = method.model
+    if any(stage.name == "prior" for stage in method.stages):
+        raise ValueError("This method learns a prior on its latents already: leave fitted_prior out.")
     size = model.prior().event_shape.numel()
     if kind == "diffusion":
         model.prior = FittedPrior(model.prior, score_prior({"z": size}))

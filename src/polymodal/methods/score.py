@@ -9,7 +9,6 @@ the unseen latents given the seen ones: `polymodal.sampling.diffusion` has the w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -20,9 +19,11 @@ from polymodal.batch import Batch, Modality
 from polymodal.denoisers import Denoiser, Patterns, matching
 from polymodal.distributions import DiagNormal, Joint
 from polymodal.energies import PairEnergies, contrasted
-from polymodal.methods.parts import Parts
-from polymodal.model import Method, Stage
+from polymodal.methods.embeddings import embedders, embedding_stage
+from polymodal.methods.parts import Parts, joint_bound
+from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.objectives import Loss, bound
+from polymodal.posteriors import Embedded
 from polymodal.priors import FittedPrior
 from polymodal.priors_score import Frame, ScorePrior
 from polymodal.sampling.diffusion import VP
@@ -66,6 +67,32 @@ def sbm(
     return Method(model, [first, *score_stages(model.prior, encode, patterns, epsilon, reference)])
 
 
+def jnf_score(
+    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, hidden: int = 512,
+    embedder: str = "dcca", size: int = 16, kept: int | None = None, ridge: float = 1e-3, augment: int = 0,
+    dropout: float = 0.0, denoiser_options: Options = None, sampler: str = "diffusion", sampler_options: Options = None,
+) -> Method:  # fmt: skip
+    """JNF-DCCA with one diffusion in place of its flows: p(z | g_m(x_m), m in S) for every S, without products.
+
+    The denoiser learns z with the embeddings of any subset known; what is not seen of them is drawn along with z.
+
+    Args:
+        embedder, size, kept, ridge, augment, dropout: see `jnf_dcca`. The others: see `sbm`.
+    """
+    parts = Parts(modalities, latent, networks, hidden)
+    embeddings = embedders(parts, size, embedder, augment, dropout)
+    drawing = make_sampler(sampler, DIFFUSIONS, **(sampler_options or {}))
+    score = score_prior({"z": latent, **dict.fromkeys(embeddings, size)}, denoiser_options, drawing)
+    surrogates = FittedPrior(parts.prior(), score)
+    posterior = Embedded(parts.joint(), embeddings, surrogates, latent)
+    posterior.register_buffer("spectrum", torch.zeros(size))
+    model = MultimodalVAE(surrogates.base, parts.decoders(), posterior, parts.modalities)
+    joint = Stage("joint", lambda batch, _: joint_bound(model, batch), [model.prior, posterior.joint, model.decoders])
+    shared = embedding_stage(embeddings, posterior, embedder, kept, ridge)
+    encode = lambda batch: {"z": posterior.joint(batch).sample(), **{m: embeddings[m](x) for m, x in batch.x.items()}}
+    return Method(model, [joint, shared, *score_stages(surrogates, encode, Patterns(), name="surrogates")])
+
+
 def score_prior(sizes: Mapping[str, int], denoiser_options: Options = None, sampler: Any = None) -> ScorePrior:
     """A `ScorePrior` on blocks of `sizes`, with pairwise energies where the sampler asks for them."""
     denoiser = Denoiser(list(sizes.values()), **(denoiser_options or {}))
@@ -79,14 +106,16 @@ def smoothed(q: Any, scale: float) -> Any:
 
 
 def score_stages(
-    prior: FittedPrior, encode: Latents, patterns: Patterns, epsilon: float | None = None, reference: str = "normal"
-) -> list[Stage]:
+    prior: FittedPrior, encode: Latents, patterns: Patterns, epsilon: float | None = None, reference: str = "normal",
+    name: str = "prior",
+) -> list[Stage]:  # fmt: skip
     """The stages that fit `prior.fitted`, a `ScorePrior`: its frame in closed form, then the denoiser, then energies.
 
     Args:
         encode: {block: z_m (B, d_m)} of what a batch holds.
         patterns: what the denoiser learns from.
         epsilon, reference: see `reduced`; None: every block is standardised and kept whole.
+        name: of the denoiser's stage.
     """
     score = prior.fitted
 
@@ -113,8 +142,12 @@ def score_stages(
         prior.ready.fill_(True)
         return {}
 
-    fit = partial(fit_frame, score.frame, epsilon, reference)
-    stages = [Stage("frame", loss, [], latents, fit), Stage("prior", loss, [score.denoiser], framed, finish)]
+    def fit(train: Iterable[Batch], val: Iterable[Batch]) -> dict[str, Any]:
+        figures = fit_frame(score.frame, epsilon, reference, train, val)
+        score.denoiser.active.copy_(score.frame.kept)
+        return figures
+
+    stages = [Stage("frame", loss, [], latents, fit), Stage(name, loss, [score.denoiser], framed, finish)]
     stages[1:1] = [] if score.pull is None else [energy_stage(score, framed)]
     return stages
 

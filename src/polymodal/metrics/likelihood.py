@@ -18,6 +18,7 @@ from polymodal.batch import Batch
 from polymodal.distributions import Joint, Mixture, Point, Product
 from polymodal.model import MultimodalVAE
 from polymodal.networks import keep_heap
+from polymodal.priors_score import Marginal
 
 LATENTS = 2**23  # numbers that one block of latents may hold: it, and its densities, exist at once
 # Bytes that one decoding may use. On a CPU more is slower: its activations then leave the cache, and buffers beyond
@@ -76,7 +77,7 @@ def weighable(q: Distribution, p: Distribution) -> bool:
         return all(weighable(a, b) for a, b in zip(q.parts, theirs, strict=True))
     if isinstance(q, Mixture):
         return all(weighable(c, p) for c in q.components)
-    return not isinstance(q, Product) and isinstance(q, Point) == isinstance(p, Point)
+    return not isinstance(q, Product | Marginal) and isinstance(q, Point) == isinstance(p, Point)
 
 
 @torch.no_grad()

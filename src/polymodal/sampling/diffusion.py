@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -213,7 +214,7 @@ class Diffusion:
     def _single(self, guess: Guess, task: Task, x: Tensor, levels: Sequence[float]) -> Tensor:
         """Solvers that know one level and the next; each step `repeats` times where asked."""
         repeats = self.repeats if self.conditioning == "repaint" and bool(task.seen.any()) else 1
-        for s, to in zip(levels[:-1], levels[1:], strict=True):
+        for s, to in pairwise(levels):
             for again in reversed(range(repeats)):
                 x = _heun(guess, x, s, to) if self.solver == "heun" else self._ddim(guess, task, x, s, to)
                 if again:  # back to level s: Lugmayr et al. (2022), algorithm 1, line 8
@@ -272,7 +273,7 @@ def _heun(guess: Guess, x: Tensor, s: float, to: float) -> Tensor:
 def _multistep(guess: Guess, x: Tensor, levels: Sequence[float]) -> Tensor:
     """DPM-Solver++(2M): second order in log sigma from the last two guesses; the step to 0 takes the guess."""
     before, last = None, 0.0
-    for s, to in zip(levels[:-1], levels[1:], strict=True):
+    for s, to in pairwise(levels):
         clean = guess(x, s)
         if to == 0:
             return clean

@@ -40,8 +40,9 @@ def log_density(
     """log p(x_U | x_S), (N,) nats, for the blocks U that are not `seen`: log p(x) where none is.
 
     Along dx / d log sigma = x - E[x0 | x] the density changes by d log p = -tr(...) d log sigma (Chen et al. 2018;
-    Song et al. 2021, eq. (39)), from sigma = `low`, where x is taken to lie, to `high`, where p = N(E[x0 | x_S], 1 + sigma^2).
-    Runge and Kutta's fourth-order method in log sigma. With blocks seen, the denoiser must know masks.
+    Song et al. 2021, eq. (39)), from sigma = `low`, where x is taken to lie, to `high`, where p is taken to be
+    N(E[x0 | x_S], 1 + sigma^2). Runge and Kutta's fourth-order method in log sigma. With blocks seen, the denoiser must
+    know masks.
 
     Args:
         task: its `value` holds all of x.

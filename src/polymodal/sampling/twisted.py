@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ class Twisted:
         log_weight = twist.view(count, items)
         origin = torch.arange(count, device=x.device).unsqueeze(-1).expand(count, items)
         normalizer = log_weight.new_zeros(items)
-        for s, to in zip(levels[:-1], levels[1:], strict=True):
+        for s, to in pairwise(levels):
             poor = relative_ess(log_weight) < self.ess
             gain = log_weight.logsumexp(0) - math.log(count)
             normalizer = normalizer + torch.where(poor, gain, 0)
