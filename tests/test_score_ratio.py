@@ -138,6 +138,31 @@ def test_a_ring_across_three_modalities_is_found() -> None:
     cosines = torch.linalg.svdvals(true.T @ found.frame({"all": 2}))
     assert math.degrees(math.acos(min(1.0, float(cosines.min())))) < 5
     assert found.values["all"][1] > 10 * found.values["all"][2]
+    lost = [divergence_of_the_ring(plane, white, found.frame({"all": r})) for r in (0, 1, 2)]
+    bounds = [found.bound({"all": r}) for r in (0, 1, 2)]
+    assert all(kl < b + 0.02 for kl, b in zip(lost, bounds, strict=True)), (lost, bounds)
+    assert lost[0] > 0.7 and lost[1] > 0.5 and lost[2] < 0.2  # whitened block by block, the plane is not all
+
+
+def divergence_of_the_ring(plane: torch.Tensor, white: srm.Whitening, frame: torch.Tensor, n: int = 200_000) -> float:
+    """KL(pi || pi_r) = E log pi / rho - KL(law of U'z || N(0, I)): the first from the exact density, the second from a
+    histogram of r <= 2 dimensions."""
+    noise = torch.randn(n, 12)
+    inside, g = ring(n), noise - noise @ plane @ plane.T
+    z = white(dict(zip(white.sizes, (g + inside @ plane.T).split(4, -1), strict=True)))
+    radius = inside.norm(dim=-1)
+    wide = lambda v, s: -0.5 * (v / s) ** 2 - math.log(s) - 0.5 * math.log(2 * math.pi)
+    log_pi = wide(radius - RADIUS, WIDTH) - (2 * math.pi * radius).log() + wide(g, 1.0).sum(-1)
+    log_pi = log_pi + 0.5 * 2 * math.log(2 * math.pi)  # g has two dimensions less than its 12 numbers
+    log_pi = log_pi - torch.linalg.slogdet(white.matrix)[1]
+    total = float((log_pi - wide(z, 1.0).sum(-1)).mean())
+    if not frame.shape[1]:
+        return total
+    t = z @ frame
+    counts, edges = torch.histogramdd(t, [40] * t.shape[1], range=[-5.0, 5.0] * t.shape[1])
+    cell = (edges[0][1] - edges[0][0]) ** t.shape[1]
+    share = counts[counts > 0] / n
+    return total - float((share * (share / cell).log()).sum() - wide(t, 1.0).sum(-1).mean())
 
 
 def test_draws_keep_what_was_chosen_and_replace_the_rest_by_noise() -> None:
