@@ -85,7 +85,7 @@ def test_masks_give_every_exact_conditional(conditioning: str, blocks: tuple[int
     x, _ = sampler(exact(covariance()), given)
     assert torch.equal(x[given.known], given.value[given.known])
     wrong = errors(x[:, unknown], mean, c)
-    assert wrong[0] < 0.03 and wrong[1] < 0.06, wrong
+    assert wrong[0] < 0.04 and wrong[1] < 0.06, wrong
     if conditioning == "guidance":
         x, _ = Diffusion(conditioning, steps=60, weight=3.0)(exact(covariance()), given)
         assert errors(x[:, unknown], mean, c)[1] > 0.1
@@ -101,8 +101,17 @@ def test_replacement_is_biased_and_correctors_or_repeats_mend_it() -> None:
     assert langevin[0] > 0.5 and langevin[1] < 0.75 * langevin[0] and langevin[2] < 0.15, langevin
     again = [error(conditioning="repaint", solver="ddim", eta=1.0, steps=50, repeats=n) for n in (1, 30)]
     assert again[0] > 0.5 and again[1] < 0.3, again
-    clean = error(conditioning="clean", solver="pc", steps=100)
-    assert clean > 0.15
+
+
+def test_the_released_code_shows_the_clean_latent_again() -> None:
+    """alpha z + sigma z instead of alpha z + sigma eps: in these coordinates (1 + sigma) z."""
+    given = task(4, (0,))[0]
+    seen = []
+    denoise = exact(covariance())
+    Diffusion("clean", "ddim", steps=6)(lambda x, s: (seen.append((x, s[0, 0])), denoise(x, s))[1], given)
+    for x, s in seen:
+        torch.testing.assert_close(x[given.known], ((1 + s) * given.value)[given.known])
+    assert len(seen) == 6
 
 
 def test_an_energy_pulls_replacement_to_the_conditional() -> None:
@@ -194,6 +203,9 @@ def test_inactive_coordinates_stay_zero_and_out_of_the_density() -> None:
     for sampler in (Diffusion(steps=40), Diffusion(solver="pc", steps=60), Twisted(steps=100, particles=4)):
         x, _ = sampler(denoise, free)
         assert (x[:, ~active] == 0).all() and (x[:, active].std(0) - 1).abs().max() < 0.15
+    given = Task(torch.ones(500, 6) * active, torch.tensor([True, False, False]).expand(500, 3), SIZES, active)
+    _, report = Twisted(steps=200, particles=4)(denoise, given)
+    assert report.log_normalizer.mean() == pytest.approx(float(one.log_prob(torch.tensor(1.0))), abs=0.1)
     x = torch.randn(10, 6) * active
     truth = one.log_prob(x[:, active]).sum(-1)
     torch.testing.assert_close(log_density(denoise, Task(x, free.seen[:10], SIZES, active)), truth, atol=5e-3, rtol=0)
@@ -214,6 +226,8 @@ def test_mistakes_are_named() -> None:
     for options, words in (
         ({"conditioning": "mask"}, "There is no conditioning 'mask'"),
         ({"solver": "euler"}, "There is no solver 'euler'"),
+        ({"eta": 1.5}, "0 <= eta <= 1"),
+        ({"solver": "pc", "steps": 19}, "take more than 19"),
         ({"steps": 0}, "steps and repeats of at least 1"),
         ({"conditioning": "repaint"}, "solver=ddim or heun"),
     ):

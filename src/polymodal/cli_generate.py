@@ -19,8 +19,10 @@ from polymodal.checkpoint_files import make_directory, write
 from polymodal.data.files import read_npz
 from polymodal.model import MultimodalVAE
 from polymodal.plots import as_images, mosaic, png
-from polymodal.posteriors import JointWithSurrogates, SampledProduct
-from polymodal.sampling import make_sampler
+from polymodal.posteriors import Concatenated, Embedded, JointWithSurrogates, SampledProduct
+from polymodal.priors import FittedPrior
+from polymodal.priors_score import ScorePrior
+from polymodal.sampling import DIFFUSIONS, make_sampler
 from polymodal.settings_check import suggest
 
 
@@ -67,7 +69,13 @@ def use_sampler(model: MultimodalVAE, name: str | None) -> None:
     """
     if name is None:
         return
-    sampler, posterior = make_sampler(name), model.posterior
+    posterior, score = model.posterior, model.prior.fitted if isinstance(model.prior, FittedPrior) else None
+    if isinstance(posterior, Embedded):
+        score = posterior.prior.fitted
+    if isinstance(score, ScorePrior) and isinstance(posterior, Embedded | Concatenated):
+        score.sampler = make_sampler(name, DIFFUSIONS)
+        return
+    sampler = make_sampler(name)
     if not (isinstance(posterior, JointWithSurrogates) and isinstance(posterior.combine, SampledProduct)):
         raise ValueError("This run's subsets are drawn in closed form; leave --sampler out.")
     posterior.combine.sampler = sampler

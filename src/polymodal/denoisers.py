@@ -77,7 +77,8 @@ class Attention(nn.Module):
 
 
 class TokenTransformer(nn.Module):
-    """A transformer whose tokens are the blocks: for many modalities, at a cost that their number hardly raises.
+    """A transformer whose tokens are the blocks: with as many weights for ten modalities as for two, but for their
+    first and last layers.
 
     Args:
         sizes: dimensions of the blocks.
@@ -119,10 +120,7 @@ class Denoiser(nn.Module):
     Args:
         sizes: dimensions of the blocks.
         trunk: a key of TRUNKS; options: its arguments.
-        active: (d,) bool: the coordinates that exist; the others are 0 going in and out.
     """
-
-    active: Tensor
 
     def __init__(self, sizes: Sequence[int], trunk: str = "mlp", scaling: str = "edm", **options: int) -> None:
         super().__init__()
@@ -133,7 +131,6 @@ class Denoiser(nn.Module):
             )
         self.sizes, self.scaling = list(sizes), scaling
         self.net = TRUNKS[trunk](sizes, **options)
-        self.register_buffer("active", torch.ones(sum(sizes), dtype=torch.bool))
 
     def scales(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """c_in, c_skip and c_out for each coordinate, (..., d)."""
@@ -144,15 +141,17 @@ class Denoiser(nn.Module):
     def raw(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The network's output with c_skip x and c_out, all (..., d)."""
         into, skip, out = self.scales(sigma)
-        return self.net(into * x * self.active, sigma), skip * x, out
+        return self.net(into * x, sigma), skip * x, out
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """E[x0 | x] (..., d) of x (..., d) with noise sigma (..., M)."""
         net, skip, out = self.raw(x, sigma)
-        return (skip + out * net) * self.active
+        return skip + out * net
 
 
-def matching(denoiser: Denoiser, x: Tensor, sigma: Tensor, counted: Tensor) -> Tensor:
+def matching(
+    denoiser: Denoiser, x: Tensor, sigma: Tensor, counted: Tensor, active: Tensor | None = None
+) -> Tensor:  # fmt: skip
     """Denoising score matching: mean over the counted coordinates of |net - (x0 - c_skip x) / c_out|^2, (B,).
 
     With "edm" that is (1 + sigma^2) / sigma^2 |D - x0|^2, the weight of Karras et al. (2022); with "vp" it is
@@ -162,9 +161,12 @@ def matching(denoiser: Denoiser, x: Tensor, sigma: Tensor, counted: Tensor) -> T
         x: x0, (B, d).
         sigma: (B, M), positive where counted.
         counted: (B, M) bool, blocks whose error counts: neither known nor missing. A mean of none of them is 0.
+        active: (d,) bool: the coordinates that exist; the others are 0 throughout. None: all.
     """
-    s, here = spread(sigma, denoiser.sizes), spread(counted, denoiser.sizes) & denoiser.active
-    noisy = x + s * noise(x, x.shape)
+    s, here, eps = spread(sigma, denoiser.sizes), spread(counted, denoiser.sizes), noise(x, x.shape)
+    if active is not None:
+        here, eps = here & active, eps * active
+    noisy = x + s * eps
     net, skip, out = denoiser.raw(noisy, sigma)
     wanted = (x - skip) / torch.where(here, out, 1)
     error = torch.where(here, net - wanted, 0).square().sum(-1)
@@ -183,14 +185,21 @@ class Patterns:
         high: the highest sigma.
         middle, width: log sigma ~ N(middle, width^2), up to `high` (Karras et al. 2022; theirs for images is -1.2,
             1.2), where vp is None.
-        vp: a `VP` whose t ~ U(0, 1) gives the levels.
+        vp: the two betas of a `VP` whose t ~ U(0, 1) gives the levels, up to its highest, instead.
     """
 
     def __init__(
         self, masks: bool = True, joint: float = 0.5, dropped: float = 0.1, high: float = 80.0, middle: float = -0.4,
-        width: float = 1.6, vp: VP | None = None,
+        width: float = 1.6, vp: Sequence[float] | None = None,
     ) -> None:  # fmt: skip
-        self.masks, self.joint, self.dropped, self.high, self.vp = masks, joint, dropped, high, vp
+        if not (0 <= joint <= 1 and 0 <= dropped <= 1 and width > 0 and high > 0) or (vp is not None and len(vp) != 2):
+            raise ValueError(
+                f"Patterns need joint and dropped in [0, 1], width and high above 0 and two numbers vp or null, got "
+                f"{joint}, {dropped}, {width}, {high} and {vp}."
+            )
+        self.vp = None if vp is None else VP(*vp)
+        self.masks, self.joint, self.dropped = masks, joint, dropped
+        self.high = high if self.vp is None else self.vp.sigma(1.0)
         self.middle, self.width = middle, width
 
     def level(self, like: Tensor, size: int) -> Tensor:
@@ -209,7 +218,9 @@ class Patterns:
         if self.masks and blocks > 1:
             some = noise(like, [size, 1], torch.rand) >= self.joint
             share = noise(like, [size, 1], torch.rand)  # a share of its own for each sample: all sizes alike
-            known = some & (noise(like, [size, blocks], torch.rand) < share) & present
+            rank = torch.where(present, noise(like, [size, blocks], torch.rand), 2)
+            first = rank == rank.amin(-1, keepdim=True)  # one block that is there is always noised
+            known = some & (noise(like, [size, blocks], torch.rand) < share) & present & ~first
             drop = noise(like, [size, 1], torch.rand) < self.dropped
             sigma = torch.where(known, torch.where(drop, self.high, 0.0), sigma)
             counted = present & ~known

@@ -57,7 +57,9 @@ class PairEnergies(nn.Module):
         return torch.where(spread(wanted, self.sizes), -gradient, 0)
 
 
-def contrasted(energies: PairEnergies, x: Tensor, present: Tensor, patterns: Patterns | None = None) -> Tensor:
+def contrasted(
+    energies: PairEnergies, x: Tensor, present: Tensor, patterns: Patterns, active: Tensor | None = None
+) -> Tensor:  # fmt: skip
     """Noise-contrastive estimation, (B,): softplus(E) of a sample's own pair, and half softplus(-E) of a pair with
     another sample's block and of one with N(0, I), all noised alike. i is random; the mean is over the j that are
     there.
@@ -66,15 +68,17 @@ def contrasted(energies: PairEnergies, x: Tensor, present: Tensor, patterns: Pat
         x: (B, d), 0 where missing.
         present: (B, M).
         patterns: gives the levels.
+        active: (d,) bool: the coordinates that exist; the others are 0 throughout. None: all.
     """
-    sigma = (patterns or Patterns(masks=False)).level(x, len(x))
-    noisy = lambda v: v + sigma * noise(x, x.shape)
-    i = torch.multinomial(torch.where(present.any(-1, keepdim=True), present, True).to(x), 1).squeeze(-1)
+    sigma = patterns.level(x, len(x))
+    normal = lambda: noise(x, x.shape) if active is None else noise(x, x.shape) * active
+    noisy = lambda v: v + sigma * normal()
+    i = torch.where(present, noise(x, list(present.shape), torch.rand), -1).argmax(-1)
     own = torch.arange(len(energies.sizes), device=x.device) == i.unsqueeze(-1)
     there = present & ~own & present.gather(1, i.unsqueeze(-1))
     turned = x.roll(1, 0)
     given, e = noisy(x), []
-    for other in (x, turned, noise(x, x.shape)):
+    for other in (x, turned, normal()):
         e.append(energies(given, noisy(other), i, sigma))
     wrong = torch.where(present.roll(1, 0), softplus(-e[1]), 0) + softplus(-e[2])
     value = torch.where(there, softplus(e[0]) + 0.5 * wrong, 0)

@@ -230,7 +230,8 @@ class Concatenated(nn.Module):
 
     def forward(self, batch: Batch) -> Distribution:
         q = self.unimodal(batch)
-        if self.fill is not None and (len(q) < len(self.experts) or batch.present):
+        some = len(q) < len(self.experts) or not all(here.all() for here in batch.present.values())
+        if self.fill is not None and some:
             if (filled := self.fill(q, batch)) is not None:
                 return filled
         return self._joined(q, batch)

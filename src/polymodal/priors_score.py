@@ -12,11 +12,13 @@ from torch.distributions import Distribution
 
 from polymodal.batch import Batch
 from polymodal.denoisers import Denoiser
+from polymodal.distributions import Point
 from polymodal.sampling.diffusion import Diffusion, Task
 from polymodal.sampling.ode import log_density
 
 EXACT = 64  # dimensions up to which a log-density takes the exact trace
 PROBES = 16
+POINTS = 2**16  # that go through the denoiser at once for a density, each with one direction
 
 
 class Frame(nn.Module):
@@ -45,7 +47,7 @@ class Frame(nn.Module):
         """Take a mean (d,), a block-diagonal matrix (d, d) and how many leading coordinates of each block to keep."""
         self.mean.copy_(mean)
         self.matrix.copy_(matrix)
-        self.inverse.copy_(torch.linalg.inv(matrix.double()))
+        self.inverse.copy_(torch.linalg.inv(matrix.cpu().double()))  # not every device has double precision
         if kept is not None:
             self.kept.copy_(torch.cat([torch.arange(d) < kept[m] for m, d in self.sizes.items()]))
 
@@ -58,7 +60,7 @@ class Frame(nn.Module):
     def volumes(self) -> Tensor:
         """log |det| of each block's matrix, (M,): log p(z_m) = log p(y_m) + it."""
         ends = torch.tensor(list(self.sizes.values())).cumsum(0).tolist()
-        blocks = [self.matrix[a:b, a:b].double() for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+        blocks = [self.matrix[a:b, a:b].cpu().double() for a, b in zip([0, *ends[:-1]], ends, strict=True)]
         return torch.stack([torch.linalg.slogdet(block)[1] for block in blocks]).to(self.matrix)
 
 
@@ -71,13 +73,17 @@ class ScorePrior(nn.Module):
         sampler: (denoise, task, pull) -> (x, Calls): `polymodal.sampling.Diffusion` or `Twisted`; can be exchanged at
             any time.
         pull: `polymodal.energies.PairEnergies`, for conditioning="energy".
+        masks: whether the denoiser knows blocks that are shown clean.
+        high: the highest sigma that it knows.
+        means: what is seen counts as the mean of its posterior, not as a draw.
     """
 
     def __init__(
         self, sizes: Mapping[str, int], denoiser: Denoiser, sampler: Callable[..., Any] | None = None,
-        pull: Any = None,
+        pull: Any = None, masks: bool = True, high: float = 80.0, means: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.masks, self.high, self.means = masks, high, means
         self.frame, self.denoiser = Frame(sizes), denoiser
         self.pull: Any = pull
         self.sampler = Diffusion() if sampler is None else sampler
@@ -87,29 +93,42 @@ class ScorePrior(nn.Module):
 
     def fill(self, q: Mapping[str, Distribution], batch: Batch) -> Filled:
         """q(z | x_S): each z_m that is seen from its own posterior q[m], the others given these, by the score."""
+        q = {m: Point(p.mean) for m, p in q.items()} if self.means else q
         return Filled(self, q, {m: batch.mask([m]) for m in q}, (len(batch),))
+
+    def weighable(self, q: Mapping[str, Distribution]) -> bool:
+        """Whether `log_prob` given q is exact enough to weigh draws by: with the trace exact, from levels at which
+        nothing is known, and, with blocks seen, by a denoiser that knows masks, sampled so, and no points."""
+        whole = int(self.frame.kept.sum()) <= EXACT and self.high > 20
+        masked = self.masks and getattr(self.sampler, "conditioning", None) == "masks"
+        return whole and (not q or (masked and not any(isinstance(p, Point) for p in q.values())))
+
+    def _task(self, z: Tensor, seen: Tensor) -> Task:
+        """In the frame's coordinates, 0 where these are not kept."""
+        kept, sizes = self.frame.kept, list(self.frame.sizes.values())
+        return Task(self.frame(z) * kept, seen, sizes, None if kept.all() else kept, self.high)
 
     def draw(self, z: Tensor, seen: Tensor) -> tuple[Tensor, Any]:
         """z (N, d) with the blocks that are not `seen` (N, M) drawn given those that are; and what the sampler said.
 
         Outside the kept coordinates a block that is seen keeps its own, another gets N(0, I).
         """
-        frame, sizes = self.frame, list(self.frame.sizes.values())
+        frame, task = self.frame, self._task(z, seen)
         own = frame(z)
-        task = Task(own * frame.kept, seen, sizes, None if frame.kept.all() else frame.kept)
         y, calls = self.sampler(self.denoiser, task, None if self.pull is None else self.pull.pull)
         rest = torch.where(task.known, own, torch.randn_like(own))
         return torch.where(task.known, z, frame.back(torch.where(frame.kept, y, rest))), calls
 
     def log_prob(self, z: Tensor, seen: Tensor) -> Tensor:
         """log p(z_U | z_S), (N,) nats, through the probability-flow ODE; by random traces above `EXACT` dimensions."""
-        frame, sizes = self.frame, list(self.frame.sizes.values())
-        y = frame(z)
-        task = Task(y * frame.kept, seen, sizes, None if frame.kept.all() else frame.kept)
-        probes = None if int(frame.kept.sum()) <= EXACT else PROBES
+        frame, task, y = self.frame, self._task(z, seen), self.frame(z)
+        count = int(frame.kept.sum())
+        probes = None if count <= EXACT else PROBES
+        each = max(1, POINTS // (probes or max(1, count)))
+        parts = [task.rows(slice(i, i + each)) for i in range(0, len(z), each)]
         rest = torch.where(frame.kept | task.known, 0, -0.5 * (y.square() + math.log(2 * math.pi))).sum(-1)
         volume = torch.where(seen, 0, frame.volumes()).sum(-1)
-        return log_density(self.denoiser, task, probes=probes) + rest + volume
+        return torch.cat([log_density(self.denoiser, part, probes=probes) for part in parts]) + rest + volume
 
 
 class Marginal(Distribution):

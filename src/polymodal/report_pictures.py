@@ -17,6 +17,7 @@ from polymodal import plots
 from polymodal.batch import Batch
 from polymodal.checkpoint import Run
 from polymodal.data import Dataset, Splits
+from polymodal.metrics.probe import latent_means
 from polymodal.model import MultimodalVAE
 from polymodal.posteriors import JointWithSurrogates
 from polymodal.sampling.diagnostics import Diagnostics
@@ -212,7 +213,7 @@ class Scenes:
         (name,) = given.x
         posterior = run.model.posterior
         with torch.no_grad():
-            q, z = posterior(Batch({name: given.x[name][one : one + 1]})), posterior(train).mean
+            q, z = posterior(Batch({name: given.x[name][one : one + 1]})), latent_means(run.model, train)
         samples = _with_noise(run.model, Batch({name: given.x[name][one : one + 1]}), 5, [target])[target][:, 0]
         return plots.Plane(label, z, lambda at: q.log_prob(at.unsqueeze(1)).squeeze(1), self._rows(target, samples))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from polymodal.batch import Batch, Modality
 from polymodal.denoisers import Patterns
 from polymodal.gradients import rule_of
-from polymodal.methods.score import score_prior, score_stages
+from polymodal.methods.score import LATENT, score_prior, score_stages
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.objectives import Loss
 from polymodal.priors import FittedPrior, FlowPrior, NormalMixture
@@ -82,8 +82,8 @@ def with_fitted_prior(method: Method, kind: str, components: int = 10) -> Method
         raise ValueError("This method learns a prior on its latents already: leave fitted_prior out.")
     size = model.prior().event_shape.numel()
     if kind == "diffusion":
-        model.prior = FittedPrior(model.prior, score_prior({"z": size}))
-        encode = lambda batch: {"z": _drawn(model, batch).kept["z"]}
+        model.prior = FittedPrior(model.prior, score_prior({LATENT: size}, masks=False))
+        encode = lambda batch: {LATENT: _drawn(model, batch).kept["z"]}
         return Method(model, [*method.stages, *score_stages(model.prior, encode, Patterns(masks=False))])
     makers = {"mixture": lambda: NormalMixture(size, components), "flow": lambda: FlowPrior(size)}
     if kind not in makers:

@@ -9,6 +9,7 @@ the unseen latents given the seen ones: `polymodal.sampling.diffusion` has the w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,20 +27,20 @@ from polymodal.objectives import Loss, bound
 from polymodal.posteriors import Embedded
 from polymodal.priors import FittedPrior
 from polymodal.priors_score import Frame, ScorePrior
-from polymodal.sampling.diffusion import VP
 from polymodal.sampling.named import DIFFUSIONS, make_sampler
 
 Networks = Mapping[str, str] | None
 Options = Mapping[str, Any] | None
 Latents = Callable[[Batch], dict[str, Tensor]]
 
+LATENT = "_z"  # the name of a latent that belongs to no modality
 LEAST = 0.1  # of the largest deviation of a block counts as one: an unused dimension is not blown up
 REFERENCES = ("normal", "marginals")
 
 
 def sbm(
     modalities: Sequence[Modality], *, latent: int = 16, networks: Networks = None, posterior: str = "normal",
-    beta: float = 1.0, smooth: float = 0.0, masks: bool = True, vp: Sequence[float] | None = None,
+    beta: float = 1.0, smooth: float = 0.0, means: bool = False, patterns: Options = None,
     denoiser_options: Options = None, sampler: str = "diffusion", sampler_options: Options = None,
     epsilon: float | None = None, reference: str = "normal",
 ) -> Method:  # fmt: skip
@@ -48,7 +49,8 @@ def sbm(
 
     Args:
         latent: D of each modality. posterior, beta: see `vae`. smooth: deviation of noise on the decoders' input.
-        masks: whether the prior learns conditionals too. vp: see `polymodal.denoisers.Patterns`.
+        means: whether the prior is learned on, and given, the means of q(z_m|x_m), as in the papers, instead of draws.
+        patterns: what the denoiser learns from, `polymodal.denoisers.Patterns`: masks, joint, dropped, vp.
         denoiser_options: of `polymodal.denoisers.Denoiser`: trunk, scaling, width, depth.
         sampler: "diffusion" or "twisted". sampler_options: of `polymodal.sampling.Diffusion` or `Twisted`.
         epsilon: nats that the reduction may lose by its bound; None: none. reference: see `reduced`.
@@ -56,15 +58,16 @@ def sbm(
     parts = Parts(modalities, latent, networks)
     model, sizes = parts.apart(posterior), {m.name: latent for m in parts.modalities}
     drawing = make_sampler(sampler, DIFFUSIONS, **(sampler_options or {}))
-    score = score_prior(sizes, denoiser_options, drawing)
+    seen = Patterns(**(patterns or {}))
+    score = score_prior(sizes, denoiser_options, drawing, masks=seen.masks, high=seen.high, means=means)
     model.prior = FittedPrior(model.prior, score)
     model.posterior.fill = model.prior.fill
     own = lambda batch: smoothed(model.posterior.own(batch), smooth)
     loss = lambda batch, _: bound(model, batch, own(batch), kl=beta)
     first = Stage("autoencoders", loss, [model.posterior.experts, model.decoders])
-    patterns = Patterns(masks, vp=None if vp is None else VP(*vp))
-    encode = lambda batch: {m: q.mean for m, q in model.posterior.unimodal(batch).items()}
-    return Method(model, [first, *score_stages(model.prior, encode, patterns, epsilon, reference)])
+    drawn = lambda q: q.mean if means else q.sample()
+    encode = lambda batch: {m: drawn(q) for m, q in model.posterior.unimodal(batch).items()}
+    return Method(model, [first, *score_stages(model.prior, encode, seen, epsilon, reference)])
 
 
 def jnf_score(
@@ -82,22 +85,25 @@ def jnf_score(
     parts = Parts(modalities, latent, networks, hidden)
     embeddings = embedders(parts, size, embedder, augment, dropout)
     drawing = make_sampler(sampler, DIFFUSIONS, **(sampler_options or {}))
-    score = score_prior({"z": latent, **dict.fromkeys(embeddings, size)}, denoiser_options, drawing)
+    score = score_prior({LATENT: latent, **dict.fromkeys(embeddings, size)}, denoiser_options, drawing)
     surrogates = FittedPrior(parts.prior(), score)
     posterior = Embedded(parts.joint(), embeddings, surrogates, latent)
     posterior.register_buffer("spectrum", torch.zeros(size))
     model = MultimodalVAE(surrogates.base, parts.decoders(), posterior, parts.modalities)
     joint = Stage("joint", lambda batch, _: joint_bound(model, batch), [model.prior, posterior.joint, model.decoders])
     shared = embedding_stage(embeddings, posterior, embedder, kept, ridge)
-    encode = lambda batch: {"z": posterior.joint(batch).sample(), **{m: embeddings[m](x) for m, x in batch.x.items()}}
+    embed = lambda batch: {m: embeddings[m](x) for m, x in batch.x.items()}
+    encode = lambda batch: {LATENT: posterior.joint(batch).sample(), **embed(batch)}
     return Method(model, [joint, shared, *score_stages(surrogates, encode, Patterns(), name="surrogates")])
 
 
-def score_prior(sizes: Mapping[str, int], denoiser_options: Options = None, sampler: Any = None) -> ScorePrior:
+def score_prior(
+    sizes: Mapping[str, int], denoiser_options: Options = None, sampler: Any = None, **knows: Any
+) -> ScorePrior:  # fmt: skip
     """A `ScorePrior` on blocks of `sizes`, with pairwise energies where the sampler asks for them."""
     denoiser = Denoiser(list(sizes.values()), **(denoiser_options or {}))
     energies = PairEnergies(list(sizes.values())) if getattr(sampler, "conditioning", None) == "energy" else None
-    return ScorePrior(sizes, denoiser, sampler, energies)
+    return ScorePrior(sizes, denoiser, sampler, energies, **knows)
 
 
 def smoothed(q: Any, scale: float) -> Any:
@@ -134,7 +140,7 @@ def score_stages(
     def loss(batch: Batch, progress: float) -> Loss:
         y, present = whole(batch, score.frame)
         sigma, counted = patterns(y, present)
-        value = matching(score.denoiser, y, sigma, counted)
+        value = matching(score.denoiser, y, sigma, counted, score.frame.kept)
         return Loss(value, {"matching": value})
 
     @torch.no_grad()
@@ -142,22 +148,18 @@ def score_stages(
         prior.ready.fill_(True)
         return {}
 
-    def fit(train: Iterable[Batch], val: Iterable[Batch]) -> dict[str, Any]:
-        figures = fit_frame(score.frame, epsilon, reference, train, val)
-        score.denoiser.active.copy_(score.frame.kept)
-        return figures
-
+    fit = partial(fit_frame, score.frame, epsilon, reference)
     stages = [Stage("frame", loss, [], latents, fit), Stage(name, loss, [score.denoiser], framed, finish)]
-    stages[1:1] = [] if score.pull is None else [energy_stage(score, framed)]
+    stages[1:1] = [] if score.pull is None else [energy_stage(score, framed, patterns)]
     return stages
 
 
-def energy_stage(score: ScorePrior, prepare: Callable[[Batch], Batch]) -> Stage:
+def energy_stage(score: ScorePrior, prepare: Callable[[Batch], Batch], patterns: Patterns) -> Stage:
     """The pairwise energies, by noise-contrastive estimation."""
 
     def loss(batch: Batch, progress: float) -> Loss:
         y, present = whole(batch, score.frame)
-        return Loss(value := contrasted(score.pull, y, present), {"contrast": value})
+        return Loss(value := contrasted(score.pull, y, present, patterns, score.frame.kept), {"contrast": value})
 
     return Stage("energies", loss, [score.pull], prepare)
 
@@ -184,6 +186,9 @@ def fit_frame(
         return reduced(frame, seen, every(z, here), every(held, held_here), epsilon, reference)
     mean = torch.cat([v.mean(0) for v in seen.values()])
     deviations = [v.std(0) for v in seen.values()]
+    for m, v in zip(seen, deviations, strict=True):
+        if not v.max() > 0:
+            raise ValueError(f"The latent of {m!r} is the same for every sample; train its autoencoder anew.")
     wide = torch.cat([torch.maximum(v, LEAST * v.max()) for v in deviations])
     frame.set_(mean, torch.diag(1 / wide))
     return {}
@@ -208,7 +213,8 @@ def reduced(
         seen: what whitens each block; train, held: complete samples, for the score and for its early stop and H.
         epsilon: nats.
         reference: "normal": what differs from N(0, I), within a modality or between; "marginals": what is shared
-            alone, since each modality's own law is the reference.
+            alone, since each modality's own law is the reference. The bound is then no bound but a score to choose by
+            (only N(0, I) is known to have the constant 1 in it), and what is left out is still drawn from N(0, I).
         steps: of training each score.
 
     Raises ValueError for an unknown reference, or fewer complete samples than dimensions.

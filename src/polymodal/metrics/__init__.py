@@ -188,6 +188,9 @@ METRICS: dict[str, Metric] = {
     "mcmc_ess": Metric(
         _report("ess"), "higher", "draws", "subsets"
     ),  # Effective sample size, mean over the samples.
+    "network_calls": Metric(
+        _report("calls_per_draw"), "none", "calls", "subsets"
+    ),  # Of a diffusion's network, for each draw.
     "classifier_accuracy": Metric(
         _classifier_accuracy, "none", "share", "targets", labels=True
     ),  # Of the classifier on real test values: what coherence can be measured up to.

@@ -18,7 +18,7 @@ from polymodal.batch import Batch
 from polymodal.distributions import Joint, Mixture, Point, Product
 from polymodal.model import MultimodalVAE
 from polymodal.networks import keep_heap
-from polymodal.priors_score import Marginal
+from polymodal.priors_score import Filled, Marginal
 
 LATENTS = 2**23  # numbers that one block of latents may hold: it, and its densities, exist at once
 # Bytes that one decoding may use. On a CPU more is slower: its activations then leave the cache, and buffers beyond
@@ -65,7 +65,8 @@ def _weighed(model: MultimodalVAE, batch: Batch) -> tuple[Distribution, Callable
     if not weighable(q, prior):
         raise NoDensityError(
             "Importance sampling needs a posterior with a normalised density; this one is a product that is only drawn "
-            "by a sampler, or has no randomness. Use conditional_log_likelihood, which needs draws alone."
+            "by a sampler, or has no randomness, or a score prior's that is known by random traces alone. Use "
+            "conditional_log_likelihood, which needs draws alone."
         )
     return q, lambda z: prior.log_prob(z) - q.log_prob(z)
 
@@ -77,6 +78,9 @@ def weighable(q: Distribution, p: Distribution) -> bool:
         return all(weighable(a, b) for a, b in zip(q.parts, theirs, strict=True))
     if isinstance(q, Mixture):
         return all(weighable(c, p) for c in q.components)
+    if isinstance(q, Filled) or isinstance(p, Filled):
+        whole = all(f.score.weighable(f.q) for f in (q, p) if isinstance(f, Filled))
+        return whole and not isinstance(q, Product | Marginal | Point)
     return not isinstance(q, Product | Marginal) and isinstance(q, Point) == isinstance(p, Point)
 
 

@@ -29,7 +29,6 @@ from polymodal.metrics.likelihood import (
 )  # fmt: skip
 from polymodal.metrics.probe import latent_means, probe
 from polymodal.model import MultimodalVAE
-from polymodal.sampling.diagnostics import Diagnostics
 from polymodal.training_steps import own_random_state, seed_all
 
 PROBED = 2000  # training samples that the linear probe is fitted on
@@ -92,7 +91,7 @@ class Measurement:
                     for part in self.batches(self.data, self.rows(given), given):
                         drawn.append(self.model.latents(part).squeeze(0))
                         reports.append(self.model.diagnostics)
-                    z, self._diagnostics[given] = torch.cat(drawn), [r for r in reports if isinstance(r, Diagnostics)]
+                    z, self._diagnostics[given] = torch.cat(drawn), [r for r in reports if r is not None]
                 else:
                     z = self.model.latents(None, len(self.data)).squeeze(1)
             self._latents[given] = z
@@ -101,8 +100,9 @@ class Measurement:
     def reported(self, given: Given, name: str) -> Tensor | None:
         """What the sampler said of each sample under `name`, (N_S,); None where nothing was drawn by one."""
         self.latents(given)
-        parts = [getattr(report, name) for report in self._diagnostics.get(given, ())]
-        return torch.cat(parts).double() if parts and all(p is not None for p in parts) else None
+        reports = self._diagnostics.get(given, ())
+        parts = [part for report in reports if (part := getattr(report, name, None)) is not None]
+        return torch.cat(parts).double() if parts and len(parts) == len(reports) else None
 
     def seen(self, given: Given, target: str) -> tuple[Tensor, Tensor]:
         """Features and labels that the target's classifier sees in what is generated from `latents(given)`."""

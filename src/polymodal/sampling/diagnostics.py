@@ -184,8 +184,13 @@ class Calls:
 
         return count
 
+    @property
+    def calls_per_draw(self) -> Tensor:
+        """Points that went through the network for each item, (items,)."""
+        return torch.full((self.items,), self.rows / self.items)
+
     def summary(self) -> dict[str, float]:
-        """As of `Diagnostics`; calls per draw count every point that went through the network for it."""
+        """As of `Diagnostics`."""
         table = {"items": self.items, "calls": self.calls, "calls_per_draw": self.rows / self.items}
         for name in ("ess", "unique", "log_normalizer"):
             if (value := getattr(self, name)) is not None:

@@ -38,12 +38,14 @@ class Task:
         seen: (N, M) bool; all False: joint samples.
         sizes: dimensions of each block.
         active: (d,) bool: coordinates that exist; the others stay 0. None: all.
+        high: the highest sigma that the denoiser knows: samplers start there at most, and blocks left out have it.
     """
 
     value: Tensor
     seen: Tensor
     sizes: Sequence[int]
     active: Tensor | None = None
+    high: float = 80.0
     known: Tensor = field(init=False)  # (N, d): which coordinates are given
 
     def __post_init__(self) -> None:
@@ -67,12 +69,17 @@ class Task:
 
     def levels(self, unknown: float, known: float) -> Tensor:
         """sigma (N, M): `known` for the blocks that are seen, `unknown` for the others."""
-        return torch.where(self.seen, known, unknown).to(self.value)
+        return torch.where(self.seen, self.value.new_tensor(known), self.value.new_tensor(unknown))
+
+    def rows(self, part: slice) -> Task:
+        """Some of the items."""
+        return Task(self.value[part], self.seen[part], self.sizes, self.active, self.high)
 
 
 def spread(per_block: Tensor, sizes: Sequence[int]) -> Tensor:
     """(..., M) -> (..., d): each block's entry for each of its coordinates."""
-    return per_block.repeat_interleave(torch.tensor(sizes, device=per_block.device), -1)
+    repeats = torch.tensor(sizes, device=per_block.device)
+    return per_block.repeat_interleave(repeats, -1, output_size=sum(sizes))
 
 
 def ladder(steps: int, low: float, high: float, rho: float = 7.0) -> list[float]:
@@ -156,6 +163,16 @@ class Diffusion:
                 f"A diffusion sampler needs steps and repeats of at least 1, corrector of at least 0 and 0 < low < "
                 f"high, got {self.steps}, {self.repeats}, {self.corrector}, {self.low} and {self.high}."
             )
+        if not 0 <= self.eta <= 1 or len(self.vp) != 2 or not 0 < self.end < 1 or not self.snr > 0:
+            raise ValueError(
+                f"A diffusion sampler needs 0 <= eta <= 1, two numbers vp, 0 < end < 1 and snr > 0, got {self.eta}, "
+                f"{list(self.vp)}, {self.end} and {self.snr}."
+            )
+        if self.solver == "pc" and self.steps <= max(self.vp):
+            raise ValueError(
+                f"The predictor-corrector divides beta, up to {max(self.vp):g}, by its steps: take more than "
+                f"{self.steps}."
+            )
         if self.conditioning == "repaint" and self.solver in ("dpm", "pc"):
             raise ValueError(
                 f"Steps taken again and again need a solver of single steps: with conditioning=repaint take "
@@ -177,7 +194,7 @@ class Diffusion:
         if self.solver == "pc":
             x = self._predict_correct(guess, task)
         else:
-            levels = ladder(self.steps, self.low, self.high, self.rho)
+            levels = ladder(self.steps, self.low, min(self.high, task.high), self.rho)
             x = task.noise() * math.sqrt(1 + levels[0] ** 2)
             x = _multistep(guess, x, levels) if self.solver == "dpm" else self._single(guess, task, x, levels)
         return task.put(x if task.active is None else x * task.active), calls
@@ -201,14 +218,15 @@ class Diffusion:
 
     def _guided(self, denoise: Denoise, task: Task, x: Tensor, s: float) -> Tensor:
         with_it = task.put(x)
-        without = task.put(x, math.sqrt(1 + self.high**2) * task.noise())
-        levels = torch.cat([task.levels(s, 0.0), task.levels(s, self.high)])
+        without = task.put(x, math.sqrt(1 + task.high**2) * task.noise())
+        levels = torch.cat([task.levels(s, 0.0), task.levels(s, task.high)])
         given, alone = denoise(torch.cat([with_it, without]), levels).chunk(2)
         return alone + self.weight * (given - alone)
 
     def _pulled(self, denoise: Denoise, task: Task, pull: Pull, x: Tensor, s: float) -> Tensor:
         with torch.enable_grad():
             gradient = pull(x, task.seen, s)
+        gradient = gradient if task.active is None else gradient * task.active
         return denoise(x, task.levels(s, s)) + self.weight * s * s * gradient
 
     def _single(self, guess: Guess, task: Task, x: Tensor, levels: Sequence[float]) -> Tensor:

@@ -23,7 +23,10 @@ def divergence(
     """
     d = x.shape[1]
     if probes is None:
-        directions = torch.eye(d).to(x).unsqueeze(1).expand(d, len(x), d)
+        each = torch.eye(d).to(x)
+        if active is not None:
+            each = each[active.reshape(-1, d).any(0)]
+        directions = each.unsqueeze(1).expand(len(each), len(x), d)
     else:
         directions = torch.randint(0, 2, (probes, *x.shape), device=x.device).to(x) * 2 - 1
     if active is not None:
@@ -35,14 +38,14 @@ def divergence(
 
 @torch.no_grad()
 def log_density(
-    denoise: Denoise, task: Task, *, steps: int = 32, probes: int | None = None, low: float = 0.005, high: float = 80.0
+    denoise: Denoise, task: Task, *, steps: int = 32, probes: int | None = None, low: float = 0.005
 ) -> Tensor:
     """log p(x_U | x_S), (N,) nats, for the blocks U that are not `seen`: log p(x) where none is.
 
     Along dx / d log sigma = x - E[x0 | x] the density changes by d log p = -tr(...) d log sigma (Chen et al. 2018;
-    Song et al. 2021, eq. (39)), from sigma = `low`, where x is taken to lie, to `high`, where p is taken to be
-    N(E[x0 | x_S], 1 + sigma^2). Runge and Kutta's fourth-order method in log sigma. With blocks seen, the denoiser must
-    know masks.
+    Song et al. 2021, eq. (39)), from sigma = `low`, where x is taken to lie, to `task.high`, where p is taken to
+    be N(E[x0 | x_S], 1 + sigma^2). Runge and Kutta's fourth-order method in log sigma. With blocks seen, the denoiser
+    must know masks.
 
     Args:
         task: its `value` holds all of x.
@@ -51,6 +54,7 @@ def log_density(
     """
     free = ~task.known if task.active is None else ~task.known & task.active
     x, change = task.value.clone(), task.value.new_zeros(len(task.value))
+    high = task.high
     h = math.log(high / low) / steps
 
     def slope(x: Tensor, s: float) -> tuple[Tensor, Tensor]:

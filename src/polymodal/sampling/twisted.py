@@ -18,6 +18,8 @@ from polymodal.sampling.diagnostics import Calls
 from polymodal.sampling.diffusion import Denoise, Pull, Task, ladder
 from polymodal.sampling.smc import relative_ess, resample, take
 
+ROWS = 2**15  # particles that go through the network at once, with its gradient
+
 
 @dataclass(frozen=True)
 class Twisted:
@@ -57,12 +59,21 @@ class Twisted:
             )
 
     def __call__(self, denoise: Denoise, task: Task, pull: Pull | None = None) -> tuple[Tensor, Calls]:
-        count, items = self.particles, len(task.value)
+        items, count = len(task.value), self.particles if task.seen.any() else 1
+        each = max(1, ROWS // count)
+        parts = [self._draw(denoise, task.rows(slice(i, i + each)), count) for i in range(0, items, each)]
+        join = lambda name: torch.cat([getattr(report, name) for _, report in parts])
+        calls, rows = (sum(getattr(report, name) for _, report in parts) for name in ("calls", "rows"))
+        report = Calls(items, calls, rows, join("ess"), join("unique"), join("log_normalizer"))
+        return torch.cat([x for x, _ in parts]), report
+
+    def _draw(self, denoise: Denoise, task: Task, count: int) -> tuple[Tensor, Calls]:
+        items = len(task.value)
         calls = Calls(items)
         network = calls.counted(denoise)
         many = lambda v: v.repeat(count, *[1] * (v.dim() - 1))  # (N, ...) -> (P N, ...), particle by particle
-        wide = Task(many(task.value), many(task.seen), task.sizes, task.active)
-        levels = ladder(self.steps, self.low, self.high, self.rho)[:-1]
+        wide = Task(many(task.value), many(task.seen), task.sizes, task.active, task.high)
+        levels = ladder(self.steps, self.low, min(self.high, task.high), self.rho)[:-1]
         x = wide.noise() * math.sqrt(1 + levels[0] ** 2)
         clean, twist, gradient = self._look(network, wide, x, levels[0])
         log_weight = twist.view(count, items)
@@ -98,7 +109,7 @@ class Twisted:
             x = x.detach().requires_grad_()
             clean = denoise(x, task.levels(s, s))
             miss = torch.where(task.known, task.value - clean, 0)
-            size = task.known.sum(-1)
+            size = (task.known if task.active is None else task.known & task.active).sum(-1)
             spread = s * s / (1 + s * s)
             twist = -miss.square().sum(-1) / (2 * spread) - 0.5 * size * math.log(2 * math.pi * spread)
             (gradient,) = torch.autograd.grad(twist.sum(), x)
