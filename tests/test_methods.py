@@ -9,8 +9,10 @@ from torch.distributions import Distribution
 from polymodal.batch import Batch, Modality
 from polymodal.checkpoint import Run, load
 from polymodal.data.dataset import Dataset, Splits
+from polymodal.distributions import DiagNormal, divergence
 from polymodal.methods import METHODS
 from polymodal.methods.extras import EXTRAS
+from polymodal.networks import normal_head
 from polymodal.posteriors import powerset
 from polymodal.training import fit
 
@@ -370,3 +372,12 @@ def trained(name: str, splits: Splits, epochs: int, out=None) -> Run:
     options = {k: list(v) if isinstance(v, tuple) else v for k, v in SMALL.items() if k in known}
     options |= {"size": 3} if name in ("jnf_dcca", "jnf_score") else {}
     return fit(name, splits, out=out, latent=2, epochs=epochs, batch=32, progress=False, **options)
+
+
+def test_a_variance_thrown_out_of_bounds_is_finite_and_comes_back() -> None:
+    """Beyond e^+-20 nothing overflows, yet the divergence's gradient still points home."""
+    h = torch.tensor([[0.0, 0.0, 60.0, -60.0]], requires_grad=True)
+    q = normal_head(h)
+    torch.testing.assert_close(q.variance, torch.tensor([[20.0, -20.0]]).exp())
+    divergence(q, DiagNormal(torch.zeros(2), torch.ones(2)), q.loc).sum().backward()
+    assert h.grad[0, 2] > 0 > h.grad[0, 3] and torch.isfinite(h.grad).all()

@@ -231,10 +231,11 @@ def normal_head(h: Tensor) -> DiagNormal:
     """The features' two halves as location and log-variance, the latter within +-WIDEST.
 
     In a product an expert that has nothing to say grows without bound, until its variance is infinite and its gradient
-    no number.
+    no number. The gradient passes the bound, so that what a large step threw beyond it can come back.
     """
     loc, log_variance = h.chunk(2, -1)
-    return DiagNormal(loc, (0.5 * log_variance.clamp(-WIDEST, WIDEST)).exp())
+    bounded = log_variance + (log_variance.clamp(-WIDEST, WIDEST) - log_variance).detach()
+    return DiagNormal(loc, (0.5 * bounded).exp())
 
 
 class NormalHead(nn.Module):
