@@ -63,6 +63,10 @@ class Task:
         eps = torch.randn_like(self.value)
         return eps if self.active is None else eps * self.active
 
+    def within(self, denoise: Denoise) -> Denoise:
+        """`denoise` with nothing in coordinates that are not active."""
+        return denoise if self.active is None else lambda x, sigma: denoise(x, sigma) * self.active
+
     def put(self, x: Tensor, known: Tensor | None = None) -> Tensor:
         """x with what is known in its place: `known`, by default the values themselves."""
         return torch.where(self.known, self.value if known is None else known, x)
@@ -190,14 +194,14 @@ class Diffusion:
                 "conditioning=energy needs the energies' gradient `pull`, which this model has not learned."
             )
         calls = Calls(len(task.value))
-        guess = self._guess(calls.counted(denoise), task, pull)
+        guess = self._guess(calls.counted(task.within(denoise)), task, pull)
         if self.solver == "pc":
             x = self._predict_correct(guess, task)
         else:
             levels = ladder(self.steps, self.low, min(self.high, task.high), self.rho)
             x = task.noise() * math.sqrt(1 + levels[0] ** 2)
             x = _multistep(guess, x, levels) if self.solver == "dpm" else self._single(guess, task, x, levels)
-        return task.put(x if task.active is None else x * task.active), calls
+        return task.put(x), calls
 
     def _guess(self, denoise: Denoise, task: Task, pull: Pull | None) -> Guess:
         """E[x0 | x, what is seen] at one level of noise, by the conditioning."""

@@ -69,10 +69,10 @@ class Twisted:
 
     def _draw(self, denoise: Denoise, task: Task, count: int) -> tuple[Tensor, Calls]:
         items = len(task.value)
-        calls = Calls(items)
-        network = calls.counted(denoise)
         many = lambda v: v.repeat(count, *[1] * (v.dim() - 1))  # (N, ...) -> (P N, ...), particle by particle
         wide = Task(many(task.value), many(task.seen), task.sizes, task.active, task.high)
+        calls = Calls(items)
+        network = calls.counted(wide.within(denoise))
         levels = ladder(self.steps, self.low, min(self.high, task.high), self.rho)[:-1]
         x = wide.noise() * math.sqrt(1 + levels[0] ** 2)
         clean, twist, gradient = self._look(network, wide, x, levels[0])
