@@ -65,7 +65,8 @@ class Task:
 
     def within(self, denoise: Denoise) -> Denoise:
         """`denoise` with nothing in coordinates that are not active."""
-        return denoise if self.active is None else lambda x, sigma: denoise(x, sigma) * self.active
+        active = self.active
+        return denoise if active is None else lambda x, sigma: denoise(x, sigma) * active
 
     def put(self, x: Tensor, known: Tensor | None = None) -> Tensor:
         """x with what is known in its place: `known`, by default the values themselves."""
