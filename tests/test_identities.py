@@ -39,7 +39,7 @@ def loss(method_, stage: str, data: Batch, progress: float = 1.0):
 def test_jmvae_without_alpha_is_the_first_stage_of_all(holes: bool) -> None:
     data = batch(holes=holes)
     one = loss(method("jmvae", alpha=0.0), "joint", data)
-    for name in ("jmvae_two_stage", "telbo", "m2vae", "jnf", "jnf_dcca"):
+    for name in ("jmvae_two_stage", "telbo", "m2vae", "jnf", "jnf_dcca", "jnf_score"):
         torch.testing.assert_close(loss(method(name), "joint", data), one)
 
 

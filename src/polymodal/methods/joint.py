@@ -33,7 +33,7 @@ def _gaussian(modalities: Sequence[Modality], latent: int, networks: Networks, h
     return parts.model(prior, parts.experts, lambda q, present: product(q, present, over=prior()))
 
 
-def _joint_stage(model: MultimodalVAE) -> Stage:
+def joint_stage(model: MultimodalVAE) -> Stage:
     return Stage(
         "joint", lambda batch, _: joint_bound(model, batch), [model.prior, model.posterior.joint, model.decoders]
     )
@@ -63,7 +63,7 @@ def jmvae_two_stage(
 ) -> Method:
     """JMVAE in two stages (appendix E): the joint ELBO, then the surrogates with the rest held."""
     model = _gaussian(modalities, latent, networks, hidden)
-    return Method(model, [_joint_stage(model), _surrogate_stage(model)])
+    return Method(model, [joint_stage(model), _surrogate_stage(model)])
 
 
 def _surrogate_stage(model: MultimodalVAE, embeddings: Mapping[str, nn.Module] | None = None) -> Stage:
@@ -92,7 +92,7 @@ def telbo(modalities: Sequence[Modality], *, latent: int = 20, networks: Network
     """TELBO (Vedantam et al. 2018): the joint ELBO, then one ELBO for each surrogate with the decoders held."""
     model = _gaussian(modalities, latent, networks, hidden)
     loss = lambda batch, _: _unimodal_bounds(model, batch)
-    return Method(model, [_joint_stage(model), Stage("surrogates", loss, [model.posterior.experts])])
+    return Method(model, [joint_stage(model), Stage("surrogates", loss, [model.posterior.experts])])
 
 
 def m2vae(
@@ -103,7 +103,7 @@ def m2vae(
     model = _gaussian(modalities, latent, networks, hidden)
     loss = lambda batch, _: _unimodal_bounds(model, batch, consensus)
     surrogates = Stage("surrogates", loss, [model.posterior.experts], partial(keep_joint, model))
-    return Method(model, [_joint_stage(model), surrogates])
+    return Method(model, [joint_stage(model), surrogates])
 
 
 def _with_flows(
@@ -134,7 +134,7 @@ def jnf(
         Parts(modalities, latent, networks, hidden), sampler, sampler_options, kind=flow, transforms=transforms,
         hidden=flow_hidden, conditional=conditional, steepest=steepest, widest=widest,
     )  # fmt: skip
-    return Method(model, [_joint_stage(model), _surrogate_stage(model)])
+    return Method(model, [joint_stage(model), _surrogate_stage(model)])
 
 
 def jnf_dcca(
@@ -161,4 +161,4 @@ def jnf_dcca(
     embeddings = {m: expert.embed for m, expert in model.posterior.experts.items()}
     model.posterior.register_buffer("spectrum", torch.zeros(size))
     shared = embedding_stage(embeddings, model.posterior, embedder, kept, ridge)
-    return Method(model, [_joint_stage(model), shared, _surrogate_stage(model, embeddings)])
+    return Method(model, [joint_stage(model), shared, _surrogate_stage(model, embeddings)])

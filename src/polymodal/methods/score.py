@@ -21,7 +21,8 @@ from polymodal.denoisers import Denoiser, Patterns, matching
 from polymodal.distributions import DiagNormal, Joint
 from polymodal.energies import PairEnergies, contrasted
 from polymodal.methods.embeddings import embedders, embedding_stage
-from polymodal.methods.parts import Parts, joint_bound
+from polymodal.methods.joint import joint_stage
+from polymodal.methods.parts import Parts
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.objectives import Loss, bound
 from polymodal.posteriors import Embedded
@@ -83,18 +84,18 @@ def jnf_score(
         embedder, size, kept, ridge, augment, dropout: see `jnf_dcca`. The others: see `sbm`.
     """
     parts = Parts(modalities, latent, networks, hidden)
+    both, decoders = parts.joint(), parts.decoders()  # made first, as in `jnf`: one first stage serves both
     embeddings = embedders(parts, size, embedder, augment, dropout)
     drawing = make_sampler(sampler, DIFFUSIONS, **(sampler_options or {}))
     score = score_prior({LATENT: latent, **dict.fromkeys(embeddings, size)}, denoiser_options, drawing)
     surrogates = FittedPrior(parts.prior(), score)
-    posterior = Embedded(parts.joint(), embeddings, surrogates, latent)
+    posterior = Embedded(both, embeddings, surrogates, latent)
     posterior.register_buffer("spectrum", torch.zeros(size))
-    model = MultimodalVAE(surrogates.base, parts.decoders(), posterior, parts.modalities)
-    joint = Stage("joint", lambda batch, _: joint_bound(model, batch), [model.prior, posterior.joint, model.decoders])
+    model = MultimodalVAE(surrogates.base, decoders, posterior, parts.modalities)
     shared = embedding_stage(embeddings, posterior, embedder, kept, ridge)
     embed = lambda batch: {m: embeddings[m](x) for m, x in batch.x.items()}
     encode = lambda batch: {LATENT: posterior.joint(batch).sample(), **embed(batch)}
-    return Method(model, [joint, shared, *score_stages(surrogates, encode, Patterns(), name="surrogates")])
+    return Method(model, [joint_stage(model), shared, *score_stages(surrogates, encode, Patterns(), name="surrogates")])
 
 
 def score_prior(
