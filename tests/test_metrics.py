@@ -15,7 +15,7 @@ from polymodal.distributions import DiagNormal, Joint, Mixture, Product
 from polymodal.likelihoods import IsotropicNormal
 from polymodal.metrics import classifiers as classifying
 from polymodal.metrics.classifiers import Classifier, Classifiers, Judge, compact, distinct, labels_of, table8
-from polymodal.metrics.coherence import agreement, coherence, joint_coherence, macro, plain, unanimity
+from polymodal.metrics.coherence import agreement, coherence, joint_coherence, kappa, macro, plain, unanimity
 from polymodal.metrics.frechet import frechet, frechet_with_error, inception
 from polymodal.metrics.likelihood import (
     conditional_log_likelihood,
@@ -583,3 +583,20 @@ def test_latent_means_are_exact_or_averages_of_draws() -> None:
 
     narrow = lambda b: Hidden(LAW.posterior(b).mean, torch.full((len(b), 2), 1e-3))
     torch.testing.assert_close(latent_means(linear(narrow), batch), LAW.posterior(batch).mean, atol=5e-3, rtol=0)
+
+
+def test_kappa_is_agreement_beyond_chance_with_an_honest_error() -> None:
+    """0 for modalities apart, however alike their classes; its error is the spread over repetitions."""
+    torch.manual_seed(0)
+    draw = lambda n: torch.multinomial(torch.tensor([0.85, 0.1, 0.05]), n, replacement=True)
+
+    def sample(n: int, shared: float) -> dict[str, torch.Tensor]:
+        common, own = draw(n), torch.rand(n) < shared
+        return {m: torch.where(own, common, draw(n)) for m in "abcd"}
+
+    assert abs(kappa(sample(100_000, 0.0))[0]) < 0.01
+    assert kappa(sample(100_000, 0.6))[0] == pytest.approx(0.6, abs=0.015)
+    many = [kappa(sample(400, 0.6)) for _ in range(300)]
+    values, errors = (torch.tensor(v) for v in zip(*many, strict=True))
+    assert errors.mean() == pytest.approx(float(values.std()), rel=0.12)
+    assert math.isnan(kappa({m: torch.zeros(9, dtype=torch.long) for m in "ab"})[0])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from polymodal.metrics.classifiers import Classifiers
-from polymodal.metrics.coherence import joint_coherence, macro, plain, unanimity
+from polymodal.metrics.coherence import joint_coherence, kappa, macro, plain, unanimity
 from polymodal.metrics.frechet import frechet_with_error
 from polymodal.metrics.likelihood import conditional_log_likelihood, joint_log_likelihood
 from polymodal.metrics.measurement import Given, Measurement, share
@@ -91,6 +91,14 @@ def _joint_coherence(m: Measurement, given: Given, target: str) -> Value | None:
     return *plain(right), len(right)
 
 
+def _joint_kappa(m: Measurement, given: Given, target: str) -> Value | None:
+    names = [] if m.classifiers is None else [name for name in m.classifiers.judges if name in m.model.decoders]
+    found = {name: m.seen((), name)[1] for name in names}
+    if len(names) < 2 or any(labels.dim() > 1 for labels in found.values()):
+        return None
+    return *kappa(found), len(next(iter(found.values())))
+
+
 def _frechet(m: Measurement, given: Given, target: str) -> Value | None:
     both = m.features(given, target)
     return None if both is None else (*frechet_with_error(*both), len(both[1]))
@@ -152,6 +160,9 @@ METRICS: dict[str, Metric] = {
     "joint_coherence": Metric(
         _joint_coherence, "higher", "share", "once", labels=True
     ),  # Share of joint samples from the prior with one label in all modalities.
+    "joint_kappa": Metric(
+        _joint_kappa, "higher", "kappa", "once", labels=True
+    ),  # The same beyond chance: agreement of pairs, against that of modalities apart.
     "frechet": Metric(
         _frechet, "lower", "squared distance", "pairs", labels=True
     ),  # Frechet distance of real and generated values, in the classifier's features.

@@ -95,6 +95,29 @@ def unanimity(found: Mapping[str, Tensor]) -> Tensor:
     return right.mean(-1) if right.dim() == 2 else right
 
 
+def kappa(found: Mapping[str, Tensor]) -> tuple[float, float]:
+    """Agreement of (N,) classes between pairs of modalities beyond chance, and its standard error.
+
+    (A - C) / (1 - C), Conger (1980): A the mean share of pairs that agree, C what modalities with these shares of
+    classes would agree by chance. A model whose every sample looks like a one has a unanimity near 1 and a kappa of 0.
+
+    >>> ones = torch.tensor([1, 1, 1, 1, 0])
+    >>> kappa({"a": ones, "b": ones})[0], round(kappa({"a": ones, "b": ones.roll(1)})[0], 3)
+    (1.0, -0.25)
+    """
+    shown = torch.nn.functional.one_hot(torch.stack(list(found.values()))).double()  # (M, N, K)
+    share, size = shown.mean(1), shown.shape[1]
+    pairs = len(shown) * (len(shown) - 1)
+    agree = (shown.sum(0).square().sum(-1) - len(shown)) / pairs
+    chance = (share.sum(0).square().sum() - share.square().sum()) / pairs
+    if chance >= 1:
+        return math.nan, math.nan
+    moved = 2 * ((shown.sum(0) @ share.sum(0)) - torch.einsum("mnk,mk->n", shown, share)) / pairs - 2 * chance
+    value = (agree.mean() - chance) / (1 - chance)
+    influence = ((agree - agree.mean()) - moved * (1 - value)) / (1 - chance)
+    return value.item(), influence.std().item() / math.sqrt(size)
+
+
 def plain(values: Tensor) -> tuple[float, float]:
     """The mean of (N,) and its standard error, s / sqrt(N).
 
