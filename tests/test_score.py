@@ -303,12 +303,12 @@ def test_what_is_no_density_is_not_weighed_by() -> None:
     small |= {"epochs": 30, "lr": 3e-3, "progress": False, "training": {"stages": {"prior": {"epochs": 60}}}}
     splits = data(4000)
     run = fit("sbm", splits, **small)
-    test, model = splits.test.batch(torch.arange(100)), run.model
+    test, model = splits.test.batch(torch.arange(50)), run.model
     x = torch.cat([splits.train.batch(torch.arange(3800)).x[m] for m in ("a", "b")], -1)
     law = MultivariateNormal(x.mean(0), x.T.cov())
-    whole = joint_log_likelihood(model, test, 300).mean()
+    whole = joint_log_likelihood(model, test, 50).mean()
     assert whole == pytest.approx(float(law.log_prob(torch.cat([test.x["a"], test.x["b"]], -1)).mean()), abs=1.0)
-    given = joint_log_likelihood(model, test.only(["a"]), 300).mean()
+    given = joint_log_likelihood(model, test.only(["a"]), 50).mean()
     only = MultivariateNormal(law.mean[:3], law.covariance_matrix[:3, :3])
     assert given == pytest.approx(float(only.log_prob(test.x["a"]).mean()), abs=1.0)
     score = model.prior.fitted

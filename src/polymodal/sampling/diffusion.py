@@ -91,7 +91,7 @@ def ladder(steps: int, low: float, high: float, rho: float = 7.0) -> list[float]
     """`steps` levels from `high` down to `low`, even in sigma^(1/rho), then 0: Karras et al. (2022), eq. (5).
 
     >>> [round(s, 3) for s in ladder(3, 0.01, 80.0)]
-    [80.0, 5.047, 0.01, 0.0]
+    [80.0, 3.46, 0.01, 0.0]
     """
     a, b = high ** (1 / rho), low ** (1 / rho)
     return [(a + i / max(1, steps - 1) * (b - a)) ** rho for i in range(steps)] + [0.0]
@@ -106,7 +106,7 @@ class VP:
     elsewhere.
 
     >>> round(VP(1.0, 5.0).sigma(1.0), 3)
-    4.368
+    4.369
     """
 
     first: float = 0.1
