@@ -207,8 +207,7 @@ class Patterns:
         if self.vp is None:
             return (self.middle + self.width * noise(like, [size, 1])).exp().clamp(max=self.high)
         t = 1e-5 + (1 - 1e-5) * noise(like, [size, 1], torch.rand)
-        log_alpha = -0.25 * t * t * (self.vp.last - self.vp.first) - 0.5 * t * self.vp.first
-        return torch.expm1(-2 * log_alpha).sqrt()
+        return torch.expm1(-2 * self.vp.log_alpha(t)).sqrt()
 
     def __call__(self, like: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """sigma and whether it counts, (B, M) each, for the blocks that are `present` (B, M)."""

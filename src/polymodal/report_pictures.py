@@ -185,7 +185,7 @@ class Scenes:
                 beside = embedded[0].spectrum, int(first.embed[1].kept)
             picture = plots.spectra(figures["spectra"], figures["kept"], *beside)
             off = max(figures["trace_error"], abs(figures["trace"] - figures["check"])) / 2
-            text = f"What is left out loses at most {figures['bound']:.3g} nats by its bound, off by about {off:.2g}."
+            text = f"The estimated bound of what is left out: {figures['bound']:.3g} nats, off by about {off:.2g}."
             found.append(Group([drawn(picture, "Eigenvalues of each modality, and how many are kept")], label, text))
         return found
 

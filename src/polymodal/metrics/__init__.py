@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from torch import Tensor
+
 from polymodal.metrics.classifiers import Classifiers
 from polymodal.metrics.coherence import joint_coherence, kappa, macro, plain, unanimity
 from polymodal.metrics.frechet import frechet_with_error
@@ -83,18 +85,20 @@ def _coherence_macro(m: Measurement, given: Given, target: str) -> Value | None:
     return (*macro(right, labels), len(right)) if labels.dim() == 1 else None
 
 
-def _joint_coherence(m: Measurement, given: Given, target: str) -> Value | None:
+def _joint_labels(m: Measurement) -> dict[str, Tensor] | None:
+    """What each modality's classifier sees in joint samples; None with fewer than two."""
     names = [] if m.classifiers is None else [name for name in m.classifiers.judges if name in m.model.decoders]
-    if len(names) < 2:
-        return None
-    right = unanimity({name: m.seen((), name)[1] for name in names})
-    return *plain(right), len(right)
+    return {name: m.seen((), name)[1] for name in names} if len(names) > 1 else None
+
+
+def _joint_coherence(m: Measurement, given: Given, target: str) -> Value | None:
+    found = _joint_labels(m)
+    return None if found is None else (*plain(right := unanimity(found)), len(right))
 
 
 def _joint_kappa(m: Measurement, given: Given, target: str) -> Value | None:
-    names = [] if m.classifiers is None else [name for name in m.classifiers.judges if name in m.model.decoders]
-    found = {name: m.seen((), name)[1] for name in names}
-    if len(names) < 2 or any(labels.dim() > 1 for labels in found.values()):
+    found = _joint_labels(m)
+    if found is None or any(labels.dim() > 1 for labels in found.values()):
         return None
     return *kappa(found), len(next(iter(found.values())))
 

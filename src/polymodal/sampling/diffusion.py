@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -112,8 +113,15 @@ class VP:
     first: float = 0.1
     last: float = 20.0
 
+    def beta(self, t: float) -> float:
+        return self.first + t * (self.last - self.first)
+
+    def log_alpha(self, t: Any) -> Any:
+        """Of a number or a tensor."""
+        return -0.25 * t * t * (self.last - self.first) - 0.5 * t * self.first
+
     def alpha(self, t: float) -> float:
-        return math.exp(-0.25 * t * t * (self.last - self.first) - 0.5 * t * self.first)
+        return math.exp(self.log_alpha(t))
 
     def sigma(self, t: float) -> float:
         return math.sqrt(1 / self.alpha(t) ** 2 - 1)
@@ -261,7 +269,7 @@ class Diffusion:
         for t in times:
             if joint:
                 y, mean = self._correct(guess, task, y, mean, t)
-            beta = (self.process.first + t * (self.process.last - self.process.first)) / self.steps
+            beta = self.process.beta(t) / self.steps
             mean = y + 0.5 * beta * y + beta * self._score(guess, y, t)
             y = mean + math.sqrt(beta) * task.noise()
             if not joint:
@@ -275,7 +283,7 @@ class Diffusion:
 
     def _correct(self, guess: Guess, task: Task, y: Tensor, mean: Tensor, t: float) -> tuple[Tensor, Tensor]:
         """Langevin steps of size 2 a (snr |noise| / |score|)^2, norms as means over the items."""
-        a = 1 - (self.process.first + t * (self.process.last - self.process.first)) / self.steps
+        a = 1 - self.process.beta(t) / self.steps
         for _ in range(self.corrector):
             score, noise = self._score(guess, y, t), task.noise()
             norms = [torch.where(task.known, 0, v).norm(dim=-1).mean() for v in (noise, score)]

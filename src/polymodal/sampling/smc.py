@@ -193,13 +193,18 @@ def _thin(z: Tensor, n: int) -> Tensor:
     return take(z, index.gather(0, random(n, batch).argsort(0)))
 
 
-def _diagnose(origin: Tensor, infos: list[Info], gradients: int, log_normalizer: Tensor) -> Diagnostics:
-    count = len(origin)
-    ones = log_normalizer.new_ones(1).expand(origin.shape)
+def lineage(origin: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """The effective number and the share of the starts that particles descend from, (P, B) -> (B,) each."""
+    ones = like.new_ones(1).expand(origin.shape)
     family = torch.zeros_like(ones).scatter_add(0, origin, ones)  # descendants of each start
+    return len(origin) ** 2 / family.square().sum(0), (family > 0).to(ones.dtype).mean(0)
+
+
+def _diagnose(origin: Tensor, infos: list[Info], gradients: int, log_normalizer: Tensor) -> Diagnostics:
+    count, (size, unique) = len(origin), lineage(origin, log_normalizer)
     return Diagnostics(
         acceptance=torch.stack([info.acceptance.mean(0) for info in infos]).mean(0),
         divergent=torch.stack([info.divergent.sum(0) for info in infos]).sum(0),
-        ess=count**2 / family.square().sum(0), step_size=infos[-1].step_size, gradients=gradients,
-        transitions=count * len(infos), log_normalizer=log_normalizer, unique=(family > 0).to(ones.dtype).mean(0),
+        ess=size, step_size=infos[-1].step_size, gradients=gradients,
+        transitions=count * len(infos), log_normalizer=log_normalizer, unique=unique,
     )

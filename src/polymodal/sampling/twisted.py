@@ -16,7 +16,7 @@ from torch import Tensor
 
 from polymodal.sampling.diagnostics import Calls
 from polymodal.sampling.diffusion import Denoise, Pull, Task, ladder
-from polymodal.sampling.smc import relative_ess, resample, take
+from polymodal.sampling.smc import lineage, relative_ess, resample, take
 
 ROWS = 2**15  # particles that go through the network at once, with its gradient
 
@@ -100,7 +100,8 @@ class Twisted:
         pick = resample(log_weight).view(count, items)
         chosen = torch.randint(count, (1, items), device=x.device)
         drawn = take(clean.view(count, items, -1), pick.gather(0, chosen))[0]
-        self._report(calls, log_weight, take(origin, pick), normalizer)
+        calls.ess, calls.unique = lineage(take(origin, pick), log_weight)
+        calls.log_normalizer = normalizer + log_weight.logsumexp(0) - math.log(count)
         return task.put(drawn), calls
 
     def _look(self, denoise: Denoise, task: Task, x: Tensor, s: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -116,12 +117,3 @@ class Twisted:
         if task.active is not None:
             gradient = gradient * task.active
         return clean.detach(), twist.detach(), gradient
-
-    @staticmethod
-    def _report(calls: Calls, log_weight: Tensor, origin: Tensor, normalizer: Tensor) -> None:
-        count = len(origin)
-        ones = torch.ones_like(log_weight)
-        family = torch.zeros_like(log_weight).scatter_add(0, origin, ones)
-        calls.ess = count**2 / family.square().sum(0)
-        calls.unique = (family > 0).to(log_weight.dtype).mean(0)
-        calls.log_normalizer = normalizer + log_weight.logsumexp(0) - math.log(count)
