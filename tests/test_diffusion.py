@@ -28,13 +28,11 @@ def exact(c: Tensor):
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         assert x.shape == (len(sigma), 6) and sigma.shape[1] == 3
-        gain = lambda s: torch.linalg.solve(c + torch.diag(spread(s, SIZES) ** 2), c)
-        if (sigma == sigma[:1]).all():
-            return x @ gain(sigma[0])
-        half = len(x) // 2
-        if (sigma[:half] == sigma[:1]).all() and (sigma[half:] == sigma[half]).all():
-            return torch.cat([x[:half] @ gain(sigma[0]), x[half:] @ gain(sigma[half])])
-        return torch.stack([row @ gain(s) for row, s in zip(x, sigma, strict=True)])
+        clean = torch.empty_like(x)
+        for s in sigma.unique(dim=0):
+            rows = (sigma == s).all(-1)
+            clean[rows] = x[rows] @ torch.linalg.solve(c + torch.diag(spread(s, SIZES) ** 2), c)
+        return clean
 
     return denoise
 
@@ -77,18 +75,36 @@ def test_joint_samples_have_the_exact_law(name: str) -> None:
 
 
 @pytest.mark.parametrize("blocks", [(0,), (1,), (2,), (0, 1), (1, 2)])
-@pytest.mark.parametrize("conditioning", ["masks", "guidance"])
-def test_masks_give_every_exact_conditional(conditioning: str, blocks: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("conditioning", "against"), [("masks", "unseen"), ("guidance", "unseen"), ("guidance", "alone")])
+def test_masks_give_every_exact_conditional(conditioning: str, against: str, blocks: tuple[int, ...]) -> None:
     """Guidance of weight 1 is none; a weight above 1 is another law."""
     given, unknown, mean, c = task(10_000, blocks)
-    sampler = Diffusion(conditioning, steps=60, weight=1.0, high=200.0)
+    sampler = Diffusion(conditioning, steps=60, weight=1.0, against=against, high=200.0)
     x, _ = sampler(exact(covariance()), given)
     assert torch.equal(x[given.known], given.value[given.known])
     wrong = errors(x[:, unknown], mean, c)
     assert wrong[0] < 0.04 and wrong[1] < 0.06, wrong
     if conditioning == "guidance":
-        x, _ = Diffusion(conditioning, steps=60, weight=3.0)(exact(covariance()), given)
+        x, _ = Diffusion(conditioning, steps=60, weight=3.0, against=against)(exact(covariance()), given)
         assert errors(x[:, unknown], mean, c)[1] > 0.1
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0, 3.0])
+def test_guided_joint_samples_have_the_variances_that_their_equations_say(weight: float) -> None:
+    """p^w prod p_m^(1-w) at each level: along an eigenvector of the correlations its value to the power w."""
+    n, c = 20_000, torch.tensor([[1.0, 0.5], [0.5, 1.0]])
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        noisy = c + torch.diag_embed(sigma**2)
+        return torch.linalg.solve(noisy, x.unsqueeze(-1)).squeeze(-1) @ c
+
+    none = Task(torch.zeros(n, 2), torch.zeros(n, 2, dtype=torch.bool), (1, 1))
+    x, calls = Diffusion("guidance", steps=60, weight=weight, against="alone")(denoise, none)
+    up, down = ((x @ torch.tensor([1.0, sign])).var() / 2 for sign in (1.0, -1.0))
+    assert up == pytest.approx(1.5**weight, rel=0.04) and down == pytest.approx(0.5**weight, rel=0.04)
+    assert calls.calls == 60 and calls.rows == 3 * 60 * n  # the joint law and each block alone, in one call
+    plain, _ = Diffusion("guidance", steps=60, weight=weight)(denoise, none)  # nothing seen: nothing to compare with
+    assert plain.T.cov()[0, 1] == pytest.approx(0.5, abs=0.03)
 
 
 def test_replacement_is_biased_and_correctors_or_repeats_mend_it() -> None:

@@ -45,7 +45,7 @@ class Parts:
         modalities: at least one, with distinct names.
         latent: D.
         networks: a name of `polymodal.networks.NETWORKS` for some modalities; the others' are chosen by shape.
-        hidden: width of the joint encoder's hidden layer (Table 4: 512).
+        hidden: width of the joint encoder's hidden layer (Table 4: 512); 0: none, and 512 for experts on embeddings.
 
     Raises ValueError for no or doubled modalities, a latent below 1, or networks for unknown modalities.
     """
@@ -151,7 +151,7 @@ class Parts:
         out = 2 * self.latent
         if embeddings is None:
             return {m.name: Expert(self.encoder(m, out), Flow(self.latent, out, **flow)) for m in self.modalities}
-        net = lambda: mlp([size, self.hidden, self.hidden, self.hidden, out])
+        net = lambda: mlp([size, *[self.hidden or 512] * 3, out])
         return {m: Expert(net(), Flow(self.latent, out, **flow), embed) for m, embed in embeddings.items()}
 
     def model(

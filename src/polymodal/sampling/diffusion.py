@@ -28,6 +28,7 @@ Pull = Callable[[Tensor, Tensor, float], Tensor]  # x (N, d), seen (N, M), sigma
 
 CONDITIONINGS = ("masks", "guidance", "replacement", "repaint", "energy", "clean")
 SOLVERS = ("dpm", "heun", "ddim", "pc")
+AGAINST = ("unseen", "alone")
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,9 @@ class Diffusion:
     Args:
         conditioning: how what is seen takes part.
             "masks": it is shown clean, sigma 0, to a denoiser that was trained with such masks (Bounoua et al. 2024).
-            "guidance": the same, away from what the denoiser says without it: D + (weight - 1) (D - D_without) (Ho and
-            Salimans 2021); two halves of one call.
+            "guidance": the same, away from what the denoiser says without it: D + (weight - 1) (D - D_without), parts
+            of one call. `against` says what goes without: "unseen": the unseen blocks, together, without the seen (Ho and
+            Salimans 2021); "alone": each unseen block without any other, so that joint samples are guided as well.
             "replacement": it is shown with fresh noise of the level of the rest, to any denoiser. Biased, however many
             the steps: the draws are not conditional ones (see docs/methods/score.md).
             "repaint": replacement, and every step taken `repeats` times, noise added in between (Lugmayr et al. 2022).
@@ -146,7 +148,7 @@ class Diffusion:
             variance-preserving process `VP(*vp)`, with `corrector` Langevin steps of signal-to-noise `snr`.
         steps: of the solver.
         low, high, rho: of `ladder`; "pc" has its own levels, from t = 1 to `end`.
-        weight: of the guidance or of the energy.
+        weight: of the guidance or of the energy. against: see "guidance".
         repeats: of "repaint".
 
     Returns of a call: x with the seen blocks as they were given, and `Calls`, how often the denoiser was called.
@@ -161,6 +163,7 @@ class Diffusion:
     rho: float = 7.0
     eta: float = 0.0
     weight: float = 2.0
+    against: str = "unseen"
     repeats: int = 10
     corrector: int = 1
     snr: float = 0.16
@@ -168,8 +171,8 @@ class Diffusion:
     end: float = 1e-3
 
     def __post_init__(self) -> None:
-        for what, name, known in (("conditioning", self.conditioning, CONDITIONINGS), ("solver", self.solver, SOLVERS)):
-            if name not in known:
+        for what, known in (("conditioning", CONDITIONINGS), ("solver", SOLVERS), ("against", AGAINST)):
+            if (name := getattr(self, what)) not in known:
                 raise ValueError(f"There is no {what} {name!r}; there are {', '.join(known)}.")
         if self.steps < 1 or self.repeats < 1 or self.corrector < 0 or not 0 < self.low < self.high:
             raise ValueError(
@@ -214,6 +217,8 @@ class Diffusion:
 
     def _guess(self, denoise: Denoise, task: Task, pull: Pull | None) -> Guess:
         """E[x0 | x, what is seen] at one level of noise, by the conditioning."""
+        if self.conditioning == "guidance" and (task.seen.any() or self.against == "alone"):
+            return lambda x, s: self._guided(denoise, task, x, s)
         if not task.seen.any():
             return lambda x, s: denoise(x, task.levels(s, s))
         shown: dict[str, Callable[[float], Tensor]] = {
@@ -223,18 +228,21 @@ class Diffusion:
         show = shown.get(self.conditioning, shown["replacement"])
         if self.conditioning == "masks":
             return lambda x, s: denoise(task.put(x), task.levels(s, 0.0))
-        if self.conditioning == "guidance":
-            return lambda x, s: self._guided(denoise, task, x, s)
         if self.conditioning == "energy" and pull is not None:
             return lambda x, s: self._pulled(denoise, task, pull, task.put(x, show(s)), s)
         return lambda x, s: denoise(task.put(x, show(s)), task.levels(s, s))
 
     def _guided(self, denoise: Denoise, task: Task, x: Tensor, s: float) -> Tensor:
-        with_it = task.put(x)
-        without = task.put(x, math.sqrt(1 + task.high**2) * task.noise())
-        levels = torch.cat([task.levels(s, 0.0), task.levels(s, task.high)])
-        given, alone = denoise(torch.cat([with_it, without]), levels).chunk(2)
-        return alone + self.weight * (given - alone)
+        n, blocks = task.seen.shape
+        single = ~torch.eye(blocks, dtype=torch.bool, device=x.device).unsqueeze(1)
+        hidden = task.seen.unsqueeze(0) if self.against == "unseen" else single.expand(-1, n, -1)
+        x, levels, covered = task.put(x), task.levels(s, 0.0), spread(hidden, task.sizes)
+        blank = math.sqrt(1 + task.high**2) * torch.stack([task.noise() for _ in hidden])
+        points = torch.cat([x.unsqueeze(0), torch.where(covered, blank, x)])
+        sigma = torch.cat([levels.unsqueeze(0), torch.where(hidden, task.high, levels)])
+        given, *apart = denoise(points.flatten(0, 1), sigma.flatten(0, 1)).view(points.shape)
+        without = torch.where(covered, 0, torch.stack(apart)).sum(0)
+        return without + self.weight * (given - without)
 
     def _pulled(self, denoise: Denoise, task: Task, pull: Pull, x: Tensor, s: float) -> Tensor:
         with torch.enable_grad():
