@@ -92,19 +92,19 @@ def test_masks_give_every_exact_conditional(conditioning: str, against: str, blo
 @pytest.mark.parametrize("weight", [1.0, 2.0, 3.0])
 def test_guided_joint_samples_have_the_variances_that_their_equations_say(weight: float) -> None:
     """p^w prod p_m^(1-w) at each level: along an eigenvector of the correlations its value to the power w."""
-    n, c = 20_000, torch.tensor([[1.0, 0.5], [0.5, 1.0]])
+    n, c = 20_000, 0.4 + 0.6 * torch.eye(3)
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         noisy = c + torch.diag_embed(sigma**2)
         return torch.linalg.solve(noisy, x.unsqueeze(-1)).squeeze(-1) @ c
 
-    none = Task(torch.zeros(n, 2), torch.zeros(n, 2, dtype=torch.bool), (1, 1))
+    none = Task(torch.zeros(n, 3), torch.zeros(n, 3, dtype=torch.bool), (1, 1, 1))
     x, calls = Diffusion("guidance", steps=60, weight=weight, against="alone")(denoise, none)
-    up, down = ((x @ torch.tensor([1.0, sign])).var() / 2 for sign in (1.0, -1.0))
-    assert up == pytest.approx(1.5**weight, rel=0.04) and down == pytest.approx(0.5**weight, rel=0.04)
-    assert calls.calls == 60 and calls.rows == 3 * 60 * n  # the joint law and each block alone, in one call
+    up, down = ((x @ torch.tensor(v)).var() / sum(map(abs, v)) for v in ([1.0, 1.0, 1.0], [1.0, -1.0, 0.0]))
+    assert up == pytest.approx(1.8**weight, rel=0.04) and down == pytest.approx(0.6**weight, rel=0.04)
+    assert calls.calls == 60 and calls.rows == 4 * 60 * n  # the joint law and each block alone, in one call
     plain, _ = Diffusion("guidance", steps=60, weight=weight)(denoise, none)  # nothing seen: nothing to compare with
-    assert plain.T.cov()[0, 1] == pytest.approx(0.5, abs=0.03)
+    assert plain.T.cov()[0, 1] == pytest.approx(0.4, abs=0.03)
 
 
 def test_replacement_is_biased_and_correctors_or_repeats_mend_it() -> None:
