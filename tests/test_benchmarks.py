@@ -18,3 +18,12 @@ def test_polymodal_alone(tmp_path: Path) -> None:
     rates = [found["results"]["polymodal"][task][0]["joint"]["median"] for task in ("train_jnf", "bare")]
     assert line["ratio"] == rates[0] / rates[1] > 0
     assert f"| {line['name']} |" in (tmp_path / "speed.md").read_text()
+
+
+def test_exactness_of_scores(tmp_path: Path) -> None:
+    command = [sys.executable, str(RUN.parent / "score.py"), "--quick", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "score.json").read_text())
+    assert set(found["learned"]) == set(found["exact"])
+    assert "(f) twisted, 32 particles" in (tmp_path / "score.md").read_text() and (tmp_path / "score.png").stat().st_size
