@@ -92,12 +92,12 @@ def samplers() -> dict[str, tuple]:
     }
 
 
-def curve(net, c: torch.Tensor, n: int) -> dict[str, list]:
+def curve(net, c: torch.Tensor, n: int, counts=(10, 20, 30, 50, 100, 200, 500)) -> dict[str, list]:
     """The larger of both errors given block 0 against the number of calls, for each solver."""
     found: dict[str, list] = {}
     for name, options in (("dpm", {}), ("heun", {}), ("ddim", {}), ("ancestral", {"eta": 1.0}), ("pc", {"end": 1e-4})):
         solver = "ddim" if name == "ancestral" else name
-        for calls in (10, 20, 30, 50, 100, 200, 500):
+        for calls in counts:
             if name == "pc" and calls < 50:  # its steps must exceed beta's 20
                 continue
             steps = {"heun": (calls + 1) // 2, "pc": calls // 2}.get(name, calls)
@@ -128,13 +128,13 @@ def speed(rows: int) -> dict[str, dict[str, float]]:
     return found
 
 
-def densities(net, c: torch.Tensor) -> dict[str, float]:
-    """log p(x) and log p(x_U | x_0) through the ODE less the exact ones, nats, over 500 points."""
-    x = torch.randn(500, 6) @ torch.linalg.cholesky(c).T
+def densities(net, c: torch.Tensor, n: int = 500) -> dict[str, float]:
+    """log p(x) and log p(x_U | x_0) through the ODE less the exact ones, nats, over n points."""
+    x = torch.randn(n, 6) @ torch.linalg.cholesky(c).T
     normal = lambda k: torch.distributions.MultivariateNormal(torch.zeros(k), c[:k, :k]).log_prob(x[:, :k])
     found = {}
     for name, k in (("joint", 0), ("given one", 2)):
-        seen = torch.tensor([k > 0, False, False]).expand(500, 3)
+        seen = torch.tensor([k > 0, False, False]).expand(n, 3)
         error = log_density(net, Task(x, seen, SIZES)) - normal(6) + (normal(k) if k else 0)
         found |= {f"{name}, mean": float(error.mean()), f"{name}, mean absolute": float(error.abs().mean())}
     return found
@@ -206,8 +206,9 @@ def main() -> None:
     drawn["pc, 400 calls"] = Diffusion(solver="pc", steps=200)(net, joint)[0]
     off = lambda x: {"mean": float(x.mean(0).abs().max()), "covariance": float((x.T.cov() - c).norm() / c.norm())}
     keep(**{"joint samples": {name: off(x) for name, x in drawn.items()}})
-    keep(densities=densities(net, c))
-    keep(speed=speed(max(1, 64 // less)), curve=curve(net, c, n))
+    keep(densities=densities(net, c, 500 // less))
+    keep(speed=speed(max(1, 64 // less)))
+    keep(curve=curve(net, c, n, (10, 50)) if given.quick else curve(net, c, n))
     for kind, one in (("learned", net), ("exact", exact(c))):
         found[kind] = {}
         for name, (sampler, draws) in samplers().items():
