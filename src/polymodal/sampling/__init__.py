@@ -1,7 +1,7 @@
 """Samplers that know a log-density and nothing else of polymodal.
 
 `HMC` for one mode or modes that touch, `SMC` for modes apart (and for normalising constants), `MALA` for one gradient a
-transition. Each is a value to call:
+transition, `Importance` for products of learned densities that err far from the data. Each is a value to call:
 
 >>> import torch
 >>> _ = torch.manual_seed(0)
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from polymodal.sampling.diagnostics import Calls, Diagnostics, ess, rhat
 from polymodal.sampling.diffusion import Diffusion, Task
+from polymodal.sampling.importance import Importance
 from polymodal.sampling.kernels import Density, Info, State, hmc, mala
 from polymodal.sampling.mcmc import HMC, MALA, Result, run
 from polymodal.sampling.named import DIFFUSIONS, SAMPLERS, make_sampler
@@ -23,6 +24,6 @@ from polymodal.sampling.smc import SMC
 from polymodal.sampling.twisted import Twisted
 
 __all__ = [
-    "DIFFUSIONS", "HMC", "MALA", "SAMPLERS", "SMC", "Calls", "Density", "Diagnostics", "Diffusion", "Info", "Result",
+    "DIFFUSIONS", "HMC", "MALA", "SAMPLERS", "SMC", "Calls", "Density", "Diagnostics", "Diffusion", "Importance", "Info", "Result",
     "State", "Task", "Twisted", "ess", "hmc", "make_sampler", "mala", "rhat", "run",
 ]  # fmt: skip

@@ -83,15 +83,16 @@ class Diagnostics:
     """How a sampler fared, item by item.
 
     Args:
-        acceptance: (B,), mean acceptance probability; for chains after warm-up.
+        acceptance: (B,), mean acceptance probability; for chains after warm-up. NaN for importance resampling.
         divergent: (B,), number of trajectories, after warm-up, that lost more than 1000 nats or ended where the
             log-density is not finite.
         ess: (B,), effective sample size of all kept draws, the smallest over the dimensions. SMC: the effective number
             of starts that the particles descend from, (sum f)^2 / sum f^2 over family sizes f; moves only add to it.
+            Importance resampling: the same of its proposals.
         step_size: (B,), in units of the metric.
         gradients: calls of the log-density with its gradient, each for all chains and items at once.
         transitions: of each item, after warm-up, over all chains (SMC: particles).
-        rhat: (B,), largest over the dimensions; None for SMC, and for chains too short for it (fewer than 4 draws).
+        rhat: (B,), largest over the dimensions; None for SMC and importance resampling, and for chains too short for it (fewer than 4 draws).
         log_normalizer: (B,), nats, SMC alone: log of the integral of exp(log_prob).
         unique: (B,), SMC alone: share of the starting particles that have descendants at the end.
     """
@@ -139,7 +140,7 @@ class Diagnostics:
                 f"The particles of {bad:.0%} of the items descend from fewer than 5 starts, effectively: weights of "
                 "modes and the normaliser are rough. Raise `particles`."
             )
-        if (bad := _share(self.acceptance >= ACCEPTANCE[0] - 0.1)) > 0.05:
+        if (bad := _share(~(self.acceptance < ACCEPTANCE[0] - 0.1))) > 0.05:  # NaN: nothing was accepted or refused
             found.append(
                 f"Acceptance is below {ACCEPTANCE[0] - 0.1:.1f} for {bad:.0%} of the items: their step size did not "
                 "settle. Raise `warmup` (SMC: `moves`)."

@@ -8,11 +8,12 @@ from inspect import signature
 from typing import Any
 
 from polymodal.sampling.diffusion import Diffusion
+from polymodal.sampling.importance import Importance
 from polymodal.sampling.mcmc import HMC, MALA
 from polymodal.sampling.smc import SMC
 from polymodal.sampling.twisted import Twisted
 
-SAMPLERS: dict[str, Callable[..., Any]] = {"hmc": HMC, "mala": MALA, "smc": SMC}
+SAMPLERS: dict[str, Callable[..., Any]] = {"hmc": HMC, "mala": MALA, "smc": SMC, "importance": Importance}
 DIFFUSIONS: dict[str, Callable[..., Any]] = {"diffusion": Diffusion, "twisted": Twisted}  # for priors of scores
 
 
