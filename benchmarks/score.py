@@ -173,7 +173,7 @@ def table(found: dict) -> str:
     for name, e in found["learned"].items():
         cells = [f"{v:.3f}" for kind in ("learned", "exact") for v in (found[kind][name][k] for k in ("mean", "covariance"))]
         lines.append(f"| {name} | {' | '.join(cells)} | {e['calls']} |")
-    lines += ["", "| sampler | draws/s | calls | points a draw |", "|---|---|---|---|"]
+    lines += ["", "| sampler | draws per cpu second | calls | points a draw |", "|---|---|---|---|"]
     for name, e in found["speed"].items():
         lines.append(f"| {name} | {e['draws per cpu second']:.0f} | {e['calls']} | {e['points per draw']:.0f} |")
     lines += ["", "| solver | calls: worst error given one modality |", "|---|---|"]

@@ -107,6 +107,27 @@ def test_guided_joint_samples_have_the_variances_that_their_equations_say(weight
     assert plain.T.cov()[0, 1] == pytest.approx(0.4, abs=0.03)
 
 
+@pytest.mark.parametrize("blocks", [(), (0,), (1, 2)])
+def test_guidance_compares_with_each_unseen_block_alone(blocks: tuple[int, ...]) -> None:
+    """One guess, against D_alone + w (D - D_alone) in closed form, for blocks of several dimensions."""
+    given, unknown, *_ = task(7, blocks)
+    given = Task(given.value, given.seen, SIZES, high=1e5)
+    c, s, w, seen = covariance(), 0.7, 2.5, []
+    sampler = Diffusion("guidance", steps=1, low=s, high=s + 1e-9, weight=w, against="alone")
+    denoise = exact(c)
+    x, _ = sampler(lambda x, sigma: (seen.append((x, sigma)), denoise(x, sigma))[1], given)
+    noisy = seen[0][0][:7]  # the first rows: the point itself
+    whole = noisy @ torch.linalg.solve(c + torch.diag(torch.where(given.known[0], 0, s * s)), c)
+    own = torch.block_diag(*(c[a:b, a:b] for a, b in ((0, 2), (2, 3), (3, 6))))
+    alone = noisy @ torch.linalg.solve(own + s * s * torch.eye(6), own)
+    torch.testing.assert_close(x[:, unknown], (alone + w * (whole - alone))[:, unknown], atol=1e-4, rtol=0)
+
+
+def test_what_guidance_compares_with_needs_guidance() -> None:
+    with pytest.raises(ValueError, match="take conditioning=guidance"):
+        Diffusion(against="alone")
+
+
 def test_replacement_is_biased_and_correctors_or_repeats_mend_it() -> None:
     """The error that the plain sampler hides: no number of steps removes it."""
     given, unknown, mean, c = task(3000, (0,))

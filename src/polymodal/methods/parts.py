@@ -59,6 +59,8 @@ class Parts:
             raise ValueError(f"A method needs at least one modality and distinct names, got {names}.")
         if latent < 1:
             raise ValueError(f"The latent needs at least one dimension, got latent={latent}.")
+        if not isinstance(hidden, int) or hidden < 0:
+            raise ValueError(f"hidden is the width of a layer, or 0 for none; got {hidden!r}.")
         for m in networks or {}:
             if m not in names:
                 near = "".join(f" Did you mean {n!r}?" for n in get_close_matches(m, names, 1))

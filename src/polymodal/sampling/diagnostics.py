@@ -83,16 +83,15 @@ class Diagnostics:
     """How a sampler fared, item by item.
 
     Args:
-        acceptance: (B,), mean acceptance probability; for chains after warm-up. NaN for importance resampling.
+        acceptance: (B,), mean acceptance probability; for chains after warm-up.
         divergent: (B,), number of trajectories, after warm-up, that lost more than 1000 nats or ended where the
             log-density is not finite.
         ess: (B,), effective sample size of all kept draws, the smallest over the dimensions. SMC: the effective number
             of starts that the particles descend from, (sum f)^2 / sum f^2 over family sizes f; moves only add to it.
-            Importance resampling: the same of its proposals.
         step_size: (B,), in units of the metric.
         gradients: calls of the log-density with its gradient, each for all chains and items at once.
         transitions: of each item, after warm-up, over all chains (SMC: particles).
-        rhat: (B,), largest over the dimensions; None for SMC and importance resampling, and for chains too short for it (fewer than 4 draws).
+        rhat: (B,), largest over the dimensions; None for SMC, and for chains too short for it (fewer than 4 draws).
         log_normalizer: (B,), nats, SMC alone: log of the integral of exp(log_prob).
         unique: (B,), SMC alone: share of the starting particles that have descendants at the end.
     """
@@ -140,7 +139,7 @@ class Diagnostics:
                 f"The particles of {bad:.0%} of the items descend from fewer than 5 starts, effectively: weights of "
                 "modes and the normaliser are rough. Raise `particles`."
             )
-        if (bad := _share(~(self.acceptance < ACCEPTANCE[0] - 0.1))) > 0.05:  # NaN: nothing was accepted or refused
+        if (bad := _share(self.acceptance >= ACCEPTANCE[0] - 0.1)) > 0.05:
             found.append(
                 f"Acceptance is below {ACCEPTANCE[0] - 0.1:.1f} for {bad:.0%} of the items: their step size did not "
                 "settle. Raise `warmup` (SMC: `moves`)."
@@ -160,13 +159,15 @@ def _share(well: Tensor) -> float:
 
 @dataclass
 class Calls:
-    """What a diffusion sampler reports: how often it called its network, and for particles how they fared.
+    """What samplers without chains report: how often they called a network or density, how their particles fared.
 
     Args:
         items: that were drawn at once.
-        calls: of the denoiser, each for all items.
+        calls: of the denoiser, or of importance resampling's densities, each for all items.
         rows: how many points these calls had in all.
-        ess, unique, log_normalizer: see `Diagnostics`; None without particles.
+        ess, unique, log_normalizer: see `Diagnostics`; None without particles. Of importance resampling `ess` is the
+            effective number of proposals, (sum w)^2 / sum w^2, 0 where none has a weight.
+        advice: what to try where few particles are behind a draw.
     """
 
     items: int
@@ -175,6 +176,7 @@ class Calls:
     ess: Tensor | None = None
     unique: Tensor | None = None
     log_normalizer: Tensor | None = None
+    advice: str = "raise `particles` or `steps`."
 
     def counted(self, denoise: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
         """`denoise`, counting."""
@@ -202,7 +204,4 @@ class Calls:
         """What is bad and what to try; None if nothing is."""
         if self.ess is None or (bad := _share(self.ess >= 5)) <= 0.1:
             return None
-        return (
-            f"The draws of {bad:.0%} of the items descend from fewer than 5 particles, effectively: raise `particles` "
-            "or `steps`."
-        )
+        return f"The draws of {bad:.0%} of the items descend from fewer than 5 particles, effectively: {self.advice}"

@@ -189,6 +189,11 @@ class Diffusion:
                 f"The predictor-corrector divides beta, up to {max(self.vp):g}, by its steps: take more than "
                 f"{self.steps}."
             )
+        if self.against != "unseen" and self.conditioning != "guidance":
+            raise ValueError(
+                f"against={self.against} says what guidance compares with: take conditioning=guidance, not "
+                f"{self.conditioning}, or leave it out."
+            )
         if self.conditioning == "repaint" and self.solver in ("dpm", "pc"):
             raise ValueError(
                 f"Steps taken again and again need a solver of single steps: with conditioning=repaint take "

@@ -40,6 +40,16 @@ S = TypeVar("S", bound=Any)  # a State, or more than that: whatever `evaluate` r
 Kernel = Callable[[State], tuple[State, Info]]
 
 
+def check_values(value: Tensor, z: Tensor) -> Tensor:
+    """`value`; ValueError where it is not one number for each draw of z (..., D)."""
+    if value.shape != z.shape[:-1]:
+        raise ValueError(
+            f"log_prob of z {tuple(z.shape)} must have shape {tuple(z.shape[:-1])}, one value for each draw, "
+            f"got {tuple(value.shape)}."
+        )
+    return value
+
+
 class Density:
     """A log-density evaluated with its gradient, one call at a time; `calls` counts them.
 
@@ -57,12 +67,7 @@ class Density:
         self.calls += 1
         with torch.enable_grad():
             z = z.detach().requires_grad_()
-            value = self.log_prob(z)
-            if value.shape != z.shape[:-1]:
-                raise ValueError(
-                    f"log_prob of z {tuple(z.shape)} must have shape {tuple(z.shape[:-1])}, one value for each draw, "
-                    f"got {tuple(value.shape)}."
-                )
+            value = check_values(self.log_prob(z), z)
             if not value.requires_grad:
                 raise ValueError(
                     "log_prob must depend on z differentiably, which nothing does under torch.inference_mode; "
