@@ -99,7 +99,7 @@ def test_guided_joint_samples_have_the_variances_that_their_equations_say(weight
         return torch.linalg.solve(noisy, x.unsqueeze(-1)).squeeze(-1) @ c
 
     none = Task(torch.zeros(n, 3), torch.zeros(n, 3, dtype=torch.bool), (1, 1, 1))
-    x, calls = Diffusion("guidance", steps=60, weight=weight, against="alone")(denoise, none)
+    x, calls = Diffusion("guidance", steps=60, weight=weight, against="alone", rescale=False)(denoise, none)
     up, down = ((x @ torch.tensor(v)).var() / sum(map(abs, v)) for v in ([1.0, 1.0, 1.0], [1.0, -1.0, 0.0]))
     assert up == pytest.approx(1.8**weight, rel=0.04) and down == pytest.approx(0.6**weight, rel=0.04)
     assert calls.calls == 60 and calls.rows == 4 * 60 * n  # the joint law and each block alone, in one call
@@ -113,7 +113,7 @@ def test_guidance_compares_with_each_unseen_block_alone(blocks: tuple[int, ...])
     given, unknown, *_ = task(7, blocks)
     given = Task(given.value, given.seen, SIZES, high=1e5)
     c, s, w, seen = covariance(), 0.7, 2.5, []
-    sampler = Diffusion("guidance", steps=1, low=s, high=s + 1e-9, weight=w, against="alone")
+    sampler = Diffusion("guidance", steps=1, low=s, high=s + 1e-9, weight=w, against="alone", rescale=False)
     denoise = exact(c)
     x, _ = sampler(lambda x, sigma: (seen.append((x, sigma)), denoise(x, sigma))[1], given)
     noisy = seen[0][0][:7]  # the first rows: the point itself
@@ -121,6 +121,20 @@ def test_guidance_compares_with_each_unseen_block_alone(blocks: tuple[int, ...])
     own = torch.block_diag(*(c[a:b, a:b] for a, b in ((0, 2), (2, 3), (3, 6))))
     alone = noisy @ torch.linalg.solve(own + s * s * torch.eye(6), own)
     torch.testing.assert_close(x[:, unknown], (alone + w * (whole - alone))[:, unknown], atol=1e-4, rtol=0)
+
+
+def test_a_rescaled_guess_is_no_longer_than_the_one_without_guidance() -> None:
+    """Of what is unseen, item by item; its direction stays."""
+    given = task(50, (0,))[0]
+    guess = lambda **options: Diffusion("guidance", steps=1, low=0.7, high=0.7 + 1e-9, **options)(exact(covariance()), given)[0]
+    draws = []
+    for options in ({"weight": 1.0}, {"weight": 4.0, "rescale": False}, {"weight": 4.0}):
+        torch.manual_seed(3)
+        draws.append(torch.where(given.known, 0, guess(**options)))
+    most, free, held = (x.norm(dim=-1) for x in draws)
+    torch.testing.assert_close(held, torch.minimum(free, most))
+    assert (free > 1.2 * most).any()
+    torch.testing.assert_close(draws[2] / held[:, None], draws[1] / free[:, None])
 
 
 def test_what_guidance_compares_with_needs_guidance() -> None:

@@ -137,7 +137,9 @@ class Diffusion:
             "masks": it is shown clean, sigma 0, to a denoiser that was trained with such masks (Bounoua et al. 2024).
             "guidance": the same, away from what the denoiser says without it: D + (weight - 1) (D - D_without), parts
             of one call. `against` says what goes without: "unseen": the unseen blocks, together, without the seen (Ho and
-            Salimans 2021); "alone": each unseen block without any other, so that joint samples are guided as well.
+            Salimans 2021); "alone": each unseen block without any other, so that joint samples are guided as well. With
+            `rescale` the guided guess of an item's unseen blocks is made no longer than the one without guidance (after
+            Lin et al. 2024, who match deviations): else large weights drive some draws out of the data's range.
             "replacement": it is shown with fresh noise of the level of the rest, to any denoiser. Biased, however many
             the steps: the draws are not conditional ones (see docs/methods/score.md).
             "repaint": replacement, and every step taken `repeats` times, noise added in between (Lugmayr et al. 2022).
@@ -148,7 +150,7 @@ class Diffusion:
             variance-preserving process `VP(*vp)`, with `corrector` Langevin steps of signal-to-noise `snr`.
         steps: of the solver.
         low, high, rho: of `ladder`; "pc" has its own levels, from t = 1 to `end`.
-        weight: of the guidance or of the energy. against: see "guidance".
+        weight: of the guidance or of the energy. against, rescale: see "guidance".
         repeats: of "repaint".
 
     Returns of a call: x with the seen blocks as they were given, and `Calls`, how often the denoiser was called.
@@ -164,6 +166,7 @@ class Diffusion:
     eta: float = 0.0
     weight: float = 2.0
     against: str = "unseen"
+    rescale: bool = True
     repeats: int = 10
     corrector: int = 1
     snr: float = 0.16
@@ -247,7 +250,11 @@ class Diffusion:
         sigma = torch.cat([levels.unsqueeze(0), torch.where(hidden, task.high, levels)])
         given, *apart = denoise(points.flatten(0, 1), sigma.flatten(0, 1)).view(points.shape)
         without = torch.where(covered, 0, torch.stack(apart)).sum(0)
-        return without + self.weight * (given - without)
+        guided = without + self.weight * (given - without)
+        if not self.rescale:
+            return guided
+        size, most = (torch.where(task.known, 0, v).norm(dim=-1, keepdim=True) for v in (guided, given))
+        return guided * (most / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp(max=1)
 
     def _pulled(self, denoise: Denoise, task: Task, pull: Pull, x: Tensor, s: float) -> Tensor:
         with torch.enable_grad():
