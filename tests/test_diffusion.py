@@ -126,7 +126,8 @@ def test_guidance_compares_with_each_unseen_block_alone(blocks: tuple[int, ...])
 def test_a_rescaled_guess_is_no_longer_than_the_one_without_guidance() -> None:
     """Of what is unseen, item by item; its direction stays."""
     given = task(50, (0,))[0]
-    guess = lambda **options: Diffusion("guidance", steps=1, low=0.7, high=0.7 + 1e-9, **options)(exact(covariance()), given)[0]
+    one = {"steps": 1, "low": 0.7, "high": 0.7 + 1e-9, "against": "alone"}
+    guess = lambda **options: Diffusion("guidance", **one, **options)(exact(covariance()), given)[0]
     draws = []
     for options in ({"weight": 1.0}, {"weight": 4.0, "rescale": False}, {"weight": 4.0}):
         torch.manual_seed(3)

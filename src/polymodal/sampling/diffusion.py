@@ -139,7 +139,8 @@ class Diffusion:
             of one call. `against` says what goes without: "unseen": the unseen blocks, together, without the seen (Ho and
             Salimans 2021); "alone": each unseen block without any other, so that joint samples are guided as well. With
             `rescale` the guided guess of an item's unseen blocks is made no longer than the one without guidance (after
-            Lin et al. 2024, who match deviations): else large weights drive some draws out of the data's range.
+            Lin et al. 2024, who match deviations): else large weights drive some draws out of the data's range. None:
+            for "alone".
             "replacement": it is shown with fresh noise of the level of the rest, to any denoiser. Biased, however many
             the steps: the draws are not conditional ones (see docs/methods/score.md).
             "repaint": replacement, and every step taken `repeats` times, noise added in between (Lugmayr et al. 2022).
@@ -166,7 +167,7 @@ class Diffusion:
     eta: float = 0.0
     weight: float = 2.0
     against: str = "unseen"
-    rescale: bool = True
+    rescale: bool | None = None
     repeats: int = 10
     corrector: int = 1
     snr: float = 0.16
@@ -251,7 +252,7 @@ class Diffusion:
         given, *apart = denoise(points.flatten(0, 1), sigma.flatten(0, 1)).view(points.shape)
         without = torch.where(covered, 0, torch.stack(apart)).sum(0)
         guided = without + self.weight * (given - without)
-        if not self.rescale:
+        if not (self.against == "alone" if self.rescale is None else self.rescale):
             return guided
         size, most = (torch.where(task.known, 0, v).norm(dim=-1, keepdim=True) for v in (guided, given))
         return guided * (most / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp(max=1)
