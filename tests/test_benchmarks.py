@@ -26,4 +26,5 @@ def test_exactness_of_scores(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "score.json").read_text())
     assert set(found["learned"]) == set(found["exact"])
-    assert "(f) twisted, 32 particles" in (tmp_path / "score.md").read_text() and (tmp_path / "score.png").stat().st_size
+    assert "(f) twisted, 32 particles" in (tmp_path / "score.md").read_text()
+    assert (tmp_path / "score.png").stat().st_size

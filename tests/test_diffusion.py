@@ -75,10 +75,10 @@ def test_joint_samples_have_the_exact_law(name: str) -> None:
 
 
 @pytest.mark.parametrize("blocks", [(0,), (1,), (2,), (0, 1), (1, 2)])
-@pytest.mark.parametrize(("conditioning", "against"), [("masks", "unseen"), ("guidance", "unseen"), ("guidance", "alone")])
-def test_masks_give_every_exact_conditional(conditioning: str, against: str, blocks: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("way", [("masks", "unseen"), ("guidance", "unseen"), ("guidance", "alone")])
+def test_masks_give_every_exact_conditional(way: tuple[str, str], blocks: tuple[int, ...]) -> None:
     """Guidance of weight 1 is none; a weight above 1 is another law."""
-    given, unknown, mean, c = task(10_000, blocks)
+    (conditioning, against), (given, unknown, mean, c) = way, task(10_000, blocks)
     sampler = Diffusion(conditioning, steps=60, weight=1.0, against=against, high=200.0)
     x, _ = sampler(exact(covariance()), given)
     assert torch.equal(x[given.known], given.value[given.known])

@@ -25,7 +25,7 @@ app = typer.Typer(
 Runs = Annotated[list[Path], typer.Argument(help="Run directories.", show_default=False)]
 OneRun = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
 Data = Annotated[str | None, typer.Option(help="Folder of the named data sets, or your own .npz file.")]
-Sampler = Annotated[str | None, typer.Option(help="How subsets of two and more are drawn: hmc, mala, smc or importance.")]
+Sampler = Annotated[str | None, typer.Option(help="How subsets of two and more are drawn: hmc, mala, smc, importance.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Use the first N test samples alone.")]
 
 

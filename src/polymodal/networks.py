@@ -173,16 +173,16 @@ def _celeba_decoder(dim: int, shape: tuple[int, ...]) -> nn.Module:
 
 
 def _he(net: nn.Module) -> nn.Module:
-    """Weights of variance 2 / n for n inputs of an output, no biases (He et al. 2015): with SiLU signals lose a tenth to
-    a third of their size from layer to layer. torch's own start lets them shrink two- to threefold, and a decoder then
-    gives a mean image for hundreds of steps."""
+    """Weights of variance 2 / n for n inputs of an output, no biases (He et al. 2015): with SiLU signals lose a tenth
+    to a third of their size from layer to layer. torch's own start lets them shrink two- to threefold, and a decoder
+    then gives a mean image for hundreds of steps."""
     for layer in net.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            inputs = layer.weight[0].numel()
-            if isinstance(layer, nn.ConvTranspose2d):
-                inputs = layer.weight[:, 0].numel() / math.prod(layer.stride)
+            up = isinstance(layer, nn.ConvTranspose2d)
+            inputs = layer.weight[:, 0].numel() / math.prod(layer.stride) if up else layer.weight[0].numel()
             nn.init.normal_(layer.weight, std=math.sqrt(2 / inputs))
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return net
 
 

@@ -24,6 +24,6 @@ from polymodal.sampling.smc import SMC
 from polymodal.sampling.twisted import Twisted
 
 __all__ = [
-    "DIFFUSIONS", "HMC", "MALA", "SAMPLERS", "SMC", "Calls", "Density", "Diagnostics", "Diffusion", "Importance", "Info", "Result",
-    "State", "Task", "Twisted", "ess", "hmc", "make_sampler", "mala", "rhat", "run",
+    "DIFFUSIONS", "HMC", "MALA", "SAMPLERS", "SMC", "Calls", "Density", "Diagnostics", "Diffusion", "Importance",
+    "Info", "Result", "State", "Task", "Twisted", "ess", "hmc", "make_sampler", "mala", "rhat", "run",
 ]  # fmt: skip

@@ -136,8 +136,8 @@ class Diffusion:
         conditioning: how what is seen takes part.
             "masks": it is shown clean, sigma 0, to a denoiser that was trained with such masks (Bounoua et al. 2024).
             "guidance": the same, away from what the denoiser says without it: D + (weight - 1) (D - D_without), parts
-            of one call. `against` says what goes without: "unseen": the unseen blocks, together, without the seen (Ho and
-            Salimans 2021); "alone": each unseen block without any other, so that joint samples are guided as well. With
+            of one call. `against` says what goes without: "unseen": the unseen blocks, together, without the seen (Ho
+            and Salimans 2021); "alone": each unseen block without any other: joint samples are guided as well. With
             `rescale` the guided guess of an item's unseen blocks is made no longer than the one without guidance (after
             Lin et al. 2024, who match deviations): else large weights drive some draws out of the data's range. None:
             for "alone".
