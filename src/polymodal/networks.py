@@ -178,8 +178,9 @@ def _he(net: nn.Module) -> nn.Module:
     then gives a mean image for hundreds of steps."""
     for layer in net.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            up = isinstance(layer, nn.ConvTranspose2d)
-            inputs = layer.weight[:, 0].numel() / math.prod(layer.stride) if up else layer.weight[0].numel()
+            inputs = float(layer.weight[0].numel())
+            if isinstance(layer, nn.ConvTranspose2d):
+                inputs = layer.weight[:, 0].numel() / math.prod(layer.stride)
             nn.init.normal_(layer.weight, std=math.sqrt(2 / inputs))
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
