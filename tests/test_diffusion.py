@@ -139,8 +139,9 @@ def test_a_rescaled_guess_is_no_longer_than_the_one_without_guidance() -> None:
 
 
 def test_what_guidance_compares_with_needs_guidance() -> None:
-    with pytest.raises(ValueError, match="take conditioning=guidance"):
-        Diffusion(against="alone")
+    for options in ({"against": "alone"}, {"rescale": True}):
+        with pytest.raises(ValueError, match="take conditioning=guidance"):
+            Diffusion(**options)
 
 
 def test_replacement_is_biased_and_correctors_or_repeats_mend_it() -> None:

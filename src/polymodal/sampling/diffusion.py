@@ -193,10 +193,10 @@ class Diffusion:
                 f"The predictor-corrector divides beta, up to {max(self.vp):g}, by its steps: take more than "
                 f"{self.steps}."
             )
-        if self.against != "unseen" and self.conditioning != "guidance":
+        if (self.against != "unseen" or self.rescale is not None) and self.conditioning != "guidance":
             raise ValueError(
-                f"against={self.against} says what guidance compares with: take conditioning=guidance, not "
-                f"{self.conditioning}, or leave it out."
+                f"against={self.against} and rescale={self.rescale} belong to guidance: take conditioning=guidance, "
+                f"not {self.conditioning}, or leave them out."
             )
         if self.conditioning == "repaint" and self.solver in ("dpm", "pc"):
             raise ValueError(
