@@ -267,12 +267,24 @@ def test_a_prior_is_fitted_to_the_aggregate_posterior(name: str, kind: str) -> N
         ({"networks": {"aa": "mlp"}}, "Did you mean 'a'"),
         ({"networks": {"a": "resnet"}}, "no network 'resnet'"),
         ({"networks": {"a": "svhn-conv"}}, "cannot read"),
-        ({"latent": 0}, "at least one dimension"),
+        ({"latent": 0}, "latent must be a whole number, at least 1; got 0"),
+        ({"widest": "wide"}, "widest must be a number, 0 or more; got 'wide'"),
+        ({"sampler_options": "hmc"}, "sampler_options must be a mapping"),
     ],
 )
 def test_bad_options_are_said_in_a_sentence(options: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         METHODS["jnf"](MODALITIES, **{"latent": 2, **options})
+
+
+def test_every_option_has_bounds(name: str) -> None:
+    """A word that means nothing, a number below all sense, a fraction of a thing: each is refused before training."""
+    wrong = {str: ["nonsense"], float: [-3.0, float("nan"), "0.5"], int: [-3, 0.5], type(None): ["nonsense", -1]}
+    for key, option in inspect.signature(METHODS[name]).parameters.items():
+        if key not in ("modalities", "networks"):
+            for value in wrong.get(type(option.default), []):
+                with pytest.raises(ValueError):
+                    METHODS[name](MODALITIES, **{key: value})
 
 
 def test_generate_says_what_it_cannot_read() -> None:

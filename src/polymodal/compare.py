@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import nn
+from torch import Tensor, nn
 
 from polymodal.checkpoint import Run, build, state_of
 from polymodal.data import Splits, load_data
@@ -238,21 +240,40 @@ def _left_alone(stage: Stage, method: Method) -> bool:
 
 
 def _same(a: Stage, one: Method, b: Stage, other: Method) -> bool:
-    """Whether two stages have the same loss, options of it included, and train parts of the same names and shapes."""
+    """Whether two stages compute the same: equal losses and parts to train, with all options that these were made with.
+
+    Parts of one's own class may hold what cannot be compared; then the stages are taken for different.
+    """
     shapes = lambda s, m: {k: v.shape for k, v in state_of(s.trains, m.model).items()}
-    rules = [None if m.model.impartial is None else _said(m.model.impartial) for m in (one, other)]
-    alike = a.name == b.name and _said(a.loss) == _said(b.loss) and shapes(a, one) == shapes(b, other)
-    return alike and rules[0] == rules[1] and one.model.weights == other.model.weights
+    rest = lambda m: [_said(m.model.impartial), m.model.weights]
+    said = lambda s, m: [s.name, _said(s.loss), [_made(part) for part in s.trains], *rest(m)]
+    return shapes(a, one) == shapes(b, other) and said(a, one) == said(b, other)
 
 
-def _said(loss: Any) -> tuple[Any, ...]:
-    """What a loss function computes: its code, and all that it holds but modules, which are each method's own."""
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {k: plain(v) for k, v in value.items()}
-        return None if isinstance(value, nn.Module) else value
+def _said(value: Any, within: tuple[int, ...] = ()) -> Any:
+    """What a function computes: its code and all that it holds, but modules, which are each method's own."""
+    if isinstance(value, nn.Module) or id(value) in within:
+        return None
+    say = partial(_said, within=(*within, id(value)))
+    if isinstance(value, Mapping):
+        return {k: say(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [say(v) for v in value]
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if isinstance(value, partial):
+        return say((value.func, value.args, value.keywords))
+    if isinstance(value, MethodType):
+        return say(value.__func__)
+    if isinstance(value, FunctionType):
+        return value.__code__, say(value.__defaults__), [say(cell.cell_contents) for cell in value.__closure__ or ()]
+    return value
 
-    return loss.__code__, [plain(cell.cell_contents) for cell in loss.__closure__ or ()]
+
+def _made(part: nn.Module) -> tuple[Any, ...]:
+    """How a module was made, down to its smallest parts: classes, and attributes that are not learned."""
+    own = {k: _said(v) for k, v in vars(part).items() if not k.startswith("_")}
+    return type(part), own, {name: _made(child) for name, child in part.named_children()}
 
 
 def train(plan: Plan, say: Callable[[str], None] | None = None) -> list[Run]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from polymodal.batch import Batch, Modality
 from polymodal.denoisers import Patterns
 from polymodal.gradients import rule_of
+from polymodal.methods.options import check
 from polymodal.methods.score import LATENT, score_prior, score_stages
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.objectives import Loss
@@ -33,6 +34,8 @@ def extended(function: Callable[..., Method]) -> Callable[..., Method]:
         the modalities' weights.
     fitted_prior: "mixture" (of `components` normals), "flow" or "diffusion": fitted to the aggregate posterior in a
         last stage, "prior", and from then on the model's prior, for joint samples and likelihoods; None: none.
+
+    All options are checked by `polymodal.methods.options.check` first.
     """
 
     @wraps(function)
@@ -40,6 +43,7 @@ def extended(function: Callable[..., Method]) -> Callable[..., Method]:
         modalities: Sequence[Modality], *, impartial: str | None = None, rescale: str | None = None,
         fitted_prior: str | None = None, components: int = 10, **options: Any,
     ) -> Method:  # fmt: skip
+        check({**options, "components": components})
         made = function(rescaled(modalities, rescale), **options)
         if impartial is not None:
             made.model.impartial = rule_of(impartial)

@@ -47,7 +47,7 @@ class Parts:
         networks: a name of `polymodal.networks.NETWORKS` for some modalities; the others' are chosen by shape.
         hidden: width of the joint encoder's hidden layer (Table 4: 512); 0: none, and 512 for experts on embeddings.
 
-    Raises ValueError for no or doubled modalities, a latent below 1, or networks for unknown modalities.
+    Raises ValueError for no or doubled modalities, or networks for unknown modalities.
     """
 
     def __init__(
@@ -57,10 +57,6 @@ class Parts:
         names = [m.name for m in self.modalities]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"A method needs at least one modality and distinct names, got {names}.")
-        if latent < 1:
-            raise ValueError(f"The latent needs at least one dimension, got latent={latent}.")
-        if not isinstance(hidden, int) or hidden < 0:
-            raise ValueError(f"hidden is the width of a layer, or 0 for none; got {hidden!r}.")
         for m in networks or {}:
             if m not in names:
                 near = "".join(f" Did you mean {n!r}?" for n in get_close_matches(m, names, 1))
@@ -100,6 +96,7 @@ class Parts:
 
     def experts(self, family: str = "normal", dim: int | None = None) -> dict[str, nn.Module]:
         """Experts q(z|x_m) of `dim` dimensions (None: `latent`), the last layer doubled for a head of HEADS."""
+        check_family(family)
         size = self.latent if dim is None else dim
         return {m.name: Expert(self.encoder(m, 2 * size), HEADS[family]()) for m in self.modalities}
 
@@ -140,6 +137,7 @@ class Parts:
         """
         if private < 1:
             raise ValueError(f"Private latents need at least one dimension, got private={private}.")
+        check_family(family)
         of, names = PRIORS["normal" if family == "point" else family], [m.name for m in self.modalities]
         p = JointPrior([of(self.latent), *(of(private) for _ in names)])
         aside = {m: of(private, True) for m in names} if auxiliary else None  # type: ignore[call-arg]
@@ -162,6 +160,12 @@ class Parts:
         """Joint encoder, decoders and surrogates, made in this order: one seed gives one first stage to all."""
         joint, decoders = self.joint(), self.decoders()
         return MultimodalVAE(prior, decoders, JointWithSurrogates(joint, experts(), combine), self.modalities)
+
+
+def check_family(name: str) -> None:
+    """Raises ValueError for what is no family of experts."""
+    if name not in HEADS:
+        raise ValueError(f"There is no posterior {name!r} here; there are {', '.join(HEADS)}.")
 
 
 def check_pooling(pooling: str, posterior: str, prior: str, prior_expert: bool, learn_prior: bool) -> None:
