@@ -134,3 +134,5 @@ def test_a_reduced_prior_shares_the_autoencoders_and_other_autoencoders_are_not_
     poolings = [build("pooled", pooling=p) for p in ("product", "mixture", "geometric")]
     assert not any(same(a, b) for a in poolings for b in poolings if a is not b)
     assert same(jnf(MODALITIES, latent=2), jnf(MODALITIES, latent=2, widest=1.2))
+    for name in ("mopoe", "jmvae_two_stage"):  # what a prior is fitted to afterwards
+        assert same(build(name), build(name, fitted_prior="mixture"))

@@ -339,6 +339,22 @@ def test_a_stage_of_another_run_can_be_taken(tmp_path) -> None:
         fit("toy", toy_data(n=64), reuse={"joint": one}, **settings)
 
 
+@pytest.mark.parametrize("name, stage", [("mopoe", "all"), ("jmvae_two_stage", "surrogates")])
+def test_a_prior_can_be_fitted_to_a_run_that_was_trained_without_one(name: str, stage: str) -> None:
+    settings = {"epochs": 2, "latent": 2, **QUIET}
+    one = fit(name, toy_data(), **settings)
+    mine = dict.fromkeys(one.info["stages"], one)
+    later = fit(name, toy_data(), fitted_prior="mixture", components=2, reuse=mine, **settings)
+    found, prior = one.model.state_dict(), later.model.prior
+    for key, value in later.model.state_dict().items():
+        if not key.startswith(("prior.fitted", "prior.ready")):
+            assert torch.equal(value, found[key.replace("prior.base.", "prior.")]), key
+    assert prior.ready and prior().log_prob(torch.zeros(2)) != prior.base().log_prob(torch.zeros(2))
+    assert later.info["stages"][stage]["status"] == "reused" and later.info["stages"]["prior"]["status"] == "trained"
+    back = fit(name, toy_data(), reuse={"joint" if "joint" in one.info["stages"] else stage: later}, **settings)
+    assert equal(back.model, one.model)
+
+
 def test_a_stage_that_was_trained_further_is_not_taken() -> None:
     def again(modalities, *, latent=2, networks=None) -> Method:
         method = toy(modalities, latent=latent)

@@ -193,6 +193,11 @@ def state_of(modules: Sequence[nn.Module], model: nn.Module) -> dict[str, Tensor
     return {name: t.detach() for name, t in found.items()}
 
 
+def plain_name(name: str) -> str:
+    """What an entry of a model's state is called in the same model without a fitted prior."""
+    return name.replace("prior.base.", "prior.", 1) if name.startswith("prior.base.") else name
+
+
 def computed(info: Mapping[str, Any]) -> dict[str, Any]:
     """What of run.json determines the numbers: settings (without `IDLE` ones), seed, data and modalities."""
     settings = {k: v for k, v in info["settings"].items() if k not in IDLE[""]}

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
-from polymodal.checkpoint import Run, build, state_of
+from polymodal.checkpoint import Run, build, plain_name, state_of
 from polymodal.data import Splits, load_data
 from polymodal.model import Method, Stage
 from polymodal.settings import Settings, load_recipe, resolve, to_dict
@@ -244,9 +244,10 @@ def _same(a: Stage, one: Method, b: Stage, other: Method) -> bool:
 
     Parts of one's own class may hold what cannot be compared; then the stages are taken for different.
     """
-    shapes = lambda s, m: {k: v.shape for k, v in state_of(s.trains, m.model).items()}
+    shapes = lambda s, m: {plain_name(k): v.shape for k, v in state_of(s.trains, m.model).items()}
+    parts = lambda s, m: [part for p in s.trains for part in (p.children() if p is m.model else [p])]
     rest = lambda m: [_said(m.model.impartial), m.model.weights]
-    said = lambda s, m: [s.name, _said(s.loss), [_made(part) for part in s.trains], *rest(m)]
+    said = lambda s, m: [s.name, _said(s.loss), [_made(part) for part in parts(s, m)], *rest(m)]
     return shapes(a, one) == shapes(b, other) and said(a, one) == said(b, other)
 
 

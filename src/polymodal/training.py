@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Modality
-from polymodal.checkpoint import Keeper, Run, build, commit, computed, load, state_of, versions
+from polymodal.checkpoint import Keeper, Run, build, commit, computed, load, plain_name, state_of, versions
 from polymodal.data import Splits, load_data
 from polymodal.methods import METHODS
 from polymodal.model import Method, MultimodalVAE, Stage
@@ -271,22 +271,25 @@ def _taken(
             f"Stage {stage.name!r} cannot be taken from {where}, whose stages are {list(run.info['stages'])}."
         )
     finish = run.info["stages"][stage.name]["finish"]
-    state, found = model.state_dict(), run.model.state_dict()
-    names = {*state_of(stage.trains, model), *finish}
+    state = {plain_name(name): (name, value) for name, value in model.state_dict().items()}
+    found = {plain_name(name): value for name, value in run.model.state_dict().items()}
+    names = {plain_name(name) for name in (*state_of(stage.trains, model), *finish)}
     order = [s.name for s in run.method.stages]
     for later in run.method.stages[order.index(stage.name) + 1 :]:
-        if names & {*state_of(later.trains, run.model), *run.info["stages"][later.name]["finish"]}:
+        moved = (*state_of(later.trains, run.model), *run.info["stages"][later.name]["finish"])
+        if not names.isdisjoint(map(plain_name, moved)):
             raise ValueError(
                 f"Stage {stage.name!r} cannot be taken from {where}: its stage {later.name!r} trained it further."
             )
     for name in sorted(names):
-        if name not in found or name not in state or found[name].shape != state[name].shape:
+        if name not in found or name not in state or found[name].shape != state[name][1].shape:
             raise ValueError(
                 f"Stage {stage.name!r} cannot be taken from {where}, which has no {name} of the same shape."
             )
     figures = run.info["stages"][stage.name]["figures"]
-    outcome = {"status": "reused", "from": where, "figures": figures, "finish": finish}
-    return outcome, {name: found[name] for name in names}
+    mine = [state[plain_name(name)][0] for name in finish]
+    outcome = {"status": "reused", "from": where, "figures": figures, "finish": mine}
+    return outcome, {state[name][0]: found[name] for name in names}
 
 
 def _stage_says(info: Mapping[str, Any], stage: str) -> dict[str, Any]:

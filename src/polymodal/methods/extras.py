@@ -85,10 +85,12 @@ def with_fitted_prior(method: Method, kind: str, components: int = 10) -> Method
     if any(stage.name == "prior" for stage in method.stages):
         raise ValueError("This method learns a prior on its latents already: leave fitted_prior out.")
     size = model.prior().event_shape.numel()
+    parts = lambda stage: [part for p in stage.trains for part in (p.children() if p is model else [p])]
+    stages = [replace(stage, trains=parts(stage)) for stage in method.stages]  # all but the prior that is to come
     if kind == "diffusion":
         model.prior = FittedPrior(model.prior, score_prior({LATENT: size}, masks=False))
         encode = lambda batch: {LATENT: _drawn(model, batch).kept["z"]}
-        return Method(model, [*method.stages, *score_stages(model.prior, encode, Patterns(masks=False))])
+        return Method(model, [*stages, *score_stages(model.prior, encode, Patterns(masks=False))])
     makers = {"mixture": lambda: NormalMixture(size, components), "flow": lambda: FlowPrior(size)}
     if kind not in makers:
         raise ValueError(f"A fitted prior is one of {', '.join(makers)} and diffusion, not {kind!r}.")
@@ -110,7 +112,7 @@ def with_fitted_prior(method: Method, kind: str, components: int = 10) -> Method
 
     trains = [prior.fitted] if kind == "flow" else []
     stage = Stage("prior", loss, trains, lambda batch: _drawn(model, batch), finish)
-    return Method(model, [*method.stages, stage])
+    return Method(model, [*stages, stage])
 
 
 def _drawn(model: MultimodalVAE, batch: Batch) -> Batch:
