@@ -525,7 +525,7 @@ def test_absent_values_may_be_anything():
     ("name", "options", "sentence"),
     [
         ("mnist-shvn", {}, "no data set 'mnist-shvn'.*did you mean 'mnist-svhn'"),
-        ("qqqq", {}, "no data set 'qqqq'.*choose one of.*shapes"),
+        ("qqqq", {}, "no data set 'qqqq'.*there are .*shapes"),
         ("nothing.npz", {}, "no file nothing.npz"),
         ("shapes", {"nn": 5}, "no option 'nn'; did you mean 'n'"),
         ("shapes", {"n": 3}, "at least 15"),

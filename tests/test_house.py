@@ -14,8 +14,8 @@ from polymodal.methods import METHODS
 ROOT = Path(polymodal.__file__).parent
 # From the ground up: a module may import from those before it (and from its own room).
 LAYERS = (
-    "batch noise likelihoods distributions pooling gradients sampling analysis networks denoisers energies flows "
-    "priors posteriors model objectives methods "
+    "checks batch noise likelihoods distributions pooling gradients sampling analysis networks denoisers energies "
+    "flows priors posteriors model objectives methods "
     "data settings checkpoint training metrics evaluation plots report compare cli"
 ).split()
 FILES = sorted(ROOT.rglob("*.py"))

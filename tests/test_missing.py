@@ -237,7 +237,7 @@ def test_patterns_draw_from_another_seed_than_samples():
         ({"rate": 1.0}, "missing.rate must be at least 0 and below 1, got 1.0"),
         ({"rate": "half"}, "missing.rate must be at least 0 and below 1, got half"),
         ({"rate": {"d": 0.1}}, r"missing.rate names \['d'\], but the modalities are \['a', 'b', 'c'\]"),
-        ({"rate": 0.5, "drivr": "a"}, "pattern mcar.*no setting 'drivr'; it has rate, and parts"),
+        ({"rate": 0.5, "drivr": "a"}, "pattern mcar.*no setting 'drivr'; there are rate, pattern, parts"),
         ({"pattern": "mar", "rate": 0.5, "drivr": "a"}, "no setting 'drivr'; did you mean 'driver'"),
         ({"rate": 0.5, "parts": ["tain"]}, "missing.parts must list some of"),
         ({"rate": 0.5, "parts": 3}, "missing.parts must list some of.*got 3"),

@@ -437,7 +437,7 @@ def test_combinations_without_meaning_say_why() -> None:
         ({"prior_expert": True, "prior": "mixture"}, "only if it is normal"),
         ({"prior_expert": True, "posterior": "flow"}, "only if it is normal"),
         ({"learn_prior": True, "prior": "flow"}, "learned already"),
-        ({"pooling": "mixtur"}, "Did you mean 'mixture'"),
+        ({"pooling": "mixtur"}, "did you mean 'mixture'"),
         ({"objective": "elbow"}, "elbo, iwae, dreg"),
     ):
         with pytest.raises(ValueError, match=words):

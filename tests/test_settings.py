@@ -2,9 +2,9 @@
 
 import pytest
 
+from polymodal.checks import first_difference
 from polymodal.methods import METHODS
 from polymodal.settings import Settings, load_recipe, read_yaml, recipes, resolve, to_dict
-from polymodal.settings_check import first_difference
 from toys import toy
 
 

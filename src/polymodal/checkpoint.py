@@ -33,9 +33,9 @@ from polymodal.checkpoint_files import (
     save_weights,
     write_json,
 )
+from polymodal.checks import find, first_difference
 from polymodal.methods import METHODS
 from polymodal.model import Method, MultimodalVAE
-from polymodal.settings_check import find, first_difference
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,7 +22,7 @@ EXTRAS = {"tensorboard": "track", "wandb": "track", "torchvision": "image", "tor
 def print_list(kind: str | None, console: Console) -> None:
     """Names and one line for each, of one kind or of all. Raises ValueError for an unknown kind."""
     if kind is not None and kind not in KINDS:
-        from polymodal.settings_check import suggest
+        from polymodal.checks import suggest
 
         raise ValueError(f"There is no list of {kind!r}.{suggest(kind, KINDS)} There are: {', '.join(KINDS)}.")
     for one in KINDS if kind is None else (kind,):

@@ -16,6 +16,7 @@ from torch import Tensor
 from polymodal.batch import Batch, Modality
 from polymodal.checkpoint import load
 from polymodal.checkpoint_files import make_directory, write
+from polymodal.checks import suggest
 from polymodal.data.files import read_npz
 from polymodal.model import MultimodalVAE
 from polymodal.plots import as_images, mosaic, png
@@ -23,7 +24,6 @@ from polymodal.posteriors import Concatenated, Embedded, JointWithSurrogates, Sa
 from polymodal.priors import FittedPrior
 from polymodal.priors_score import ScorePrior
 from polymodal.sampling import DIFFUSIONS, make_sampler
-from polymodal.settings_check import suggest
 
 
 def generate_files(

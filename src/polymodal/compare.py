@@ -16,10 +16,10 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from polymodal.checkpoint import Run, build, plain_name, state_of
+from polymodal.checks import suggest
 from polymodal.data import Splits, load_data
 from polymodal.model import Method, Stage
 from polymodal.settings import Settings, load_recipe, resolve, to_dict
-from polymodal.settings_check import suggest
 from polymodal.training import fit
 
 

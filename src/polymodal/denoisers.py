@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from polymodal.checks import call
 from polymodal.noise import noise
 from polymodal.sampling.diffusion import VP, spread
 
@@ -87,6 +88,8 @@ class TokenTransformer(nn.Module):
 
     def __init__(self, sizes: Sequence[int], width: int = 256, depth: int = 4, heads: int = 4) -> None:
         super().__init__()
+        if width % heads:
+            raise ValueError(f"The width of a transformer is a multiple of its heads, got {width} and {heads}.")
         self.sizes, self.levels = list(sizes), Levels()
         self.first = nn.ModuleList(nn.Linear(d + Levels.width, width) for d in sizes)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2 * depth))
@@ -130,7 +133,10 @@ class Denoiser(nn.Module):
                 f"{scaling!r}."
             )
         self.sizes, self.scaling = list(sizes), scaling
-        self.net = TRUNKS[trunk](sizes, **options)
+        for name, value in options.items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"denoiser_options.{name} must be a whole number, at least 1; got {value!r}.")
+        self.net = call(TRUNKS[trunk], options, "denoiser_options", sizes)
 
     def scales(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """c_in, c_skip and c_out for each coordinate, (..., d)."""
@@ -192,10 +198,11 @@ class Patterns:
         self, masks: bool = True, joint: float = 0.5, dropped: float = 0.1, high: float = 80.0, middle: float = -0.4,
         width: float = 1.6, vp: Sequence[float] | None = None,
     ) -> None:  # fmt: skip
-        if not (0 <= joint <= 1 and 0 <= dropped <= 1 and width > 0 and high > 0) or (vp is not None and len(vp) != 2):
+        process = vp is None or (len(vp) == 2 and 0 <= vp[0] <= vp[1] and vp[1] > 0)
+        if not (0 <= joint <= 1 and 0 <= dropped <= 1 and width > 0 and 0 < high < math.inf and process):
             raise ValueError(
-                f"Patterns need joint and dropped in [0, 1], width and high above 0 and two numbers vp or null, got "
-                f"{joint}, {dropped}, {width}, {high} and {vp}."
+                f"Patterns need joint and dropped in [0, 1], width and high above 0, and for vp null or two numbers "
+                f"that rise from 0, got {joint}, {dropped}, {width}, {high} and {vp}."
             )
         self.vp = None if vp is None else VP(*vp)
         self.masks, self.joint, self.dropped = masks, joint, dropped

@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from polymodal.checks import meant
 from polymodal.data.dataset import Dataset, Splits
 from polymodal.metrics import METRICS, Metric, every_subset
 from polymodal.metrics.classifiers import Classifiers, attributes_of
@@ -219,11 +219,6 @@ def _name(run: Run) -> str:
     return (run.settings.get("method") or {}).get("name") or "custom"
 
 
-def _nearest(word: str, known: Sequence[str]) -> str:
-    near = get_close_matches(word, known, 1, 0.5)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
-
-
 def _metrics(names: Sequence[str] | None, data: Dataset, judged: bool) -> dict[str, Metric]:
     if names is None:
         labels = judged and (data.label is not None or attributes_of(data) is not None)
@@ -233,7 +228,7 @@ def _metrics(names: Sequence[str] | None, data: Dataset, judged: bool) -> dict[s
     for name in [names] if isinstance(names, str) else names:
         key = plain.get(str(name).replace("_", "-"))
         if key is None:
-            raise ValueError(f"There is no metric {name!r}; {_nearest(str(name), list(METRICS))}")
+            raise ValueError(f"There is no metric {name!r}; {meant(name, METRICS)}")
         if METRICS[key].labels and not judged:
             raise ValueError(f"{key} needs classifiers; give `classifiers`, or a data set with its training part.")
         chosen[key] = METRICS[key]
@@ -248,7 +243,7 @@ def _subsets(subsets: Any, names: Sequence[str]) -> list[Given]:
         members = subset.split("+") if isinstance(subset, str) else list(subset)
         for m in members:
             if m not in names:
-                raise ValueError(f"The model does not know {m!r}, of the subset {subset!r}; {_nearest(m, names)}")
+                raise ValueError(f"The model does not know {m!r}, of the subset {subset!r}; {meant(m, names)}")
         ordered = tuple(m for m in names if m in members)
         if not ordered:
             raise ValueError("A subset must name at least one modality, such as 'mnist' or 'mnist+svhn'.")

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from polymodal.batch import Modality
-from polymodal.settings_check import checked_options, convert, fill, find, suggest
+from polymodal.checks import checked_options, convert, fill, find, suggest
 
 OPTIMIZERS = ("adam", "adamw", "amsgrad", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine", "plateau")

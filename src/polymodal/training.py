@@ -29,12 +29,12 @@ from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.checkpoint import Keeper, Run, build, commit, computed, load, plain_name, state_of, versions
+from polymodal.checks import find, first_difference, suggest
 from polymodal.data import Splits, load_data
 from polymodal.methods import METHODS
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.networks import keep_heap
 from polymodal.settings import Settings, TrainingSettings, resolve, to_dict
-from polymodal.settings_check import find, first_difference, suggest
 from polymodal.training_loop import StageTrainer
 from polymodal.training_progress import Reporter
 from polymodal.training_steps import Batches, copy_into, own_random_state, prepared, seed_all, training_only

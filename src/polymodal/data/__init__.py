@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from polymodal.batch import Modality
+from polymodal.checks import meant
 from polymodal.data.arrays import own_arrays
 from polymodal.data.composites import polymnist
 from polymodal.data.dataset import Dataset, Splits, gather
@@ -60,13 +60,6 @@ DATASETS: dict[str, Callable[..., Splits]] = {
     "polymnist": polymnist,
     "celeba": celeba,
 }
-
-
-def _meant(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown word."""
-    known = list(known)
-    near = get_close_matches(word, known, 1, 0.5)
-    return f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}."
 
 
 def load_data(
@@ -121,13 +114,13 @@ def _load(name_or_path: str | os.PathLike[str], shared: dict[str, Any], own: dic
     names = {key.replace("-", "_"): key for key in DATASETS}
     key = names.get(name.replace("-", "_"))
     if key is None and not (name.endswith(".npz") or Path(name).exists()):
-        raise ValueError(f"There is no data set {name!r} and no such file; {_meant(name, DATASETS)}")
+        raise ValueError(f"There is no data set {name!r} and no such file; {meant(name, DATASETS)}")
     if key is None and Path(name).is_dir():
         raise ValueError(f"{name} is a folder; name a data set and give the folder as path=, or give an .npz file.")
     load: Callable[..., Splits] = DATASETS[key] if key else own_arrays
     known = list(inspect.signature(load).parameters)
     if unknown := [k for k in own if k not in known]:
-        raise ValueError(f"{name} has no option {unknown[0]!r}; {_meant(unknown[0], known)}")
+        raise ValueError(f"{name} has no option {unknown[0]!r}; {meant(unknown[0], known)}")
     given = {k: v for k, v in shared.items() if k in known} | own
     return load(**given) if key else load(**given | {"path": name})
 
@@ -137,9 +130,9 @@ def _changed(splits: Splits, changes: Mapping[str, Mapping[str, Any]]) -> Splits
     allowed = [f.name for f in fields(Modality) if f.name not in ("name", "shape")]
     for m, change in changes.items():
         if m not in names:
-            raise ValueError(f"The data has no modality {m!r}; {_meant(m, names)}")
+            raise ValueError(f"The data has no modality {m!r}; {meant(m, names)}")
         if unknown := [k for k in change if k not in allowed]:
-            raise ValueError(f"A modality has no setting {unknown[0]!r}; {_meant(unknown[0], allowed)}")
+            raise ValueError(f"A modality has no setting {unknown[0]!r}; {meant(unknown[0], allowed)}")
     new = [replace(m, **changes.get(m.name, {})) for m in splits.modalities]
     for modality in new:
         likelihood_of(modality)

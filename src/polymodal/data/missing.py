@@ -6,12 +6,12 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from polymodal.checks import meant
 from polymodal.data.dataset import Dataset, Splits, gather
 
 Rates = float | Mapping[str, float]
@@ -130,8 +130,7 @@ def lay(splits: Splits, settings: Mapping[str, Any], seed: int = 0) -> Splits:
     taken = inspect.signature(PATTERNS[pattern]).parameters
     known = [name for name in taken if name not in ("data", "seed")]
     if wrong := [key for key in given if key not in known]:
-        near = get_close_matches(wrong[0], [*known, "pattern", "parts"], 1, 0.5)
-        end = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}, and parts."
+        end = meant(wrong[0], [*known, "pattern", "parts"])
         raise ValueError(f"The pattern {pattern} of missing values has no setting {wrong[0]!r}; {end}")
     if "rate" in known and "rate" not in given:
         raise ValueError(f"missing.rate is needed, such as {{pattern: {pattern}, rate: 0.5}}; got {dict(settings)}.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from polymodal.batch import Batch, Modality
+from polymodal.checks import meant
 from polymodal.distributions import DiagNormal
 from polymodal.flows import Flow
 from polymodal.model import MultimodalVAE
@@ -59,8 +59,7 @@ class Parts:
             raise ValueError(f"A method needs at least one modality and distinct names, got {names}.")
         for m in networks or {}:
             if m not in names:
-                near = "".join(f" Did you mean {n!r}?" for n in get_close_matches(m, names, 1))
-                raise ValueError(f"networks names the modality {m!r}, which the data does not have: {names}.{near}")
+                raise ValueError(f"networks names the modality {m!r}, which the data does not have; {meant(m, names)}")
         self.networks: dict[str, Network] = {
             m.name: network_of(m, (networks or {}).get(m.name)) for m in self.modalities
         }
@@ -165,7 +164,7 @@ class Parts:
 def check_family(name: str) -> None:
     """Raises ValueError for what is no family of experts."""
     if name not in HEADS:
-        raise ValueError(f"There is no posterior {name!r} here; there are {', '.join(HEADS)}.")
+        raise ValueError(f"There is no posterior {name!r} here; {meant(name, HEADS)}")
 
 
 def check_pooling(pooling: str, posterior: str, prior: str, prior_expert: bool, learn_prior: bool) -> None:
@@ -176,8 +175,7 @@ def check_pooling(pooling: str, posterior: str, prior: str, prior_expert: bool, 
         ("prior", prior, PRIORS),
     ):
         if name not in known:
-            near = "".join(f" Did you mean {n!r}?" for n in get_close_matches(str(name), list(known), 1))
-            raise ValueError(f"There is no {what} {name!r}; there are {', '.join(known)}.{near}")
+            raise ValueError(f"There is no {what} {name!r}; {meant(name, known)}")
     if posterior == "laplace" and (POOLINGS[pooling].normal or prior_expert):
         raise ValueError(
             f"Pooling {pooling!r}{' with the prior as an expert' if prior_expert else ''} multiplies or averages "

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from polymodal.analysis import score_ratio
 from polymodal.batch import Batch, Modality
+from polymodal.checks import call
 from polymodal.denoisers import Denoiser, Patterns, matching
 from polymodal.distributions import DiagNormal, Joint
 from polymodal.energies import PairEnergies, contrasted
@@ -59,7 +60,7 @@ def sbm(
     parts = Parts(modalities, latent, networks)
     model, sizes = parts.apart(posterior), {m.name: latent for m in parts.modalities}
     drawing = make_sampler(sampler, DIFFUSIONS, **(sampler_options or {}))
-    seen = Patterns(**(patterns or {}))
+    seen = call(Patterns, patterns or {}, "patterns")
     score = score_prior(sizes, denoiser_options, drawing, masks=seen.masks, high=seen.high, means=means)
     model.prior = FittedPrior(model.prior, score)
     model.posterior.fill = model.prior.fill
@@ -102,7 +103,7 @@ def score_prior(
     sizes: Mapping[str, int], denoiser_options: Options = None, sampler: Any = None, **knows: Any
 ) -> ScorePrior:  # fmt: skip
     """A `ScorePrior` on blocks of `sizes`, with pairwise energies where the sampler asks for them."""
-    denoiser = Denoiser(list(sizes.values()), **(denoiser_options or {}))
+    denoiser = call(Denoiser, denoiser_options or {}, "denoiser_options", list(sizes.values()))
     energies = PairEnergies(list(sizes.values())) if getattr(sampler, "conditioning", None) == "energy" else None
     return ScorePrior(sizes, denoiser, sampler, energies, **knows)
 

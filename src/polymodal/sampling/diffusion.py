@@ -178,7 +178,7 @@ class Diffusion:
         for what, known in (("conditioning", CONDITIONINGS), ("solver", SOLVERS), ("against", AGAINST)):
             if (name := getattr(self, what)) not in known:
                 raise ValueError(f"There is no {what} {name!r}; there are {', '.join(known)}.")
-        if self.steps < 1 or self.repeats < 1 or self.corrector < 0 or not 0 < self.low < self.high:
+        if self.steps < 1 or self.repeats < 1 or self.corrector < 0 or not 0 < self.low < self.high < math.inf:
             raise ValueError(
                 f"A diffusion sampler needs steps and repeats of at least 1, corrector of at least 0 and 0 < low < "
                 f"high, got {self.steps}, {self.repeats}, {self.corrector}, {self.low} and {self.high}."
@@ -188,6 +188,8 @@ class Diffusion:
                 f"A diffusion sampler needs 0 <= eta <= 1, two numbers vp, 0 < end < 1 and snr > 0, got {self.eta}, "
                 f"{list(self.vp)}, {self.end} and {self.snr}."
             )
+        if not self.rho > 0 or not math.isfinite(self.weight):
+            raise ValueError(f"A diffusion sampler needs rho > 0 and a weight, got {self.rho} and {self.weight}.")
         if self.solver == "pc" and self.steps <= max(self.vp):
             raise ValueError(
                 f"The predictor-corrector divides beta, up to {max(self.vp):g}, by its steps: take more than "

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
-from inspect import signature
 from typing import Any
 
+from polymodal.checks import call, meant
 from polymodal.sampling.diffusion import Diffusion
 from polymodal.sampling.importance import Importance
 from polymodal.sampling.mcmc import HMC, MALA
@@ -24,15 +23,6 @@ def make_sampler(name: str, known: Mapping[str, Callable[..., Any]] = SAMPLERS, 
     >>> make_sampler("hmc", chains=8).chains
     8
     """
-    for what, word, names in (
-        ("sampler", name, list(known)),
-        *(
-            (f"setting of the sampler {name}:", key, list(signature(known[name]).parameters))
-            for key in settings
-            if name in known
-        ),
-    ):
-        if word not in names:
-            near = "".join(f" Did you mean {n!r}?" for n in get_close_matches(word, names, 1))
-            raise ValueError(f"There is no {what} {word!r}; there are {names}.{near}")
-    return known[name](**settings)
+    if name not in known:
+        raise ValueError(f"There is no sampler {name!r}; {meant(name, known)}")
+    return call(known[name], settings, f"sampler_options of {name}")

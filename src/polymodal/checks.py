@@ -1,4 +1,4 @@
-"""Checks of what a recipe says: types, names, and which one was meant."""
+"""Checks of what a user says: types, names, and which one was meant. Nothing here knows anything of polymodal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, is_dataclass
 from difflib import get_close_matches
+from numbers import Real
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 
@@ -14,6 +15,13 @@ def suggest(word: Any, names: Iterable[str], path: str = "") -> str:
     """The question "Did you mean ...?" with the nearest of `names`, after a space; nothing if none is near."""
     near = get_close_matches(str(word), [str(n) for n in names], 1, 0.5)
     return f" Did you mean {path}{near[0]}?" if near else ""
+
+
+def meant(word: Any, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown word: the nearest that is known, or all of them."""
+    known = list(known)
+    near = get_close_matches(str(word), known, 1, 0.5)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
 
 
 def _says(hint: Any) -> str:
@@ -46,10 +54,10 @@ def convert(value: Any, hint: Any, path: str) -> Any:
         if not isinstance(value, list | tuple):
             raise wrong
         return [convert(v, args[0], f"{path}[{i}]") for i, v in enumerate(value)]
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, Real) and not isinstance(value, bool):
         return float(value)
-    if hint is int and isinstance(value, float) and value.is_integer():
-        return int(value)
+    if hint is int and isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer():
+        return value if isinstance(value, int) else int(float(value))
     if inspect.isclass(hint) and (not isinstance(value, hint) or (hint is not bool and isinstance(value, bool))):
         raise wrong
     return value
@@ -105,6 +113,28 @@ def checked_options(
     found = {n: list(v) if isinstance(v, tuple) else v for n, v in found.items()}
     plain = {n: v for n, v in found.items() if v is None or isinstance(v, bool | int | float | str | list)}
     return plain | {k: convert(v, hints.get(k, Any), f"{path}.{k}") for k, v in given.items()}
+
+
+def call(function: Callable[..., Any], given: Mapping[str, Any], path: str, *arguments: Any) -> Any:
+    """function(*arguments, **given), the names and types in `given` checked against its keywords.
+
+    Raises ValueError for an unknown name, with the nearest, or a value of another type.
+
+    >>> call(dict.fromkeys, {}, "keys", "ab")
+    {'a': None, 'b': None}
+    """
+    body = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
+    try:
+        hints = get_type_hints(body)
+    except (NameError, TypeError):
+        hints = {}
+    parameters = inspect.signature(function).parameters
+    names = [n for n, p in list(parameters.items())[len(arguments) :] if p.kind is not p.VAR_KEYWORD]
+    free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key in given:
+        if key not in names and not free:
+            raise ValueError(f"There is no setting {path}.{key}.{suggest(key, names)} There are: {', '.join(names)}.")
+    return function(*arguments, **{k: convert(v, hints.get(k, Any), f"{path}.{k}") for k, v in given.items()})
 
 
 def first_difference(ours: Any, theirs: Any, path: str = "") -> tuple[str, Any, Any] | None:
