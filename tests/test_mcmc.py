@@ -1,5 +1,6 @@
 """HMC and MALA: geometry, invariance, closed forms, adaptation, diagnostics and what they cost."""
 
+import inspect
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from torch.nn.functional import logsigmoid
 
 from polymodal.sampling import HMC, MALA, Density, Diagnostics, ess, hmc, mala, metric, rhat, run
 from polymodal.sampling.kernels import jittered, leapfrog
+from polymodal.sampling.named import DIFFUSIONS, SAMPLERS, make_sampler
 
 F64 = torch.float64
 
@@ -418,7 +420,7 @@ def test_gradients_of_parameters_and_the_caller_s_mode_are_left_alone() -> None:
     ("call", "message"),
     [
         (lambda: HMC()(normal, lambda n: torch.zeros(n, 2, 2), normal, 0), "n must be positive"),
-        (lambda: HMC(draws=0)(normal, lambda n: torch.zeros(n, 2, 2), normal, 1), "draws must be positive"),
+        (lambda: HMC(draws=0), "draws must be positive"),
         (lambda: HMC()(normal, lambda n: torch.zeros(2, 2), normal, 1), r"start\(4\) must give"),
         (lambda: run(normal, torch.zeros(4, 2, 3), warmup=-1), "warmup >= 0"),
         (lambda: run(normal, torch.zeros(4, 2, 3), target=80), "target between 0 and 1"),
@@ -433,3 +435,16 @@ def test_gradients_of_parameters_and_the_caller_s_mode_are_left_alone() -> None:
 def test_errors_say_what_was_expected(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", [*SAMPLERS, *DIFFUSIONS])
+def test_every_setting_of_every_sampler_has_bounds(name: str) -> None:
+    """Nonsense is refused when the sampler is made, not when it first draws, which may be hours later."""
+    known = SAMPLERS if name in SAMPLERS else DIFFUSIONS
+    wrong = {int: [-3, 2.5, "x"], float: [-3.0, math.nan, math.inf, "x"], str: ["x"]}
+    for key, setting in inspect.signature(known[name]).parameters.items():
+        for value in wrong.get(type(setting.default), []):
+            if (key, value) == ("weight", -3.0):  # guidance away from what is seen has a meaning
+                continue
+            with pytest.raises(ValueError):
+                make_sampler(name, known, **{key: value})

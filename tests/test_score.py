@@ -340,7 +340,7 @@ def test_score_options_are_named_when_wrong() -> None:
         ({"sampler_options": {"step": 3}}, "no setting sampler_options of diffusion.step. Did you mean steps"),
         ({"sampler_options": {"steps": "many"}}, "steps must be a whole number, got 'many'"),
         ({"sampler_options": {"steps": 2.5}}, "steps must be a whole number, got 2.5"),
-        ({"sampler_options": {"weight": math.nan}}, "a weight, got 7.0 and nan"),
+        ({"sampler_options": {"weight": math.nan}}, "weight and snr, all finite, got 7.0, nan"),
         ({"sampler_options": {"high": math.inf}}, "0 < low < high, got"),
         ({"denoiser_options": {"width": -3}}, "denoiser_options.width must be a whole number, at least 1; got -3"),
         ({"denoiser_options": {"widht": 3}}, "no setting denoiser_options.widht. Did you mean width"),

@@ -148,10 +148,10 @@ def test_fewer_draws_than_particles_come_from_all_of_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sampler", "n", "message"),
-    [(SMC(), 0, "n must be positive"), (SMC(ess=1.0), 1, "0 and 1"), (SMC(moves=0), 1, "moves must be positive")],
+    ("settings", "n", "message"),
+    [({}, 0, "n must be positive"), ({"ess": 1.0}, 1, "0 and 1"), ({"moves": 0}, 1, "moves must be positive")],
 )
-def test_errors_say_what_was_expected(sampler: SMC, n: int, message: str) -> None:
+def test_errors_say_what_was_expected(settings: dict, n: int, message: str) -> None:
     start = wide(2, 2)
     with pytest.raises(ValueError, match=message):
-        sampler(modes, lambda n: start.sample((n,)), start.log_prob, n)
+        SMC(**settings)(modes, lambda n: start.sample((n,)), start.log_prob, n)

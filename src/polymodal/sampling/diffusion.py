@@ -188,8 +188,11 @@ class Diffusion:
                 f"A diffusion sampler needs 0 <= eta <= 1, two numbers vp, 0 < end < 1 and snr > 0, got {self.eta}, "
                 f"{list(self.vp)}, {self.end} and {self.snr}."
             )
-        if not self.rho > 0 or not math.isfinite(self.weight):
-            raise ValueError(f"A diffusion sampler needs rho > 0 and a weight, got {self.rho} and {self.weight}.")
+        if not 0 < self.rho < math.inf or not math.isfinite(self.weight + self.snr):
+            raise ValueError(
+                f"A diffusion sampler needs rho > 0, weight and snr, all finite, got {self.rho}, {self.weight} and "
+                f"{self.snr}."
+            )
         if self.solver == "pc" and self.steps <= max(self.vp):
             raise ValueError(
                 f"The predictor-corrector divides beta, up to {max(self.vp):g}, by its steps: take more than "

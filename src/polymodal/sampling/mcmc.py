@@ -133,9 +133,8 @@ def run(
     >>> samples.shape, diagnostics.rhat.median() < 1.05
     (torch.Size([40, 4, 16, 2]), tensor(True))
     """
-    check_positive(draws=draws, thin=thin, leapfrog=leapfrog)
-    if warmup < 0 or not 0 < target < 1:
-        raise ValueError(f"HMC takes warmup >= 0 and a target between 0 and 1, got warmup={warmup}, target={target}.")
+    check_positive(draws=draws, thin=thin)
+    check_moves(warmup, leapfrog, trajectory, jitter, target)
     if z0.dim() < 2 or not z0.is_floating_point():
         raise ValueError(f"z0 must be real, of shape (..., B, D), got {z0.dtype} of shape {tuple(z0.shape)}.")
     evaluate = Density(log_prob)
@@ -176,6 +175,16 @@ def check_positive(**settings: float) -> None:
     for name, value in settings.items():
         if not value > 0:
             raise ValueError(f"A sampler's {name} must be positive, got {value}.")
+
+
+def check_moves(warmup: int, leapfrog: int, trajectory: float | None, jitter: float, target: float) -> None:
+    """Raise ValueError for settings without which HMC cannot move or adapt."""
+    check_positive(leapfrog=leapfrog, trajectory=1.0 if trajectory is None else trajectory)
+    if warmup < 0 or not 0 < target < 1 or not 0 <= jitter < 1 or trajectory == math.inf:
+        raise ValueError(
+            f"HMC takes warmup >= 0, a target between 0 and 1, 0 <= jitter < 1 and a finite trajectory, got "
+            f"warmup={warmup}, target={target}, jitter={jitter}, trajectory={trajectory}."
+        )
 
 
 def starts(start: Callable[[int], Tensor], n: int) -> Tensor:
@@ -225,6 +234,10 @@ class HMC:
     trajectory: float | None = 2.0
     jitter: float = 0.5
 
+    def __post_init__(self) -> None:
+        check_positive(chains=self.chains, draws=self.draws)
+        check_moves(self.warmup, self.leapfrog, self.trajectory, self.jitter, self.target)
+
     def __call__(
         self, log_prob: LogProb, start: Callable[[int], Tensor], start_log_prob: LogProb, n: int
     ) -> tuple[Tensor, Diagnostics]:
@@ -236,9 +249,9 @@ class HMC:
             start_log_prob: its log-density; not used here (`SMC` uses it).
             n: how many.
 
-        Raises: ValueError for n < 1, and as `run`.
+        Raises: ValueError for n < 1, and as `run`; for settings out of range when the sampler is made.
         """
-        check_positive(n=n, chains=self.chains, draws=self.draws)
+        check_positive(n=n)
         chains = max(self.chains, math.ceil(n / self.draws))
         samples, diagnostics = run(
             log_prob, starts(start, chains), draws=self.draws, warmup=self.warmup, leapfrog=self.leapfrog,

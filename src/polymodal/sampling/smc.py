@@ -18,7 +18,7 @@ from torch import Tensor
 from polymodal.sampling import metric
 from polymodal.sampling.diagnostics import Diagnostics
 from polymodal.sampling.kernels import Density, Info, LogProb, jittered, transition
-from polymodal.sampling.mcmc import StepSize, check_positive, plan, starts
+from polymodal.sampling.mcmc import StepSize, check_moves, check_positive, plan, starts
 
 
 class Tempered(NamedTuple):
@@ -126,16 +126,21 @@ class SMC:
     target: float = 0.8
     temperatures: int = 100
 
+    def __post_init__(self) -> None:
+        check_positive(particles=self.particles, moves=self.moves, temperatures=self.temperatures)
+        check_moves(0, self.leapfrog, self.trajectory, self.jitter, self.target)
+        if not 0 < self.ess < 1:
+            raise ValueError(f"SMC keeps a relative ESS between 0 and 1, got ess={self.ess}; 0.5 is usual.")
+
     def __call__(
         self, log_prob: LogProb, start: Callable[[int], Tensor], start_log_prob: LogProb, n: int
     ) -> tuple[Tensor, Diagnostics]:
         """n draws of each item; arguments as for `HMC`.
 
-        Raises: ValueError for n < 1, settings out of range, or densities that do not return (..., B).
+        Raises: ValueError for n < 1, or densities that do not return (..., B); for settings out of range when the
+        sampler is made.
         """
-        check_positive(n=n, particles=self.particles, moves=self.moves, leapfrog=self.leapfrog)
-        if not 0 < self.ess < 1:
-            raise ValueError(f"SMC keeps a relative ESS between 0 and 1, got ess={self.ess}; 0.5 is usual.")
+        check_positive(n=n)
         target, first = Density(log_prob), Density(start_log_prob)
         count = max(self.particles, n)
         z = starts(start, count)

@@ -52,10 +52,11 @@ class Twisted:
     rho: float = 7.0
 
     def __post_init__(self) -> None:
-        if self.steps < 2 or self.particles < 1 or not 0 < self.ess < 1 or not 0 < self.low < self.high:
+        levels = 0 < self.low < self.high < math.inf and 0 < self.rho < math.inf
+        if self.steps < 2 or self.particles < 1 or not 0 < self.ess < 1 or not levels:
             raise ValueError(
-                f"Twisted particles need steps >= 2, particles >= 1, 0 < ess < 1 and 0 < low < high, got {self.steps}, "
-                f"{self.particles}, {self.ess}, {self.low} and {self.high}."
+                f"Twisted particles need steps >= 2, particles >= 1, 0 < ess < 1, 0 < low < high and rho > 0, got "
+                f"{self.steps}, {self.particles}, {self.ess}, {self.low}, {self.high} and {self.rho}."
             )
 
     def __call__(self, denoise: Denoise, task: Task, pull: Pull | None = None) -> tuple[Tensor, Calls]:
