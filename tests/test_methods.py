@@ -63,11 +63,16 @@ def name(request) -> str:
 
 
 @pytest.mark.parametrize("holes", [False, True])
-def test_losses_are_finite_and_per_sample(name: str, holes: bool) -> None:
-    for stage in build(name).stages:
+def test_losses_and_gradients_are_finite_and_losses_per_sample(name: str, holes: bool) -> None:
+    method = build(name)
+    for stage in method.stages:
         loss = stage.loss(prepared(stage, batch(holes)), 1.0)
         assert loss.value.shape == (SIZE,) and torch.isfinite(loss.value).all()
         assert loss.terms and all(t.shape == (SIZE,) for t in loss.terms.values())
+        if loss.value.requires_grad:
+            loss.value.sum().backward()
+        for key, p in method.model.named_parameters():
+            assert p.grad is None or torch.isfinite(p.grad).all(), f"{stage.name}: {key}"
 
 
 def test_gradients_reach_exactly_what_a_stage_trains(name: str) -> None:

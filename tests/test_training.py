@@ -3,11 +3,13 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning.fabric import Fabric
@@ -17,6 +19,7 @@ import polymodal.training_loop
 from polymodal.batch import Batch
 from polymodal.data import Dataset
 from polymodal.methods import METHODS
+from polymodal.methods.extras import extended
 from polymodal.model import Method, Stage
 from polymodal.objectives import Loss
 from polymodal.settings import StageSettings
@@ -339,20 +342,54 @@ def test_a_stage_of_another_run_can_be_taken(tmp_path) -> None:
         fit("toy", toy_data(n=64), reuse={"joint": one}, **settings)
 
 
-@pytest.mark.parametrize("name, stage", [("mopoe", "all"), ("jmvae_two_stage", "surrogates")])
-def test_a_prior_can_be_fitted_to_a_run_that_was_trained_without_one(name: str, stage: str) -> None:
-    settings = {"epochs": 2, "latent": 2, **QUIET}
+@pytest.mark.parametrize(
+    "name, stage, options",
+    [
+        ("mopoe", "all", {}),
+        ("jmvae_two_stage", "surrogates", {}),
+        ("cvae", "all", {}),
+        ("pooled", "all", {"prior": "flow"}),
+    ],
+)
+def test_a_prior_can_be_fitted_to_a_run_that_was_trained_without_one(name: str, stage: str, options: dict) -> None:
+    settings = {"epochs": 2, "latent": 2, **QUIET, **options}
     one = fit(name, toy_data(), **settings)
     mine = dict.fromkeys(one.info["stages"], one)
     later = fit(name, toy_data(), fitted_prior="mixture", components=2, reuse=mine, **settings)
     found, prior = one.model.state_dict(), later.model.prior
     for key, value in later.model.state_dict().items():
         if not key.startswith(("prior.fitted", "prior.ready")):
-            assert torch.equal(value, found[key.replace("prior.base.", "prior.")]), key
-    assert prior.ready and prior().log_prob(torch.zeros(2)) != prior.base().log_prob(torch.zeros(2))
+            assert torch.equal(value, found[re.sub("^prior.base.", "prior.", key)]), key
+    origin = torch.zeros(prior.base().event_shape)
+    assert prior.ready and prior().log_prob(origin) != prior.base().log_prob(origin)
     assert later.info["stages"][stage]["status"] == "reused" and later.info["stages"]["prior"]["status"] == "trained"
     back = fit(name, toy_data(), reuse={"joint" if "joint" in one.info["stages"] else stage: later}, **settings)
     assert equal(back.model, one.model)
+
+
+def test_a_models_own_parameter_is_trained_with_a_prior_to_come_too() -> None:
+    def own(modalities, *, latent=2, networks=None) -> Method:
+        method = METHODS["mopoe"](modalities, latent=latent)
+        method.model.tau = nn.Parameter(torch.zeros(()))
+        first = method.stages[0]
+
+        def loss(batch: Batch, progress: float) -> Loss:
+            found = first.loss(batch, progress)
+            return Loss(found.value + method.model.tau, found.terms)
+
+        return Method(method.model, [Stage("all", loss, [method.model])])
+
+    METHODS["own"] = extended(own)
+    try:
+        runs = [fit("own", toy_data(), epochs=1, fitted_prior=kind, **QUIET) for kind in (None, "mixture")]
+        assert runs[0].model.tau != 0 and torch.equal(runs[0].model.tau, runs[1].model.tau)
+    finally:
+        del METHODS["own"]
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    one = fit("jmvae", toy_data(), epochs=1, latent=np.int64(2), alpha=np.float64(0.5), **QUIET)
+    assert one.settings["method"]["latent"] == 2 and one.settings["method"]["alpha"] == 0.5
 
 
 def test_a_stage_that_was_trained_further_is_not_taken() -> None:

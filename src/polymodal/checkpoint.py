@@ -36,6 +36,7 @@ from polymodal.checkpoint_files import (
 from polymodal.checks import find, first_difference
 from polymodal.methods import METHODS
 from polymodal.model import Method, MultimodalVAE
+from polymodal.priors import FittedPrior
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,9 +194,21 @@ def state_of(modules: Sequence[nn.Module], model: nn.Module) -> dict[str, Tensor
     return {name: t.detach() for name, t in found.items()}
 
 
-def plain_name(name: str) -> str:
-    """What an entry of a model's state is called in the same model without a fitted prior."""
-    return name.replace("prior.base.", "prior.", 1) if name.startswith("prior.base.") else name
+def plain_state(modules: Sequence[nn.Module], model: nn.Module) -> dict[str, tuple[str, Tensor]]:
+    """{plain name: (name, value)} of `state_of`, a tensor of several names once.
+
+    The plain name is what an entry is called in the same model without a fitted prior.
+    """
+    fitted = isinstance(getattr(model, "prior", None), FittedPrior)
+    tensors, met = model.state_dict(keep_vars=True), set()
+    found = {}
+    for name, value in state_of(modules, model).items():
+        if id(tensors[name]) not in met:
+            met.add(id(tensors[name]))
+            base = fitted and name.startswith("prior.base.")
+            found[name.replace("prior.base.", "prior.", 1) if base else name] = (name, value)
+    return found
+
 
 
 def computed(info: Mapping[str, Any]) -> dict[str, Any]:

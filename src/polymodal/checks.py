@@ -7,7 +7,6 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, is_dataclass
 from difflib import get_close_matches
-from numbers import Real
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 
@@ -31,8 +30,18 @@ def _says(hint: Any) -> str:
     return words.get(hint) or ("a mapping" if get_origin(hint) is dict else "a list")
 
 
+def plain(value: Any) -> Any:
+    """Arrays and their numbers, at any depth, as lists and numbers of Python."""
+    if isinstance(value, Mapping):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
 def convert(value: Any, hint: Any, path: str) -> Any:
-    """`value` as `hint` says, where that loses nothing. Raises ValueError."""
+    """`value` as `hint` says, where that loses nothing; arrays are lists and numbers. Raises ValueError."""
+    value = value.tolist() if hasattr(value, "tolist") else value
     origin, args = get_origin(hint), get_args(hint)
     wrong = ValueError(f"{path} must be {_says(hint)}, got {value!r}.")
     if hint is Any:
@@ -54,10 +63,10 @@ def convert(value: Any, hint: Any, path: str) -> Any:
         if not isinstance(value, list | tuple):
             raise wrong
         return [convert(v, args[0], f"{path}[{i}]") for i, v in enumerate(value)]
-    if hint is float and isinstance(value, Real) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if hint is int and isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer():
-        return value if isinstance(value, int) else int(float(value))
+    if hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
     if inspect.isclass(hint) and (not isinstance(value, hint) or (hint is not bool and isinstance(value, bool))):
         raise wrong
     return value
@@ -115,8 +124,12 @@ def checked_options(
     return plain | {k: convert(v, hints.get(k, Any), f"{path}.{k}") for k, v in given.items()}
 
 
-def call(function: Callable[..., Any], given: Mapping[str, Any], path: str, *arguments: Any) -> Any:
+def call(
+    function: Callable[..., Any], given: Mapping[str, Any], path: str, *arguments: Any, also: Sequence[str] = ()
+) -> Any:  # fmt: skip
     """function(*arguments, **given), the names and types in `given` checked against its keywords.
+
+    `also` are names that somebody else reads, for the sentence alone.
 
     Raises ValueError for an unknown name, with the nearest, or a value of another type.
 
@@ -128,12 +141,14 @@ def call(function: Callable[..., Any], given: Mapping[str, Any], path: str, *arg
         hints = get_type_hints(body)
     except (NameError, TypeError):
         hints = {}
-    parameters = inspect.signature(function).parameters
-    names = [n for n, p in list(parameters.items())[len(arguments) :] if p.kind is not p.VAR_KEYWORD]
-    free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    parameters = list(inspect.signature(function).parameters.items())
+    taken = [n for n, _ in parameters[: len(arguments)]]
+    names = [n for n, p in parameters[len(arguments) :] if p.kind is not p.VAR_KEYWORD]
+    free = len(names) < len(parameters) - len(arguments)
     for key in given:
-        if key not in names and not free:
-            raise ValueError(f"There is no setting {path}.{key}.{suggest(key, names)} There are: {', '.join(names)}.")
+        if key in taken or (key not in names and not free):
+            every = [*names, *also]
+            raise ValueError(f"There is no setting {path}.{key}.{suggest(key, every)} There are: {', '.join(every)}.")
     return function(*arguments, **{k: convert(v, hints.get(k, Any), f"{path}.{k}") for k, v in given.items()})
 
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from types import FunctionType, MethodType
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import Tensor, nn
 
-from polymodal.checkpoint import Run, build, plain_name, state_of
+from polymodal.checkpoint import Run, build, state_of
 from polymodal.checks import suggest
+from polymodal.compare_stages import same_stage
 from polymodal.data import Splits, load_data
 from polymodal.model import Method, Stage
 from polymodal.settings import Settings, load_recipe, resolve, to_dict
@@ -223,7 +221,7 @@ def _shared(
             options = not names or settings[label].method == settings[other].method
             mine, its = (settings[k].training.stage(ours.name) for k in (label, other))
             networks = settings[label].networks == settings[other].networks
-            alike = _same(ours, methods[label], theirs, methods[other])
+            alike = same_stage(ours, methods[label], theirs, methods[other])
             if not (options and networks and mine == its and alike and _left_alone(theirs, methods[other])):
                 break
             names.append(ours.name)
@@ -237,44 +235,6 @@ def _left_alone(stage: Stage, method: Method) -> bool:
     ours = set(state_of(stage.trains, method.model))
     later = method.stages[list(method.stages).index(stage) + 1 :]
     return all(not ours & set(state_of(s.trains, method.model)) for s in later)
-
-
-def _same(a: Stage, one: Method, b: Stage, other: Method) -> bool:
-    """Whether two stages compute the same: equal losses and parts to train, with all options that these were made with.
-
-    Parts of one's own class may hold what cannot be compared; then the stages are taken for different.
-    """
-    shapes = lambda s, m: {plain_name(k): v.shape for k, v in state_of(s.trains, m.model).items()}
-    parts = lambda s, m: [part for p in s.trains for part in (p.children() if p is m.model else [p])]
-    rest = lambda m: [_said(m.model.impartial), m.model.weights]
-    said = lambda s, m: [s.name, _said(s.loss), [_made(part) for part in parts(s, m)], *rest(m)]
-    return shapes(a, one) == shapes(b, other) and said(a, one) == said(b, other)
-
-
-def _said(value: Any, within: tuple[int, ...] = ()) -> Any:
-    """What a function computes: its code and all that it holds, but modules, which are each method's own."""
-    if isinstance(value, nn.Module) or id(value) in within:
-        return None
-    say = partial(_said, within=(*within, id(value)))
-    if isinstance(value, Mapping):
-        return {k: say(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [say(v) for v in value]
-    if isinstance(value, Tensor):
-        return value.tolist()
-    if isinstance(value, partial):
-        return say((value.func, value.args, value.keywords))
-    if isinstance(value, MethodType):
-        return say(value.__func__)
-    if isinstance(value, FunctionType):
-        return value.__code__, say(value.__defaults__), [say(cell.cell_contents) for cell in value.__closure__ or ()]
-    return value
-
-
-def _made(part: nn.Module) -> tuple[Any, ...]:
-    """How a module was made, down to its smallest parts: classes, and attributes that are not learned."""
-    own = {k: _said(v) for k, v in vars(part).items() if not k.startswith("_")}
-    return type(part), own, {name: _made(child) for name, child in part.named_children()}
 
 
 def train(plan: Plan, say: Callable[[str], None] | None = None) -> list[Run]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from polymodal.checks import call
 from polymodal.noise import noise
-from polymodal.sampling.diffusion import VP, spread
+from polymodal.sampling.diffusion import process_of, spread
 
 FREQUENCIES = 8
 LOWEST = 1e-3  # sigmas below it look alike to the network, 0 alone does not
@@ -36,6 +36,12 @@ class Levels(nn.Module):
         return torch.cat([angle.sin(), angle.cos(), (sigma == 0).to(angle).unsqueeze(-1)], -1)
 
 
+def _check(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"The {name} of a denoiser's network must be at least 1, got {size}.")
+
+
 class ResidualMLP(nn.Module):
     """h + W_2 SiLU(W_1 LayerNorm(h) + V levels), `depth` times, on all blocks together.
 
@@ -46,6 +52,7 @@ class ResidualMLP(nn.Module):
 
     def __init__(self, sizes: Sequence[int], width: int = 512, depth: int = 3) -> None:
         super().__init__()
+        _check(width=width, depth=depth)
         total, known = sum(sizes), len(sizes) * Levels.width
         self.levels = Levels()
         self.first = nn.Linear(total + known, width)
@@ -88,6 +95,7 @@ class TokenTransformer(nn.Module):
 
     def __init__(self, sizes: Sequence[int], width: int = 256, depth: int = 4, heads: int = 4) -> None:
         super().__init__()
+        _check(width=width, depth=depth, heads=heads)
         if width % heads:
             raise ValueError(f"The width of a transformer is a multiple of its heads, got {width} and {heads}.")
         self.sizes, self.levels = list(sizes), Levels()
@@ -133,10 +141,7 @@ class Denoiser(nn.Module):
                 f"{scaling!r}."
             )
         self.sizes, self.scaling = list(sizes), scaling
-        for name, value in options.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"denoiser_options.{name} must be a whole number, at least 1; got {value!r}.")
-        self.net = call(TRUNKS[trunk], options, "denoiser_options", sizes)
+        self.net = call(TRUNKS[trunk], options, "denoiser_options", sizes, also=("trunk", "scaling"))
 
     def scales(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """c_in, c_skip and c_out for each coordinate, (..., d)."""
@@ -198,13 +203,13 @@ class Patterns:
         self, masks: bool = True, joint: float = 0.5, dropped: float = 0.1, high: float = 80.0, middle: float = -0.4,
         width: float = 1.6, vp: Sequence[float] | None = None,
     ) -> None:  # fmt: skip
-        process = vp is None or (len(vp) == 2 and 0 <= vp[0] <= vp[1] and vp[1] > 0)
-        if not (0 <= joint <= 1 and 0 <= dropped <= 1 and width > 0 and 0 < high < math.inf and process):
+        finite = math.isfinite(middle) and math.isfinite(width) and math.isfinite(high)
+        if not (0 <= joint <= 1 and 0 <= dropped <= 1 and width > 0 and high > 0 and finite):
             raise ValueError(
-                f"Patterns need joint and dropped in [0, 1], width and high above 0, and for vp null or two numbers "
-                f"that rise from 0, got {joint}, {dropped}, {width}, {high} and {vp}."
+                f"Patterns need joint and dropped in [0, 1], width and high above 0 and finite numbers, got {joint}, "
+                f"{dropped}, {width}, {high} and middle {middle}."
             )
-        self.vp = None if vp is None else VP(*vp)
+        self.vp = None if vp is None else process_of(vp)
         self.masks, self.joint, self.dropped = masks, joint, dropped
         self.high = high if self.vp is None else self.vp.sigma(1.0)
         self.middle, self.width = middle, width

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from polymodal.batch import Modality
-from polymodal.checks import checked_options, convert, fill, find, suggest
+from polymodal.checks import checked_options, convert, fill, find, plain, suggest
 
 OPTIMIZERS = ("adam", "adamw", "amsgrad", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine", "plateau")
@@ -227,11 +227,11 @@ def resolve(given: Any = None, overrides: Sequence[str] = (), *, more: Mapping[s
             raise ValueError(f"A setting is written key=value, such as training.epochs=5; got {one!r}.")
     try:
         base = OmegaConf.create(to_dict(given) if isinstance(given, Settings) else given or {})
-        merged = OmegaConf.merge(base, more or {}, OmegaConf.from_dotlist(list(overrides)))
-        plain = OmegaConf.to_container(merged, resolve=True)
+        merged = OmegaConf.merge(base, plain(more or {}), OmegaConf.from_dotlist(list(overrides)))
+        whole = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, YAMLError) as error:
         raise ValueError(f"The settings cannot be read: {' '.join(str(error).split())}.") from None
-    return _check_names(fill(Settings, plain, ""))
+    return _check_names(fill(Settings, whole, ""))
 
 
 def to_dict(settings: Any) -> dict[str, Any]:

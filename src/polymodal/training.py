@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Modality
-from polymodal.checkpoint import Keeper, Run, build, commit, computed, load, plain_name, state_of, versions
+from polymodal.checkpoint import Keeper, Run, build, commit, computed, load, plain_state, state_of, versions
 from polymodal.checks import find, first_difference, suggest
 from polymodal.data import Splits, load_data
 from polymodal.methods import METHODS
@@ -270,26 +270,26 @@ def _taken(
         raise ValueError(
             f"Stage {stage.name!r} cannot be taken from {where}, whose stages are {list(run.info['stages'])}."
         )
-    finish = run.info["stages"][stage.name]["finish"]
-    state = {plain_name(name): (name, value) for name, value in model.state_dict().items()}
-    found = {plain_name(name): value for name, value in run.model.state_dict().items()}
-    names = {plain_name(name) for name in (*state_of(stage.trains, model), *finish)}
+    state, found = plain_state([model], model), plain_state([run.model], run.model)
+    plain = {name: key for key, (name, _) in found.items()}
+    moved = lambda s: {*plain_state(s.trains, run.model)} | {*map(plain.get, run.info["stages"][s.name]["finish"])}
+    finish = {plain.get(name, name) for name in run.info["stages"][stage.name]["finish"]}
+    names = {*plain_state(stage.trains, model)} | finish
     order = [s.name for s in run.method.stages]
     for later in run.method.stages[order.index(stage.name) + 1 :]:
-        moved = (*state_of(later.trains, run.model), *run.info["stages"][later.name]["finish"])
-        if not names.isdisjoint(map(plain_name, moved)):
+        if not names.isdisjoint(moved(later)):
             raise ValueError(
                 f"Stage {stage.name!r} cannot be taken from {where}: its stage {later.name!r} trained it further."
             )
     for name in sorted(names):
-        if name not in found or name not in state or found[name].shape != state[name][1].shape:
+        if name not in found or name not in state or found[name][1].shape != state[name][1].shape:
             raise ValueError(
                 f"Stage {stage.name!r} cannot be taken from {where}, which has no {name} of the same shape."
             )
     figures = run.info["stages"][stage.name]["figures"]
-    mine = [state[plain_name(name)][0] for name in finish]
+    mine = sorted(state[name][0] for name in finish)
     outcome = {"status": "reused", "from": where, "figures": figures, "finish": mine}
-    return outcome, {state[name][0]: found[name] for name in names}
+    return outcome, {state[name][0]: found[name][1] for name in names}
 
 
 def _stage_says(info: Mapping[str, Any], stage: str) -> dict[str, Any]:

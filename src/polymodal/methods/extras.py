@@ -16,7 +16,7 @@ from torch import Tensor
 from polymodal.batch import Batch, Modality
 from polymodal.denoisers import Patterns
 from polymodal.gradients import rule_of
-from polymodal.methods.options import check
+from polymodal.methods.options import check, check_switches
 from polymodal.methods.score import LATENT, score_prior, score_stages
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.objectives import Loss
@@ -35,7 +35,7 @@ def extended(function: Callable[..., Method]) -> Callable[..., Method]:
     fitted_prior: "mixture" (of `components` normals), "flow" or "diffusion": fitted to the aggregate posterior in a
         last stage, "prior", and from then on the model's prior, for joint samples and likelihoods; None: none.
 
-    All options are checked by `polymodal.methods.options.check` first.
+    The library's own options are checked by `polymodal.methods.options` first.
     """
 
     @wraps(function)
@@ -43,7 +43,9 @@ def extended(function: Callable[..., Method]) -> Callable[..., Method]:
         modalities: Sequence[Modality], *, impartial: str | None = None, rescale: str | None = None,
         fitted_prior: str | None = None, components: int = 10, **options: Any,
     ) -> Method:  # fmt: skip
-        check({**options, "components": components})
+        if function.__module__.startswith("polymodal."):  # names have other meanings in methods of one's own
+            check(components=components, **options)
+            check_switches(function, options)
         made = function(rescaled(modalities, rescale), **options)
         if impartial is not None:
             made.model.impartial = rule_of(impartial)
@@ -85,7 +87,8 @@ def with_fitted_prior(method: Method, kind: str, components: int = 10) -> Method
     if any(stage.name == "prior" for stage in method.stages):
         raise ValueError("This method learns a prior on its latents already: leave fitted_prior out.")
     size = model.prior().event_shape.numel()
-    parts = lambda stage: [part for p in stage.trains for part in (p.children() if p is model else [p])]
+    split = not [*model.parameters(recurse=False)]  # a model's own parameters are trained with the whole of it alone
+    parts = lambda stage: [part for p in stage.trains for part in (p.children() if split and p is model else [p])]
     stages = [replace(stage, trains=parts(stage)) for stage in method.stages]  # all but the prior that is to come
     if kind == "diffusion":
         model.prior = FittedPrior(model.prior, score_prior({LATENT: size}, masks=False))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from polymodal.batch import Batch, Modality
 from polymodal.checks import meant
 from polymodal.distributions import DiagNormal
 from polymodal.flows import Flow
+from polymodal.methods.options import check
 from polymodal.model import MultimodalVAE
 from polymodal.networks import HEADS, Decoder, Expert, JointEncoder, Network, mlp, network_of
 from polymodal.objectives import Loss, bound
@@ -47,12 +48,13 @@ class Parts:
         networks: a name of `polymodal.networks.NETWORKS` for some modalities; the others' are chosen by shape.
         hidden: width of the joint encoder's hidden layer (Table 4: 512); 0: none, and 512 for experts on embeddings.
 
-    Raises ValueError for no or doubled modalities, or networks for unknown modalities.
+    Raises ValueError for no or doubled modalities, sizes out of range, or networks for unknown modalities.
     """
 
     def __init__(
         self, modalities: Sequence[Modality], latent: int, networks: Mapping[str, str] | None = None, hidden: int = 512
     ) -> None:
+        check(latent=latent, hidden=hidden)
         self.modalities, self.latent, self.hidden = tuple(modalities), latent, hidden
         names = [m.name for m in self.modalities]
         if not names or len(set(names)) != len(names):
@@ -161,10 +163,10 @@ class Parts:
         return MultimodalVAE(prior, decoders, JointWithSurrogates(joint, experts(), combine), self.modalities)
 
 
-def check_family(name: str) -> None:
-    """Raises ValueError for what is no family of experts."""
-    if name not in HEADS:
-        raise ValueError(f"There is no posterior {name!r} here; {meant(name, HEADS)}")
+def check_family(name: str, known: Iterable[str] = HEADS) -> None:
+    """Raises ValueError for what is no family of experts, or none of those that are `known` here."""
+    if name not in list(known):
+        raise ValueError(f"There is no posterior {name!r} here; {meant(name, known)}")
 
 
 def check_pooling(pooling: str, posterior: str, prior: str, prior_expert: bool, learn_prior: bool) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from polymodal.analysis.dcca import contrastive
 from polymodal.batch import Batch, Modality
 from polymodal.distributions import Joint
-from polymodal.methods.parts import Parts
+from polymodal.methods.parts import Parts, check_family
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.objectives import Loss, Part, bound, bounds, evidence
 from polymodal.pooling import singletons, whole
@@ -40,6 +40,7 @@ def mmvae_plus(
         raise ValueError(
             "MMVAE+ draws foreign private latents in its k-sample bound: take objective=iwae, k=1."
         )
+    check_family(posterior, ("normal", "laplace"))
     parts = Parts(modalities, latent, networks)
     shared = lambda prior: MixtureOfProducts(parts.experts(posterior), singletons, prior)
     model = parts.with_private(shared, private, posterior, auxiliary=True)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from polymodal.batch import Batch, Modality
 from polymodal.distributions import divergence, sum_of
+from polymodal.methods.options import check_share
 from polymodal.methods.parts import Parts, rise
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.noise import noise
@@ -122,6 +123,7 @@ def mvtcae(
         alpha: between 0, a plain ELBO, and 1, the conditional bottlenecks alone; n counts a sample's modalities.
         beta: weight of the divergences.
     """
+    check_share(alpha=alpha)
     model = Parts(modalities, latent, networks).pooled("product")
 
     def loss(batch: Batch, progress: float) -> Loss:
@@ -224,6 +226,7 @@ def mmvm(
     sum_m E_{q_m} log p(x_m|z) - beta sum_m [alpha KL(q_m||p) + (1 - alpha) / n sum_r KL(q_m||q_r)]: by convexity the
     last is above the divergence from the mixture. alpha = 1: independent autoencoders.
     """
+    check_share(alpha=alpha)
     model = Parts(modalities, latent, networks).pooled("mixture")
 
     def loss(batch: Batch, progress: float) -> Loss:
@@ -261,7 +264,7 @@ def code_vae(
         weights = posterior.weights(q, subsets, batch.present)
         weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-12)  # all 0 where nothing is seen
         value, terms = bounds(model, batch, each, kl=beta, weights=weights.T)
-        entropy = torch.special.entr(weights).sum(-1)
+        entropy = -(weights * weights.clamp_min(1e-12).log()).sum(-1)  # a weight 0 has a gradient too
         return Loss(value - entropy, terms | {"entropy": entropy})
 
     return Method(model, [Stage("all", loss, [model])])

@@ -23,6 +23,7 @@ from polymodal.distributions import DiagNormal, Joint
 from polymodal.energies import PairEnergies, contrasted
 from polymodal.methods.embeddings import embedders, embedding_stage
 from polymodal.methods.joint import joint_stage
+from polymodal.methods.options import REFERENCES
 from polymodal.methods.parts import Parts
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.objectives import Loss, bound
@@ -37,7 +38,6 @@ Latents = Callable[[Batch], dict[str, Tensor]]
 
 LATENT = "_z"  # the name of a latent that belongs to no modality
 LEAST = 0.1  # of the largest deviation of a block counts as one: an unused dimension is not blown up
-REFERENCES = ("normal", "marginals")
 
 
 def sbm(
@@ -123,9 +123,9 @@ def score_stages(
         encode: {block: z_m (B, d_m)} of what a batch holds.
         patterns: what the denoiser learns from.
         epsilon, reference: see `reduced`; None: every block is standardised and kept whole.
-        name: of the denoiser's stage.
+        name: of the denoiser's stage; the frame's is "frame", or <name>_frame for another name than "prior".
     """
-    score = prior.fitted
+    score, before = prior.fitted, "frame" if name == "prior" else f"{name}_frame"
 
     def latents(batch: Batch) -> Batch:
         """z_m in place of x_m."""
@@ -151,7 +151,7 @@ def score_stages(
         return {}
 
     fit = partial(fit_frame, score.frame, epsilon, reference)
-    stages = [Stage("frame", loss, [], latents, fit), Stage(name, loss, [score.denoiser], framed, finish)]
+    stages = [Stage(before, loss, [], latents, fit), Stage(name, loss, [score.denoiser], framed, finish)]
     stages[1:1] = [] if score.pull is None else [energy_stage(score, framed, patterns)]
     return stages
 

@@ -114,6 +114,10 @@ class VP:
     first: float = 0.1
     last: float = 20.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.first <= self.last < math.inf or not self.last > 0:
+            raise ValueError(f"The betas of a VP process are finite and rise from 0, got {self.first} and {self.last}.")
+
     def beta(self, t: float) -> float:
         return self.first + t * (self.last - self.first)
 
@@ -126,6 +130,13 @@ class VP:
 
     def sigma(self, t: float) -> float:
         return math.sqrt(1 / self.alpha(t) ** 2 - 1)
+
+
+def process_of(vp: Sequence[float]) -> VP:
+    """The process of two betas. Raises ValueError for another number of them, or what cannot be betas."""
+    if len(vp) != 2:
+        raise ValueError(f"A VP process has two betas, such as [0.1, 20], got {list(vp)}.")
+    return VP(*vp)
 
 
 @dataclass(frozen=True)
@@ -183,10 +194,11 @@ class Diffusion:
                 f"A diffusion sampler needs steps and repeats of at least 1, corrector of at least 0 and 0 < low < "
                 f"high, got {self.steps}, {self.repeats}, {self.corrector}, {self.low} and {self.high}."
             )
-        if not 0 <= self.eta <= 1 or len(self.vp) != 2 or not 0 < self.end < 1 or not self.snr > 0:
+        process_of(self.vp)
+        if not 0 <= self.eta <= 1 or not 0 < self.end < 1 or not self.snr > 0:
             raise ValueError(
-                f"A diffusion sampler needs 0 <= eta <= 1, two numbers vp, 0 < end < 1 and snr > 0, got {self.eta}, "
-                f"{list(self.vp)}, {self.end} and {self.snr}."
+                f"A diffusion sampler needs 0 <= eta <= 1, 0 < end < 1 and snr > 0, got {self.eta}, {self.end} and "
+                f"{self.snr}."
             )
         if not 0 < self.rho < math.inf or not math.isfinite(self.weight + self.snr):
             raise ValueError(
@@ -211,7 +223,7 @@ class Diffusion:
 
     @property
     def process(self) -> VP:
-        return VP(*self.vp)
+        return process_of(self.vp)
 
     @torch.no_grad()
     def __call__(self, denoise: Denoise, task: Task, pull: Pull | None = None) -> tuple[Tensor, Calls]:

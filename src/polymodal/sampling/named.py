@@ -23,6 +23,6 @@ def make_sampler(name: str, known: Mapping[str, Callable[..., Any]] = SAMPLERS, 
     >>> make_sampler("hmc", chains=8).chains
     8
     """
-    if name not in known:
+    if name not in list(known):  # a list: what cannot be hashed is no name either
         raise ValueError(f"There is no sampler {name!r}; {meant(name, known)}")
     return call(known[name], settings, f"sampler_options of {name}")
