@@ -95,12 +95,20 @@ def fill(cls: Any, given: Any, path: str) -> Any:
 def find(name: str, table: Iterable[str], what: str) -> str:
     """The key of `table` that `name` means ("jnf-dcca" is "jnf_dcca"). Raises ValueError with the nearest."""
     names = list(table)
-    plain = lambda word: str(word).replace("-", "_").lower()
+    bare = lambda word: str(word).replace("-", "_").lower()
     for key in names:
-        if plain(key) == plain(name):
+        if bare(key) == bare(name):
             return key
     near = suggest(name, names) or f" There are: {', '.join(sorted(names))}."
     raise ValueError(f"There is no {what} {name!r}.{near}")
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """What a function says of its arguments' types; nothing where that cannot be read, and then nothing is checked."""
+    try:
+        return get_type_hints(function)
+    except (NameError, TypeError):
+        return {}
 
 
 def checked_options(
@@ -111,17 +119,14 @@ def checked_options(
     free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     named = [n for n, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and n not in skip]
     names = [*named, *more]
-    try:
-        hints = get_type_hints(function)
-    except (NameError, TypeError):  # annotations that cannot be read then check nothing
-        hints = {}
+    hints = _hints(function)
     for key in given:
         if key not in names and not free:
             raise ValueError(f"There is no setting {path}.{key}.{suggest(key, names, path + '.')}")
     found = {n: parameters[n].default for n in named if parameters[n].default is not inspect.Parameter.empty}
     found = {n: list(v) if isinstance(v, tuple) else v for n, v in found.items()}
-    plain = {n: v for n, v in found.items() if v is None or isinstance(v, bool | int | float | str | list)}
-    return plain | {k: convert(v, hints.get(k, Any), f"{path}.{k}") for k, v in given.items()}
+    kept = {n: v for n, v in found.items() if v is None or isinstance(v, bool | int | float | str | list)}
+    return kept | {k: convert(v, hints.get(k, Any), f"{path}.{k}") for k, v in given.items()}
 
 
 def call(
@@ -136,11 +141,7 @@ def call(
     >>> call(dict.fromkeys, {}, "keys", "ab")
     {'a': None, 'b': None}
     """
-    body = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
-    try:
-        hints = get_type_hints(body)
-    except (NameError, TypeError):
-        hints = {}
+    hints = _hints(function.__init__ if inspect.isclass(function) else function)  # type: ignore[misc]
     parameters = list(inspect.signature(function).parameters.items())
     taken = [n for n, _ in parameters[: len(arguments)]]
     names = [n for n, p in parameters[len(arguments) :] if p.kind is not p.VAR_KEYWORD]
