@@ -387,6 +387,14 @@ def test_a_models_own_parameter_is_trained_with_a_prior_to_come_too() -> None:
         del METHODS["own"]
 
 
+def test_a_run_says_which_options_a_stage_was_made_with_elsewhere(capsys) -> None:
+    one = fit("mopoe", toy_data(), epochs=1, latent=2, **QUIET)
+    capsys.readouterr()
+    other = fit("mopoe", toy_data(), epochs=1, latent=2, beta=2.0, reuse={"all": one}, **QUIET | {"progress": True})
+    assert other.info["stages"]["all"]["apart"] == {"beta": [1.0, 2.0]}
+    assert "all: taken from another run; there beta is 1.0, here 2.0" in capsys.readouterr().err
+
+
 def test_numbers_of_numpy_are_numbers() -> None:
     one = fit("jmvae", toy_data(), epochs=1, latent=np.int64(2), alpha=np.float64(0.5), **QUIET)
     assert one.settings["method"]["latent"] == 2 and one.settings["method"]["alpha"] == 0.5

@@ -90,7 +90,8 @@ def fit(
                 if stage.name in taken:
                     outcome, state = taken[stage.name]
                     copy_into(model.state_dict(), state)
-                    reporter.say(f"{stage.name}: taken from {outcome['from']}")
+                    apart = "".join(f"; there {k} is {a!r}, here {b!r}" for k, (a, b) in outcome["apart"].items())
+                    reporter.say(f"{stage.name}: taken from {outcome['from']}{apart}")
                 else:
                     outcome = _stage(stage, model, given.training, splits, seed, keeper, reporter, loggers)
                 keeper.stage_done(stage.name, outcome)
@@ -257,7 +258,10 @@ def _check_stages(method: Method, training: TrainingSettings, reuse: Mapping[str
 def _taken(
     stage: Stage, source: Any, info: Mapping[str, Any], model: MultimodalVAE
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What `stage` trained in another run: outcome and state. Raises ValueError if it would not be the same here."""
+    """What `stage` trained in another run: outcome and state. Raises ValueError if it would not be the same here.
+
+    Options of the method may be others, since most are of other stages: the outcome names those, under "apart".
+    """
     run = source if isinstance(source, Run) else load(source)
     where = str(run.directory or "another run")
     theirs, ours = (_stage_says(i, stage.name) for i in (run.info, info))
@@ -288,7 +292,9 @@ def _taken(
             )
     figures = run.info["stages"][stage.name]["figures"]
     mine = sorted(state[name][0] for name in finish)
-    outcome = {"status": "reused", "from": where, "figures": figures, "finish": mine}
+    there, here = (i["settings"].get("method") or {} for i in (run.info, info))
+    apart = {k: [v, here[k]] for k, v in there.items() if k != "name" and k in here and v != here[k]}
+    outcome = {"status": "reused", "from": where, "figures": figures, "finish": mine, "apart": apart}
     return outcome, {state[name][0]: found[name][1] for name in names}
 
 
