@@ -37,7 +37,6 @@ OTHERS = {
 }  # fmt: skip
 
 
-
 def test_a_comparison_lays_itself_over_its_recipes_and_shares_equal_stages(tmp_path) -> None:
     mine = tmp_path / "mine.yaml"
     recipes = "[shapes-jmvae, shapes-telbo, shapes-jnf, shapes-jnf-dcca]"

@@ -441,6 +441,7 @@ def test_errors_say_what_was_expected(call, message: str) -> None:
 def test_every_setting_of_every_sampler_has_bounds(name: str) -> None:
     """Nonsense is refused when the sampler is made, not when it first draws, which may be hours later."""
     known = SAMPLERS if name in SAMPLERS else DIFFUSIONS
+    make_sampler(name, known)
     wrong = {int: [-3, 2.5, "x"], float: [-3.0, math.nan, math.inf, "x"], str: ["x"]}
     for key, setting in inspect.signature(known[name]).parameters.items():
         for value in wrong.get(type(setting.default), []):

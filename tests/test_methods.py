@@ -285,6 +285,7 @@ def test_bad_options_are_said_in_a_sentence(options: dict, words: str) -> None:
 def test_every_option_has_bounds(name: str) -> None:
     """A word that means nothing, a number below all sense, a fraction of a thing: each is refused before training."""
     wrong = {str: ["nonsense"], float: [-3.0, float("nan"), "0.5"], int: [-3, 0.5], type(None): ["nonsense", -1]}
+    METHODS[name](MODALITIES)  # what is refused below is refused for the one option
     for key, option in inspect.signature(METHODS[name]).parameters.items():
         if key not in ("modalities", "networks"):
             for value in wrong.get(type(option.default), []):

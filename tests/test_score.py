@@ -342,7 +342,7 @@ def test_score_options_are_named_when_wrong() -> None:
         ({"sampler_options": {"steps": 2.5}}, "steps must be a whole number, got 2.5"),
         ({"sampler_options": {"weight": math.nan}}, "weight and snr, all finite, got 7.0, nan"),
         ({"sampler_options": {"high": math.inf}}, "0 < low < high, got"),
-        ({"denoiser_options": {"width": -3}}, "The width of a denoiser.s network must be at least 1, got -3"),
+        ({"denoiser_options": {"width": -3}}, "A denoiser's width must be positive, got -3"),
         ({"denoiser_options": {"widht": "x"}}, "no setting denoiser_options.widht. Did you mean width"),
         ({"denoiser_options": {"trunks": "mlp"}}, "no setting denoiser_options.trunks. Did you mean trunk"),
         ({"denoiser_options": {"sizes": [3]}}, "no setting denoiser_options.sizes"),

@@ -210,7 +210,6 @@ def plain_state(modules: Sequence[nn.Module], model: nn.Module) -> dict[str, tup
     return found
 
 
-
 def computed(info: Mapping[str, Any]) -> dict[str, Any]:
     """What of run.json determines the numbers: settings (without `IDLE` ones), seed, data and modalities."""
     settings = {k: v for k, v in info["settings"].items() if k not in IDLE[""]}

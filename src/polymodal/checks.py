@@ -153,6 +153,13 @@ def call(
     return function(*arguments, **{k: convert(v, hints.get(k, Any), f"{path}.{k}") for k, v in given.items()})
 
 
+def check_positive(whose: str, **settings: float) -> None:
+    """Raises ValueError, naming the setting, where one is not positive."""
+    for name, value in settings.items():
+        if not value > 0:
+            raise ValueError(f"{whose}'s {name} must be positive, got {value}.")
+
+
 def first_difference(ours: Any, theirs: Any, path: str = "") -> tuple[str, Any, Any] | None:
     """The first key at which two nested mappings differ, with both values; None if they are equal."""
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from polymodal.checkpoint import plain_state
-from polymodal.model import Method, Stage
+from polymodal.model import Method, Stage, parts_of
 
 OWN = frozenset(vars(nn.Module()))  # what every module has
 PLAIN = bool | int | float | complex | str | bytes | type | CodeType | None
@@ -41,9 +41,9 @@ class _Account:
 
     def stage(self, stage: Stage) -> list[Any]:
         state = {name: value.shape for name, (_, value) in plain_state(stage.trains, self.model).items()}
-        parts = [part for p in stage.trains for part in (p.children() if p is self.model else [p])]
+        parts = [self.made(part) for part in parts_of(stage, self.model)]
         steps = [self.of(step) for step in (stage.loss, stage.prepare, stage.finish)]
-        return [stage.name, state, steps, self.own(self.model), [self.made(part) for part in parts]]
+        return [stage.name, state, steps, self.own(self.model), parts]
 
     def made(self, part: nn.Module) -> list[Any]:
         """How a module was made, down to its smallest parts: all but the values of its parameters."""
@@ -63,7 +63,7 @@ class _Account:
             array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
             return [type(value), array.shape, str(array.dtype), sha256(array.tobytes()).hexdigest()]
         if id(value) in self.met:  # told already: functions may hold themselves
-            return self.met[id(value)][0]
+            return "told", self.met[id(value)][0]
         self.met[id(value)] = len(self.met), value
         return self.inside(value)
 

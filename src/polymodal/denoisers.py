@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from polymodal.checks import call
+from polymodal.checks import call, check_positive
 from polymodal.noise import noise
 from polymodal.sampling.diffusion import process_of, spread
 
@@ -36,12 +36,6 @@ class Levels(nn.Module):
         return torch.cat([angle.sin(), angle.cos(), (sigma == 0).to(angle).unsqueeze(-1)], -1)
 
 
-def _check(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"The {name} of a denoiser's network must be at least 1, got {size}.")
-
-
 class ResidualMLP(nn.Module):
     """h + W_2 SiLU(W_1 LayerNorm(h) + V levels), `depth` times, on all blocks together.
 
@@ -52,7 +46,7 @@ class ResidualMLP(nn.Module):
 
     def __init__(self, sizes: Sequence[int], width: int = 512, depth: int = 3) -> None:
         super().__init__()
-        _check(width=width, depth=depth)
+        check_positive("A denoiser", width=width, depth=depth)
         total, known = sum(sizes), len(sizes) * Levels.width
         self.levels = Levels()
         self.first = nn.Linear(total + known, width)
@@ -95,7 +89,7 @@ class TokenTransformer(nn.Module):
 
     def __init__(self, sizes: Sequence[int], width: int = 256, depth: int = 4, heads: int = 4) -> None:
         super().__init__()
-        _check(width=width, depth=depth, heads=heads)
+        check_positive("A denoiser", width=width, depth=depth, heads=heads)
         if width % heads:
             raise ValueError(f"The width of a transformer is a multiple of its heads, got {width} and {heads}.")
         self.sizes, self.levels = list(sizes), Levels()

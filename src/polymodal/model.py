@@ -128,6 +128,12 @@ class Stage:
     finish: Callable[[Iterable[Batch], Iterable[Batch]], dict[str, Any]] | None = None
 
 
+def parts_of(stage: Stage, model: nn.Module) -> list[nn.Module]:
+    """What a stage trains, with its parts in place of the model itself, unless the model has parameters of its own."""
+    apart = not [*model.parameters(recurse=False)]
+    return [part for p in stage.trains for part in (p.children() if apart and p is model else [p])]
+
+
 @dataclass(frozen=True)
 class Method:
     """A way to train a model: the stages, in turn."""

@@ -25,11 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from polymodal.batch import Modality
-from polymodal.checkpoint import Keeper, Run, build, commit, computed, load, plain_state, state_of, versions
-from polymodal.checks import find, first_difference, suggest
+from polymodal.checkpoint import Keeper, Run, build, commit, load, state_of, versions
+from polymodal.checks import find, suggest
 from polymodal.data import Splits, load_data
 from polymodal.methods import METHODS
 from polymodal.model import Method, MultimodalVAE, Stage
@@ -37,6 +36,7 @@ from polymodal.networks import keep_heap
 from polymodal.settings import Settings, TrainingSettings, resolve, to_dict
 from polymodal.training_loop import StageTrainer
 from polymodal.training_progress import Reporter
+from polymodal.training_reuse import said_of, taken_from
 from polymodal.training_steps import Batches, copy_into, own_random_state, prepared, seed_all, training_only
 
 
@@ -80,8 +80,9 @@ def fit(
             method = build(to_dict(given), splits.modalities)
         model = method.model.to(fabric.device)
         left = method.stages[keeper.stage :]
-        _check_stages(method, given.training, reuse or {})
-        taken = {s.name: _taken(s, (reuse or {})[s.name], keeper.info, model) for s in left if s.name in (reuse or {})}
+        reuse = reuse or {}
+        _check_stages(method, given.training, reuse)
+        taken = {s.name: taken_from(s, reuse[s.name], keeper.info, model) for s in left if s.name in reuse}
         fabric.barrier()  # all processes have read before one writes
         keeper.begin(model, fabric.is_global_zero)
         with Reporter(given.training.progress and fabric.is_global_zero) as reporter:
@@ -90,8 +91,7 @@ def fit(
                 if stage.name in taken:
                     outcome, state = taken[stage.name]
                     copy_into(model.state_dict(), state)
-                    apart = "".join(f"; there {k} is {a!r}, here {b!r}" for k, (a, b) in outcome["apart"].items())
-                    reporter.say(f"{stage.name}: taken from {outcome['from']}{apart}")
+                    reporter.say(f"{stage.name}: {said_of(outcome)}")
                 else:
                     outcome = _stage(stage, model, given.training, splits, seed, keeper, reporter, loggers)
                 keeper.stage_done(stage.name, outcome)
@@ -253,57 +253,6 @@ def _check_stages(method: Method, training: TrainingSettings, reuse: Mapping[str
                 raise ValueError(f"There is no {what}{name}; the stages are {', '.join(names)}.{suggest(name, names)}")
     for stage in method.stages:
         state_of(stage.trains, method.model)
-
-
-def _taken(
-    stage: Stage, source: Any, info: Mapping[str, Any], model: MultimodalVAE
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What `stage` trained in another run: outcome and state. Raises ValueError if it would not be the same here.
-
-    Options of the method may be others, since most are of other stages: the outcome names those, under "apart".
-    """
-    run = source if isinstance(source, Run) else load(source)
-    where = str(run.directory or "another run")
-    theirs, ours = (_stage_says(i, stage.name) for i in (run.info, info))
-    if difference := first_difference(theirs, ours):
-        key, there, here = difference
-        raise ValueError(
-            f"Stage {stage.name!r} cannot be taken from {where}: {key} is {there!r} there and {here!r} here."
-        )
-    if stage.name not in run.info["stages"]:
-        raise ValueError(
-            f"Stage {stage.name!r} cannot be taken from {where}, whose stages are {list(run.info['stages'])}."
-        )
-    state, found = plain_state([model], model), plain_state([run.model], run.model)
-    plain = {name: key for key, (name, _) in found.items()}
-    moved = lambda s: {*plain_state(s.trains, run.model)} | {*map(plain.get, run.info["stages"][s.name]["finish"])}
-    finish = {plain.get(name, name) for name in run.info["stages"][stage.name]["finish"]}
-    names = {*plain_state(stage.trains, model)} | finish
-    order = [s.name for s in run.method.stages]
-    for later in run.method.stages[order.index(stage.name) + 1 :]:
-        if not names.isdisjoint(moved(later)):
-            raise ValueError(
-                f"Stage {stage.name!r} cannot be taken from {where}: its stage {later.name!r} trained it further."
-            )
-    for name in sorted(names):
-        if name not in found or name not in state or found[name][1].shape != state[name][1].shape:
-            raise ValueError(
-                f"Stage {stage.name!r} cannot be taken from {where}, which has no {name} of the same shape."
-            )
-    figures = run.info["stages"][stage.name]["figures"]
-    mine = sorted(state[name][0] for name in finish)
-    there, here = (i["settings"].get("method") or {} for i in (run.info, info))
-    apart = {k: [v, here[k]] for k, v in there.items() if k != "name" and k in here and v != here[k]}
-    outcome = {"status": "reused", "from": where, "figures": figures, "finish": mine, "apart": apart}
-    return outcome, {state[name][0]: found[name][1] for name in names}
-
-
-def _stage_says(info: Mapping[str, Any], stage: str) -> dict[str, Any]:
-    """What of run.json determines what a stage computes, as far as settings can say."""
-    says = computed(info)
-    training = resolve({"training": info["settings"]["training"]}).training.stage(stage)
-    kept = {k: says[k] for k in ("data", "modalities", "networks", "seed", "samples", "modalities of the data")}
-    return kept | {"latent": says["method"].get("latent"), f"training.stages.{stage}": asdict(training)}
 
 
 def _machine(training: TrainingSettings, precision: str) -> Any:

@@ -18,7 +18,7 @@ from polymodal.denoisers import Patterns
 from polymodal.gradients import rule_of
 from polymodal.methods.options import check, check_switches
 from polymodal.methods.score import LATENT, score_prior, score_stages
-from polymodal.model import Method, MultimodalVAE, Stage
+from polymodal.model import Method, MultimodalVAE, Stage, parts_of
 from polymodal.objectives import Loss
 from polymodal.priors import FittedPrior, FlowPrior, NormalMixture
 
@@ -87,9 +87,7 @@ def with_fitted_prior(method: Method, kind: str, components: int = 10) -> Method
     if any(stage.name == "prior" for stage in method.stages):
         raise ValueError("This method learns a prior on its latents already: leave fitted_prior out.")
     size = model.prior().event_shape.numel()
-    split = not [*model.parameters(recurse=False)]  # a model's own parameters are trained with the whole of it alone
-    parts = lambda stage: [part for p in stage.trains for part in (p.children() if split and p is model else [p])]
-    stages = [replace(stage, trains=parts(stage)) for stage in method.stages]  # all but the prior that is to come
+    stages = [replace(stage, trains=parts_of(stage, model)) for stage in method.stages]  # without the prior to come
     if kind == "diffusion":
         model.prior = FittedPrior(model.prior, score_prior({LATENT: size}, masks=False))
         encode = lambda batch: {LATENT: _drawn(model, batch).kept["z"]}

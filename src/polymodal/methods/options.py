@@ -1,4 +1,5 @@
-"""What the options of methods may be, checked once for all of them: an option of one name has one range everywhere."""
+"""What the options of methods may be, checked once for all of them: an option of one name has one range everywhere, but
+for what a method narrows itself."""
 
 from __future__ import annotations
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from polymodal.checks import check_positive
 from polymodal.sampling.diagnostics import Calls
 from polymodal.sampling.kernels import LogProb, check_values
-from polymodal.sampling.mcmc import check_positive, starts
+from polymodal.sampling.mcmc import starts
 from polymodal.sampling.smc import take
 
 ROWS = 2**14  # proposals that are drawn and weighed at once
@@ -51,14 +52,14 @@ class Importance:
     proposals: int = 256
 
     def __post_init__(self) -> None:
-        check_positive(proposals=self.proposals)
+        check_positive("A sampler", proposals=self.proposals)
 
     @torch.no_grad()
     def __call__(
         self, log_prob: LogProb, start: Callable[[int], Tensor], start_log_prob: LogProb, n: int
     ) -> tuple[Tensor, Calls]:
         """n draws of each item; arguments as for `HMC`."""
-        check_positive(n=n)
+        check_positive("A sampler", n=n)
         left = count = max(int(self.proposals), 4 * n if n > 1 else 1)
         z = starts(start, 1)  # how many items there are
         each, kept, report = max(1, ROWS // z.shape[1]), z.expand(n, -1, -1), Calls(z.shape[1], advice=ADVICE)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from polymodal.checks import check_positive
 from polymodal.sampling import metric
 from polymodal.sampling.diagnostics import Diagnostics, ess, rhat
 from polymodal.sampling.kernels import Density, Info, LogProb, State, hmc, jittered, mala, transition
@@ -133,7 +134,7 @@ def run(
     >>> samples.shape, diagnostics.rhat.median() < 1.05
     (torch.Size([40, 4, 16, 2]), tensor(True))
     """
-    check_positive(draws=draws, thin=thin)
+    check_positive("A sampler", draws=draws, thin=thin)
     check_moves(warmup, leapfrog, trajectory, jitter, target)
     if z0.dim() < 2 or not z0.is_floating_point():
         raise ValueError(f"z0 must be real, of shape (..., B, D), got {z0.dtype} of shape {tuple(z0.shape)}.")
@@ -170,16 +171,9 @@ def _rescued(state: State) -> State:
     )
 
 
-def check_positive(**settings: float) -> None:
-    """Raise ValueError, naming the setting, where one is not positive."""
-    for name, value in settings.items():
-        if not value > 0:
-            raise ValueError(f"A sampler's {name} must be positive, got {value}.")
-
-
 def check_moves(warmup: int, leapfrog: int, trajectory: float | None, jitter: float, target: float) -> None:
     """Raise ValueError for settings without which HMC cannot move or adapt."""
-    check_positive(leapfrog=leapfrog, trajectory=1.0 if trajectory is None else trajectory)
+    check_positive("A sampler", leapfrog=leapfrog, trajectory=1.0 if trajectory is None else trajectory)
     if warmup < 0 or not 0 < target < 1 or not 0 <= jitter < 1 or trajectory == math.inf:
         raise ValueError(
             f"HMC takes warmup >= 0, a target between 0 and 1, 0 <= jitter < 1 and a finite trajectory, got "
@@ -235,7 +229,7 @@ class HMC:
     jitter: float = 0.5
 
     def __post_init__(self) -> None:
-        check_positive(chains=self.chains, draws=self.draws)
+        check_positive("A sampler", chains=self.chains, draws=self.draws)
         check_moves(self.warmup, self.leapfrog, self.trajectory, self.jitter, self.target)
 
     def __call__(
@@ -251,7 +245,7 @@ class HMC:
 
         Raises: ValueError for n < 1, and as `run`; for settings out of range when the sampler is made.
         """
-        check_positive(n=n)
+        check_positive("A sampler", n=n)
         chains = max(self.chains, math.ceil(n / self.draws))
         samples, diagnostics = run(
             log_prob, starts(start, chains), draws=self.draws, warmup=self.warmup, leapfrog=self.leapfrog,

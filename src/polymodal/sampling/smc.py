@@ -15,10 +15,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from polymodal.checks import check_positive
 from polymodal.sampling import metric
 from polymodal.sampling.diagnostics import Diagnostics
 from polymodal.sampling.kernels import Density, Info, LogProb, jittered, transition
-from polymodal.sampling.mcmc import StepSize, check_moves, check_positive, plan, starts
+from polymodal.sampling.mcmc import StepSize, check_moves, plan, starts
 
 
 class Tempered(NamedTuple):
@@ -127,7 +128,7 @@ class SMC:
     temperatures: int = 100
 
     def __post_init__(self) -> None:
-        check_positive(particles=self.particles, moves=self.moves, temperatures=self.temperatures)
+        check_positive("A sampler", particles=self.particles, moves=self.moves, temperatures=self.temperatures)
         check_moves(0, self.leapfrog, self.trajectory, self.jitter, self.target)
         if not 0 < self.ess < 1:
             raise ValueError(f"SMC keeps a relative ESS between 0 and 1, got ess={self.ess}; 0.5 is usual.")
@@ -140,7 +141,7 @@ class SMC:
         Raises: ValueError for n < 1, or densities that do not return (..., B); for settings out of range when the
         sampler is made.
         """
-        check_positive(n=n)
+        check_positive("A sampler", n=n)
         target, first = Density(log_prob), Density(start_log_prob)
         count = max(self.particles, n)
         z = starts(start, count)
