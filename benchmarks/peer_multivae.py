@@ -16,7 +16,20 @@ import tempfile
 import warnings
 
 import torch
-from common import FAMILIES, PAIR, SHAPES, TRIPLE, arguments, images, now, peak_mb, rate, report, seconds, since
+from common import (
+    FAMILIES,
+    PAIR,
+    SHAPES,
+    TRIPLE,
+    arguments,
+    images,
+    now,
+    peak_mb,
+    rate,
+    report,
+    seconds,
+    since,
+)
 from torch import nn
 
 TASKS = ["import", "train_jnf", "train_jmvae", "sample", "joint_likelihood", "conditional_likelihood", *FAMILIES]

@@ -19,10 +19,12 @@ from pathlib import Path
 
 import torch
 
-from polymodal.denoisers import Denoiser, Patterns, matching
-from polymodal.sampling import Diffusion, Task, Twisted
-from polymodal.sampling.diffusion import spread
-from polymodal.sampling.ode import log_density
+from polymodal.diffusion.conditioning import Task, spread
+from polymodal.diffusion.denoisers import Denoiser, matching
+from polymodal.diffusion.masking import Patterns
+from polymodal.diffusion.ode import log_density
+from polymodal.diffusion.sampler import Diffusion
+from polymodal.diffusion.twisted import Twisted
 
 SIZES = (2, 2, 2)
 FEW = ((0,), (1, 2))  # for samplers of many calls

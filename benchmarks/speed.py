@@ -8,7 +8,21 @@ Training is timed through `polymodal.fit`, so that all that a user pays is in it
 from __future__ import annotations
 
 import torch
-from common import FAMILIES, PAIR, SHAPES, TRIPLE, Times, arguments, images, now, peak_mb, rate, report, seconds, since
+from common import (
+    FAMILIES,
+    PAIR,
+    SHAPES,
+    TRIPLE,
+    Times,
+    arguments,
+    images,
+    now,
+    peak_mb,
+    rate,
+    report,
+    seconds,
+    since,
+)
 from torch import Tensor, nn
 
 TASKS = [
@@ -21,11 +35,11 @@ ARGS = arguments(__doc__.splitlines()[0], TASKS)
 
 from polymodal import fit  # noqa: E402
 from polymodal.batch import Batch, Modality  # noqa: E402
-from polymodal.checkpoint import Run  # noqa: E402
 from polymodal.data import Dataset, Splits  # noqa: E402
 from polymodal.metrics.likelihood import conditional_log_likelihood, joint_log_likelihood  # noqa: E402
-from polymodal.networks import keep_heap  # noqa: E402
-from polymodal.training_loop import StageTrainer  # noqa: E402
+from polymodal.networks.layers import keep_heap  # noqa: E402
+from polymodal.runs.run import Run  # noqa: E402
+from polymodal.training.stage_trainer import StageTrainer  # noqa: E402
 
 FLOW = {"flow_hidden": [128] * ARGS.hidden_layers, "conditional": False}  # what MultiVae's flows are
 

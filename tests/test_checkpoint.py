@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-import polymodal.checkpoint
-import polymodal.checkpoint_files as files
-from polymodal.checkpoint import Keeper, Run, load
+import polymodal.runs.checkpointer
+import polymodal.runs.files as files
 from polymodal.methods import METHODS
 from polymodal.model import Method
-from polymodal.training import fit
+from polymodal.runs.checkpointer import Keeper
+from polymodal.runs.run import Run, load
+from polymodal.training.fit import fit
 from toys import equal, toy, toy_data
 
 SETTINGS = {
@@ -284,9 +285,9 @@ def test_a_method_of_ones_own_is_loaded_into_the_same_method(tmp_path) -> None:
 
 def test_checkpoints_take_a_tenth_of_the_time(tmp_path, monkeypatch) -> None:
     now, saves = [0.0], []
-    monkeypatch.setattr(polymodal.checkpoint.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(polymodal.runs.checkpointer.time, "monotonic", lambda: now[0])
     save = lambda *_: (saves.append(now[0]), now.append(now.pop() + 2))
-    monkeypatch.setattr(polymodal.checkpoint, "save_checkpoint", save)
+    monkeypatch.setattr(polymodal.runs.run, "save_checkpoint", save)
     info = {"settings": {"data": {}, "training": {}}, "seed": 0, "data": {}, "modalities": [], "stages": {}}
     keeper = Keeper(tmp_path / "run", info)
     keeper.begin(torch.nn.Linear(1, 1))

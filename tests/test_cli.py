@@ -14,11 +14,14 @@ import torch
 from PIL import Image
 
 import polymodal
-from polymodal import cli, cli_catalog, compare
 from polymodal.batch import Modality
+from polymodal.cli import catalog as cli_catalog
+from polymodal.cli import main as cli
 from polymodal.data import Dataset, Splits
-from polymodal.data.images import BALANCE
-from polymodal.settings import load_recipe, recipes, resolve
+from polymodal.data.digits import BALANCE
+from polymodal.experiments import plan as compare
+from polymodal.settings.recipes import load_recipe, recipes
+from polymodal.settings.resolve import resolve
 
 TINY = [
     "data.n=160", "training.epochs=1", "training.batch=32", "method.hidden=16", "networks.square=mlp-small",
@@ -55,7 +58,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_help_and_list_need_no_torch_and_half_a_second_at_most() -> None:
-    code = "import sys; from polymodal.cli import run; run({!r}); print({{'torch', 'matplotlib'}} & set(sys.modules))"
+    code = "import sys; from polymodal.cli.main import run; run({!r}); print({{'torch', 'matplotlib'}} & set(sys.modules))"
     for arguments in (["train", "--help"], ["list"]):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, "-c", code.format(arguments)]
@@ -82,7 +85,7 @@ def test_lists_hold_what_the_registries_hold() -> None:
     from polymodal.data import DATASETS
     from polymodal.methods import METHODS
     from polymodal.metrics import METRICS
-    from polymodal.networks import NETWORKS
+    from polymodal.networks.architectures import NETWORKS
     from polymodal.sampling import SAMPLERS
 
     tables = {"methods": METHODS, "datasets": DATASETS, "metrics": METRICS, "networks": NETWORKS, "samplers": SAMPLERS}
@@ -103,7 +106,7 @@ def test_list_shows_one_kind_or_all(capsys) -> None:
 def test_show_says_every_setting_and_what_the_method_is(capsys) -> None:
     _, out, _ = said(capsys, "show", "mnist-svhn-jnf-dcca")
     body = "\n".join(line for line in out.splitlines() if not line.startswith("#"))
-    assert resolve(polymodal.settings.read_yaml(body, "shown")) == resolve(load_recipe("mnist-svhn-jnf-dcca"))
+    assert resolve(polymodal.settings.recipes.read_yaml(body, "shown")) == resolve(load_recipe("mnist-svhn-jnf-dcca"))
     assert "# JNF-DCCA (Senellart et al. 2023" in out
     assert "polymodal show shapes-jnf-dcca" in said(capsys, "show", "shapes")[1]
 
@@ -408,7 +411,7 @@ def test_mistakes_in_names_and_files_that_are_given(run_dir: Path, capsys, tmp_p
 
 
 def test_a_lack_of_memory_is_said_in_a_sentence_and_a_defect_is_not_hidden(capsys, monkeypatch, tmp_path) -> None:
-    from polymodal.training_loop import StageTrainer
+    from polymodal.training.stage_trainer import StageTrainer
 
     def failing(error: Exception):
         def run_epoch(*_: object) -> None:
@@ -425,7 +428,7 @@ def test_a_lack_of_memory_is_said_in_a_sentence_and_a_defect_is_not_hidden(capsy
 
 
 def test_control_c_says_that_the_same_command_goes_on(capsys, monkeypatch, tmp_path) -> None:
-    from polymodal.training_loop import StageTrainer
+    from polymodal.training.stage_trainer import StageTrainer
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

@@ -9,20 +9,21 @@ import pytest
 import torch
 from torch import nn
 
-from polymodal import compare
-from polymodal.checkpoint import plain_state
-from polymodal.compare_stages import same_stage
-from polymodal.flows import FLOWS
-from polymodal.gradients import rule_of
+from polymodal.diffusion.registry import DIFFUSIONS
+from polymodal.experiments import plan as compare
+from polymodal.experiments.sharing import same_stage
 from polymodal.methods import METHODS
 from polymodal.methods.embeddings import EMBEDDERS
-from polymodal.methods.joint import jnf
+from polymodal.methods.gradients import rule_of
+from polymodal.methods.jnf import jnf
 from polymodal.methods.score import sbm
 from polymodal.model import Method, Stage
-from polymodal.networks import HEADS
-from polymodal.pooling import POOLINGS
+from polymodal.networks.flows import FLOWS
+from polymodal.networks.heads import HEADS
+from polymodal.posteriors.pooling import POOLINGS
 from polymodal.priors import PRIORS
-from polymodal.sampling.named import DIFFUSIONS, SAMPLERS
+from polymodal.runs.state import plain_state
+from polymodal.sampling.registry import SAMPLERS
 from test_methods import MODALITIES, batch, build
 
 WORDS = [
@@ -84,7 +85,7 @@ def test_a_stage_is_the_same_if_its_loss_and_what_it_trains_are() -> None:
         return Stage("joint", lambda batch, _: alpha * first(batch), trains)
 
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
-    model.impartial, model.weights = None, {"a": 1.0}
+    model.gradient_copies, model.weights = None, {"a": 1.0}
     method = Method(model, [])
     same = lambda a, b: same_stage(a, method, b, method)
     assert same(stage(0.1, [model]), stage(0.1, [model]))
@@ -94,7 +95,7 @@ def test_a_stage_is_the_same_if_its_loss_and_what_it_trains_are() -> None:
     other = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
     plain, heavy = {"a": 1.0}, {"a": 2.0}
     for rule, weights, alike in ((None, plain, True), (rule_of("pcgrad"), plain, False), (None, heavy, False)):
-        other.impartial, other.weights = rule, weights
+        other.gradient_copies, other.weights = rule, weights
         assert same_stage(stage(0.1, [model]), method, stage(0.1, [other]), Method(other, [])) == alike
 
 
@@ -171,7 +172,7 @@ def of_my_own(part: dict | None = None, **options: float) -> Method:
     """A stage that holds options in every place where they can be."""
     o = {"default": 1.0, "named": 1.0, "bound": 1.0, "module": 1.0, "array": 1.0, "step": 1.0} | options
     model = nn.Module()
-    model.part, model.impartial, model.weights = Scaled(**part or {}), None, {}
+    model.part, model.gradient_copies, model.weights = Scaled(**part or {}), None, {}
     bound, module, array = Losses(o["bound"]).loss, nn.HuberLoss(delta=o["module"]), np.full(3, o["array"])
     step = o["step"]
 

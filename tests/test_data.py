@@ -23,8 +23,6 @@ from polymodal.data import (
     LinearGaussian,
     celeba,
     circles,
-    faces,
-    files,
     gather,
     load_data,
     match,
@@ -33,6 +31,8 @@ from polymodal.data import (
     shapes,
     squares,
 )
+from polymodal.data import celeba as faces
+from polymodal.data.readers import files
 
 ALL = ("x1", "x2", "x3")
 SUBSETS = [s for k in (1, 2, 3) for s in itertools.combinations(ALL, k)]

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
-from polymodal.sampling import Diffusion, Task, Twisted
-from polymodal.sampling.diffusion import VP, ladder, spread
-from polymodal.sampling.ode import log_density
+from polymodal.diffusion.conditioning import Task, spread
+from polymodal.diffusion.noise_levels import VP, ladder
+from polymodal.diffusion.ode import log_density
+from polymodal.diffusion.sampler import Diffusion
+from polymodal.diffusion.twisted import Twisted
 
 pytestmark = pytest.mark.usefixtures("double")
 

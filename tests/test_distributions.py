@@ -6,19 +6,12 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from polymodal.distributions import (
-    DiagLaplace,
-    DiagNormal,
-    Joint,
-    Mixture,
-    Product,
-    Proposal,
-    detach,
-    divergence,
-    product,
-)
-from polymodal.flows import FLOWS, Flow
-from polymodal.noise import noise, shard
+from polymodal.distributions.divergence import detach, divergence
+from polymodal.distributions.mixture import Joint, Mixture, Proposal
+from polymodal.distributions.normal import DiagLaplace, DiagNormal, product
+from polymodal.distributions.product import Product
+from polymodal.networks.flows import FLOWS, Flow
+from polymodal.rng import noise, shard
 
 pytestmark = pytest.mark.usefixtures("double")
 

@@ -13,16 +13,19 @@ from torch.distributions import Distribution
 
 import polymodal
 from polymodal.batch import Batch, Modality
-from polymodal.checkpoint import Run
 from polymodal.data import Dataset, LinearGaussian, Splits
-from polymodal.distributions import DiagNormal, Mixture, Product
-from polymodal.evaluation import COLUMNS, Table, combine, evaluate, shown
-from polymodal.likelihoods import IsotropicNormal
+from polymodal.distributions.likelihoods import IsotropicNormal
+from polymodal.distributions.mixture import Mixture
+from polymodal.distributions.normal import DiagNormal
+from polymodal.distributions.product import Product
 from polymodal.metrics import METRICS, Classifiers, every_subset
 from polymodal.metrics.classifiers import Classifier, Judge
+from polymodal.metrics.evaluate import evaluate
 from polymodal.metrics.measurement import Measurement
+from polymodal.metrics.table import COLUMNS, Table, combine, shown
 from polymodal.model import Method, MultimodalVAE
 from polymodal.priors import StandardNormal
+from polymodal.runs.run import Run
 from polymodal.sampling import HMC
 
 LAW = LinearGaussian.draw(dims={"a": 3, "b": 2, "c": 2}, latent=2, noise=0.6, seed=4)

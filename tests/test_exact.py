@@ -10,11 +10,12 @@ from torch.distributions import MultivariateNormal
 
 from polymodal.batch import Batch
 from polymodal.data import LinearGaussian
-from polymodal.distributions import DiagNormal, Product, product
-from polymodal.likelihoods import IsotropicNormal
+from polymodal.distributions.likelihoods import IsotropicNormal
+from polymodal.distributions.normal import DiagNormal, product
+from polymodal.distributions.product import Product
 from polymodal.methods import METHODS
 from polymodal.model import MultimodalVAE
-from polymodal.networks import Expert
+from polymodal.networks.modules import Expert
 from polymodal.objectives import bound, importance
 from polymodal.priors import StandardNormal
 from polymodal.sampling import HMC

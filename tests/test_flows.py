@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from polymodal.batch import Modality
-from polymodal.distributions import DiagNormal, Product
-from polymodal.flows import Flow, MaskedAffine, zuko
-from polymodal.methods.joint import jnf, jnf_dcca
+from polymodal.distributions.normal import DiagNormal
+from polymodal.distributions.product import Product
+from polymodal.methods.jnf import jnf, jnf_dcca
+from polymodal.networks.flows import Flow, MaskedAffine, zuko
 from polymodal.priors import StandardNormal
 
 D, FEATURES, SIZE = 5, 13, 4
@@ -39,7 +40,7 @@ def test_density_and_all_gradients_are_the_librarys(pair) -> None:
 
 @pytest.mark.parametrize("leading", [(), (3,), (2, 3)])
 def test_both_inverses_are_the_librarys(pair, leading: tuple[int, ...], monkeypatch) -> None:
-    monkeypatch.setattr("polymodal.flows_masked.ROWS", 10)  # in several parts
+    monkeypatch.setattr("polymodal.networks.masked_affine.ROWS", 10)  # in several parts
     _, ours, theirs = pair
     y = torch.randn(*leading, SIZE, D, dtype=torch.float64)
     with torch.no_grad():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from polymodal.gradients import RULES, cagrad, combined, gradnorm, rule_of
+from polymodal.methods.gradients import RULES, cagrad, combined, gradnorm, rule_of
 
 
 def test_copies_add_up_without_conflict_and_backward_reaches_the_rule() -> None:

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from polymodal.batch import Batch, Modality
-from polymodal.distributions import DiagNormal
+from polymodal.distributions.normal import DiagNormal
 from polymodal.methods import METHODS
-from polymodal.methods.parts import joint_bound, keep_joint, surrogate_bound
+from polymodal.methods.builder import joint_bound, keep_joint, surrogate_bound
 from polymodal.objectives import bound, importance, stratified
-from polymodal.posteriors import MixtureOfProducts, singletons
+from polymodal.posteriors.pooled import MixtureOfProducts
+from polymodal.posteriors.pooling import singletons
 
 MODALITIES = [Modality("a", (3,), weight=2.0), Modality("b", (4,), scale=0.5), Modality("c", (5,), "bernoulli")]
 

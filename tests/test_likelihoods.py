@@ -7,8 +7,10 @@ import torch
 from torch.distributions import Laplace, Normal
 
 from polymodal.batch import Batch
-from polymodal.likelihoods import IsotropicLaplace, IsotropicNormal
-from polymodal.networks import NETWORKS, JointEncoder, UpToImage
+from polymodal.distributions.likelihoods import IsotropicLaplace, IsotropicNormal
+from polymodal.networks.architectures import NETWORKS
+from polymodal.networks.layers import UpToImage
+from polymodal.networks.modules import JointEncoder
 
 FAMILIES = [(IsotropicNormal, Normal), (IsotropicLaplace, Laplace)]
 

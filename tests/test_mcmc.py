@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from polymodal.diffusion.registry import DIFFUSIONS
 from polymodal.sampling import HMC, MALA, Density, Diagnostics, ess, hmc, mala, metric, rhat, run
 from polymodal.sampling.kernels import jittered, leapfrog
-from polymodal.sampling.named import DIFFUSIONS, SAMPLERS, make_sampler
+from polymodal.sampling.registry import SAMPLERS, make_sampler
 
 F64 = torch.float64
 

@@ -7,14 +7,15 @@ import torch
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch, Modality
-from polymodal.checkpoint import Run, load
 from polymodal.data.dataset import Dataset, Splits
-from polymodal.distributions import DiagNormal, divergence
+from polymodal.distributions.divergence import divergence
+from polymodal.distributions.normal import DiagNormal
 from polymodal.methods import METHODS
 from polymodal.methods.extras import EXTRAS
-from polymodal.networks import normal_head
-from polymodal.posteriors import powerset
-from polymodal.training import fit
+from polymodal.networks.heads import normal_head
+from polymodal.posteriors.pooling import powerset
+from polymodal.runs.run import Run, load
+from polymodal.training.fit import fit
 
 MODALITIES = [
     Modality("a", (3,)),

@@ -11,11 +11,29 @@ from torch.distributions import Distribution, MultivariateNormal
 
 from polymodal.batch import Batch, Modality
 from polymodal.data import Dataset, LinearGaussian, Splits
-from polymodal.distributions import DiagNormal, Joint, Mixture, Product
-from polymodal.likelihoods import IsotropicNormal
+from polymodal.distributions.likelihoods import IsotropicNormal
+from polymodal.distributions.mixture import Joint, Mixture
+from polymodal.distributions.normal import DiagNormal
+from polymodal.distributions.product import Product
 from polymodal.metrics import classifiers as classifying
-from polymodal.metrics.classifiers import Classifier, Classifiers, Judge, compact, distinct, labels_of, table8
-from polymodal.metrics.coherence import agreement, coherence, joint_coherence, kappa, macro, plain, unanimity
+from polymodal.metrics.classifiers import (
+    Classifier,
+    Classifiers,
+    Judge,
+    compact,
+    distinct,
+    labels_of,
+    table8,
+)
+from polymodal.metrics.coherence import (
+    agreement,
+    coherence,
+    joint_coherence,
+    kappa,
+    macro,
+    plain,
+    unanimity,
+)
 from polymodal.metrics.frechet import frechet, frechet_with_error, inception
 from polymodal.metrics.likelihood import (
     conditional_log_likelihood,
@@ -27,7 +45,8 @@ from polymodal.metrics.likelihood import (
 )
 from polymodal.metrics.probe import latent_means, probe
 from polymodal.model import MultimodalVAE
-from polymodal.networks import Decoder, network_of
+from polymodal.networks.architectures import network_of
+from polymodal.networks.modules import Decoder
 from polymodal.priors import StandardNormal
 from polymodal.sampling import HMC
 

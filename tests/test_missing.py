@@ -8,7 +8,7 @@ import torch
 
 from polymodal.batch import Modality
 from polymodal.data import Dataset, Splits, by_label, lay, load_data, mar, mcar, unpaired
-from polymodal.settings import resolve
+from polymodal.settings.resolve import resolve
 
 N = 40_000
 NAMES = ("a", "b", "c")

@@ -9,17 +9,25 @@ from torch import nn
 from torch.distributions import Independent, Laplace, Normal, kl_divergence
 
 from polymodal.batch import Batch, Modality
-from polymodal.data.synthetic import LinearGaussian
-from polymodal.distributions import DiagLaplace, DiagNormal, Mixture, product
-from polymodal.likelihoods import IsotropicNormal
+from polymodal.data.linear_gaussian import LinearGaussian
+from polymodal.distributions.likelihoods import IsotropicNormal
+from polymodal.distributions.mixture import Mixture
+from polymodal.distributions.normal import DiagLaplace, DiagNormal, product
 from polymodal.methods import METHODS
 from polymodal.methods.products import random_subset
 from polymodal.model import MultimodalVAE
-from polymodal.networks import Expert
+from polymodal.networks.modules import Expert
 from polymodal.objectives import Part, bound, bounds, evidence, mmd, stratified
-from polymodal.pooling import powerset, singletons
-from polymodal.posteriors import MixtureOfProducts
-from polymodal.priors import FittedPrior, FlowPrior, MixedPrior, NormalMixture, PseudoInputs, StandardNormal
+from polymodal.posteriors.pooled import MixtureOfProducts
+from polymodal.posteriors.pooling import powerset, singletons
+from polymodal.priors import (
+    FittedPrior,
+    FlowPrior,
+    MixedPrior,
+    NormalMixture,
+    PseudoInputs,
+    StandardNormal,
+)
 
 MODALITIES = [Modality("a", (3,), weight=2.0), Modality("b", (4,), scale=0.5), Modality("c", (5,), "bernoulli")]
 NAMES = ["a", "b", "c"]
@@ -322,7 +330,7 @@ class Linear(nn.Module):
 def test_meme_bounds_the_conditional_evidence() -> None:
     """In the direction s -> t the bound, with many draws for q(t|s), is below log p(s|t) = log of the integral of
     p(s|z) q(z|t), which is normal for linear networks, and reaches it as q(z|s) q(t|z) / q(t|s) nears its optimum."""
-    from polymodal.methods.mutual import _directed
+    from polymodal.methods.tied import _directed
 
     modalities = [Modality("s", (1,)), Modality("t", (1,))]
     one = torch.ones(1, 1)
@@ -487,7 +495,7 @@ def test_priors_are_densities() -> None:
 
 def test_a_fitted_mixture_finds_a_mixture() -> None:
     """The stage's closed form against a law that it can represent: the held-out log-density nears the true one's."""
-    from polymodal.methods.extras import _fit
+    from polymodal.methods.fitted_prior import _fit
 
     truth = Mixture([DiagNormal(torch.full((1, 2), m), torch.full((1, 2), 0.5)) for m in (-2.0, 2.0)])
     z, held = (truth.sample((4000,)).squeeze(1) for _ in range(2))

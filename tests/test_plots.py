@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from polymodal import plots
+from polymodal.report import plots
 from polymodal.sampling.diagnostics import Diagnostics
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from polymodal.batch import Modality
 from polymodal.data import load_data, polymnist
-from polymodal.data.composites import texture
+from polymodal.data.polymnist import texture
 
 HEIGHT, WIDTH = 100, 120  # of the photographs: red is x, green is y, blue 10 times the view; below 128, unlike inverses
 VIEWS = 3

@@ -6,8 +6,9 @@ from itertools import combinations
 import pytest
 import torch
 
-from polymodal.distributions import DiagNormal, Mixture, product
-from polymodal.pooling import POOLINGS, barycentre, correlated, geometric, hoelder
+from polymodal.distributions.mixture import Mixture
+from polymodal.distributions.normal import DiagNormal, product
+from polymodal.posteriors.pooling import POOLINGS, barycentre, correlated, geometric, hoelder
 
 pytestmark = pytest.mark.usefixtures("double")
 

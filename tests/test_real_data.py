@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from polymodal.data import ATTRIBUTES, faces, load_data
-from polymodal.data.files import PACKED_SVHN, read_npz
+from polymodal.data import ATTRIBUTES, load_data
+from polymodal.data import celeba as faces
+from polymodal.data.readers.files import PACKED_SVHN, read_npz
 
 pytestmark = pytest.mark.data
 

@@ -12,14 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from polymodal import cli
 from polymodal.batch import Modality
-from polymodal.checkpoint import load
+from polymodal.cli import main as cli
 from polymodal.data import Dataset
-from polymodal.evaluation import Table, combine
-from polymodal.report import label_of, write_report
-from polymodal.report_pictures import Picture, chosen, merged
-from polymodal.report_tables import rows_of, terminal_table
+from polymodal.metrics.table import Table, combine
+from polymodal.report.page import label_of, write_report
+from polymodal.report.pictures import Picture, chosen, merged
+from polymodal.report.tables import rows_of, terminal_table
+from polymodal.runs.run import load
 from test_cli import FEW, TINY
 
 MEASURED = ["evaluation.metrics=[joint_log_likelihood,conditional_log_likelihood]", "evaluation.limit=15"]

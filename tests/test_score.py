@@ -10,13 +10,16 @@ from torch.distributions import MultivariateNormal, Normal
 from polymodal import fit, load
 from polymodal.batch import Batch, Modality
 from polymodal.data.dataset import Dataset, Splits
-from polymodal.denoisers import TRUNKS, Denoiser, Patterns, matching
-from polymodal.distributions import DiagNormal
-from polymodal.energies import PairEnergies, contrasted
-from polymodal.methods.score import fit_frame, reduced, score_prior
-from polymodal.priors_score import Frame, ScorePrior
-from polymodal.sampling import Diffusion, Task
-from polymodal.sampling.diffusion import spread
+from polymodal.diffusion.conditioning import Task, spread
+from polymodal.diffusion.denoisers import TRUNKS, Denoiser, matching
+from polymodal.diffusion.energies import PairEnergies, contrasted
+from polymodal.diffusion.fitting import fit_frame, reduced
+from polymodal.diffusion.masking import Patterns
+from polymodal.diffusion.prior import ScorePrior
+from polymodal.diffusion.sampler import Diffusion
+from polymodal.diffusion.whitening import Frame
+from polymodal.distributions.normal import DiagNormal
+from polymodal.methods.score import score_prior
 
 SIZES = {"a": 2, "b": 1, "c": 3}
 BLOCKS = list(SIZES.values())

@@ -4,7 +4,9 @@ import pytest
 
 from polymodal.checks import first_difference
 from polymodal.methods import METHODS
-from polymodal.settings import Settings, load_recipe, read_yaml, recipes, resolve, to_dict
+from polymodal.settings.recipes import load_recipe, read_yaml, recipes
+from polymodal.settings.resolve import resolve, to_dict
+from polymodal.settings.schema import Settings
 from toys import toy
 
 

@@ -15,17 +15,18 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
-import polymodal.training_loop
+import polymodal.training.stage_trainer
 from polymodal.batch import Batch
 from polymodal.data import Dataset
 from polymodal.methods import METHODS
 from polymodal.methods.extras import extended
 from polymodal.model import Method, Stage
 from polymodal.objectives import Loss
-from polymodal.settings import StageSettings
-from polymodal.training import fit
-from polymodal.training_progress import Reporter
-from polymodal.training_steps import Rate, prepared
+from polymodal.settings.schema import StageSettings
+from polymodal.training.fit import fit
+from polymodal.training.optimizer import Rate
+from polymodal.training.prepare import prepared
+from polymodal.training.progress import Reporter
 from toys import MODALITIES, equal, toy, toy_data
 
 QUIET = {"progress": False, "batch": 32, "device": "cpu"}
@@ -269,13 +270,13 @@ def test_a_loss_that_is_not_finite_is_told_in_one_sentence() -> None:
 
 def test_losses_are_looked_at_in_groups_on_devices_that_run_ahead(monkeypatch) -> None:
     """As on a GPU: the bad step is found later, and still named; no checkpoint is taken of what it spoilt."""
-    init = polymodal.training_loop.StageTrainer.__init__
+    init = polymodal.training.stage_trainer.StageTrainer.__init__
 
     def ahead(self, *args) -> None:
         init(self, *args)
         self.look_every = 20
 
-    monkeypatch.setattr(polymodal.training_loop.StageTrainer, "__init__", ahead)
+    monkeypatch.setattr(polymodal.training.stage_trainer.StageTrainer, "__init__", ahead)
     data = toy_data()
     tables = {m: x.clone() for m, x in data.train.tables.items()}
     tables["b"][7, 1] = float("inf")
@@ -458,7 +459,7 @@ def test_parameters_out_of_reach_are_left_alone_when_gradients_are_added_up(monk
     stage = replace(method.stages[0], trains=[method.model.extra, method.model.idle])
     parameters = [*method.model.extra.parameters(), *method.model.idle.parameters()]
     data, fabric = toy_data(), Fabric(accelerator="cpu", devices=1)
-    trainer = polymodal.training_loop.StageTrainer(
+    trainer = polymodal.training.stage_trainer.StageTrainer(
         method.model, parameters, stage, StageSettings(), data.train, data.val, 0, fabric
     )
     stage.loss(data.train.batch(torch.arange(4)), 1.0).value.mean().backward()

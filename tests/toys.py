@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from polymodal.batch import Batch, Modality
 from polymodal.data import Dataset, Splits
-from polymodal.distributions import DiagNormal, product
+from polymodal.distributions.normal import DiagNormal, product
 from polymodal.model import Method, MultimodalVAE, Stage
-from polymodal.networks import Decoder, network_of
+from polymodal.networks.architectures import network_of
+from polymodal.networks.modules import Decoder
 from polymodal.objectives import Loss, bound
-from polymodal.posteriors import JointWithSurrogates
+from polymodal.posteriors.joint import JointWithSurrogates
 from polymodal.priors import StandardNormal
 
 MODALITIES = (Modality("a", (3,)), Modality("b", (2,)))

@@ -19,8 +19,8 @@ _HOMES = {
     "Modality": "batch", "Batch": "batch",
     "load_data": "data", "DATASETS": "data", "Dataset": "data", "Splits": "data",
     "METHODS": "methods", "MultimodalVAE": "model", "Stage": "model", "Method": "model",
-    "fit": "training", "load": "checkpoint", "Run": "checkpoint",
-    "evaluate": "evaluation", "METRICS": "metrics",
+    "fit": "training.fit", "load": "runs.run", "Run": "runs.run",
+    "evaluate": "metrics.evaluate", "METRICS": "metrics",
 }  # fmt: skip
 
 __all__ = [*_HOMES, "__version__"]

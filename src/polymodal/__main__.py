@@ -1,6 +1,6 @@
 """`python -m polymodal`, and `torchrun -m polymodal` for several processes."""
 
-from polymodal.cli import main
+from polymodal.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -17,7 +17,7 @@ class Modality:
     Args:
         name: how it is called, a Python identifier without dots (it names modules, files and columns).
         shape: of one value, without the batch: `(3, 32, 32)` for an image, `(40,)` for a vector.
-        likelihood: p(x|z), a key of `polymodal.likelihoods.LIKELIHOODS`.
+        likelihood: p(x|z), a key of `polymodal.distributions.likelihoods.LIKELIHOODS`.
         weight: factor on log p(x|z) in *training* objectives; evaluation leaves weights off.
         scale: fixed standard deviation (normal) or scale (laplace) of the likelihood.
         link: maps the decoder's output to the likelihood's mean: "identity", or "sigmoid" for values in [0, 1].

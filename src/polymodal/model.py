@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.batch import Batch, Modality
-from polymodal.distributions import Product, sum_of
-from polymodal.gradients import combined
-from polymodal.priors_score import Filled, Marginal
+from polymodal.diffusion.prior import Filled, Marginal
+from polymodal.distributions.product import Product
+from polymodal.distributions.sums import sum_of
 
 
 class MultimodalVAE(nn.Module):
@@ -37,15 +37,18 @@ class MultimodalVAE(nn.Module):
         self.modalities = tuple(modalities)
         self.weights = {m.name: m.weight for m in modalities}
         self.diagnostics: Any = None
-        self.impartial: Callable[[Sequence[Tensor]], Tensor] | None = None
+        self.gradient_copies: Callable[[Tensor, int], Sequence[Tensor]] | None = None
 
     def copies(self, z: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
-        """z for each decoder of `names`. With `impartial`, a rule (gradients of the modalities) -> gradient of z, what
-        flows back through the copies is combined by it (`polymodal.gradients`); without, it is added."""
+        """z for each decoder of `names`.
+
+        What flows back through the copies is added, or combined by `gradient_copies` where that is set: (z, count) ->
+        count tensors equal to z (`polymodal.methods.gradients`).
+        """
         names = [m for m in self.decoders if m in set(names)]
-        if self.impartial is None or len(names) < 2 or not (torch.is_grad_enabled() and z.requires_grad):
+        if self.gradient_copies is None or len(names) < 2 or not (torch.is_grad_enabled() and z.requires_grad):
             return dict.fromkeys(names, z)
-        return dict(zip(names, combined(z, len(names), self.impartial), strict=True))
+        return dict(zip(names, self.gradient_copies(z, len(names)), strict=True))
 
     def log_likelihoods(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
         """log p(x_m|z), each (..., B), nats, unweighted, for what the batch holds; 0 where it is absent."""

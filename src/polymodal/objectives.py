@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch
-from polymodal.distributions import Mixture, detach, divergence, sum_of
+from polymodal.distributions.divergence import detach, divergence
+from polymodal.distributions.mixture import Mixture
+from polymodal.distributions.sums import sum_of
 from polymodal.model import MultimodalVAE
 
 
@@ -171,7 +173,7 @@ def stratified(
     has weight 0 there.
 
     Args:
-        strata: each charged the density of the whole, see `polymodal.posteriors`.
+        strata: each charged the density of the whole, see `polymodal.posteriors.pooled`.
         weights: (B, C), normalised here.
         k, beta, estimator: see `importance`.
     """

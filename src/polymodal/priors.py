@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily, MultivariateNormal
 
 from polymodal.batch import Batch, Modality
-from polymodal.distributions import DiagLaplace, DiagNormal, Joint
-from polymodal.flows import Flow
+from polymodal.distributions.mixture import Joint
+from polymodal.distributions.normal import DiagLaplace, DiagNormal
+from polymodal.networks.flows import Flow
 
 
 class StandardNormal(nn.Module):

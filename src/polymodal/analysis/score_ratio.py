@@ -22,7 +22,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from polymodal.sampling.ode import divergence
+from polymodal.analysis.trace import divergence
 
 
 @dataclass(frozen=True)

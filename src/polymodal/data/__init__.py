@@ -13,15 +13,16 @@ import torch
 
 from polymodal.batch import Modality
 from polymodal.checks import meant
-from polymodal.data.arrays import own_arrays
-from polymodal.data.composites import polymnist
+from polymodal.data.celeba import ATTRIBUTES, celeba
 from polymodal.data.dataset import Dataset, Splits, gather
-from polymodal.data.faces import ATTRIBUTES, celeba
-from polymodal.data.files import data_folder
-from polymodal.data.images import match, mnist_fashion, mnist_svhn, mnist_svhn_fashion
+from polymodal.data.digits import match, mnist_fashion, mnist_svhn, mnist_svhn_fashion
+from polymodal.data.linear_gaussian import LinearGaussian, linear_gaussian
 from polymodal.data.missing import PATTERNS, by_label, lay, mar, mcar, unpaired
-from polymodal.data.synthetic import LinearGaussian, circles, linear_gaussian, shapes, squares
-from polymodal.likelihoods import likelihood_of
+from polymodal.data.polymnist import polymnist
+from polymodal.data.readers.arrays import own_arrays
+from polymodal.data.readers.files import data_folder
+from polymodal.data.shapes import circles, shapes, squares
+from polymodal.distributions.likelihoods import likelihood_of
 
 __all__ = [
     "ATTRIBUTES",

@@ -7,23 +7,22 @@ from collections.abc import Callable
 
 from polymodal.methods.baselines import cvae, mfm, vae
 from polymodal.methods.extras import extended
-from polymodal.methods.joint import jmvae, jmvae_two_stage, jnf, jnf_dcca, m2vae, telbo
-from polymodal.methods.mutual import coordinated, meme
-from polymodal.methods.private import dmvae, mmvae_plus, partitioned, vcca
-from polymodal.methods.products import (
+from polymodal.methods.jnf import jnf, jnf_dcca
+from polymodal.methods.joint import jmvae, jmvae_two_stage, m2vae, telbo
+from polymodal.methods.mixtures import (
     barycentre,
     code_vae,
-    crmvae,
     hoelder,
     mmjsd,
     mmvae,
     mmvm,
     mopoe,
-    mvae,
-    mvtcae,
     pooled,
-)  # fmt: skip
+)
+from polymodal.methods.private import dmvae, mmvae_plus, partitioned, vcca
+from polymodal.methods.products import crmvae, mvae, mvtcae
 from polymodal.methods.score import jnf_score, sbm
+from polymodal.methods.tied import coordinated, meme
 from polymodal.model import Method
 
 METHODS: dict[str, Callable[..., Method]] = {

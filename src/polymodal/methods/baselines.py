@@ -9,11 +9,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from polymodal.batch import Batch, Modality
-from polymodal.distributions import Joint, Point, choose
-from polymodal.methods.parts import Parts
+from polymodal.distributions.mixture import Joint, choose
+from polymodal.distributions.normal import Point
+from polymodal.methods.builder import Parts
 from polymodal.methods.products import random_subset
 from polymodal.model import Method, MultimodalVAE, Stage
-from polymodal.networks import Decoder, mlp
+from polymodal.networks.layers import mlp
+from polymodal.networks.modules import Decoder
 from polymodal.objectives import Loss, Part, bound, bounds, mmd
 
 Networks = Mapping[str, str] | None

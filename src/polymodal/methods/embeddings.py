@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from polymodal.analysis.dcca import Projection, contrastive, fit_projections, total_correlation
 from polymodal.batch import Batch, Modality
-from polymodal.methods.parts import Parts, RandomShift
+from polymodal.methods.builder import Parts
 from polymodal.model import Stage
+from polymodal.networks.augment import RandomShift
 from polymodal.objectives import Loss
 
 Embeddings = dict[str, Tensor]

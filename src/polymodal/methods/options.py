@@ -10,6 +10,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from polymodal.checks import plain
+from polymodal.diffusion.fitting import REFERENCES
 
 # name -> least value; whole numbers.
 COUNTS = dict.fromkeys(("latent", "k", "pseudo", "size", "kept", "transforms", "components"), 1)
@@ -19,7 +20,6 @@ WEIGHTS = ("beta", "alpha", "consensus", "contrast", "tie", "gamma", "discrimina
 SCALES = ("ridge", "smooth", "epsilon", "steepest", "widest")
 SHARES, BELOW = ("warmup",), ("dropout", "rho")
 MAPPINGS = ("patterns", "denoiser_options", "sampler_options")
-REFERENCES = ("normal", "marginals")  # of score ratio matching
 WORDS = {"objective": ("elbo", "iwae", "dreg"), "reference": REFERENCES}
 NONE = ("kept", "epsilon", "widest", *MAPPINGS)  # what may be left out
 

@@ -12,12 +12,12 @@ from torch import nn
 
 from polymodal.analysis.dcca import contrastive
 from polymodal.batch import Batch, Modality
-from polymodal.distributions import Joint
-from polymodal.methods.parts import Parts, check_family
+from polymodal.distributions.mixture import Joint
+from polymodal.methods.builder import Parts, check_family
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.objectives import Loss, Part, bound, bounds, evidence
-from polymodal.pooling import singletons, whole
-from polymodal.posteriors import MixtureOfProducts
+from polymodal.posteriors.pooled import MixtureOfProducts
+from polymodal.posteriors.pooling import singletons, whole
 
 Networks = Mapping[str, str] | None
 

@@ -19,9 +19,9 @@ from torch.nn import functional
 
 from polymodal.batch import Modality
 from polymodal.data.dataset import Dataset, Splits, gather
-from polymodal.data.files import atomic, cache_folder
+from polymodal.data.readers.files import atomic, cache_folder
 from polymodal.metrics.likelihood import autocast
-from polymodal.training_steps import own_random_state, seed_all
+from polymodal.rng import own_random_state, seed_all
 
 log = logging.getLogger("polymodal")
 

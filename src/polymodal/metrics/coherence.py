@@ -13,7 +13,7 @@ from polymodal.data.dataset import Dataset
 from polymodal.metrics.classifiers import Classifiers, Judge, labels_of
 from polymodal.metrics.likelihood import autocast, pieces, rows_for
 from polymodal.model import MultimodalVAE
-from polymodal.networks import keep_heap
+from polymodal.networks.layers import keep_heap
 
 
 @torch.no_grad()

@@ -15,10 +15,12 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch
-from polymodal.distributions import Joint, Mixture, Point, Product
+from polymodal.diffusion.prior import Filled, Marginal
+from polymodal.distributions.mixture import Joint, Mixture
+from polymodal.distributions.normal import Point
+from polymodal.distributions.product import Product
 from polymodal.model import MultimodalVAE
-from polymodal.networks import keep_heap
-from polymodal.priors_score import Filled, Marginal
+from polymodal.networks.layers import keep_heap
 
 LATENTS = 2**23  # numbers that one block of latents may hold: it, and its densities, exist at once
 # Bytes that one decoding may use. On a CPU more is slower: its activations then leave the cache, and buffers beyond
@@ -143,7 +145,7 @@ def stratified(q: Distribution, n: int) -> Tensor:
     Systematic sampling: draw k of a random order takes the component at the quantile (k + u) / n, u ~ U(0, 1), so that
     each draw alone has the law of q and averages are unbiased with less variance.
 
-    >>> from polymodal.distributions import DiagNormal
+    >>> from polymodal.distributions.normal import DiagNormal
     >>> apart = Mixture([DiagNormal(torch.full((1, 1), m), torch.ones(1, 1)) for m in (-50.0, 50.0)])
     >>> (stratified(apart, 10) > 0).sum()
     tensor(5)

@@ -29,7 +29,7 @@ from polymodal.metrics.likelihood import (
 )  # fmt: skip
 from polymodal.metrics.probe import latent_means, probe
 from polymodal.model import MultimodalVAE
-from polymodal.training_steps import own_random_state, seed_all
+from polymodal.rng import own_random_state, seed_all
 
 PROBED = 2000  # training samples that the linear probe is fitted on
 

@@ -15,15 +15,13 @@ transition, `Importance` for products of learned densities that err far from the
 from __future__ import annotations
 
 from polymodal.sampling.diagnostics import Calls, Diagnostics, ess, rhat
-from polymodal.sampling.diffusion import Diffusion, Task
 from polymodal.sampling.importance import Importance
 from polymodal.sampling.kernels import Density, Info, State, hmc, mala
 from polymodal.sampling.mcmc import HMC, MALA, Result, run
-from polymodal.sampling.named import DIFFUSIONS, SAMPLERS, make_sampler
+from polymodal.sampling.registry import SAMPLERS, make_sampler
 from polymodal.sampling.smc import SMC
-from polymodal.sampling.twisted import Twisted
 
 __all__ = [
-    "DIFFUSIONS", "HMC", "MALA", "SAMPLERS", "SMC", "Calls", "Density", "Diagnostics", "Diffusion", "Importance",
-    "Info", "Result", "State", "Task", "Twisted", "ess", "hmc", "make_sampler", "mala", "rhat", "run",
-]  # fmt: skip
+    "HMC", "MALA", "SAMPLERS", "SMC", "Calls", "Density", "Diagnostics", "Importance", "Info", "Result", "State", "ess",
+    "hmc", "make_sampler", "mala", "rhat", "run",
+]

@@ -17,7 +17,16 @@ from torch import Tensor
 from polymodal.checks import check_positive
 from polymodal.sampling import metric
 from polymodal.sampling.diagnostics import Diagnostics, ess, rhat
-from polymodal.sampling.kernels import Density, Info, LogProb, State, hmc, jittered, mala, transition
+from polymodal.sampling.kernels import (
+    Density,
+    Info,
+    LogProb,
+    State,
+    hmc,
+    jittered,
+    mala,
+    transition,
+)
 
 __all__ = ["HMC", "MALA", "Info", "Result", "State", "ess", "hmc", "mala", "rhat", "run"]
 

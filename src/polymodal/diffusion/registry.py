@@ -1,0 +1,12 @@
+"""DIFFUSIONS: the samplers of diffusion priors by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from polymodal.diffusion.sampler import Diffusion
+from polymodal.diffusion.twisted import Twisted
+
+DIFFUSIONS: dict[str, Callable[..., Any]] = {"diffusion": Diffusion, "twisted": Twisted}  # for priors of scores
+

@@ -1,0 +1,140 @@
+"""p(x | z): from a decoder network's output to a distribution over x. LIKELIHOODS names them.
+
+Every one has batch_shape (..., B) and event_shape `modality.shape`, so that log_prob(x) is (..., B), in nats, summed
+over the event. `params` says how many numbers a decoder must give for each number of x.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    Bernoulli,
+    Distribution,
+    Independent,
+    NegativeBinomial,
+    OneHotCategorical,
+    Poisson,
+)
+
+from polymodal.batch import Modality
+
+
+class Isotropic(Distribution):
+    """Values of any shape, independent round `loc` with one fixed scale: few passes over memory. Abstract."""
+
+    arg_constraints: dict = {}
+
+    def __init__(self, loc: Tensor, scale: float, event_dim: int) -> None:
+        self.loc, self.scale = loc, scale
+        super().__init__(loc.shape[: loc.dim() - event_dim], loc.shape[loc.dim() - event_dim :], validate_args=False)
+
+    def _summed(self, x: Tensor) -> Tensor:
+        return x.sum(tuple(range(-len(self.event_shape), 0)))
+
+    def _noise(self, like: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        with torch.no_grad():
+            loc = self.loc.expand(self._extended_shape(sample_shape))
+            return loc + self.scale * self._noise(loc)
+
+
+class IsotropicNormal(Isotropic):
+    """N(loc, scale^2 I)."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        constant = self.event_shape.numel() * (math.log(self.scale) + 0.5 * math.log(2 * math.pi))
+        return self._summed((x - self.loc).square()) * (-0.5 / self.scale**2) - constant
+
+    def _noise(self, like: Tensor) -> Tensor:
+        return torch.randn_like(like)
+
+
+class IsotropicLaplace(Isotropic):
+    """Laplace(loc, scale): -|x - loc| / scale - log(2 scale), summed over the event.
+
+    >>> IsotropicLaplace(torch.zeros(5, 2), 0.5, event_dim=1).log_prob(torch.ones(2))[0]  # -2 (1 / .5 + log 1)
+    tensor(-4.)
+    """
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        constant = self.event_shape.numel() * math.log(2 * self.scale)
+        return self._summed((x - self.loc).abs()) * (-1 / self.scale) - constant
+
+    def _noise(self, like: Tensor) -> Tensor:
+        return torch.empty_like(like).exponential_() * torch.empty_like(like).bernoulli_(0.5).mul_(2).sub_(1)
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How many numbers a decoder gives for each number of x, and what distribution they make.
+
+    `make(raw, modality)`: raw of shape (..., B, params, *shape) with `params` dropped when it is 1.
+    """
+
+    make: Callable[[Tensor, Modality], Distribution]
+    params: int = 1
+
+
+LINKS: dict[str, Callable[[Tensor], Tensor]] = {"identity": lambda x: x, "sigmoid": torch.sigmoid}
+
+
+def _normal(raw: Tensor, m: Modality) -> Distribution:
+    return IsotropicNormal(LINKS[m.link](raw), m.scale, len(m.shape))
+
+
+def _laplace(raw: Tensor, m: Modality) -> Distribution:
+    return IsotropicLaplace(LINKS[m.link](raw), m.scale, len(m.shape))
+
+
+def _bernoulli(raw: Tensor, m: Modality) -> Distribution:
+    return Independent(Bernoulli(logits=raw, validate_args=False), len(m.shape), validate_args=False)
+
+
+def _categorical(raw: Tensor, m: Modality) -> Distribution:
+    """One-hot over the last dimension of the shape (tokens x vocabulary, or classes)."""
+    return Independent(OneHotCategorical(logits=raw, validate_args=False), len(m.shape) - 1, validate_args=False)
+
+
+def _poisson(raw: Tensor, m: Modality) -> Distribution:
+    return Independent(Poisson(raw.exp(), validate_args=False), len(m.shape), validate_args=False)
+
+
+def _negative_binomial(raw: Tensor, m: Modality) -> Distribution:
+    """Mean exp(a) and inverse dispersion exp(b), from raw = (a, b)."""
+    mean, total = raw.unbind(-1 - len(m.shape))
+    dist = NegativeBinomial(total.exp(), logits=mean - total, validate_args=False)
+    return Independent(dist, len(m.shape), validate_args=False)
+
+
+LIKELIHOODS: dict[str, Likelihood] = {
+    "normal": Likelihood(_normal),
+    "laplace": Likelihood(_laplace),
+    "bernoulli": Likelihood(_bernoulli),
+    "categorical": Likelihood(_categorical),
+    "poisson": Likelihood(_poisson),
+    "negative_binomial": Likelihood(_negative_binomial, params=2),
+}
+
+
+def likelihood_of(modality: Modality) -> Likelihood:
+    """The likelihood that `modality` names. Raises ValueError for a name or link that does not exist."""
+    if modality.likelihood not in LIKELIHOODS:
+        raise ValueError(
+            f"Modality {modality.name!r} wants the likelihood {modality.likelihood!r}; there are {list(LIKELIHOODS)}."
+        )
+    if modality.link not in LINKS:
+        raise ValueError(f"Modality {modality.name!r} wants the link {modality.link!r}; there are {list(LINKS)}.")
+    return LIKELIHOODS[modality.likelihood]
+

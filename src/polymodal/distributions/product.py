@@ -1,0 +1,72 @@
+"""The unnormalised product of experts, drawn by a sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from polymodal.distributions.mixture import Mixture
+from polymodal.distributions.sums import sum_of
+
+
+class Product(Distribution):
+    """Unnormalised product of experts over a power of the prior, drawn by a sampler (Senellart et al. 2023, eq. (12)).
+
+    log prod = sum_m log q_m(z) - (n - 1) log p(z) for the n experts that are present, so log p(z) where none is. (The
+    paper's eq. (21) divides by p once whatever n; that is right for n = 2 alone.)
+
+    Args:
+        experts: normalised distributions of batch_shape (B,), encoded already: the sampler only evaluates densities.
+        prior: p(z), of batch_shape () or (B,).
+        sampler: `sampler(log_prob, start, start_log_prob, n) -> (z (n, B, D), Diagnostics)`, see `polymodal.sampling`.
+        present: one bool (B,) for each expert, or None: all present.
+
+    `diagnostics` holds what the sampler last reported. `log_prob` lacks the normalising constant, which is finite only
+    where experts' tails are light enough: for those of flows see `widest` of `polymodal.networks.flows.Flow`.
+    """
+
+    has_rsample = False
+    arg_constraints: dict = {}
+
+    def __init__(
+        self,
+        experts: Sequence[Distribution],
+        prior: Distribution,
+        sampler: Callable[..., tuple[Tensor, Any]],
+        present: Sequence[Tensor] | None = None,
+    ) -> None:
+        self.experts, self.prior, self.sampler, self.diagnostics = list(experts), prior, sampler, None
+        batch = experts[0].batch_shape
+        super().__init__(batch, experts[0].event_shape, validate_args=False)
+        self.present = None if present is None else torch.stack(list(present))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        logs = [q.log_prob(z) for q in self.experts]
+        if self.present is None:
+            return sum_of(logs) - (len(logs) - 1) * self.prior.log_prob(z)
+        logs = [torch.where(here, log, 0) for here, log in zip(self.present, logs, strict=True)]
+        return sum_of(logs) - (self.present.sum(0) - 1) * self.prior.log_prob(z)
+
+    def start(self) -> Mixture:
+        """The equal mixture of the experts that are present, the prior where none is: where the samplers start."""
+        if self.present is None:
+            return Mixture(self.experts)
+        none = ~self.present.any(0)
+        if not none.any():
+            return Mixture(self.experts, self.present.T.float())
+        weights = torch.stack([*self.present, none], dim=-1).float()
+        return Mixture([*self.experts, self.prior.expand(self.batch_shape)], weights)
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        shape = torch.Size(sample_shape)
+        start = self.start()
+        with torch.no_grad():
+            z, self.diagnostics = self.sampler(
+                self.log_prob, lambda n: start.sample((n,)), start.log_prob, shape.numel()
+            )
+        return z.reshape(*shape, *z.shape[1:])
+

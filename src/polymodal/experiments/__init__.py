@@ -1,0 +1,1 @@
+"""Experiments: recipes planned as runs; comparisons whose equal stages are trained once."""

@@ -1,0 +1,32 @@
+"""Presence masks of experts, and the prior where a modality is absent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from polymodal.batch import Batch
+from polymodal.distributions.mixture import choose
+
+Combine = Callable[[Sequence[Any], Sequence[Tensor] | None], Distribution]
+Strata = tuple[list[Distribution], Tensor]  # the parts of a posterior, and their weights (B, C)
+
+
+def masks(present: Mapping[str, Tensor], names: Sequence[str]) -> list[Tensor] | None:
+    """One presence mask (B,) for each of `names`; None when all of them are present throughout."""
+    if not (known := [present[m] for m in names if m in present]):
+        return None
+    return [present.get(m, torch.ones_like(known[0])) for m in names]
+
+
+def observed(q: Any, p: Any, batch: Batch, m: str) -> Distribution:
+    """q where modality m is present, the prior p where it is not; both of one family."""
+    p = p.expand((len(batch),))
+    if q is None:
+        return p
+    return choose(batch.present[m], q, p) if m in batch.present else q
+

@@ -1,0 +1,65 @@
+"""Shared and private latents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributions import Distribution
+
+from polymodal.batch import Batch
+from polymodal.distributions.mixture import Joint, Mixture, Proposal
+from polymodal.posteriors.masks import Strata, observed
+
+
+class SharedPrivate(nn.Module):
+    """A shared latent u from any posterior and one private latent w_m per modality: z = [u, w_1, ..., w_M].
+
+    Args:
+        shared: Batch -> q(u | x_S).
+        private: private[m](x_m) -> q(w_m | x_m); where x_m is not seen, w_m has its prior.
+        prior: () -> Joint of p(u), p(w_1), ..., in the order of `private`.
+        auxiliary: auxiliary[m]() -> r_m(w_m), from which MMVAE+ draws foreign private latents in training.
+    """
+
+    def __init__(
+        self, shared: Any, private: Mapping[str, nn.Module], prior: nn.Module,
+        auxiliary: Mapping[str, nn.Module] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.shared, self.private, self.prior = shared, nn.ModuleDict(private), prior
+        self.auxiliary = nn.ModuleDict(auxiliary or {})
+
+    @property
+    def experts(self) -> Any:
+        """The shared latent's experts."""
+        return self.shared.experts
+
+    def forward(self, batch: Batch) -> Distribution:
+        return Joint(self.shared(batch), *self.own(batch))
+
+    def own(self, batch: Batch) -> list[Distribution]:
+        """Every q(w_m | x_m), the prior where x_m is absent."""
+        _, *priors = self.prior().parts
+        return [
+            observed(self.private[m](batch.x[m]) if m in batch.x else None, p, batch, m)
+            for m, p in zip(self.private, priors, strict=True)
+        ]
+
+    def strata(self, batch: Batch) -> Strata:
+        """One for each modality m: its shared expert, charged the whole mixture, its private latent, and the others'
+        private latents from their auxiliaries, charged their priors, so that their weights cancel (MMVAE+)."""
+        mixture, own, (_, *priors) = self.shared(batch), self.own(batch), self.prior().parts
+        components = mixture.components if isinstance(mixture, Mixture) else [mixture]
+        foreign = [
+            Proposal(self.auxiliary[n]().expand((len(batch),)), p) for n, p in zip(self.private, priors, strict=True)
+        ]
+        names = list(self.private)
+        pick = lambda m: [own[i] if n == m else foreign[i] for i, n in enumerate(names)]
+        strata: list[Distribution] = [
+            Joint(Proposal(u, mixture), *pick(m)) for m, u in zip(batch.x, components, strict=False)
+        ]
+        return strata, torch.stack([batch.mask([m]) for m in batch.x], dim=-1).to(own[0].mean)
+

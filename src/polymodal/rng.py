@@ -1,0 +1,59 @@
+"""Random numbers for a batch of which each process may hold a part."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_SHARD: ContextVar[tuple[int, int]] = ContextVar("shard", default=(0, 1))
+
+
+@contextmanager
+def shard(rank: int, world: int) -> Iterator[None]:
+    """Inside, noise is drawn for the global batch of which this process holds the `rank`-th of `world` equal parts.
+
+    With the same random state in every process, they together draw what one process with the whole batch would draw.
+    """
+    token = _SHARD.set((rank, world))
+    try:
+        yield
+    finally:
+        _SHARD.reset(token)
+
+
+def noise(like: Tensor, shape: Sequence[int], draw: Callable[..., Tensor] = torch.randn) -> Tensor:
+    """`draw` of `shape` (..., B, D) with the dtype and device of `like`; see `shard`."""
+    rank, world = _SHARD.get()
+    if world == 1:
+        return draw(*shape, dtype=like.dtype, device=like.device)
+    *lead, size, dim = shape
+    return draw(*lead, size * world, dim, dtype=like.dtype, device=like.device).narrow(-2, rank * size, size)
+
+
+def stream(*keys: Any) -> int:
+    """A seed that is a function of `keys` (numbers and words)."""
+    return int.from_bytes(hashlib.sha256(repr(keys).encode()).digest()[:8], "big")
+
+
+def seed_all(device: torch.device, *keys: Any) -> None:
+    """Sets torch's random streams on the CPU and on `device` to a function of `keys`."""
+    seed = stream(*keys)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would queue a call for every absent GPU: slow
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+@contextmanager
+def own_random_state(device: torch.device) -> Iterator[None]:
+    """Leaves torch's random streams as they were."""
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device.type == "cuda" else []):
+        yield
+

@@ -1,0 +1,26 @@
+"""SAMPLERS: the samplers by name, as recipes and commands call them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from polymodal.checks import call, meant
+from polymodal.sampling.importance import Importance
+from polymodal.sampling.mcmc import HMC, MALA
+from polymodal.sampling.smc import SMC
+
+SAMPLERS: dict[str, Callable[..., Any]] = {"hmc": HMC, "mala": MALA, "smc": SMC, "importance": Importance}
+
+
+def make_sampler(name: str, known: Mapping[str, Callable[..., Any]] = SAMPLERS, /, **settings: Any) -> Any:
+    """The sampler `name` of `known` with its settings. Raises ValueError for an unknown name or setting, naming the
+    nearest.
+
+    >>> make_sampler("hmc", chains=8).chains
+    8
+    """
+    if name not in list(known):  # a list: what cannot be hashed is no name either
+        raise ValueError(f"There is no sampler {name!r}; {meant(name, known)}")
+    return call(known[name], settings, f"sampler_options of {name}")
+

@@ -1,0 +1,1 @@
+"""Training: stage by stage, resumable, the same bits for the same seed."""
