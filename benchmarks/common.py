@@ -1,4 +1,6 @@
-"""What both sides of a measurement share: settings, data, clocks, what is printed. Needs torch alone."""
+"""What both sides of a measurement share: settings, data, clocks, what is printed. Needs torch
+alone.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,23 @@ from typing import Any
 import torch
 
 Times = tuple[float, float]
-SHAPES = {"mnist": (1, 28, 28), "svhn": (3, 32, 32), "extra": (1, 28, 28), "svhn2": (3, 32, 32), "extra2": (1, 28, 28)}
+SHAPES = {
+    "mnist": (1, 28, 28),
+    "svhn": (3, 32, 32),
+    "extra": (1, 28, 28),
+    "svhn2": (3, 32, 32),
+    "extra2": (1, 28, 28),
+}
 PAIR, TRIPLE, FIVE = ("mnist", "svhn"), ("mnist", "svhn", "extra"), tuple(SHAPES)
 
 
 @dataclass(frozen=True)
 class Family:
-    """One training of both libraries: modalities; our method and options; the peer's class and settings.
+    """One training of both libraries: modalities; our method and options; the peer's class and
+    settings.
 
-    `share`: of --train, how many samples; `chunk`: how many samples of a batch we take at once, None: all.
+    `share`: of --train, how many samples; `chunk`: how many samples of a batch we take at once,
+    None: all.
     """
 
     names: tuple[str, ...]
@@ -36,7 +46,13 @@ class Family:
 
 def _mmvae(k: int, loss: str, share: float = 1.0, chunk: int | None = None) -> Family:
     return Family(
-        PAIR, "mmvae", {"k": k, "objective": loss}, "MMVAE", {"K": k, "loss": f"{loss}_looser"}, share, chunk
+        PAIR,
+        "mmvae",
+        {"k": k, "objective": loss},
+        "MMVAE",
+        {"K": k, "loss": f"{loss}_looser"},
+        share,
+        chunk,
     )
 
 
@@ -53,21 +69,37 @@ FAMILIES = {
 
 def arguments(description: str, tasks: list[str]) -> argparse.Namespace:
     """The settings of one task, the same for both libraries."""
-    p = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     p.add_argument("task", choices=tasks)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--latent", type=int, default=20)
     p.add_argument("--batch", type=int, default=128)
-    p.add_argument("--hidden-layers", type=int, default=1, help="hidden layers of 128 in each MADE of the flows")
+    p.add_argument(
+        "--hidden-layers",
+        type=int,
+        default=1,
+        help="hidden layers of 128 in each MADE of the flows",
+    )
     p.add_argument("--train", type=int, default=4096, help="training samples")
-    p.add_argument("--epochs", type=int, default=3, help="timed epochs of each stage; one more before is not timed")
+    p.add_argument(
+        "--epochs",
+        type=int,
+        default=3,
+        help="timed epochs of each stage; one more before is not timed",
+    )
     p.add_argument("--items", type=int, default=128, help="samples whose latents are drawn")
-    p.add_argument("--warm", type=int, default=6, help="epochs of each stage that train a model to be sampled")
+    p.add_argument(
+        "--warm", type=int, default=6, help="epochs of each stage that train a model to be sampled"
+    )
     p.add_argument("--points", type=int, default=32, help="samples whose likelihood is estimated")
     p.add_argument("--k", type=int, default=1000, help="latents drawn for each likelihood")
     p.add_argument("--repeats", type=int, default=2)
-    p.add_argument("--draws-file", help="where to keep draws (draws, chains, items, latent) for R-hat and ESS")
+    p.add_argument(
+        "--draws-file", help="where to keep draws (draws, chains, items, latent) for R-hat and ESS"
+    )
     args = p.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
@@ -75,7 +107,9 @@ def arguments(description: str, tasks: list[str]) -> argparse.Namespace:
 
 
 def images(n: int, names: tuple[str, ...], seed: int) -> dict[str, torch.Tensor]:
-    """Images in [0, 1] that share 8 hidden factors: smooth random patterns, weighted by the factors, squashed."""
+    """Images in [0, 1] that share 8 hidden factors: smooth random patterns, weighted by the
+    factors, squashed.
+    """
     g = torch.Generator().manual_seed(1234)
     patterns = {}
     for m in names:
@@ -110,9 +144,16 @@ def seconds(function: Callable[[], Any], repeats: int, warm: bool = True) -> lis
 
 
 def rate(count: float, times: list[Times]) -> dict[str, Any]:
-    """How many a second, of `count` in each of `times`: median, lowest and highest; and a second of processor time."""
+    """How many a second, of `count` in each of `times`: median, lowest and highest; and a second of
+    processor time.
+    """
     wall, cpu = ([count / t[i] for t in times] for i in (0, 1))
-    return {"median": statistics.median(wall), "low": min(wall), "high": max(wall), "cpu": statistics.median(cpu)}
+    return {
+        "median": statistics.median(wall),
+        "low": min(wall),
+        "high": max(wall),
+        "cpu": statistics.median(cpu),
+    }
 
 
 def peak_mb() -> float:
@@ -123,5 +164,11 @@ def peak_mb() -> float:
 def report(start: Times, **figures: Any) -> None:
     """Prints one JSON document; `start` is when the process started to work."""
     wall, cpu = since(start)
-    document = {**figures, "peak_mb": peak_mb(), "wall_s": wall, "cpu_s": cpu, "torch": torch.__version__}
+    document = {
+        **figures,
+        "peak_mb": peak_mb(),
+        "wall_s": wall,
+        "cpu_s": cpu,
+        "torch": torch.__version__,
+    }
     print(json.dumps(document))

@@ -1,11 +1,14 @@
-"""Counts that describe the shape of the source: rooms, arrows, type switches, parameters, complexity, line lengths.
+"""Counts that describe the shape of the source: rooms, arrows, type switches, parameters,
+complexity, line lengths.
 
-    python benchmarks/house.py                       # prints the counts of src/polymodal
-    python benchmarks/house.py --save before         # also writes them into results/house.json under this name
+    python benchmarks/house.py                       # prints the counts of src/polymodal python
+    benchmarks/house.py --save before         # also writes them into results/house.json under this
+    name
 
-A room is an entry of the package: a folder, or a loose module. An arrow is an ordered pair of rooms of which the first
-imports the second, at the top of a file or inside a function. The complexity is radon's; parameters are counted by
-ruff (PLR0913), on which the development environment depends anyway.
+A room is an entry of the package: a folder, or a loose module. An arrow is an ordered pair of rooms
+of which the first imports the second, at the top of a file or inside a function. The complexity is
+radon's; parameters are counted by ruff (PLR0913), on which the development environment depends
+anyway.
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ from radon.complexity import cc_visit
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "house.json"
-# Rooms that may name no class of another room; before the redesign they were loose files with these first words.
+# Rooms that may name no class of another room; before the redesign they were loose files with these
+# first words.
 UPPER = ("model", "metrics", "report", "cli", "runs", "evaluation", "checkpoint", "plots")
 WINDOW = 6  # lines that two places must share to count as duplicated
 
@@ -36,7 +40,9 @@ def room_of(path: Path, package: Path) -> str:
 
 
 def imports(tree: ast.AST, package: str) -> Iterator[tuple[str, str]]:
-    """(module, name) of everything that a file imports from the package; the name is "" for a whole module."""
+    """(module, name) of everything that a file imports from the package; the name is "" for a whole
+    module.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((a.name, "") for a in node.names if a.name.startswith(f"{package}."))
@@ -78,8 +84,9 @@ def names_in(node: ast.AST) -> set[str]:
 
 
 def switches(path: Path, tree: ast.Module, package: Path) -> list[str]:
-    """Type switches of a file on classes of another room: `isinstance`, `hasattr`, `getattr` with a default, and
-    comparisons of a class's name."""
+    """Type switches of a file on classes of another room: `isinstance`, `hasattr`, `getattr` with a
+    default, and comparisons of a class's name.
+    """
     here, found = room_of(path, package), []
     foreign = {n for m, n in imports(tree, package.name) if m.split(".")[1:2] not in ([here], [])}
     for node in ast.walk(tree):
@@ -118,7 +125,16 @@ def complexities(texts: dict[Path, str]) -> dict[str, int]:
 
 def wide_signatures(package: Path) -> int:
     """Functions with more than 7 parameters, as ruff's PLR0913 counts them."""
-    command = [sys.executable, "-m", "ruff", "check", "--select", "PLR0913", "--output-format", "concise"]
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--select",
+        "PLR0913",
+        "--output-format",
+        "concise",
+    ]
     setting = ["--config", "lint.pylint.max-args=7", "--no-cache", str(package)]
     done = subprocess.run([*command, *setting], capture_output=True, text=True, check=False)
     return done.stdout.count("PLR0913")
@@ -130,12 +146,18 @@ def duplicated(texts: dict[Path, str]) -> float:
     total = 0
     for path, text in texts.items():
         lines = [line.strip() for line in text.splitlines()]
-        code = [(i, line) for i, line in enumerate(lines) if line and not line.startswith(("#", "from ", "import "))]
+        code = [
+            (i, line)
+            for i, line in enumerate(lines)
+            if line and not line.startswith(("#", "from ", "import "))
+        ]
         total += len(code)
         for k in range(len(code) - WINDOW + 1):
             key = tuple(line for _, line in code[k : k + WINDOW])
             windows.setdefault(key, []).append((path, k))
-    twice = {(p, k + i) for at in windows.values() if len(at) > 1 for p, k in at for i in range(WINDOW)}
+    twice = {
+        (p, k + i) for at in windows.values() if len(at) > 1 for p, k in at for i in range(WINDOW)
+    }
     return len(twice) / max(1, total)
 
 
@@ -144,11 +166,15 @@ def count(package: Path) -> dict[str, float]:
     paths = sorted(p for p in package.rglob("*.py") if "__pycache__" not in p.parts)
     texts = {path: path.read_text() for path in paths}
     files = {path: ast.parse(text) for path, text in texts.items()}
-    entries = [p for p in package.iterdir() if p.name != "__pycache__" and not p.name.endswith(".pyc")]
+    entries = [
+        p for p in package.iterdir() if p.name != "__pycache__" and not p.name.endswith(".pyc")
+    ]
     loose = [p for p in entries if p.suffix == ".py" and not p.name.startswith("__")]
     pairs, nodes = arrows(files, package), [sum(1 for _ in ast.walk(f)) for f in functions(files)]
     kinds = Counter(type(n).__name__ for tree in files.values() for n in ast.walk(tree))
-    anys = sum(isinstance(n, ast.Name) and n.id == "Any" for t in files.values() for n in ast.walk(t))
+    anys = sum(
+        isinstance(n, ast.Name) and n.id == "Any" for t in files.values() for n in ast.walk(t)
+    )
     lines = sum(text.count("\n") for text in texts.values())
     code = [line for text in texts.values() for line in text.splitlines()]
     upper = {p: t for p, t in files.items() if is_upper(room_of(p, package))}
@@ -188,16 +214,22 @@ def details(package: Path) -> None:
             print(*(f"switch: {line}" for line in switches(path, tree, package)), sep="\n", end="")
         for f in ast.walk(tree):
             if isinstance(f, ast.FunctionDef) and parameters(f) > 7:
-                print(f"parameters: {path.relative_to(package)}:{f.lineno} {f.name} {parameters(f)}")
+                print(
+                    f"parameters: {path.relative_to(package)}:{f.lineno} {f.name} {parameters(f)}"
+                )
     for name, complexity in sorted(complexities(texts).items(), key=lambda item: -item[1]):
         if complexity > 10:
             print(f"complexity: {name} {complexity}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--package", type=Path, default=ROOT / "src" / "polymodal")
-    parser.add_argument("--save", metavar="NAME", help="write the counts into results/house.json under NAME")
+    parser.add_argument(
+        "--save", metavar="NAME", help="write the counts into results/house.json under NAME"
+    )
     parser.add_argument("--details", action="store_true", help="also say where they are")
     given = parser.parse_args()
     counts = count(given.package)

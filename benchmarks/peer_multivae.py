@@ -1,9 +1,12 @@
-"""One task with MultiVae 1.0.3 (github.com/AgatheSenellart/MultiVae), in the process that this starts; JSON on stdout.
+"""One task with MultiVae 1.0.3 (github.com/AgatheSenellart/MultiVae), in the process that this
+starts; JSON on stdout.
 
-    python peer_multivae.py train_jnf            # with the Python of an environment that has multivae
+    python peer_multivae.py train_jnf            # with the Python of an environment that has
+    multivae
 
-The networks are those of Table 4 of Senellart et al. (2023), as in `speed.py`; all else is the library's own: its
-trainer, its sampler with its settings, its likelihoods. See README.md for what each task times.
+The networks are those of Table 4 of Senellart et al. (2023), as in `speed.py`; all else is the
+library's own: its trainer, its sampler with its settings, its likelihoods. See README.md for what
+each task times.
 """
 
 from __future__ import annotations
@@ -32,11 +35,21 @@ from common import (
 )
 from torch import nn
 
-TASKS = ["import", "train_jnf", "train_jmvae", "sample", "joint_likelihood", "conditional_likelihood", *FAMILIES]
+TASKS = [
+    "import",
+    "train_jnf",
+    "train_jmvae",
+    "sample",
+    "joint_likelihood",
+    "conditional_likelihood",
+    *FAMILIES,
+]
 
 
 def without_vision_operators() -> torch.library.Library:
-    """Names two operators of torchvision, whose CUDA build cannot load its own beside a CPU build of torch."""
+    """Names two operators of torchvision, whose CUDA build cannot load its own beside a CPU build
+    of torch.
+    """
     library = torch.library.Library("torchvision", "FRAGMENT")
     try:
         import torchvision  # noqa: F401
@@ -79,7 +92,9 @@ class Encoder(BaseEncoder):
 
     def forward(self, x):
         h = self.trunk(x)
-        return ModelOutput(embedding=self.mean(h).flatten(1), log_covariance=self.log_variance(h).flatten(1))
+        return ModelOutput(
+            embedding=self.mean(h).flatten(1), log_covariance=self.log_variance(h).flatten(1)
+        )
 
 
 class Decoder(BaseDecoder):
@@ -106,7 +121,11 @@ def encoder(m: str) -> Encoder:
 
 def decoder(m: str) -> Decoder:
     if not m.startswith("svhn"):
-        return Decoder(nn.Sequential(nn.Linear(L, 512), nn.ReLU(), nn.Linear(512, 784), nn.Sigmoid()), SHAPES[m], False)
+        return Decoder(
+            nn.Sequential(nn.Linear(L, 512), nn.ReLU(), nn.Linear(512, 784), nn.Sigmoid()),
+            SHAPES[m],
+            False,
+        )
     net = [nn.ConvTranspose2d(L, 128, 4)]
     for a, b in ((128, 64), (64, 32), (32, 3)):
         net += [nn.ReLU(), nn.ConvTranspose2d(a, b, 4, 2, 1)]
@@ -117,9 +136,12 @@ def model(name: str, names: tuple[str, ...], first_stage: int = 1, settings: dic
     """A model of the library with fresh weights; `settings`: of a class without a joint encoder."""
     encoders = {m: encoder(m) for m in names}
     shared = {
-        "n_modalities": len(names), "latent_dim": L, "input_dims": {m: SHAPES[m] for m in names},
-        "decoders_dist": {m: "laplace" for m in names}, "uses_likelihood_rescaling": True,
-    }  # fmt: skip
+        "n_modalities": len(names),
+        "latent_dim": L,
+        "input_dims": {m: SHAPES[m] for m in names},
+        "decoders_dist": {m: "laplace" for m in names},
+        "uses_likelihood_rescaling": True,
+    }
     decoders = {m: decoder(m) for m in names}
     if settings is not None:
         config = getattr(models, f"{name}Config")(**shared, **settings)
@@ -127,9 +149,15 @@ def model(name: str, names: tuple[str, ...], first_stage: int = 1, settings: dic
         made.device = "cpu"
         return made
     config = getattr(models, f"{name}Config")(**shared, warmup=first_stage)
-    given = {"joint_encoder": MultipleHeadJointEncoder(encoders, config, hidden_dim=512, n_hidden_layers=1)}
+    given = {
+        "joint_encoder": MultipleHeadJointEncoder(
+            encoders, config, hidden_dim=512, n_hidden_layers=1
+        )
+    }
     if name == "JNF":
-        flow = MAFConfig(input_dim=(L,), n_made_blocks=2, n_hidden_in_made=ARGS.hidden_layers, hidden_size=128)
+        flow = MAFConfig(
+            input_dim=(L,), n_made_blocks=2, n_hidden_in_made=ARGS.hidden_layers, hidden_size=128
+        )
         given["flows"] = {m: MAF(flow) for m in names}
     made = getattr(models, name)(config, encoders=encoders, decoders=decoders, **given)
     made.device = "cpu"
@@ -158,17 +186,30 @@ class Clock(TrainingCallback):
         self.times.append(since(self.begun))
 
 
-def train(name: str, names: tuple[str, ...], each: int, samples: int = 0, settings: dict | None = None):
+def train(
+    name: str, names: tuple[str, ...], each: int, samples: int = 0, settings: dict | None = None
+):
     """The trained model and the seconds of every epoch; `each` epochs a stage."""
     stages = 2 if name == "JNF" else 1
-    trainer, config = (MultistageTrainer, MultistageTrainerConfig) if stages == 2 else (BaseTrainer, BaseTrainerConfig)
+    trainer, config = (
+        (MultistageTrainer, MultistageTrainerConfig)
+        if stages == 2
+        else (BaseTrainer, BaseTrainerConfig)
+    )
     clock, data = Clock(), MultimodalBaseDataset(images(samples or ARGS.train, names, ARGS.seed))
     with silence(), tempfile.TemporaryDirectory() as folder:
         how = config(
-            output_dir=folder, num_epochs=each * stages, per_device_train_batch_size=ARGS.batch, learning_rate=1e-3,
-            no_cuda=True, seed=ARGS.seed, steps_saving=None,
-        )  # fmt: skip
-        made = trainer(model(name, names, each, settings), data, training_config=how, callbacks=[clock])
+            output_dir=folder,
+            num_epochs=each * stages,
+            per_device_train_batch_size=ARGS.batch,
+            learning_rate=1e-3,
+            no_cuda=True,
+            seed=ARGS.seed,
+            steps_saving=None,
+        )
+        made = trainer(
+            model(name, names, each, settings), data, training_config=how, callbacks=[clock]
+        )
         made.train()
     return made._best_model.eval(), clock.times
 
@@ -176,7 +217,10 @@ def train(name: str, names: tuple[str, ...], each: int, samples: int = 0, settin
 def train_jnf() -> dict:
     each = ARGS.epochs + 1
     _, times = train("JNF", PAIR, each)
-    return {"joint": rate(ARGS.train, times[1:each]), "surrogates": rate(ARGS.train, times[each + 1 :])}
+    return {
+        "joint": rate(ARGS.train, times[1:each]),
+        "surrogates": rate(ARGS.train, times[each + 1 :]),
+    }
 
 
 def train_jmvae() -> dict:
@@ -193,7 +237,9 @@ def family(task: str) -> dict:
 
 
 def sample() -> dict:
-    """z given two of three modalities: one call draws one z for each item, the end of its own chain."""
+    """z given two of three modalities: one call draws one z for each item, the end of its own
+    chain.
+    """
     made, _ = train("JNF", TRIPLE, ARGS.warm, ARGS.train // 2)
     held = MultimodalBaseDataset(images(ARGS.items, TRIPLE, ARGS.seed + 1))
     draw = lambda: made.encode(held, cond_mod=list(PAIR))
@@ -206,19 +252,26 @@ def sample() -> dict:
 
 
 def chains(made, held, transitions: int = 100, count: int = 4, items: int = 32) -> dict:
-    """The states of chains of the default length, each made by the library's sampler one transition at a time.
+    """The states of chains of the default length, each made by the library's sampler one transition
+    at a time.
 
-    Each call goes on where the last one ended: the sampler takes the place to start from `_sample_from_moe_subset`.
+    Each call goes on where the last one ended: the sampler takes the place to start from
+        `_sample_from_moe_subset`.
     """
     many = {m: x[:items].repeat(count, 1, 1, 1) for m, x in held.data.items()}
     kept = [made._sample_from_moe_subset(list(PAIR), many)]
     for _ in range(transitions):
         made._sample_from_moe_subset = lambda subset, data: kept[-1]
-        kept.append(made._sample_from_poe_subset(list(PAIR), many, mcmc_steps=1, n_lf=10, eps_lf=0.01))
+        kept.append(
+            made._sample_from_poe_subset(list(PAIR), many, mcmc_steps=1, n_lf=10, eps_lf=0.01)
+        )
     del made._sample_from_moe_subset
     states = torch.stack(kept)
     torch.save(states[1:].reshape(transitions, count, -1, L), ARGS.draws_file)
-    return {"acceptance": (states[1:] != states[:-1]).any(-1).float().mean().item(), "transitions": transitions}
+    return {
+        "acceptance": (states[1:] != states[:-1]).any(-1).float().mean().item(),
+        "transitions": transitions,
+    }
 
 
 def joint_likelihood() -> dict:
@@ -237,13 +290,22 @@ def conditional_likelihood() -> dict:
     made, _ = train("JNF", PAIR, 1, ARGS.train // 2)
     data = MultimodalBaseDataset(images(ARGS.points, PAIR, ARGS.seed + 1))
     with silence():
-        before, call = peak_mb(), lambda: made.compute_cond_nll(data, ["mnist"], ["svhn"], k_iwae=ARGS.k)
+        before, call = (
+            peak_mb(),
+            lambda: made.compute_cond_nll(data, ["mnist"], ["svhn"], k_iwae=ARGS.k),
+        )
         times = seconds(call, ARGS.repeats, warm=False)
     return {"points": rate(ARGS.points, times), "added_mb": peak_mb() - before}
 
 
 if __name__ == "__main__":
-    figures = family(ARGS.task) if ARGS.task in FAMILIES else {} if ARGS.task == "import" else globals()[ARGS.task]()
+    figures = (
+        family(ARGS.task)
+        if ARGS.task in FAMILIES
+        else {}
+        if ARGS.task == "import"
+        else globals()[ARGS.task]()
+    )
     from importlib.metadata import version
 
     report(START, version=version("multivae"), **figures)

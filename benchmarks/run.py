@@ -1,10 +1,12 @@
-"""Speed of polymodal beside MultiVae, in one run: each task in its own process, the two libraries in turn.
+"""Speed of polymodal beside MultiVae, in one run: each task in its own process, the two libraries
+in turn.
 
-    python benchmarks/run.py --peer-python /tmp/peer/bin/python     # some 12 minutes on two quiet cores
-    python benchmarks/run.py --only train_jnf bare                  # polymodal alone, two tasks
+    python benchmarks/run.py --peer-python /tmp/peer/bin/python     # some 12 minutes on two quiet
+    cores python benchmarks/run.py --only train_jnf bare                  # polymodal alone, two
+    tasks
 
-Writes results/speed.json (everything that was measured) and results/speed.md (the table). README.md says how to make
-the peer's environment and what each line of the table means.
+Writes results/speed.json (everything that was measured) and results/speed.md (the table). README.md
+says how to make the peer's environment and what each line of the table means.
 """
 
 from __future__ import annotations
@@ -41,12 +43,16 @@ TASKS = {  # task: the sides that do it, and whether every round repeats it
     "memory": ((OURS,), False),
 } | dict.fromkeys(FAMILIES, ((OURS, PEER), True))
 QUICK = "--train 256 --epochs 1 --items 16 --warm 1 --points 4 --k 100 --repeats 1".split()
-Results = dict[str, dict[str, list[dict[str, Any]]]]  # results[side][task]: one entry for each round
+Results = dict[
+    str, dict[str, list[dict[str, Any]]]
+]  # results[side][task]: one entry for each round
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table: a rate of ours over another, each (side, task, figure), and the ratio that is the aim."""
+    """One line of the table: a rate of ours over another, each (side, task, figure), and the ratio
+    that is the aim.
+    """
 
     name: str
     ours: tuple[str, str, str]
@@ -54,7 +60,9 @@ class Line:
     aim: float | None
 
 
-def against_peer(name: str, task: str, figure: str, aim: float | None, other: str | None = None) -> Line:
+def against_peer(
+    name: str, task: str, figure: str, aim: float | None, other: str | None = None
+) -> Line:
     return Line(name, (OURS, task, figure), (PEER, task, other or figure), aim)
 
 
@@ -70,11 +78,18 @@ FAMILY_LINES = (  # task, what it is, aim
 JOINT, CONDITIONAL = "joint_likelihood", "conditional_likelihood"
 LINES = (
     against_peer("JNF stage 1, samples/s", "train_jnf", "joint", 1.2),
-    Line("JNF stage 1 (other: its bare networks)", (OURS, "train_jnf", "joint"), (OURS, "bare", "joint"), 0.95),
+    Line(
+        "JNF stage 1 (other: its bare networks)",
+        (OURS, "train_jnf", "joint"),
+        (OURS, "bare", "joint"),
+        0.95,
+    ),
     against_peer("JNF stage 2, samples/s", "train_jnf", "surrogates", 2.0),
     Line(
         "JNF-DCCA stage 2 (other: JNF's)",
-        (OURS, "train_jnf_dcca", "surrogates"), (PEER, "train_jnf", "surrogates"), 6.0,
+        (OURS, "train_jnf_dcca", "surrogates"),
+        (PEER, "train_jnf", "surrogates"),
+        6.0,
     ),
     against_peer("JMVAE, samples/s", "train_jmvae", "joint", None),
     against_peer("z given 2 of 3, one for each item, draws/s", "sample", "draws", 20.0),
@@ -84,20 +99,41 @@ LINES = (
     against_peer("conditional likelihood, points/s", CONDITIONAL, "points", 1.6),
     against_peer("conditional likelihood, bf16 decoders", CONDITIONAL, "bf16", 2.5, "points"),
     *(against_peer(name, task, "all", aim) for task, name, aim in FAMILY_LINES),
-)  # fmt: skip
+)
 
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
     """The settings of the run, and those of the tasks."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument(
-        "--peer-python", default=os.environ.get("PEER_PYTHON"), help="Python of an environment with multivae"
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("--only", nargs="+", choices=list(TASKS), default=list(TASKS), metavar="TASK", help=", ".join(TASKS))
+    p.add_argument(
+        "--peer-python",
+        default=os.environ.get("PEER_PYTHON"),
+        help="Python of an environment with multivae",
+    )
+    p.add_argument(
+        "--only",
+        nargs="+",
+        choices=list(TASKS),
+        default=list(TASKS),
+        metavar="TASK",
+        help=", ".join(TASKS),
+    )
     p.add_argument("--rounds", type=int, default=3, help="how often each task is run on each side")
     p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--quick", action="store_true", help="tiny sizes, one round: to see that it runs, not to measure")
-    p.add_argument("--wait-idle", type=float, default=0, metavar="S", help="wait up to S seconds for other programs")
+    p.add_argument(
+        "--quick",
+        action="store_true",
+        help="tiny sizes, one round: to see that it runs, not to measure",
+    )
+    p.add_argument(
+        "--wait-idle",
+        type=float,
+        default=0,
+        metavar="S",
+        help="wait up to S seconds for other programs",
+    )
     p.add_argument("--out", type=Path, default=HERE / "results")
     args, rest = p.parse_known_args()
     if args.quick:
@@ -106,7 +142,9 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
 
 
 def busy() -> float:
-    """Processor seconds that all programs have used since the machine started; 0 where nothing tells."""
+    """Processor seconds that all programs have used since the machine started; 0 where nothing
+    tells.
+    """
     stat = Path("/proc/stat")
     if not stat.exists():
         return 0.0
@@ -126,10 +164,16 @@ def wait_idle(limit: float) -> None:
 
 def measure(python: str, side: str, task: str, settings: list[str], threads: int) -> dict[str, Any]:
     """What one process printed, and how many cores other programs used meanwhile."""
-    env = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
+    env = os.environ | {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "PYTHONWARNINGS": "ignore",
+    }
     env["PYTHONPATH"] = str(HERE.parent / "src") if side == OURS else ""
     start, before, own = time.perf_counter(), busy(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([python, str(SCRIPTS[side]), task, *settings], env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [python, str(SCRIPTS[side]), task, *settings], env=env, capture_output=True, text=True
+    )
     if done.returncode:
         sys.exit(f"{side} {task} failed:\n{done.stderr[-3000:]}")
     wall, use = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -139,8 +183,9 @@ def measure(python: str, side: str, task: str, settings: list[str], threads: int
 
 
 def diagnose(path: str) -> dict[str, float]:
-    """R-hat and effective size of draws (N, chains, items, D), by the same code for both sides: the median item's worst
-    dimension."""
+    """R-hat and effective size of draws (N, chains, items, D), by the same code for both sides: the
+    median item's worst dimension.
+    """
     import torch
 
     from polymodal.sampling import ess, rhat
@@ -149,7 +194,12 @@ def diagnose(path: str) -> dict[str, float]:
     worst, size = rhat(draws).amax(-1), ess(draws).amin(-1)
     share = (worst < 1.05).float().mean().item()
     count = len(draws) * draws.shape[1]
-    return {"rhat": worst.median().item(), "rhat_ok": share, "ess": size.median().item(), "draws": count}
+    return {
+        "rhat": worst.median().item(),
+        "rhat_ok": share,
+        "ess": size.median().item(),
+        "draws": count,
+    }
 
 
 def collect(args: argparse.Namespace, settings: list[str]) -> Results:
@@ -159,15 +209,27 @@ def collect(args: argparse.Namespace, settings: list[str]) -> Results:
     for r in range(args.rounds):
         for task in args.only:
             sides, every = TASKS[task]
-            for side in [s for s in (sides if r % 2 == 0 else sides[::-1]) if s in pythons and (every or r == 0)]:
+            for side in [
+                s
+                for s in (sides if r % 2 == 0 else sides[::-1])
+                if s in pythons and (every or r == 0)
+            ]:
                 wait_idle(args.wait_idle)
                 with tempfile.TemporaryDirectory() as folder:
-                    keep = ["--draws-file", f"{folder}/draws.pt"] if task == "sample" and r == 0 else []
+                    keep = (
+                        ["--draws-file", f"{folder}/draws.pt"]
+                        if task == "sample" and r == 0
+                        else []
+                    )
                     found = measure(pythons[side], side, task, [*settings, *keep], args.threads)
                     if keep:
                         found["diagnosed"] = diagnose(keep[1])
                 results[side].setdefault(task, []).append(found)
-                print(f"round {r + 1}: {side} {task} {found['process_s']:.0f} s", file=sys.stderr, flush=True)
+                print(
+                    f"round {r + 1}: {side} {task} {found['process_s']:.0f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
     return results
 
 
@@ -177,18 +239,33 @@ def rates(results: Results, key: tuple[str, str, str], clock: str) -> list[float
 
 
 def compared(results: Results) -> list[dict[str, Any]]:
-    """Each line that was measured: medians over the rounds; the ratio, round by round; and of processor time."""
+    """Each line that was measured: medians over the rounds; the ratio, round by round; and of
+    processor time.
+    """
     table = []
     for line in LINES:
         ours, other = (rates(results, key, "median") for key in (line.ours, line.other))
         if not ours or not other:
             continue
         ratios = [a / b for a, b in zip(ours, other, strict=True)]
-        cpu = [a / b for a, b in zip(rates(results, line.ours, "cpu"), rates(results, line.other, "cpu"), strict=True)]
-        table.append({
-            "name": line.name, "ours": statistics.median(ours), "other": statistics.median(other), "aim": line.aim,
-            "ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios), "cpu": statistics.median(cpu),
-        })  # fmt: skip
+        cpu = [
+            a / b
+            for a, b in zip(
+                rates(results, line.ours, "cpu"), rates(results, line.other, "cpu"), strict=True
+            )
+        ]
+        table.append(
+            {
+                "name": line.name,
+                "ours": statistics.median(ours),
+                "other": statistics.median(other),
+                "aim": line.aim,
+                "ratio": statistics.median(ratios),
+                "low": min(ratios),
+                "high": max(ratios),
+                "cpu": statistics.median(cpu),
+            }
+        )
     return table
 
 
@@ -197,13 +274,16 @@ def number(x: float) -> str:
 
 
 def rate_table(table: list[dict[str, Any]]) -> list[str]:
-    lines = ["| | polymodal | MultiVae (or other) | ratio | lowest to highest | of processor time | aim |"]
+    lines = [
+        "| | polymodal | MultiVae (or other) | ratio | lowest to highest | of processor time |"
+        " aim |"
+    ]
     lines.append("|---|---|---|---|---|---|---|")
     for row in table:
         aim = "" if row["aim"] is None else f"{row['aim']:g}"
         lines.append(
-            f"| {row['name']} | {number(row['ours'])} | {number(row['other'])} | {row['ratio']:.2f} | "
-            f"{row['low']:.2f} to {row['high']:.2f} | {row['cpu']:.2f} | {aim} |"
+            f"| {row['name']} | {number(row['ours'])} | {number(row['other'])} | {row['ratio']:.2f}"
+            f" | {row['low']:.2f} to {row['high']:.2f} | {row['cpu']:.2f} | {aim} |"
         )
     return lines
 
@@ -211,7 +291,10 @@ def rate_table(table: list[dict[str, Any]]) -> list[str]:
 def memory_table(results: Results) -> list[str]:
     lines = ["| peak memory of the process, MB | polymodal | MultiVae |", "|---|---|---|"]
     for task in TASKS:
-        peaks = [max((f["peak_mb"] for f in results.get(s, {}).get(task, [])), default=None) for s in (OURS, PEER)]
+        peaks = [
+            max((f["peak_mb"] for f in results.get(s, {}).get(task, [])), default=None)
+            for s in (OURS, PEER)
+        ]
         if any(peaks):
             lines.append(f"| {task} | {' | '.join(number(p) if p else '' for p in peaks)} |")
     return lines
@@ -224,20 +307,23 @@ def remarks(results: Results) -> list[str]:
         for first in results[side].get("sample", [])[:1]:
             told, taken = first["diagnosed"], first["acceptance"]
             lines.append(
-                f"Chains of {side}: R-hat {told['rhat']:.3f}, below 1.05 for {told['rhat_ok']:.0%} of the items; "
-                f"effective size {told['ess']:.0f} of {told['draws']}; acceptance {taken:.3f}; {first['gradients']} "
-                "gradients a call."
+                f"Chains of {side}: R-hat {told['rhat']:.3f}, below 1.05 for {told['rhat_ok']:.0%}"
+                f" of the items; effective size {told['ess']:.0f} of {told['draws']}; acceptance"
+                f" {taken:.3f}; {first['gradients']} gradients a call."
             )
     for found in results[OURS].get("precision", []):
         for name in ("joint", "conditional"):
             gap = found[name]
             lines.append(
-                f"bf16 decoders move the {name} log-likelihood ({gap['nats']:.1f} nats) by {gap['mean_gap']:+.3f} nats "
-                f"in the mean over {found['points']} points, by {gap['max_gap']:.3f} at most."
+                f"bf16 decoders move the {name} log-likelihood ({gap['nats']:.1f} nats) by"
+                f" {gap['mean_gap']:+.3f} nats in the mean over {found['points']} points, by"
+                f" {gap['max_gap']:.3f} at most."
             )
     for found in results[OURS].get("memory", []):
         grown = ", ".join(f"{mb:.0f} MB at K = {k}" for k, mb in found["added_mb_by_k"].items())
-        lines.append(f"Both likelihoods of 64 points need, beyond what the process had before: {grown}.")
+        lines.append(
+            f"Both likelihoods of 64 points need, beyond what the process had before: {grown}."
+        )
     return lines
 
 
@@ -245,33 +331,60 @@ def page(results: Results, table: list[dict[str, Any]], machine: dict[str, Any])
     """The results as Markdown."""
     versions = ", ".join(f"{side} {version}" for side, version in machine["versions"].items())
     head = (
-        f"{versions}, torch {machine['torch']}, {machine['threads']} threads, {machine['cpu']}; {machine['rounds']} "
-        f"rounds; other programs used up to {machine['other_cores']:.2f} cores. Rates: higher is better; medians over the "
-        "rounds."
+        f"{versions}, torch {machine['torch']}, {machine['threads']} threads, {machine['cpu']};"
+        f" {machine['rounds']} rounds; other programs used up to {machine['other_cores']:.2f}"
+        " cores. Rates: higher is better; medians over the rounds."
     )
-    return "\n\n".join([head, "\n".join(rate_table(table)), "\n".join(memory_table(results)), *remarks(results)]) + "\n"
+    return (
+        "\n\n".join(
+            [
+                head,
+                "\n".join(rate_table(table)),
+                "\n".join(memory_table(results)),
+                *remarks(results),
+            ]
+        )
+        + "\n"
+    )
 
 
-def describe(args: argparse.Namespace, settings: list[str], results: Results, seconds: float) -> dict[str, Any]:
+def describe(
+    args: argparse.Namespace, settings: list[str], results: Results, seconds: float
+) -> dict[str, Any]:
     """Machine, versions and settings."""
     every = [found for side in results.values() for task in side.values() for found in task]
     info = Path("/proc/cpuinfo")
-    names = [v.split(":")[1].strip() for v in info.read_text().splitlines() if v.startswith("model name")]
+    names = [
+        v.split(":")[1].strip() for v in info.read_text().splitlines() if v.startswith("model name")
+    ]
     return {
-        "cpu": f"{len(names)} x {names[0]}" if names else platform.machine(), "python": platform.python_version(),
-        "torch": every[0]["torch"], "threads": args.threads, "rounds": args.rounds, "settings": settings,
-        "versions": {side: next(iter(tasks.values()))[0]["version"] for side, tasks in results.items()},
-        "other_cores": max(found["other_cores"] for found in every), "seconds": seconds,
-    }  # fmt: skip
+        "cpu": f"{len(names)} x {names[0]}" if names else platform.machine(),
+        "python": platform.python_version(),
+        "torch": every[0]["torch"],
+        "threads": args.threads,
+        "rounds": args.rounds,
+        "settings": settings,
+        "versions": {
+            side: next(iter(tasks.values()))[0]["version"] for side, tasks in results.items()
+        },
+        "other_cores": max(found["other_cores"] for found in every),
+        "seconds": seconds,
+    }
 
 
 def main() -> None:
     args, settings = parse()
     if not args.peer_python:
-        print("No --peer-python: polymodal alone. README.md says how to install the peer.", file=sys.stderr)
+        print(
+            "No --peer-python: polymodal alone. README.md says how to install the peer.",
+            file=sys.stderr,
+        )
     start = time.perf_counter()
     results = collect(args, settings)
-    machine, table = describe(args, settings, results, time.perf_counter() - start), compared(results)
+    machine, table = (
+        describe(args, settings, results, time.perf_counter() - start),
+        compared(results),
+    )
     text = page(results, table, machine)
     args.out.mkdir(parents=True, exist_ok=True)
     document = {"machine": machine, "table": table, "results": results}

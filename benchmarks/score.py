@@ -1,13 +1,15 @@
-"""How exact are the samples of a score prior? On a normal law whose every conditional is known; and at how many calls.
+"""How exact are the samples of a score prior? On a normal law whose every conditional is known; and
+at how many calls.
 
     python benchmarks/score.py [--steps 12000] [--quick] [--out benchmarks/results]
 
-Trains one small denoiser (6 dimensions, 3 modalities, joint and masked) and measures errors of means in standard
-deviations and of covariances (relative, Frobenius), the worst over the six subsets, on 20,000 draws. Samplers of many
-calls: 4,000 draws (particles: 1,000) and two subsets. The same with the exact denoiser in place of the learned one says
-which error is the sampler's. Then draws per second of a prior of PolyMNIST's size (5 modalities of 32 dimensions, a
-residual MLP of 512), all 31 subsets in one batch. Results are written after every part; --quick makes a hundredth of the
-draws and steps, to see that all of it runs.
+Trains one small denoiser (6 dimensions, 3 modalities, joint and masked) and measures errors of
+means in standard deviations and of covariances (relative, Frobenius), the worst over the six
+subsets, on 20,000 draws. Samplers of many calls: 4,000 draws (particles: 1,000) and two subsets.
+The same with the exact denoiser in place of the learned one says which error is the sampler's. Then
+draws per second of a prior of PolyMNIST's size (5 modalities of 32 dimensions, a residual MLP of
+512), all 31 subsets in one batch. Results are written after every part; --quick makes a hundredth
+of the draws and steps, to see that all of it runs.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ from pathlib import Path
 
 import torch
 
-from polymodal.diffusion.conditioning import Task, spread
+from polymodal.diffusion.conditioning import Inpainting, spread
 from polymodal.diffusion.denoisers import Denoiser, matching
-from polymodal.diffusion.masking import Patterns
+from polymodal.diffusion.masking import TrainingMasks
 from polymodal.diffusion.ode import log_density
 from polymodal.diffusion.sampler import Diffusion
 from polymodal.diffusion.twisted import Twisted
@@ -44,9 +46,11 @@ def exact(c: torch.Tensor):
 
 def train(c: torch.Tensor, steps: int) -> Denoiser:
     net, factor = Denoiser(SIZES, width=128, depth=2), torch.linalg.cholesky(c)
-    optimizer, patterns = torch.optim.Adam(net.parameters(), 2e-3), Patterns(joint=0.3)
+    optimizer, patterns = torch.optim.Adam(net.parameters(), 2e-3), TrainingMasks(joint=0.3)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    mean = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.999))
+    mean = torch.optim.swa_utils.AveragedModel(
+        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.999)
+    )
     for _ in range(steps):
         x = torch.randn(1024, 6) @ factor.T
         sigma, counted = patterns(x, torch.ones(1024, 3, dtype=torch.bool))
@@ -58,7 +62,9 @@ def train(c: torch.Tensor, steps: int) -> Denoiser:
     return mean.module.eval()
 
 
-def errors(sampler, net, c: torch.Tensor, blocks: tuple[int, ...], n: int, pull=None) -> tuple[float, float, int]:
+def errors(
+    sampler, net, c: torch.Tensor, blocks: tuple[int, ...], n: int, pull=None
+) -> tuple[float, float, int]:
     """Of the mean in standard deviations, of the covariance, and calls."""
     generator = torch.Generator().manual_seed(sum(2**b for b in blocks))
     seen = torch.zeros(n, 3, dtype=torch.bool)
@@ -67,7 +73,7 @@ def errors(sampler, net, c: torch.Tensor, blocks: tuple[int, ...], n: int, pull=
     value = (torch.linalg.cholesky(c) @ torch.randn(6, generator=generator)) * known
     gain = torch.linalg.solve(c[known][:, known], c[known][:, ~known]).T
     left = c[~known][:, ~known] - gain @ c[known][:, ~known]
-    x, calls = sampler(net, Task(value.expand(n, 6), seen, SIZES), pull)
+    x, calls = sampler(net, Inpainting(value.expand(n, 6), seen, SIZES), pull)
     x = x[:, ~known]
     mean = ((x.mean(0) - gain @ value[known]) / left.diag().sqrt()).abs().max()
     return float(mean), float((x.T.cov() - left).norm() / left.norm()), calls.calls
@@ -75,7 +81,11 @@ def errors(sampler, net, c: torch.Tensor, blocks: tuple[int, ...], n: int, pull=
 
 def worst(sampler, net, c, n: int, subsets) -> dict[str, float]:
     each = [errors(sampler, net, c, blocks, n) for blocks in subsets]
-    return {"mean": max(e[0] for e in each), "covariance": max(e[1] for e in each), "calls": each[0][2]}
+    return {
+        "mean": max(e[0] for e in each),
+        "covariance": max(e[1] for e in each),
+        "calls": each[0][2],
+    }
 
 
 def samplers() -> dict[str, tuple]:
@@ -96,7 +106,13 @@ def samplers() -> dict[str, tuple]:
 def curve(net, c: torch.Tensor, n: int, counts=(10, 20, 30, 50, 100, 200, 500)) -> dict[str, list]:
     """The larger of both errors given block 0 against the number of calls, for each solver."""
     found: dict[str, list] = {}
-    for name, options in (("dpm", {}), ("heun", {}), ("ddim", {}), ("ancestral", {"eta": 1.0}), ("pc", {"end": 1e-4})):
+    for name, options in (
+        ("dpm", {}),
+        ("heun", {}),
+        ("ddim", {}),
+        ("ancestral", {"eta": 1.0}),
+        ("pc", {"end": 1e-4}),
+    ):
         solver = "ddim" if name == "ancestral" else name
         for calls in counts:
             if name == "pc" and calls < 50:  # its steps must exceed beta's 20
@@ -108,11 +124,13 @@ def curve(net, c: torch.Tensor, n: int, counts=(10, 20, 30, 50, 100, 200, 500)) 
 
 
 def speed(rows: int) -> dict[str, dict[str, float]]:
-    """Draws per second of a prior of PolyMNIST's size, `rows` items for each of the 31 subsets in one batch."""
+    """Draws per second of a prior of PolyMNIST's size, `rows` items for each of the 31 subsets in
+    one batch.
+    """
     sizes = (32,) * 5
     net = Denoiser(sizes, width=512, depth=2).eval()
     seen = torch.tensor([[bool(i >> m & 1) for m in range(5)] for i in range(31)]).repeat(rows, 1)
-    task = Task(torch.randn(len(seen), 160), seen, sizes)
+    task = Inpainting(torch.randn(len(seen), 160), seen, sizes)
     found = {}
     for name, sampler in (
         ("masks, dpm, 30 steps", Diffusion()),
@@ -132,12 +150,17 @@ def speed(rows: int) -> dict[str, dict[str, float]]:
 def densities(net, c: torch.Tensor, n: int = 500) -> dict[str, float]:
     """log p(x) and log p(x_U | x_0) through the ODE less the exact ones, nats, over n points."""
     x = torch.randn(n, 6) @ torch.linalg.cholesky(c).T
-    normal = lambda k: torch.distributions.MultivariateNormal(torch.zeros(k), c[:k, :k]).log_prob(x[:, :k])
+    normal = lambda k: torch.distributions.MultivariateNormal(torch.zeros(k), c[:k, :k]).log_prob(
+        x[:, :k]
+    )
     found = {}
     for name, k in (("joint", 0), ("given one", 2)):
         seen = torch.tensor([k > 0, False, False]).expand(n, 3)
-        error = log_density(net, Task(x, seen, SIZES)) - normal(6) + (normal(k) if k else 0)
-        found |= {f"{name}, mean": float(error.mean()), f"{name}, mean absolute": float(error.abs().mean())}
+        error = log_density(net, Inpainting(x, seen, SIZES)) - normal(6) + (normal(k) if k else 0)
+        found |= {
+            f"{name}, mean": float(error.mean()),
+            f"{name}, mean absolute": float(error.abs().mean()),
+        }
     return found
 
 
@@ -151,15 +174,39 @@ def picture(found: dict, path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
     for kind, style in (("exact", "--"), ("learned", "-")):
         for word, colour in (("corrector steps", "C0"), ("times", "C1")):
-            rows = [(int(k.split()[-3 if word[0] == "c" else -2]), v) for k, v in found[kind].items() if k.endswith(word)]
-            label = f"{'replacement, Langevin steps' if word[0] == 'c' else 'RePaint, repeats'} ({kind} denoiser)"
-            left.plot([k for k, _ in rows], [max(v["mean"], v["covariance"]) for _, v in rows], style + "o", color=colour, label=label)
+            rows = [
+                (int(k.split()[-3 if word[0] == "c" else -2]), v)
+                for k, v in found[kind].items()
+                if k.endswith(word)
+            ]
+            label = (
+                f"{'replacement, Langevin steps' if word[0] == 'c' else 'RePaint, repeats'} ({kind}"
+                " denoiser)"
+            )
+            left.plot(
+                [k for k, _ in rows],
+                [max(v["mean"], v["covariance"]) for _, v in rows],
+                style + "o",
+                color=colour,
+                label=label,
+            )
     masks = found["learned"]["(c) masks, dpm, 60 calls"]
     left.axhline(max(masks["mean"], masks["covariance"]), color="k", lw=1, label="masks (learned)")
-    left.set(xscale="symlog", yscale="log", xlabel="at every level", ylabel="worst error", title="The bias that replacement hides")
+    left.set(
+        xscale="symlog",
+        yscale="log",
+        xlabel="at every level",
+        ylabel="worst error",
+        title="The bias that replacement hides",
+    )
     for name, points in found["curve"].items():
         right.plot(*zip(*points, strict=True), "o-", label=name)
-    right.set(xscale="log", yscale="log", xlabel="calls of the network", title="Masks, given one modality: error by solver")
+    right.set(
+        xscale="log",
+        yscale="log",
+        xlabel="calls of the network",
+        title="Masks, given one modality: error by solver",
+    )
     left.legend(fontsize=7)
     right.legend(fontsize=7)
     figure.tight_layout()
@@ -168,17 +215,30 @@ def picture(found: dict, path: Path) -> None:
 
 def table(found: dict) -> str:
     lines = [
-        "| conditioning | mean, sd | covariance | with the exact denoiser: mean | covariance | calls |",
+        (
+            "| conditioning | mean, sd | covariance | with the exact denoiser: mean | covariance |"
+            " calls |"
+        ),
         "|---|---|---|---|---|---|",
     ]
     for name, e in found["learned"].items():
-        cells = [f"{v:.3f}" for kind in ("learned", "exact") for v in (found[kind][name][k] for k in ("mean", "covariance"))]
+        cells = [
+            f"{v:.3f}"
+            for kind in ("learned", "exact")
+            for v in (found[kind][name][k] for k in ("mean", "covariance"))
+        ]
         lines.append(f"| {name} | {' | '.join(cells)} | {e['calls']} |")
     lines += ["", "| sampler | draws per cpu second | calls | points a draw |", "|---|---|---|---|"]
     for name, e in found["speed"].items():
-        lines.append(f"| {name} | {e['draws per cpu second']:.0f} | {e['calls']} | {e['points per draw']:.0f} |")
+        lines.append(
+            f"| {name} | {e['draws per cpu second']:.0f} | {e['calls']} |"
+            f" {e['points per draw']:.0f} |"
+        )
     lines += ["", "| solver | calls: worst error given one modality |", "|---|---|"]
-    lines += [f"| {name} | {', '.join(f'{k}: {e:.3f}' for k, e in points)} |" for name, points in found["curve"].items()]
+    lines += [
+        f"| {name} | {', '.join(f'{k}: {e:.3f}' for k, e in points)} |"
+        for name, points in found["curve"].items()
+    ]
     rest = {k: found[k] for k in ("training", "joint samples", "densities")}
     return "\n".join(lines) + "\n\n" + json.dumps(rest, indent=1)
 
@@ -201,11 +261,20 @@ def main() -> None:
     torch.manual_seed(0)
     c, clock, n = law(), time.process_time(), 20_000 // less
     net = train(c, given.steps // less)
-    keep(training={"steps": given.steps // less, "batch": 1024, "cpu seconds": round(time.process_time() - clock)})
-    joint = Task(torch.zeros(n, 6), torch.zeros(n, 3, dtype=torch.bool), SIZES)
+    keep(
+        training={
+            "steps": given.steps // less,
+            "batch": 1024,
+            "cpu seconds": round(time.process_time() - clock),
+        }
+    )
+    joint = Inpainting(torch.zeros(n, 6), torch.zeros(n, 3, dtype=torch.bool), SIZES)
     drawn = {"dpm, 60 calls": Diffusion(steps=60)(net, joint)[0]}
     drawn["pc, 400 calls"] = Diffusion(solver="pc", steps=200)(net, joint)[0]
-    off = lambda x: {"mean": float(x.mean(0).abs().max()), "covariance": float((x.T.cov() - c).norm() / c.norm())}
+    off = lambda x: {
+        "mean": float(x.mean(0).abs().max()),
+        "covariance": float((x.T.cov() - c).norm() / c.norm()),
+    }
     keep(**{"joint samples": {name: off(x) for name, x in drawn.items()}})
     keep(densities=densities(net, c, 500 // less))
     keep(speed=speed(max(1, 64 // less)))
@@ -214,9 +283,18 @@ def main() -> None:
         found[kind] = {}
         for name, (sampler, draws) in samplers().items():
             subsets = SUBSETS if draws == 20_000 else FEW
-            keep(**{kind: {**found[kind], name: worst(sampler, one, c, max(10, draws // less), subsets)}})
+            keep(
+                **{
+                    kind: {
+                        **found[kind],
+                        name: worst(sampler, one, c, max(10, draws // less), subsets),
+                    }
+                }
+            )
     picture(found, given.out / "score.png")
-    (given.out / "score.md").write_text(f"# Exactness of a score prior\n\n{__doc__}\n\n{table(found)}\n")
+    (given.out / "score.md").write_text(
+        f"# Exactness of a score prior\n\n{__doc__}\n\n{table(found)}\n"
+    )
 
 
 if __name__ == "__main__":

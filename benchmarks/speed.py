@@ -2,7 +2,8 @@
 
     python benchmarks/speed.py train_jnf
 
-Training is timed through `polymodal.fit`, so that all that a user pays is in it. README.md says what each task times.
+Training is timed through `polymodal.fit`, so that all that a user pays is in it. README.md says
+what each task times.
 """
 
 from __future__ import annotations
@@ -26,9 +27,18 @@ from common import (
 from torch import Tensor, nn
 
 TASKS = [
-    "import", "train_jnf", "train_jnf_dcca", "train_jmvae", "bare", "sample", "joint_likelihood",
-    "conditional_likelihood", "precision", "memory", *FAMILIES,
-]  # fmt: skip
+    "import",
+    "train_jnf",
+    "train_jnf_dcca",
+    "train_jmvae",
+    "bare",
+    "sample",
+    "joint_likelihood",
+    "conditional_likelihood",
+    "precision",
+    "memory",
+    *FAMILIES,
+]
 
 START = now()
 ARGS = arguments(__doc__.splitlines()[0], TASKS)
@@ -36,12 +46,18 @@ ARGS = arguments(__doc__.splitlines()[0], TASKS)
 from polymodal import fit  # noqa: E402
 from polymodal.batch import Batch, Modality  # noqa: E402
 from polymodal.data import Dataset, Splits  # noqa: E402
-from polymodal.metrics.likelihood import conditional_log_likelihood, joint_log_likelihood  # noqa: E402
+from polymodal.metrics.likelihood import (
+    conditional_log_likelihood,
+    joint_log_likelihood,
+)  # noqa: E402
 from polymodal.networks.layers import keep_heap  # noqa: E402
 from polymodal.runs.run import Run  # noqa: E402
 from polymodal.training.stage_trainer import StageTrainer  # noqa: E402
 
-FLOW = {"flow_hidden": [128] * ARGS.hidden_layers, "conditional": False}  # what MultiVae's flows are
+FLOW = {
+    "flow_hidden": [128] * ARGS.hidden_layers,
+    "conditional": False,
+}  # what MultiVae's flows are
 
 
 def modalities(names: tuple[str, ...]) -> list[Modality]:
@@ -52,8 +68,13 @@ def modalities(names: tuple[str, ...]) -> list[Modality]:
 
 
 def splits(names: tuple[str, ...], n: int) -> Splits:
-    """Training data, and hardly any for validation, since MultiVae trains without here (deep CCA needs 33 samples)."""
-    laid = {m: x.contiguous(memory_format=torch.channels_last) for m, x in images(n, names, ARGS.seed).items()}
+    """Training data, and hardly any for validation, since MultiVae trains without here (deep CCA
+    needs 33 samples).
+    """
+    laid = {
+        m: x.contiguous(memory_format=torch.channels_last)
+        for m, x in images(n, names, ARGS.seed).items()
+    }
     data = Dataset(modalities(names), laid)  # in memory as `load_data` lays images
     few = data.take(torch.arange(40))
     return Splits(data, few, few)
@@ -74,13 +95,33 @@ class Clock:
 
 
 def train(
-    method: str, names: tuple[str, ...], epochs: int, samples: int = 0, chunk: int | None = None, **options
+    method: str,
+    names: tuple[str, ...],
+    epochs: int,
+    samples: int = 0,
+    chunk: int | None = None,
+    **options,
 ) -> tuple[Run, dict[str, list[Times]]]:
-    """The finished run, and the times of its epochs; `samples`: how many to train on, if not what is timed."""
+    """The finished run, and the times of its epochs; `samples`: how many to train on, if not what
+    is timed.
+    """
     clock, size = Clock(), chunk or ARGS.batch
     StageTrainer.run_epoch = lambda trainer, *given: clock(trainer, *given)
-    training = {"epochs": epochs, "batch": size, "accumulate": ARGS.batch // size, "lr": 1e-3, "progress": False}
-    run = fit(method, splits(names, samples or ARGS.train), seed=ARGS.seed, training=training, latent=ARGS.latent, **options)
+    training = {
+        "epochs": epochs,
+        "batch": size,
+        "accumulate": ARGS.batch // size,
+        "lr": 1e-3,
+        "progress": False,
+    }
+    run = fit(
+        method,
+        splits(names, samples or ARGS.train),
+        seed=ARGS.seed,
+        training=training,
+        latent=ARGS.latent,
+        **options,
+    )
     StageTrainer.run_epoch = clock.run_epoch
     return run, clock.times
 
@@ -112,20 +153,32 @@ def family(task: str) -> dict:
 
 
 def bare() -> dict:
-    """The networks of JNF's first stage alone, channels-last: forward, summed absolute error, backward, Adam's step."""
+    """The networks of JNF's first stage alone, channels-last: forward, summed absolute error,
+    backward, Adam's step.
+    """
     L = ARGS.latent
     conv = lambda a, b: (nn.Conv2d(a, b, 4, 2, 1), nn.ReLU(inplace=True))
     up = lambda a, b: (nn.ReLU(inplace=True), nn.ConvTranspose2d(a, b, 4, 2, 1))
     mlp = lambda a, b, c: nn.Sequential(nn.Linear(a, b), nn.ReLU(inplace=True), nn.Linear(b, c))
     read = mlp(784, 512, L)
-    look = nn.Sequential(*conv(3, 32), *conv(32, 64), *conv(64, 128), nn.Conv2d(128, L, 4), nn.Flatten())
+    look = nn.Sequential(
+        *conv(3, 32), *conv(32, 64), *conv(64, 128), nn.Conv2d(128, L, 4), nn.Flatten()
+    )
     mix, write = mlp(2 * L, 512, 2 * L), nn.Sequential(mlp(L, 512, 784), nn.Sigmoid())
-    draw = nn.Sequential(nn.ConvTranspose2d(L, 128, 4), *up(128, 64), *up(64, 32), *up(32, 3), nn.Sigmoid())
+    draw = nn.Sequential(
+        nn.ConvTranspose2d(L, 128, 4), *up(128, 64), *up(64, 32), *up(32, 3), nn.Sigmoid()
+    )
     nets = nn.ModuleList([read, look, mix, write, draw]).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(nets.parameters(), lr=1e-3, fused=True)
     data = images(ARGS.train, PAIR, ARGS.seed)
-    flat, image = data["mnist"].flatten(1), data["svhn"].contiguous(memory_format=torch.channels_last)
-    parts = [(flat[i : i + ARGS.batch], image[i : i + ARGS.batch]) for i in range(0, ARGS.train, ARGS.batch)]
+    flat, image = (
+        data["mnist"].flatten(1),
+        data["svhn"].contiguous(memory_format=torch.channels_last),
+    )
+    parts = [
+        (flat[i : i + ARGS.batch], image[i : i + ARGS.batch])
+        for i in range(0, ARGS.train, ARGS.batch)
+    ]
 
     def step(x: Tensor, y: Tensor) -> None:
         mean, log_variance = mix(torch.cat([read(x), look(y)], 1)).chunk(2, 1)
@@ -136,7 +189,9 @@ def bare() -> dict:
         optimizer.step()
 
     keep_heap()
-    return {"joint": rate(ARGS.train, seconds(lambda: [step(*part) for part in parts], ARGS.epochs))}
+    return {
+        "joint": rate(ARGS.train, seconds(lambda: [step(*part) for part in parts], ARGS.epochs))
+    }
 
 
 def held(names: tuple[str, ...], n: int) -> Batch:
@@ -144,7 +199,9 @@ def held(names: tuple[str, ...], n: int) -> Batch:
 
 
 def sample() -> dict:
-    """z given two of three modalities: one draw for each item, and as many as the chains of one call hold."""
+    """z given two of three modalities: one draw for each item, and as many as the chains of one
+    call hold.
+    """
     run, _ = train("jnf", TRIPLE, ARGS.warm, ARGS.train // 2, **FLOW)
     model, given = run.model, held(TRIPLE, ARGS.items).only(PAIR)
     sampler = model.posterior.combine.sampler
@@ -154,7 +211,11 @@ def sample() -> dict:
     times = seconds(lambda: model.latents(given, many), ARGS.repeats, warm=False)
     told = model.diagnostics
     effective = told.ess.clamp(max=many).sum().item()
-    figures |= {"many": many, "draws_many": rate(ARGS.items * many, times), "effective": rate(effective, times)}
+    figures |= {
+        "many": many,
+        "draws_many": rate(ARGS.items * many, times),
+        "effective": rate(effective, times),
+    }
     if ARGS.draws_file:
         z = model.latents(given, many)
         torch.save(z.reshape(sampler.draws, sampler.chains, *z.shape[1:]), ARGS.draws_file)
@@ -164,17 +225,34 @@ def sample() -> dict:
 def joint_likelihood() -> dict:
     run, _ = train("jnf", PAIR, 1, ARGS.train // 2, **FLOW)
     batch, before = held(PAIR, ARGS.points), peak_mb()
-    times = seconds(lambda: joint_log_likelihood(run.model, batch, ARGS.k), ARGS.repeats, warm=False)
-    half = seconds(lambda: joint_log_likelihood(run.model, batch, ARGS.k, precision="bf16"), ARGS.repeats, warm=False)
-    return {"points": rate(ARGS.points, times), "bf16": rate(ARGS.points, half), "added_mb": peak_mb() - before}
+    times = seconds(
+        lambda: joint_log_likelihood(run.model, batch, ARGS.k), ARGS.repeats, warm=False
+    )
+    half = seconds(
+        lambda: joint_log_likelihood(run.model, batch, ARGS.k, precision="bf16"),
+        ARGS.repeats,
+        warm=False,
+    )
+    return {
+        "points": rate(ARGS.points, times),
+        "bf16": rate(ARGS.points, half),
+        "added_mb": peak_mb() - before,
+    }
 
 
 def conditional_likelihood() -> dict:
     run, _ = train("jnf", PAIR, 1, ARGS.train // 2, **FLOW)
     batch, before = held(PAIR, ARGS.points), peak_mb()
     call = lambda **k: conditional_log_likelihood(run.model, batch, "svhn", ["mnist"], ARGS.k, **k)
-    times, half = (seconds(lambda k=k: call(**k), ARGS.repeats, warm=False) for k in ({}, {"precision": "bf16"}))
-    return {"points": rate(ARGS.points, times), "bf16": rate(ARGS.points, half), "added_mb": peak_mb() - before}
+    times, half = (
+        seconds(lambda k=k: call(**k), ARGS.repeats, warm=False)
+        for k in ({}, {"precision": "bf16"})
+    )
+    return {
+        "points": rate(ARGS.points, times),
+        "bf16": rate(ARGS.points, half),
+        "added_mb": peak_mb() - before,
+    }
 
 
 def precision() -> dict:
@@ -183,7 +261,12 @@ def precision() -> dict:
     batch, found = held(PAIR, ARGS.points), {}
     for name, call in (
         ("joint", lambda p: joint_log_likelihood(run.model, batch, ARGS.k, precision=p)),
-        ("conditional", lambda p: conditional_log_likelihood(run.model, batch, "svhn", ["mnist"], ARGS.k, precision=p)),
+        (
+            "conditional",
+            lambda p: conditional_log_likelihood(
+                run.model, batch, "svhn", ["mnist"], ARGS.k, precision=p
+            ),
+        ),
     ):
         values = []
         for p in (None, "bf16"):
@@ -210,5 +293,11 @@ def memory() -> dict:
 if __name__ == "__main__":
     from importlib.metadata import version
 
-    figures = family(ARGS.task) if ARGS.task in FAMILIES else {} if ARGS.task == "import" else globals()[ARGS.task]()
+    figures = (
+        family(ARGS.task)
+        if ARGS.task in FAMILIES
+        else {}
+        if ARGS.task == "import"
+        else globals()[ARGS.task]()
+    )
     report(START, version=version("polymodal"), **figures)

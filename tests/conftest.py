@@ -17,14 +17,18 @@ def pytest_configure(config):
 def real_data() -> Path:
     """The folder of real data: $POLYMODAL_TEST_DATA, else ../shared/data beside the repository.
 
-    Where the folder is, its tests run, and fail if something in it is amiss; only its absence skips them.
+    Where the folder is, its tests run, and fail if something in it is amiss; only its absence skips
+    them.
     """
     named = os.environ.get("POLYMODAL_TEST_DATA")
     folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
     if not folder.is_dir():
         if named:
             pytest.fail(f"$POLYMODAL_TEST_DATA names {folder}, which is no folder.")
-        pytest.skip(f"There is no real data at {folder}; set POLYMODAL_TEST_DATA to the folder that holds it.")
+        pytest.skip(
+            f"There is no real data at {folder}; set POLYMODAL_TEST_DATA to the folder that"
+            " holds it."
+        )
     return folder
 
 

@@ -15,7 +15,9 @@ def test_polymodal_alone(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "speed.json").read_text())
     (line,) = found["table"]
-    rates = [found["results"]["polymodal"][task][0]["joint"]["median"] for task in ("train_jnf", "bare")]
+    rates = [
+        found["results"]["polymodal"][task][0]["joint"]["median"] for task in ("train_jnf", "bare")
+    ]
     assert line["ratio"] == rates[0] / rates[1] > 0
     assert f"| {line['name']} |" in (tmp_path / "speed.md").read_text()
 

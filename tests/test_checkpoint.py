@@ -1,4 +1,6 @@
-"""Run directories: killed at any moment a run goes on bit for bit, nothing is half written, no file runs code."""
+"""Run directories: killed at any moment a run goes on bit for bit, nothing is half written, no file
+runs code.
+"""
 
 import errno
 import json
@@ -16,15 +18,25 @@ import polymodal.runs.checkpointer
 import polymodal.runs.files as files
 from polymodal.methods import METHODS
 from polymodal.model import Method
-from polymodal.runs.checkpointer import Keeper
+from polymodal.runs.checkpointer import Checkpointer
 from polymodal.runs.run import Run, load
 from polymodal.training.fit import fit
 from toys import equal, toy, toy_data
 
 SETTINGS = {
-    "epochs": 3, "batch": 48, "lr": 0.5, "ema": 0.9, "patience": 2, "schedule": "plateau", "plateau": 0, "warmup": 3,
-    "optimizer": "amsgrad", "checkpoint_minutes": 0.0, "progress": False, "device": "cpu",
-}  # fmt: skip
+    "epochs": 3,
+    "batch": 48,
+    "lr": 0.5,
+    "ema": 0.9,
+    "patience": 2,
+    "schedule": "plateau",
+    "plateau": 0,
+    "warmup": 3,
+    "optimizer": "amsgrad",
+    "checkpoint_minutes": 0.0,
+    "progress": False,
+    "device": "cpu",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -48,11 +60,16 @@ def columns(run: Run) -> list[str]:
     """The log without the clock."""
     text = (run.directory / "log.csv").read_text()
     clock = text.splitlines()[0].split(",").index("seconds")
-    return [",".join(part for i, part in enumerate(line.split(",")) if i != clock) for line in text.splitlines()]
+    return [
+        ",".join(part for i, part in enumerate(line.split(",")) if i != clock)
+        for line in text.splitlines()
+    ]
 
 
 def in_child(work, after: float | None = None) -> bool:
-    """Whether `work`, in a process of its own, ended before it was killed (`after` seconds, or by itself)."""
+    """Whether `work`, in a process of its own, ended before it was killed (`after` seconds, or by
+    itself).
+    """
     child = os.fork()
     if child == 0:
         try:
@@ -68,7 +85,9 @@ def in_child(work, after: float | None = None) -> bool:
 def is_whole(out: Path) -> None:
     """Whatever is there can be read."""
     if (out / "last.ckpt").exists():
-        assert {"stage", "rows", "stages", "model", "trainer"} == files.load_checkpoint(out / "last.ckpt").keys()
+        assert {"stage", "rows", "stages", "model", "trainer"} == files.load_checkpoint(
+            out / "last.ckpt"
+        ).keys()
     if (out / "run.json").exists():
         assert json.loads((out / "run.json").read_text())["status"] in ("training", "finished")
     if (out / "model.safetensors").exists():
@@ -89,8 +108,14 @@ def test_killed_at_random_moments_a_run_goes_on_bit_for_bit(whole, tmp_path) -> 
     assert not list(out.glob("*.tmp")) or run.info["status"] == "finished"
 
 
-# The run writes after every one of its twelve steps. "append": between a stage's last step and its last epoch's end.
-MOMENTS = {"replace": (1, 2, 5, 11, 13, 17), "fsync": (1, 4, 30), "open": (1, 3, 20), "append": (3, 6)}
+# The run writes after every one of its twelve steps. "append": between a stage's last step and its
+# last epoch's end.
+MOMENTS = {
+    "replace": (1, 2, 5, 11, 13, 17),
+    "fsync": (1, 4, 30),
+    "open": (1, 3, 20),
+    "append": (3, 6),
+}
 
 
 @pytest.mark.parametrize("call", MOMENTS)
@@ -124,11 +149,19 @@ def test_killed_while_it_writes_nothing_is_half_there(call, whole, tmp_path, mon
 
 def test_a_finished_run_is_returned_and_a_loaded_one_is_the_same(whole) -> None:
     before = {p.name: (p.stat().st_mtime_ns, p.stat().st_ino) for p in whole.directory.iterdir()}
-    for run in (train(whole.directory), load(whole.directory), train(whole.directory, progress=False, logger="wandb")):
+    for run in (
+        train(whole.directory),
+        load(whole.directory),
+        train(whole.directory, progress=False, logger="wandb"),
+    ):
         assert equal(run.model, whole.model) and not run.model.training
         assert run.history.equals(whole.history) and run.settings == whole.settings
-        assert run.info["stages"] == whole.info["stages"] and list(run.modalities) == list(whole.modalities)
-    assert before == {p.name: (p.stat().st_mtime_ns, p.stat().st_ino) for p in whole.directory.iterdir()}
+        assert run.info["stages"] == whole.info["stages"] and list(run.modalities) == list(
+            whole.modalities
+        )
+    assert before == {
+        p.name: (p.stat().st_mtime_ns, p.stat().st_ino) for p in whole.directory.iterdir()
+    }
     assert sorted(before) == ["last.ckpt", "log.csv", "model.safetensors", "run.json"]
     assert whole.info["versions"]["torch"] == torch.__version__ and whole.seed == 0
     state = torch.random.get_rng_state()
@@ -152,7 +185,9 @@ def test_metrics_are_kept(tmp_path) -> None:
     ],
 )
 def test_other_settings_are_refused(change, says, whole) -> None:
-    with pytest.raises(ValueError, match=f"holds a run of other settings: {says}; give another --out"):
+    with pytest.raises(
+        ValueError, match=f"holds a run of other settings: {says}; give another --out"
+    ):
         train(whole.directory, **change)
     with pytest.raises(ValueError, match=r"samples\.train is 96 there and 40 here"):
         fit("toy", toy_data(n=40), out=whole.directory, **SETTINGS)
@@ -160,7 +195,9 @@ def test_other_settings_are_refused(change, says, whole) -> None:
 
 def test_files_of_something_else_are_not_overwritten(tmp_path) -> None:
     (tmp_path / "log.csv").write_text("mine")
-    with pytest.raises(ValueError, match=r"holds a log\.csv but no run\.json; .* nothing is overwritten"):
+    with pytest.raises(
+        ValueError, match=r"holds a log\.csv but no run\.json; .* nothing is overwritten"
+    ):
         train(tmp_path)
     assert (tmp_path / "log.csv").read_text() == "mine"
     (tmp_path / "file").write_text("mine")
@@ -169,10 +206,19 @@ def test_files_of_something_else_are_not_overwritten(tmp_path) -> None:
 
 
 def test_mistakes_leave_no_directory(tmp_path) -> None:
-    for mistake in ({"networks": {"c": "mlp"}, "method": None}, {"stages": {"jont": {}}}, {"reuse": {"joint": "no"}}):
+    for mistake in (
+        {"networks": {"c": "mlp"}, "method": None},
+        {"stages": {"jont": {}}},
+        {"reuse": {"joint": "no"}},
+    ):
         given = {k: v for k, v in mistake.items() if k != "method"}
         with pytest.raises(ValueError):
-            fit("jmvae" if "networks" in mistake else "toy", toy_data(), out=tmp_path / "run", **SETTINGS | given)
+            fit(
+                "jmvae" if "networks" in mistake else "toy",
+                toy_data(),
+                out=tmp_path / "run",
+                **SETTINGS | given,
+            )
         assert not (tmp_path / "run").exists()
 
 
@@ -186,7 +232,9 @@ class Touch:
         return Path.touch, (self.path,)
 
 
-@pytest.mark.parametrize("name", ["encoders.pkl", "model.PT", "deep/inside/x.bin", "last.ckpt", "zip last.ckpt"])
+@pytest.mark.parametrize(
+    "name", ["encoders.pkl", "model.PT", "deep/inside/x.bin", "last.ckpt", "zip last.ckpt"]
+)
 def test_no_file_in_a_run_directory_runs_code(name, tmp_path) -> None:
     run = train(tmp_path / "run", epochs=1)
     witness, planted = tmp_path / "witness", run.directory / name.removeprefix("zip ")
@@ -237,10 +285,16 @@ def test_missing_and_unfinished_runs_are_told(whole, tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "says"),
-    [(errno.ENOSPC, "no space left on the disk"), (errno.EACCES, "permission is denied"), (errno.EIO, "input/output")],
+    [
+        (errno.ENOSPC, "no space left on the disk"),
+        (errno.EACCES, "permission is denied"),
+        (errno.EIO, "input/output"),
+    ],
 )
 @pytest.mark.parametrize("call", ["replace", "fsync"])
-def test_what_the_disk_says_is_told_and_the_old_file_stays(number, says, call, tmp_path, monkeypatch) -> None:
+def test_what_the_disk_says_is_told_and_the_old_file_stays(
+    number, says, call, tmp_path, monkeypatch
+) -> None:
     path = tmp_path / "file"
     files.write(path, b"old")
 
@@ -254,7 +308,9 @@ def test_what_the_disk_says_is_told_and_the_old_file_stays(number, says, call, t
 
 
 @pytest.mark.parametrize("writes", [6, 13, 14, 15])
-def test_a_full_disk_in_mid_run_leaves_a_run_that_goes_on(writes, whole, tmp_path, monkeypatch) -> None:
+def test_a_full_disk_in_mid_run_leaves_a_run_that_goes_on(
+    writes, whole, tmp_path, monkeypatch
+) -> None:
     real, left = os.fsync, [writes]
 
     def full(handle):
@@ -266,7 +322,8 @@ def test_a_full_disk_in_mid_run_leaves_a_run_that_goes_on(writes, whole, tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(
-            ValueError, match=r"(last\.ckpt|log\.csv) cannot be written: there is no space left on the disk"
+            ValueError,
+            match=r"(last\.ckpt|log\.csv) cannot be written: there is no space left on the disk",
         ):
             train(tmp_path / "run")
     is_whole(tmp_path / "run")
@@ -277,10 +334,14 @@ def test_a_full_disk_in_mid_run_leaves_a_run_that_goes_on(writes, whole, tmp_pat
 def test_a_method_of_ones_own_is_loaded_into_the_same_method(tmp_path) -> None:
     torch.manual_seed(1)
     run = fit(toy(), toy_data(), out=tmp_path / "run", **SETTINGS | {"epochs": 1})
-    with pytest.raises(ValueError, match=r"has a method of its own; give the same one: load\(run_dir, method="):
+    with pytest.raises(
+        ValueError, match=r"has a method of its own; give the same one: load\(run_dir, method="
+    ):
         load(tmp_path / "run")
     assert equal(load(tmp_path / "run", toy()).model, run.model)
-    assert isinstance(fit(toy(), toy_data(), out=tmp_path / "run", **SETTINGS | {"epochs": 1}).method, Method)
+    assert isinstance(
+        fit(toy(), toy_data(), out=tmp_path / "run", **SETTINGS | {"epochs": 1}).method, Method
+    )
 
 
 def test_checkpoints_take_a_tenth_of_the_time(tmp_path, monkeypatch) -> None:
@@ -288,8 +349,14 @@ def test_checkpoints_take_a_tenth_of_the_time(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(polymodal.runs.checkpointer.time, "monotonic", lambda: now[0])
     save = lambda *_: (saves.append(now[0]), now.append(now.pop() + 2))
     monkeypatch.setattr(polymodal.runs.run, "save_checkpoint", save)
-    info = {"settings": {"data": {}, "training": {}}, "seed": 0, "data": {}, "modalities": [], "stages": {}}
-    keeper = Keeper(tmp_path / "run", info)
+    info = {
+        "settings": {"data": {}, "training": {}},
+        "seed": 0,
+        "data": {},
+        "modalities": [],
+        "stages": {},
+    }
+    keeper = Checkpointer(tmp_path / "run", info)
     keeper.begin(torch.nn.Linear(1, 1))
     for _ in range(50):
         now[0] += 1
@@ -309,5 +376,10 @@ def test_the_log_takes_new_columns_and_loses_torn_lines(tmp_path) -> None:
         file.write("one,0.")  # killed in mid-line
     again = files.Log(tmp_path / "log.csv", files.Log.read(tmp_path / "log.csv", 2))
     again.append({"stage": "two", "x": 0.3})
-    assert (tmp_path / "log.csv").read_text().split() == ["stage,x,y", "one,0.1,", "one,,2", "two,0.3,"]
+    assert (tmp_path / "log.csv").read_text().split() == [
+        "stage,x,y",
+        "one,0.1,",
+        "one,,2",
+        "two,0.3,",
+    ]
     assert again.frame()["x"].tolist()[::2] == [0.1, 0.3]

@@ -24,11 +24,21 @@ from polymodal.settings.recipes import load_recipe, recipes
 from polymodal.settings.resolve import resolve
 
 TINY = [
-    "data.n=160", "training.epochs=1", "training.batch=32", "method.hidden=16", "networks.square=mlp-small",
-    "networks.circle=mlp-small", "training.progress=false", "evaluation.samples=8",
-]  # fmt: skip
+    "data.n=160",
+    "training.epochs=1",
+    "training.batch=32",
+    "method.hidden=16",
+    "networks.square=mlp-small",
+    "networks.circle=mlp-small",
+    "training.progress=false",
+    "evaluation.samples=8",
+]
 SMALL_FLOW = ["method.flow_hidden=[8]"]
-FEW = ["training.stages.embeddings.epochs=1", "training.stages.embeddings.batch=50", "method.size=4"]
+FEW = [
+    "training.stages.embeddings.epochs=1",
+    "training.stages.embeddings.batch=50",
+    "method.size=4",
+]
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -42,7 +52,9 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """The one sentence with which the command refuses."""
     status, _, err = said(capsys, *arguments)
     assert status == 2, err
-    assert len(err.splitlines()) == 1 and err.rstrip().endswith((".", "?")) and "Traceback" not in err, err
+    assert (
+        len(err.splitlines()) == 1 and err.rstrip().endswith((".", "?")) and "Traceback" not in err
+    ), err
     return err.strip()
 
 
@@ -50,7 +62,12 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny trained run of JNF-DCCA on shapes."""
     out = tmp_path_factory.mktemp("runs") / "dcca"
-    assert cli.run(["train", "shapes-jnf-dcca", *TINY, *SMALL_FLOW, *FEW, "--out", str(out), "--seed", "3"]) == 0
+    assert (
+        cli.run(
+            ["train", "shapes-jnf-dcca", *TINY, *SMALL_FLOW, *FEW, "--out", str(out), "--seed", "3"]
+        )
+        == 0
+    )
     return out
 
 
@@ -58,7 +75,10 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_help_and_list_need_no_torch_and_half_a_second_at_most() -> None:
-    code = "import sys; from polymodal.cli.main import run; run({!r}); print({{'torch', 'matplotlib'}} & set(sys.modules))"
+    code = (
+        "import sys; from polymodal.cli.main import run; run({!r}); print({{'torch', 'matplotlib'}}"
+        " & set(sys.modules))"
+    )
     for arguments in (["train", "--help"], ["list"]):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, "-c", code.format(arguments)]
@@ -68,7 +88,9 @@ def test_help_and_list_need_no_torch_and_half_a_second_at_most() -> None:
         assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
 
 
-@pytest.mark.parametrize("command", ["list", "show", "doctor", "train", "evaluate", "generate", "report"])
+@pytest.mark.parametrize(
+    "command", ["list", "show", "doctor", "train", "evaluate", "generate", "report"]
+)
 def test_every_command_has_help_with_an_example(command: str, capsys) -> None:
     status, out, _ = said(capsys, command, "--help")
     example = re.search(rf"Example: polymodal {command}\b.*", out)
@@ -88,38 +110,59 @@ def test_lists_hold_what_the_registries_hold() -> None:
     from polymodal.networks.architectures import NETWORKS
     from polymodal.sampling import SAMPLERS
 
-    tables = {"methods": METHODS, "datasets": DATASETS, "metrics": METRICS, "networks": NETWORKS, "samplers": SAMPLERS}
+    tables = {
+        "methods": METHODS,
+        "datasets": DATASETS,
+        "metrics": METRICS,
+        "networks": NETWORKS,
+        "samplers": SAMPLERS,
+    }
     for kind, table in tables.items():
         found = cli_catalog.entries(kind)
         assert list(found) == list(table)
         assert all(found.values()), kind
-    assert list(cli_catalog.entries("recipes")) == recipes() and all(cli_catalog.entries("recipes").values())
+    assert list(cli_catalog.entries("recipes")) == recipes() and all(
+        cli_catalog.entries("recipes").values()
+    )
 
 
 def test_list_shows_one_kind_or_all(capsys) -> None:
-    assert "smc" in said(capsys, "list", "samplers")[1] and "jnf-dcca" not in said(capsys, "list", "samplers")[1]
+    assert (
+        "smc" in said(capsys, "list", "samplers")[1]
+        and "jnf-dcca" not in said(capsys, "list", "samplers")[1]
+    )
     everything = said(capsys, "list")[1]
-    assert all(word in everything for word in ("jnf-dcca", "mnist-svhn", "coherence", "celeba-conv", "smc"))
+    assert all(
+        word in everything for word in ("jnf-dcca", "mnist-svhn", "coherence", "celeba-conv", "smc")
+    )
     assert "Did you mean methods?" in refused(capsys, "list", "metod")
 
 
 def test_show_says_every_setting_and_what_the_method_is(capsys) -> None:
     _, out, _ = said(capsys, "show", "mnist-svhn-jnf-dcca")
     body = "\n".join(line for line in out.splitlines() if not line.startswith("#"))
-    assert resolve(polymodal.settings.recipes.read_yaml(body, "shown")) == resolve(load_recipe("mnist-svhn-jnf-dcca"))
+    assert resolve(polymodal.settings.recipes.read_yaml(body, "shown")) == resolve(
+        load_recipe("mnist-svhn-jnf-dcca")
+    )
     assert "# JNF-DCCA (Senellart et al. 2023" in out
     assert "polymodal show shapes-jnf-dcca" in said(capsys, "show", "shapes")[1]
 
 
 def test_the_doctor_finds_data_and_says_what_to_do(capsys, tmp_path) -> None:
-    for file in ("svhn/svhn_test_first10000.npz", "mnist/train-images-idx3-ubyte.gz"):  # of MNIST one file of four
+    for file in (
+        "svhn/svhn_test_first10000.npz",
+        "mnist/train-images-idx3-ubyte.gz",
+    ):  # of MNIST one file of four
         (tmp_path / file).parent.mkdir()
         (tmp_path / file).touch()
     _, out, _ = said(capsys, "doctor", "--data", tmp_path)
     names = ("set svhn", "set mnist", "celeba", "torch:")
     line = {name: next(x for x in out.splitlines() if name in x) for name in names}
     assert line["set svhn"].startswith("ok") and str(tmp_path) in line["set svhn"]
-    assert line["set mnist"].startswith("missing") and "1 of 4 files found -> downloaded" in line["set mnist"]
+    assert (
+        line["set mnist"].startswith("missing")
+        and "1 of 4 files found -> downloaded" in line["set mnist"]
+    )
     assert line["celeba"].startswith("missing") and "img_align_celeba.zip" in line["celeba"]
     assert line["torch:"].startswith("ok")
     assert "missing data folder" in said(capsys, "doctor", "--data", tmp_path / "none")[1]
@@ -136,8 +179,13 @@ def modalities_of(name: str | None) -> list[Modality]:
         "mnist-svhn": [grey("mnist", BALANCE), svhn],
         "mnist-fashion": [grey("mnist"), grey("fashion")],
         "mnist-svhn-fashion": [grey("mnist", BALANCE), svhn, grey("fashion", BALANCE)],
-        "polymnist": [Modality(f"m{k}", (3, 28, 28), "laplace", scale=0.75, link="sigmoid") for k in range(5)],
-        "celeba": [Modality("image", (3, 64, 64), link="sigmoid"), Modality("attributes", (40,), "bernoulli")],
+        "polymnist": [
+            Modality(f"m{k}", (3, 28, 28), "laplace", scale=0.75, link="sigmoid") for k in range(5)
+        ],
+        "celeba": [
+            Modality("image", (3, 64, 64), link="sigmoid"),
+            Modality("attributes", (40,), "bernoulli"),
+        ],
         None: [Modality("a", (5,)), Modality("b", (7,), "bernoulli")],
     }[name]
 
@@ -160,8 +208,13 @@ def test_every_recipe_resolves_and_builds_its_methods(recipe: str, monkeypatch, 
     assert len(trained) == len({run.seed for run in plan.runs if "joint" in run.stages})
 
 
-PAPER = {"shapes": (15, 128, 2, None), "mnist-svhn": (100, 128, 20, 9), "mnist-svhn-fashion": (100, 128, 20, 16),
-         "celeba": (30, 256, 64, 40), "mnist-fashion": (100, 128, 20, 9)}  # fmt: skip
+PAPER = {
+    "shapes": (15, 128, 2, None),
+    "mnist-svhn": (100, 128, 20, 9),
+    "mnist-svhn-fashion": (100, 128, 20, 16),
+    "celeba": (30, 256, 64, 40),
+    "mnist-fashion": (100, 128, 20, 9),
+}
 
 
 @pytest.mark.parametrize("data", PAPER)
@@ -175,9 +228,17 @@ def test_recipes_have_the_papers_settings(data: str) -> None:
         assert (joint.epochs, joint.batch, joint.lr, joint.patience) == (epochs, batch, 1e-3, 0)
         assert settings.training.stage("surrogates").lr == (1e-4 if method == "jnf-dcca" else 1e-3)
     one = resolve(load_recipe(f"{data}-jmvae"))
-    assert (one.training.epochs, one.method.options["alpha"], one.method.options["warmup"]) == (2 * epochs, 0.1, 0.5)
+    assert (one.training.epochs, one.method.options["alpha"], one.method.options["warmup"]) == (
+        2 * epochs,
+        0.1,
+        0.5,
+    )
     dcca, stage = settings.method.options, settings.training.stage("embeddings")
-    assert (dcca["kept"], dcca["ridge"], dcca["size"]) == (kept, 1e-3, 40 if data == "celeba" else 16)
+    assert (dcca["kept"], dcca["ridge"], dcca["size"]) == (
+        kept,
+        1e-3,
+        40 if data == "celeba" else 16,
+    )
     assert (stage.epochs, stage.batch, stage.lr, stage.optimizer) == (100, 800, 1e-3, "rmsprop")
     assert (stage.weight_decay, stage.patience) == (1e-5, 10)
 
@@ -186,14 +247,20 @@ def test_a_recipe_is_laid_over_its_base(tmp_path) -> None:
     (tmp_path / "low.yaml").write_text("base: shapes-jnf-dcca\ntraining: {epochs: 3}\n")
     (tmp_path / "high.yaml").write_text("base: low.yaml\nmethod: {latent: 5}\n")
     settings = resolve(load_recipe(tmp_path / "high.yaml"))
-    assert (settings.training.epochs, settings.method.options["latent"], settings.data.name) == (3, 5, "shapes")
+    assert (settings.training.epochs, settings.method.options["latent"], settings.data.name) == (
+        3,
+        5,
+        "shapes",
+    )
     (tmp_path / "low.yaml").write_text("base: high.yaml\n")
     with pytest.raises(ValueError, match="its own base"):
         load_recipe(tmp_path / "high.yaml")
 
 
 def test_what_is_said_on_the_command_line_holds_for_every_stage(monkeypatch, tmp_path) -> None:
-    """A stage's own setting in a recipe gives way to the user's, unless the user names the stage too."""
+    """A stage's own setting in a recipe gives way to the user's, unless the user names the stage
+    too.
+    """
     monkeypatch.setattr(compare, "load_splits", small_splits)
     given = ["training.epochs=2", "training.stages.surrogates.epochs=3"]
     for recipe in ("shapes", "mnist-svhn"):
@@ -204,7 +271,10 @@ def test_what_is_said_on_the_command_line_holds_for_every_stage(monkeypatch, tmp
 
 def test_a_method_is_its_own_recipe_for_own_data() -> None:
     recipe = load_recipe("mmvae-plus")
-    assert recipe["method"] == {"name": "mmvae_plus"} and recipe["training"] == load_recipe("jnf")["training"]
+    assert (
+        recipe["method"] == {"name": "mmvae_plus"}
+        and recipe["training"] == load_recipe("jnf")["training"]
+    )
     assert "mmvae-plus" in recipe["about"] and "JNF" not in recipe["about"]
 
 
@@ -213,7 +283,9 @@ def test_a_method_is_its_own_recipe_for_own_data() -> None:
 
 def test_a_run_says_how_it_was_made(run_dir: Path) -> None:
     info = json.loads((run_dir / "run.json").read_text())
-    assert info["status"] == "finished" and info["seed"] == 3 and info["settings"]["data"]["n"] == 160
+    assert (
+        info["status"] == "finished" and info["seed"] == 3 and info["settings"]["data"]["n"] == 160
+    )
     assert list(info["stages"]) == ["joint", "embeddings", "surrogates"]
 
 
@@ -237,18 +309,45 @@ def test_a_dry_run_says_what_would_be_trained_and_trains_nothing(capsys, tmp_pat
 
 
 def test_evaluate_writes_metrics_and_prints_direction_n_and_errors(run_dir: Path, capsys) -> None:
-    status, out, _ = said(capsys, "evaluate", run_dir, "--metrics", "joint_log_likelihood", "--limit", "20")
+    status, out, _ = said(
+        capsys, "evaluate", run_dir, "--metrics", "joint_log_likelihood", "--limit", "20"
+    )
     rows = json.loads((run_dir / "metrics.json").read_text())["table"]
     (row,) = [r for r in rows if r["metric"] == "joint_log_likelihood"]
     assert status == 0 and row["n"] == 20 and row["seed"] == 3
-    assert "higher is better" in out and "20" in out and f"{row['value']:.1f}"[:5] in out and "±" in out
+    assert (
+        "higher is better" in out
+        and "20" in out
+        and f"{row['value']:.1f}"[:5] in out
+        and "±" in out
+    )
     assert "did you mean 'probe'?" in refused(capsys, "evaluate", run_dir, "--metrics", "prob")
-    assert "closed form" not in said(capsys, "evaluate", run_dir, "--metrics", "joint_log_likelihood", "--limit", "5",
-                                     "--sampler", "mala")[2]  # fmt: skip
+    assert (
+        "closed form"
+        not in said(
+            capsys,
+            "evaluate",
+            run_dir,
+            "--metrics",
+            "joint_log_likelihood",
+            "--limit",
+            "5",
+            "--sampler",
+            "mala",
+        )[2]
+    )
 
 
 def test_evaluate_measures_the_subsets_asked_for(run_dir: Path, capsys) -> None:
-    ask = ["evaluate", run_dir, "--metrics", "conditional_log_likelihood", "--limit", "5", "--subsets"]
+    ask = [
+        "evaluate",
+        run_dir,
+        "--metrics",
+        "conditional_log_likelihood",
+        "--limit",
+        "5",
+        "--subsets",
+    ]
     assert said(capsys, *ask, "circle,square+circle")[0] == 0
     rows = json.loads((run_dir / "metrics.json").read_text())["table"]
     found = {(r["target"], r["given"]) for r in rows if r["metric"] == "conditional_log_likelihood"}
@@ -256,12 +355,25 @@ def test_evaluate_measures_the_subsets_asked_for(run_dir: Path, capsys) -> None:
     assert "did you mean 'circle'?" in refused(capsys, *ask, "cirle")
 
 
-def test_generate_gives_what_the_model_gives_with_that_seed(run_dir: Path, capsys, tmp_path) -> None:
+def test_generate_gives_what_the_model_gives_with_that_seed(
+    run_dir: Path, capsys, tmp_path
+) -> None:
     pictures = (torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)) * 255).byte()
     np.save(tmp_path / "squares.npy", pictures.numpy())
     out = tmp_path / "out"
-    status, text, _ = said(capsys, "generate", run_dir, "--given", f"square={tmp_path / 'squares.npy'}", "--n", 4,
-                           "--seed", 5, "--out", out)  # fmt: skip
+    status, text, _ = said(
+        capsys,
+        "generate",
+        run_dir,
+        "--given",
+        f"square={tmp_path / 'squares.npy'}",
+        "--n",
+        4,
+        "--seed",
+        5,
+        "--out",
+        out,
+    )
     assert status == 0 and "circle (4, 3, 1, 32, 32)" in text
     found = np.load(out / "generated.npz")
     assert found.files == ["circle"]
@@ -270,7 +382,10 @@ def test_generate_gives_what_the_model_gives_with_that_seed(run_dir: Path, capsy
     expected = polymodal.load(run_dir).model.generate(batch, 4, ["circle"])["circle"]
     assert np.array_equal(found["circle"], expected.numpy())
     width, height = Image.open(out / "circle.png").size
-    assert (width, height) == (3 * (3 * 32 + 2 * 2), 3 * (5 * 32 + 4 * 2 + 6))  # three given; four rows of draws below
+    assert (width, height) == (
+        3 * (3 * 32 + 2 * 2),
+        3 * (5 * 32 + 4 * 2 + 6),
+    )  # three given; four rows of draws below
 
 
 def test_generate_reads_images_and_draws_joint_samples(run_dir: Path, capsys, tmp_path) -> None:
@@ -292,11 +407,15 @@ def test_own_data_are_trained_with_a_recipe_of_the_methods_name(capsys, tmp_path
     np.savez(tmp_path / "pairs.npz", a=rng.normal(size=(80, 5)), b=rng.normal(size=(80, 4)))
     small = ["training.epochs=1", "training.progress=false", "method.hidden=8", "method.latent=2"]
     out = tmp_path / "run"
-    status, _, err = said(capsys, "train", "jmvae-two-stage", *small, "--data", tmp_path / "pairs.npz", "--out", out)
+    status, _, err = said(
+        capsys, "train", "jmvae-two-stage", *small, "--data", tmp_path / "pairs.npz", "--out", out
+    )
     assert status == 0, err
     assert [m.shape for m in polymodal.load(out).modalities] == [(5,), (4,)]
     assert said(capsys, "report", out, "--out", tmp_path / "page.html")[0] == 0
-    assert "--data FILE.npz" in refused(capsys, "train", "jmvae-two-stage", *small, "--out", tmp_path / "other")
+    assert "--data FILE.npz" in refused(
+        capsys, "train", "jmvae-two-stage", *small, "--out", tmp_path / "other"
+    )
     assert "closed form" in refused(capsys, "evaluate", out, "--sampler", "smc")
 
 
@@ -311,8 +430,12 @@ def test_mistakes_in_what_is_typed(capsys, tmp_path, monkeypatch) -> None:
     assert "square" in refused(capsys, "train", "shapes-jnf", "modalities.sqare.weight=2")
     assert "square" in refused(capsys, "train", "shapes-jnf", "networks.sqare=mlp")
     assert "method.latent" in refused(capsys, "train", "shapes-jnf", "method.laten=3")
-    assert "joint" in refused(capsys, "train", "shapes-jnf", "training.stages.jont.epochs=1", "data.n=50")
-    assert "joint" in refused(capsys, "train", "shapes", "training.stages.jont.epochs=1", "data.n=50")
+    assert "joint" in refused(
+        capsys, "train", "shapes-jnf", "training.stages.jont.epochs=1", "data.n=50"
+    )
+    assert "joint" in refused(
+        capsys, "train", "shapes", "training.stages.jont.epochs=1", "data.n=50"
+    )
     assert "train" in refused(capsys, "trian", "shapes")
     assert "--limit" in refused(capsys, "evaluate", "x", "--limt", "3")
     assert "polymodal train --help" in refused(capsys, "train")
@@ -327,9 +450,15 @@ def test_mistakes_in_what_is_typed(capsys, tmp_path, monkeypatch) -> None:
     ("arrays", "word"),
     [
         ({"a": np.ones((30, 2)), "b": np.where(np.eye(30, 2) == 1, np.nan, 1.5)}, "'b' has "),
-        ({"a": np.ones((30, 2)), "b": np.where(np.eye(30, 2) == 1, np.inf, 1.5)}, "NaN or infinite"),
+        (
+            {"a": np.ones((30, 2)), "b": np.where(np.eye(30, 2) == 1, np.inf, 1.5)},
+            "NaN or infinite",
+        ),
         ({"a": np.ones((0, 2)), "b": np.ones((0, 2))}, "at least one sample"),
-        ({"a": np.ones((30, 2)), "b": np.ones((30, 2)), "b_present": np.zeros(30)}, "'b' is missing from all"),
+        (
+            {"a": np.ones((30, 2)), "b": np.ones((30, 2)), "b_present": np.zeros(30)},
+            "'b' is missing from all",
+        ),
         ({"a": np.ones((30, 2)), "b": np.ones((30, 2)), "label": np.zeros(29, int)}, "abels"),
         ({"a": np.ones((30, 2)), "b": np.ones((29, 2))}, "same number of samples"),
         ({"a": np.ones((30, 2)), "b": np.array(["x"] * 30)}, "numbers"),
@@ -347,13 +476,18 @@ def test_a_damaged_data_file_is_named(capsys, tmp_path) -> None:
     np.savez(tmp_path / "own.npz", a=np.ones((30, 2)))
     whole = (tmp_path / "own.npz").read_bytes()
     (tmp_path / "own.npz").write_bytes(whole[: len(whole) // 2])
-    assert "own.npz is truncated or damaged" in refused(capsys, "train", "jnf", "--data", tmp_path / "own.npz")
+    assert "own.npz is truncated or damaged" in refused(
+        capsys, "train", "jnf", "--data", tmp_path / "own.npz"
+    )
     assert "none.npz" in refused(capsys, "train", "jnf", "--data", tmp_path / "none.npz")
 
 
 def test_a_damaged_run_is_named_and_code_is_not_opened(run_dir: Path, capsys, tmp_path) -> None:
-    for name, word in (("model.safetensors", "model.safetensors is damaged"), ("run.json", "run.json is damaged"),
-                       ("last.ckpt", "last.ckpt")):  # fmt: skip
+    for name, word in (
+        ("model.safetensors", "model.safetensors is damaged"),
+        ("run.json", "run.json is damaged"),
+        ("last.ckpt", "last.ckpt"),
+    ):
         copy = tmp_path / name
         copy.mkdir()
         for file in run_dir.iterdir():
@@ -362,7 +496,9 @@ def test_a_damaged_run_is_named_and_code_is_not_opened(run_dir: Path, capsys, tm
             assert word in refused(capsys, command, copy)
     (copy / "metrics.json").write_text('{"table": [{"metric": "coherence"}]}')
     (copy / "last.ckpt").write_bytes((run_dir / "last.ckpt").read_bytes())
-    assert "metrics.json is damaged" in refused(capsys, "report", copy, "--out", tmp_path / "page.html")
+    assert "metrics.json is damaged" in refused(
+        capsys, "report", copy, "--out", tmp_path / "page.html"
+    )
     (copy / "more.pkl").touch()
     assert "more.pkl" in refused(capsys, "generate", copy, "--out", tmp_path / "out")
 
@@ -375,7 +511,9 @@ def test_no_permission_in_the_run_directory(capsys, tmp_path) -> None:
     message = refused(capsys, "train", "shapes-jnf", *TINY, *SMALL_FLOW, "--out", closed / "run")
     assert str(closed) in message and ("permission" in message or "read-only" in message)
     (tmp_path / "file").touch()
-    assert "file" in refused(capsys, "train", "shapes-jnf", *TINY, *SMALL_FLOW, "--out", tmp_path / "file" / "run")
+    assert "file" in refused(
+        capsys, "train", "shapes-jnf", *TINY, *SMALL_FLOW, "--out", tmp_path / "file" / "run"
+    )
 
 
 @pytest.mark.parametrize(
@@ -388,7 +526,9 @@ def test_no_permission_in_the_run_directory(capsys, tmp_path) -> None:
     ],
     ids=["shape", "nan", "range", "empty"],
 )
-def test_mistakes_in_what_is_given(values: np.ndarray, word: str, run_dir: Path, capsys, tmp_path) -> None:
+def test_mistakes_in_what_is_given(
+    values: np.ndarray, word: str, run_dir: Path, capsys, tmp_path
+) -> None:
     np.save(tmp_path / "x.npy", values)
     given = ["--given", f"square={tmp_path / 'x.npy'}"]
     assert word in refused(capsys, "generate", run_dir, *given, "--out", tmp_path / "o")
@@ -405,12 +545,16 @@ def test_mistakes_in_names_and_files_that_are_given(run_dir: Path, capsys, tmp_p
     assert "Did you mean circle?" in refused(capsys, "generate", run_dir, "--want", "cirle", *out)
     assert "none.npy" in refused(capsys, "generate", run_dir, *given("square", "none.npy"), *out)
     assert "no image" in refused(capsys, "generate", run_dir, *given("square", "no.png"), *out)
-    assert "same number" in refused(capsys, "generate", run_dir, *given("square"), *given("circle", "two.npy"), *out)
+    assert "same number" in refused(
+        capsys, "generate", run_dir, *given("square"), *given("circle", "two.npy"), *out
+    )
     assert "twice" in refused(capsys, "generate", run_dir, *given("square"), *given("square"), *out)
     assert "did you mean 'hmc'?" in refused(capsys, "generate", run_dir, "--sampler", "hmcc", *out)
 
 
-def test_a_lack_of_memory_is_said_in_a_sentence_and_a_defect_is_not_hidden(capsys, monkeypatch, tmp_path) -> None:
+def test_a_lack_of_memory_is_said_in_a_sentence_and_a_defect_is_not_hidden(
+    capsys, monkeypatch, tmp_path
+) -> None:
     from polymodal.training.stage_trainer import StageTrainer
 
     def failing(error: Exception):
@@ -420,7 +564,11 @@ def test_a_lack_of_memory_is_said_in_a_sentence_and_a_defect_is_not_hidden(capsy
         return run_epoch
 
     command = ["train", "shapes-jnf", *TINY, *SMALL_FLOW, "--out", tmp_path]
-    monkeypatch.setattr(StageTrainer, "run_epoch", failing(RuntimeError("DefaultCPUAllocator: can't allocate memory")))
+    monkeypatch.setattr(
+        StageTrainer,
+        "run_epoch",
+        failing(RuntimeError("DefaultCPUAllocator: can't allocate memory")),
+    )
     assert "not enough memory" in refused(capsys, *command)
     monkeypatch.setattr(StageTrainer, "run_epoch", failing(RuntimeError("a defect")))
     with pytest.raises(RuntimeError, match="a defect"):

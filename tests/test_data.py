@@ -51,16 +51,22 @@ def everything(data):
 
 @pytest.fixture
 def law():
-    return replace(LinearGaussian.draw((2, 3, 1), latent=2, seed=3), noise={"x1": 0.4, "x2": 0.9, "x3": 0.2})
+    return replace(
+        LinearGaussian.draw((2, 3, 1), latent=2, seed=3), noise={"x1": 0.4, "x2": 0.9, "x3": 0.2}
+    )
 
 
 def brute_force(law):
     """Mean and covariance of (z, x1, x2, x3), and the rows of each."""
     A = np.concatenate([np.eye(law.latent), *[law.loading[m].numpy() for m in ALL]])
-    noise = np.concatenate([np.zeros(law.latent), *[np.full(len(law.bias[m]), law.noise[m] ** 2) for m in ALL]])
+    noise = np.concatenate(
+        [np.zeros(law.latent), *[np.full(len(law.bias[m]), law.noise[m] ** 2) for m in ALL]]
+    )
     mean = np.concatenate([np.zeros(law.latent), *[law.bias[m].numpy() for m in ALL]])
     ends = np.cumsum([0, law.latent, *[len(law.bias[m]) for m in ALL]])
-    rows = {name: list(range(a, b)) for name, a, b in zip(("z", *ALL), ends[:-1], ends[1:], strict=True)}
+    rows = {
+        name: list(range(a, b)) for name, a, b in zip(("z", *ALL), ends[:-1], ends[1:], strict=True)
+    }
     return mean, A @ A.T + np.diag(noise), rows
 
 
@@ -69,13 +75,18 @@ def conditioned(law, target, subset, x):
     t, s = rows[target], [r for m in subset for r in rows[m]]
     gain = covariance[np.ix_(t, s)] @ np.linalg.inv(covariance[np.ix_(s, s)])
     seen = np.concatenate([x[m].numpy() for m in subset], 1)
-    return mean[t] + (seen - mean[s]) @ gain.T, covariance[np.ix_(t, t)] - gain @ covariance[np.ix_(s, t)]
+    return (
+        mean[t] + (seen - mean[s]) @ gain.T,
+        covariance[np.ix_(t, t)] - gain @ covariance[np.ix_(s, t)],
+    )
 
 
 def observed(n=4, seed=0):
     generator = torch.Generator().manual_seed(seed)
     shape = {"x1": 2, "x2": 3, "x3": 1}
-    return {m: 2 * torch.randn(n, d, generator=generator, dtype=torch.float64) for m, d in shape.items()}
+    return {
+        m: 2 * torch.randn(n, d, generator=generator, dtype=torch.float64) for m, d in shape.items()
+    }
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
@@ -84,7 +95,9 @@ def test_posterior_of_every_subset(law, subset):
     q = law.posterior(Batch(x).only(subset))
     mean, covariance = conditioned(law, "z", subset, x)
     np.testing.assert_allclose(q.mean, mean, atol=1e-12)
-    np.testing.assert_allclose(q.covariance_matrix, np.broadcast_to(covariance, q.covariance_matrix.shape), atol=1e-12)
+    np.testing.assert_allclose(
+        q.covariance_matrix, np.broadcast_to(covariance, q.covariance_matrix.shape), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
@@ -92,9 +105,13 @@ def test_evidence_of_every_subset(law, subset):
     x = observed()
     mean, covariance, rows = brute_force(law)
     s = [r for m in subset for r in rows[m]]
-    p = torch.distributions.MultivariateNormal(torch.tensor(mean[s]), torch.tensor(covariance[np.ix_(s, s)]))
+    p = torch.distributions.MultivariateNormal(
+        torch.tensor(mean[s]), torch.tensor(covariance[np.ix_(s, s)])
+    )
     expected = p.log_prob(torch.cat([x[m] for m in subset], 1))
-    torch.testing.assert_close(law.log_evidence(Batch(x).only(subset)), expected, atol=1e-10, rtol=0)
+    torch.testing.assert_close(
+        law.log_evidence(Batch(x).only(subset)), expected, atol=1e-10, rtol=0
+    )
 
 
 @pytest.mark.parametrize("target", ALL)
@@ -121,8 +138,12 @@ def test_masks_are_subsets_sample_by_sample(law):
     assert q.mean[0].tolist() == [0, 0] and evidence[0] == 0  # nothing seen: the prior
     for i in range(1, 8):
         seen = [m for m in ALL if present[m][i]]
-        torch.testing.assert_close(q.mean[i], law.posterior(Batch(x).only(seen)).mean[i], atol=1e-12, rtol=0)
-        torch.testing.assert_close(evidence[i], law.log_evidence(Batch(x).only(seen))[i], atol=1e-12, rtol=0)
+        torch.testing.assert_close(
+            q.mean[i], law.posterior(Batch(x).only(seen)).mean[i], atol=1e-12, rtol=0
+        )
+        torch.testing.assert_close(
+            evidence[i], law.log_evidence(Batch(x).only(seen))[i], atol=1e-12, rtol=0
+        )
 
 
 def test_joint_is_the_law_of_the_samples(law):
@@ -143,7 +164,11 @@ def test_joint_is_the_law_of_the_samples(law):
 def test_linear_gaussian_states_its_law():
     data = load_data("linear_gaussian", dims={"a": 2, "b": 1}, n=100, noise=0.3)
     assert [len(p) for p in parts(data).values()] == [80, 10, 10]
-    assert data.modalities == [Modality("a", (2,), scale=0.3), Modality("b", (1,), scale=0.3)] == data.truth.modalities
+    assert (
+        data.modalities
+        == [Modality("a", (2,), scale=0.3), Modality("b", (1,), scale=0.3)]
+        == data.truth.modalities
+    )
 
 
 # Shapes.
@@ -166,14 +191,17 @@ def test_areas_are_those_of_the_figures(draw, full, area, perimeter):
     assert images.shape == (500, 1, 32, 32) and set(images.unique().tolist()) == {0, 255}
     measured = (images > 0).sum((1, 2, 3)) * STEP**2
     error = measured - torch.tensor([area(r) for r in radius.tolist()])
-    assert (error.abs() / (perimeter * radius * STEP)).max() < 0.5  # within half a pixel along the edge
+    assert (
+        error.abs() / (perimeter * radius * STEP)
+    ).max() < 0.5  # within half a pixel along the edge
     assert abs(error.mean() / measured.mean()) < 0.01  # and on average right
 
 
 def test_shapes_share_being_full_and_nothing_else():
     data = everything(shapes(n=4000).train)
     for m in ("square", "circle"):
-        # An empty figure's contour begins at .3 - .125 from the centre, whose nearest pixels are .05 away.
+        # An empty figure's contour begins at .3 - .125 from the centre, whose nearest pixels are
+        # .05 away.
         assert torch.equal(data.x[m][:, 0, 15, 15].long(), data.label)
     assert abs(data.label.float().mean() - 0.5) < 0.05
     full = data.label == 1
@@ -209,7 +237,10 @@ def test_data_is_a_function_of_the_seed_alone(name, digits, tmp_path):
     np.random.seed(0)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     first = load(seed=1)
-    assert torch.equal(before[0], torch.get_rng_state()) and (before[1] == np.random.get_state()[1]).all()
+    assert (
+        torch.equal(before[0], torch.get_rng_state())
+        and (before[1] == np.random.get_state()[1]).all()
+    )
     torch.manual_seed(5)
     assert same(first, load(seed=1))
     assert not same(first, load(seed=2))
@@ -246,18 +277,27 @@ def test_matching_laws(labels, times, most):
 @pytest.mark.parametrize(("small", "times"), [(7, 1), (7, 3), (7, 5), (20, 5)])
 def test_fresh_matchings_use_all_of_the_larger_set(small, times):
     larger = 20
-    labels = [torch.tensor([1]).repeat_interleave(larger), torch.tensor([0, 1]).repeat_interleave(small)]
+    labels = [
+        torch.tensor([1]).repeat_interleave(larger),
+        torch.tensor([0, 1]).repeat_interleave(small),
+    ]
     draw = lambda **kw: match(labels, torch.Generator().manual_seed(0), times, **kw)
     a, b = draw(fresh=True)
     assert torch.equal(labels[0][a], labels[1][b]) and len(a) == times * small
     seen = torch.bincount(a, minlength=larger)
-    assert set(seen.tolist()) <= {times * small // larger, -(-times * small // larger)}  # as evenly as can be
+    assert set(seen.tolist()) <= {
+        times * small // larger,
+        -(-times * small // larger),
+    }  # as evenly as can be
     assert set(torch.bincount(b)[small:].tolist()) == {times}
     assert torch.equal(draw(fresh=False)[0].unique(), torch.arange(small))
 
 
 def test_fresh_pairs_use_more_images(digits):
-    used = [len(mnist_svhn(path=digits, fresh=fresh).train.index["svhn"].unique()) for fresh in (False, True)]
+    used = [
+        len(mnist_svhn(path=digits, fresh=fresh).train.index["svhn"].unique())
+        for fresh in (False, True)
+    ]
     assert used[0] < used[1] == len(mnist_svhn(path=digits).train.tables["svhn"])
 
 
@@ -267,11 +307,18 @@ def test_matching_is_random():
     assert (a == b).sum() < 8  # one expected
     label = torch.arange(500) // 250
     a, _ = match([label, label], torch.Generator().manual_seed(0), times=1)
-    assert abs(label[a[:250]].float().mean() - 0.5) < 0.15  # shuffled over the labels, standard error .03
+    assert (
+        abs(label[a[:250]].float().mean() - 0.5) < 0.15
+    )  # shuffled over the labels, standard error .03
 
 
 def idx(array):
-    return b"\0\0\x08" + bytes([array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.astype(np.uint8).tobytes()
+    return (
+        b"\0\0\x08"
+        + bytes([array.ndim])
+        + np.array(array.shape, ">u4").tobytes()
+        + array.astype(np.uint8).tobytes()
+    )
 
 
 def numbered(shape, start):
@@ -295,14 +342,21 @@ def digits(tmp_path, monkeypatch):
     hashes = {}
     (tmp_path / "mnist").mkdir()
     for which, n, start in (("train", 200, 0), ("t10k", 60, 1000)):
-        for kind, array in (("images-idx3", numbered((n, 28, 28), start)), ("labels-idx1", rng.integers(0, 10, n))):
+        for kind, array in (
+            ("images-idx3", numbered((n, 28, 28), start)),
+            ("labels-idx1", rng.integers(0, 10, n)),
+        ):
             content = idx(array)
             hashes[f"{which}-{kind}-ubyte"] = files.hashlib.md5(content).hexdigest()
             (tmp_path / "mnist" / f"{which}-{kind}-ubyte.gz").write_bytes(gzip.compress(content))
     monkeypatch.setitem(files.IDX, "mnist", (files.IDX["mnist"][0], hashes))
     for which, n, start in (("train", 300, 0), ("test", 80, 1000)):
         X = numbered((n, 32, 32, 3), start).transpose(1, 2, 3, 0)
-        savemat(tmp_path / f"{which}_32x32.mat", {"X": X, "y": rng.integers(1, 11, (n, 1))}, do_compression=True)
+        savemat(
+            tmp_path / f"{which}_32x32.mat",
+            {"X": X, "y": rng.integers(1, 11, (n, 1))},
+            do_compression=True,
+        )
     return tmp_path
 
 
@@ -327,8 +381,13 @@ def test_pairs_share_the_label_of_the_files(digits):
     assert (mnist[number_of(batch.x["mnist"])] == batch.label.numpy()).all()
     assert (svhn[number_of(batch.x["svhn"])] == batch.label.numpy()).all()
     assert 0 in batch.label and 10 not in batch.label
-    assert (batch.x["mnist"][:, 0, 0, 5] == 9 / 255).all() and (batch.x["svhn"][:, 2, 0, 1] == 9 / 255).all()  # upright
-    assert {m.name: m.weight for m in data.modalities} == {"mnist": pytest.approx(3.918, abs=1e-3), "svhn": 1}
+    assert (batch.x["mnist"][:, 0, 0, 5] == 9 / 255).all() and (
+        batch.x["svhn"][:, 2, 0, 1] == 9 / 255
+    ).all()  # upright
+    assert {m.name: m.weight for m in data.modalities} == {
+        "mnist": pytest.approx(3.918, abs=1e-3),
+        "svhn": 1,
+    }
 
 
 def test_test_pairs_do_not_depend_on_validation(digits):
@@ -340,7 +399,9 @@ def test_test_pairs_do_not_depend_on_validation(digits):
 
 
 def test_bytes_are_read_as_fractions_and_stay_channels_last():
-    nhwc = torch.randint(0, 256, (7, 4, 5, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    nhwc = torch.randint(
+        0, 256, (7, 4, 5, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     table, rows = nhwc.permute(0, 3, 1, 2), torch.tensor([6, 0, 0, 3])
     x = gather(table, rows)
     assert torch.equal(x, nhwc.float()[rows].permute(0, 3, 1, 2) / 255)
@@ -351,7 +412,12 @@ def test_bytes_are_read_as_fractions_and_stay_channels_last():
 
 def test_taking_and_index_compose():
     table = torch.arange(5.0)[:, None]
-    data = Dataset([Modality("a", (1,))], {"a": table}, {"a": torch.tensor([4, 2, 0])}, label=torch.tensor([7, 8, 9]))
+    data = Dataset(
+        [Modality("a", (1,))],
+        {"a": table},
+        {"a": torch.tensor([4, 2, 0])},
+        label=torch.tensor([7, 8, 9]),
+    )
     taken = data.take(torch.tensor([2, 0]))
     batch = everything(taken)
     assert batch.x["a"].flatten().tolist() == [0, 4] and batch.label.tolist() == [9, 7]
@@ -373,14 +439,18 @@ def test_mcar_rates(rates):
     rate = {m: rates if isinstance(rates, float) else rates.get(m, 0.0) for m in names}
     rescued = math.prod(rate.values()) / 3  # of each, where all were taken
     for m in names:
-        assert abs((~present[m]).float().mean() - (rate[m] - rescued)) < 0.015  # standard error .0035
+        assert (
+            abs((~present[m]).float().mean() - (rate[m] - rescued)) < 0.015
+        )  # standard error .0035
     assert torch.equal(keep[:, 0], mcar(data, rates, seed=1).present["a"])
     assert not torch.equal(keep[:, 0], mcar(data, rates, seed=2).present["a"])
 
 
 def test_mcar_keeps_what_was_there_and_adds_nothing():
     had = {"a": torch.arange(1000) % 2 == 0, "b": torch.arange(1000) % 2 == 1}
-    data = Dataset([Modality(m, (1,)) for m in "ab"], {m: torch.ones(1000, 1) for m in "ab"}, present=had)
+    data = Dataset(
+        [Modality(m, (1,)) for m in "ab"], {m: torch.ones(1000, 1) for m in "ab"}, present=had
+    )
     present = mcar(data, 0.9).present
     assert all(torch.equal(present[m], had[m]) for m in "ab")  # each sample had one, and keeps one
 
@@ -392,7 +462,11 @@ def test_missing_and_limit_are_laid_over_any_set():
     assert torch.equal(data.val.tables["square"], whole.val.tables["square"])
     rows = data.train.present["circle"].nonzero().squeeze(1)
     assert torch.equal(data.train.batch(rows).x["circle"], whole.train.batch(rows).x["circle"])
-    assert data.test.present == {} and not data.train.present["circle"].all() and not data.val.present["circle"].all()
+    assert (
+        data.test.present == {}
+        and not data.train.present["circle"].all()
+        and not data.val.present["circle"].all()
+    )
 
 
 # A user's own file.
@@ -435,15 +509,25 @@ def test_own_modalities_are_read_from_values(own):
     assert torch.equal(x["flags"], torch.tensor(flags[at]).float())
     assert torch.equal(x["real"], torch.tensor(real[at]).float())
     assert torch.equal(x["column"][:, 0], torch.tensor(column[at]).float())
-    assert all(batches[0].x[m].is_contiguous(memory_format=torch.channels_last) for m in ("hwc", "chw", "grey"))
+    assert all(
+        batches[0].x[m].is_contiguous(memory_format=torch.channels_last)
+        for m in ("hwc", "chw", "grey")
+    )
 
 
 def test_own_parts(own):
-    x = {f"{p}_a": np.full((n, 2), float(k + 2)) for k, (p, n) in enumerate((("train", 20), ("val", 3), ("test", 4)))}
-    data = load_data(own(**x, train_labels=np.arange(20), val_labels=np.arange(3), test_labels=np.arange(4)))
+    x = {
+        f"{p}_a": np.full((n, 2), float(k + 2))
+        for k, (p, n) in enumerate((("train", 20), ("val", 3), ("test", 4)))
+    }
+    data = load_data(
+        own(**x, train_labels=np.arange(20), val_labels=np.arange(3), test_labels=np.arange(4))
+    )
     assert {p: (len(d), everything(d).x["a"].unique().item()) for p, d in parts(data).items()} == {
-        "train": (20, 2), "val": (3, 3), "test": (4, 4)
-    }  # fmt: skip
+        "train": (20, 2),
+        "val": (3, 3),
+        "test": (4, 4),
+    }
     x.pop("val_a")
     data = load_data(own(**x))
     assert [len(p) for p in parts(data).values()] == [18, 2, 4]
@@ -456,9 +540,13 @@ def test_own_missing_rows(own):
     data = load_data(own(a=a, b=b, b_present=there, label=label), missing="nan")
     for part in parts(data).values():
         batch = everything(part)
-        assert torch.equal(batch.mask(["a"]), batch.label != 7) and torch.equal(batch.mask(["b"]), batch.label != 3)
+        assert torch.equal(batch.mask(["a"]), batch.label != 7) and torch.equal(
+            batch.mask(["b"]), batch.label != 3
+        )
         assert batch.x["a"].isfinite().all()
-    both = load_data(own(a=a, b=b, label=label), missing={"nan": True, "pattern": "mcar", "rate": 0.3})
+    both = load_data(
+        own(a=a, b=b, label=label), missing={"nan": True, "pattern": "mcar", "rate": 0.3}
+    )
     at = everything(both.train)
     assert not at.mask(["a"])[at.label == 7].any() and 0.1 < (~at.mask(["b"])).float().mean() < 0.4
 
@@ -469,7 +557,9 @@ NAN = float("nan")
 
 
 def two(a=None, b=None, **changes):
-    """A good data set of two modalities and four samples, some of it changed; `a`, `b`: what the modalities are."""
+    """A good data set of two modalities and four samples, some of it changed; `a`, `b`: what the
+    modalities are.
+    """
     good = {
         "modalities": [Modality("a", (2,), **a or {}), Modality("b", (1,), **b or {})],
         "tables": {"a": torch.ones(4, 2), "b": torch.ones(4, 1)},
@@ -484,14 +574,29 @@ def b_values(*values):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: two(tables={"a": torch.ones(4, 2)}), r"one table for each.*\['a', 'b'\] and tables \['a'\]"),
-        (lambda: two(tables={"a": torch.ones(4, 3), "b": torch.ones(4, 1)}), r"'a' has shape \(2,\).*\(3,\)"),
-        (lambda: two(tables={"a": torch.ones(4, 2), "b": torch.ones(5, 1)}), "same number of samples.*'a': 4, 'b': 5"),
+        (
+            lambda: two(tables={"a": torch.ones(4, 2)}),
+            r"one table for each.*\['a', 'b'\] and tables \['a'\]",
+        ),
+        (
+            lambda: two(tables={"a": torch.ones(4, 3), "b": torch.ones(4, 1)}),
+            r"'a' has shape \(2,\).*\(3,\)",
+        ),
+        (
+            lambda: two(tables={"a": torch.ones(4, 2), "b": torch.ones(5, 1)}),
+            "same number of samples.*'a': 4, 'b': 5",
+        ),
         (lambda: two(tables={"a": torch.ones(0, 2), "b": torch.ones(0, 1)}), "empty"),
-        (lambda: two(label=torch.zeros(3)), r"Labels of 4 samples must have shape \(4,\), got \(3,\)"),
+        (
+            lambda: two(label=torch.zeros(3)),
+            r"Labels of 4 samples must have shape \(4,\), got \(3,\)",
+        ),
         (lambda: two(present={"c": torch.ones(4, dtype=torch.bool)}), "'c'.*mask of one of"),
         (lambda: two(present={"b": torch.ones(4)}), "bool of shape.*float32"),
-        (lambda: two(tables=b_values(1, NAN, 1, math.inf)), r"'b' has 2 values NaN or inf.*2 of 4.*first: \[1, 3\]"),
+        (
+            lambda: two(tables=b_values(1, NAN, 1, math.inf)),
+            r"'b' has 2 values NaN or inf.*2 of 4.*first: \[1, 3\]",
+        ),
         (lambda: two(present={"b": torch.zeros(4, dtype=torch.bool)}), "'b' is missing from all 4"),
         (
             lambda: two(present={m: torch.tensor([True, False, True, True]) for m in "ab"}),
@@ -506,7 +611,10 @@ def b_values(*values):
             "'b' has 1 values that are not counts",
         ),
         (lambda: two(a={"likelihood": "categorical"}), "'a' has 8 values that are not one-hot"),
-        (lambda: two(b={"link": "sigmoid"}, tables=b_values(0, 1, -1.0, 1)), "'b' has 1 values.*link sigmoid"),
+        (
+            lambda: two(b={"link": "sigmoid"}, tables=b_values(0, 1, -1.0, 1)),
+            "'b' has 1 values.*link sigmoid",
+        ),
     ],
 )
 def test_what_bad_data_is_told(make, sentence):
@@ -531,12 +639,20 @@ def test_absent_values_may_be_anything():
         ("shapes", {"n": 3}, "at least 15"),
         ("shapes", {"limit": 0}, "limit must be at least 1"),
         ("shapes", {"modalities": {"squar": {}}}, "no modality 'squar'; did you mean 'square'"),
-        ("shapes", {"modalities": {"square": {"wieght": 1}}}, "no setting 'wieght'; did you mean 'weight'"),
+        (
+            "shapes",
+            {"modalities": {"square": {"wieght": 1}}},
+            "no setting 'wieght'; did you mean 'weight'",
+        ),
         ("shapes", {"modalities": {"square": {"likelihood": "gauss"}}}, "likelihood 'gauss'"),
         ("shapes", {"missing": "mcar"}, 'missing must be "nan" or a mapping'),
         ("shapes", {"missing": {"pattern": "mnar", "rate": 0.5}}, r"pattern of \['mcar', 'mar'"),
         ("shapes", {"missing": {"pattern": "mcar", "rate": 1.0}}, "below 1"),
-        ("shapes", {"missing": {"pattern": "mcar", "rate": {"disc": 0.1}}}, r"\['disc'\], but the modalities are"),
+        (
+            "shapes",
+            {"missing": {"pattern": "mcar", "rate": {"disc": 0.1}}},
+            r"\['disc'\], but the modalities are",
+        ),
         ("linear_gaussian", {"noise": 0.0}, "must be positive"),
         ("mnist-svhn", {"path": "/nowhere"}, "no folder /nowhere"),
     ],
@@ -556,7 +672,10 @@ ONES = np.arange(20.0).reshape(10, 2)
         ({"a": np.zeros((0, 2))}, "without any value.*train: a"),
         ({"a": np.array(["x"] * 10)}, "must hold real numbers.*<U1"),
         ({"a": np.array([None] * 10)}, "damaged.*numpy.savez"),
-        ({"a": ONES, "labels": np.arange(9)}, r"Labels of 10 samples must have shape \(10,\), got \(9,\)"),
+        (
+            {"a": ONES, "labels": np.arange(9)},
+            r"Labels of 10 samples must have shape \(10,\), got \(9,\)",
+        ),
         ({"a": ONES, "label": np.linspace(0, 1, 10)}, "whole numbers.*float64"),
         ({"a": ONES, "a_present": np.ones(3)}, "a_present must hold 10"),
         ({"a": ONES, "b": ONES[:9]}, "same number of samples.*'a': 10, 'b': 9"),
@@ -582,7 +701,10 @@ def test_truncated_files_are_named(digits, own):
     for file, load in (
         (labels, lambda: mnist_svhn(path=digits)),
         (digits / "test_32x32.mat", lambda: mnist_svhn(path=digits)),
-        (own(a=np.random.default_rng(0).normal(size=(50, 3))), lambda: load_data(digits / "own.npz")),
+        (
+            own(a=np.random.default_rng(0).normal(size=(50, 3))),
+            lambda: load_data(digits / "own.npz"),
+        ),
     ):
         content = file.read_bytes()
         file.write_bytes(content[: 2 * len(content) // 3])
@@ -627,14 +749,19 @@ def test_fetched_files_are_checked_before_they_get_their_name(server, tmp_path):
     (served / "x.gz").write_bytes(gzip.compress(content))
     md5 = files.hashlib.md5(content).hexdigest()
     target = tmp_path / "data" / "x.gz"
-    with pytest.raises(ValueError, match=r"x\.gz is not in .*could not be fetched.*put the file there"):
+    with pytest.raises(
+        ValueError, match=r"x\.gz is not in .*could not be fetched.*put the file there"
+    ):
         files.fetch(url + "x.gz", target, "0" * 32)
     with pytest.raises(ValueError, match="could not be fetched"):
         files.fetch(url + "absent.gz", target, md5)
     with pytest.raises(ValueError, match="could not be fetched"):
         files.fetch("http://127.0.0.1:9/x.gz", target, md5)
     assert list(target.parent.iterdir()) == []
-    assert files.read_idx(files.fetch(url + "x.gz", target, md5), md5).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert files.read_idx(files.fetch(url + "x.gz", target, md5), md5).tolist() == [
+        [0, 1, 2],
+        [3, 4, 5],
+    ]
     assert [f.name for f in target.parent.iterdir()] == ["x.gz"]
 
 
@@ -649,7 +776,9 @@ def test_absent_files_are_fetched(server, digits, monkeypatch):
 def test_data_folder_order(tmp_path, monkeypatch):
     monkeypatch.setenv("POLYMODAL_DATA", str(tmp_path))
     (tmp_path / "sub").mkdir()
-    assert files.data_folder() == tmp_path and files.data_folder(tmp_path / "sub") == tmp_path / "sub"
+    assert (
+        files.data_folder() == tmp_path and files.data_folder(tmp_path / "sub") == tmp_path / "sub"
+    )
     monkeypatch.delenv("POLYMODAL_DATA")
     assert files.data_folder() == files.cache_folder()
 
@@ -666,10 +795,14 @@ def celeba_files(tmp_path, monkeypatch):
     for i, name in enumerate(names):
         pixels = np.zeros((218, 178, 3), np.uint8)
         pixels[35:183, 15:163] = 40 * i
-        Image.fromarray(pixels).save(tmp_path / "img_align_celeba" / name, quality=100, subsampling=0)
+        Image.fromarray(pixels).save(
+            tmp_path / "img_align_celeba" / name, quality=100, subsampling=0
+        )
     flags = np.random.default_rng(0).integers(0, 2, (6, 40)) * 2 - 1
     rows = [f"{n} " + " ".join(f"{v:2d}" for v in r) for n, r in zip(names, flags, strict=True)]
-    (tmp_path / "list_attr_celeba.txt").write_text("\n".join(["6", " ".join(faces.ATTRIBUTES), *rows, ""]))
+    (tmp_path / "list_attr_celeba.txt").write_text(
+        "\n".join(["6", " ".join(faces.ATTRIBUTES), *rows, ""])
+    )
     lines = [f"{n} {k}" for n, k in zip(names, (0, 0, 0, 1, 2, 2), strict=True)]
     (tmp_path / "list_eval_partition.txt").write_text("\n".join([*lines, ""]))
     return tmp_path, flags
@@ -679,11 +812,15 @@ def test_celeba_official_files(celeba_files):
     folder, flags = celeba_files
     data = load_data("celeba", path=folder)
     assert [len(p) for p in parts(data).values()] == [3, 1, 2]
-    for part, rows in zip(parts(data).values(), (slice(0, 3), slice(3, 4), slice(4, 6)), strict=True):
+    for part, rows in zip(
+        parts(data).values(), (slice(0, 3), slice(3, 4), slice(4, 6)), strict=True
+    ):
         x = everything(part).x
         assert torch.equal(x["attributes"], torch.tensor(flags[rows] > 0).float())
         grey = torch.tensor([40.0 * i / 255 for i in range(6)])[rows]
-        assert (x["image"] - grey[:, None, None, None]).abs().max() < 0.02  # the centre square and nothing else
+        assert (
+            x["image"] - grey[:, None, None, None]
+        ).abs().max() < 0.02  # the centre square and nothing else
     cached = list((folder / "cache" / "decoded").iterdir())
     assert len(cached) == 1 and cached[0].suffix == ".npy"
     source = folder / "img_align_celeba"

@@ -30,7 +30,9 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def paired(rho, n=200, d_a=None, d_b=None, mix=True, seed=0):
-    """a (n, d_a) and b (n, d_b) whose sample canonical correlations are exactly `rho` and zeros, means not zero."""
+    """a (n, d_a) and b (n, d_b) whose sample canonical correlations are exactly `rho` and zeros,
+    means not zero.
+    """
     k, d_a, d_b = len(rho), d_a or len(rho), d_b or len(rho)
     columns = torch.cat([torch.ones(n, 1, dtype=F64), normal(n, d_a + d_b, seed=seed)], 1)
     q = torch.linalg.qr(columns).Q[:, 1:] * math.sqrt(n - 1)  # sample mean 0, sample covariance I
@@ -66,7 +68,9 @@ def test_correlations_equal_the_textbook_formula_with_a_ridge():
         return vectors / values.sqrt() @ vectors.T
 
     t = inverse_root(both[:4, :4]) @ both[:4, 4:] @ inverse_root(both[4:, 4:])
-    torch.testing.assert_close(correlations(a, b, ridge=0.05), torch.linalg.svdvals(t), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        correlations(a, b, ridge=0.05), torch.linalg.svdvals(t), atol=1e-12, rtol=0
+    )
 
 
 def test_sample_correlations_converge_to_the_population_ones():
@@ -95,7 +99,9 @@ def test_gradient_is_right_at_repeated_and_finite_at_vanishing_correlations():
     assert torch.autograd.gradcheck(lambda a, b: correlation(a, b, 0.0), (a, b), atol=1e-6)
     t = torch.diag(torch.tensor([0.5, 0.5, 0.0, 0.0], dtype=F64)).requires_grad_()
     u, _, vh = torch.linalg.svd(t)
-    assert torch.autograd.grad((u @ vh * t).sum(), t)[0].isnan().any()  # the same norm, written with U and V
+    assert (
+        torch.autograd.grad((u @ vh * t).sum(), t)[0].isnan().any()
+    )  # the same norm, written with U and V
     a, b = (h.requires_grad_() for h in paired([0.5, 0.5, 0.0, 0.0]))
     grads = torch.autograd.grad(correlation(a, b, 0.0), (a, b))
     assert all(g.isfinite().all() and g.norm() > 1e-3 for g in grads)
@@ -116,7 +122,9 @@ def test_float32_is_computed_in_float64():
     roots = [torch.linalg.cholesky_ex(h.T @ h / 199).L for h in (x, y)]
     t = torch.linalg.solve_triangular(roots[0], x.T @ y / 199, upper=False)
     t = torch.linalg.solve_triangular(roots[1], t.T, upper=False)
-    assert not abs(t.nan_to_num(9.0, 9.0, 9.0).svd().S.sum().item() - 1.8) < 0.1  # float32 whitening fails here
+    assert (
+        not abs(t.nan_to_num(9.0, 9.0, 9.0).svd().S.sum().item() - 1.8) < 0.1
+    )  # float32 whitening fails here
 
 
 def test_half_precision_and_autocast_lose_only_what_the_embeddings_lost():
@@ -129,7 +137,9 @@ def test_half_precision_and_autocast_lose_only_what_the_embeddings_lost():
 def test_gradient_ascent_on_linear_maps_reaches_the_closed_form():
     a, b = paired([0.9, 0.7, 0.4, 0.2], n=300)
     maps = [normal(4, 2, seed=s).requires_grad_() for s in (5, 6)]
-    optimiser = torch.optim.LBFGS(maps, max_iter=200, tolerance_change=1e-12, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS(
+        maps, max_iter=200, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+    )
 
     def closure():
         optimiser.zero_grad()
@@ -142,12 +152,16 @@ def test_gradient_ascent_on_linear_maps_reaches_the_closed_form():
     torch.testing.assert_close(-closure().detach(), best, atol=1e-6, rtol=0)
 
 
-# --------------------------------------------------------------------------- any number, some absent
+# --------------------------------------------------------------------------- any number, some
+# absent
 
 
 def trio(n=80):
     shared = normal(n, 2)
-    return {m: torch.cat([shared + normal(n, 2, seed=s), normal(n, 1, seed=s + 10)], 1) for s, m in enumerate("abc", 1)}
+    return {
+        m: torch.cat([shared + normal(n, 2, seed=s), normal(n, 1, seed=s + 10)], 1)
+        for s, m in enumerate("abc", 1)
+    }
 
 
 def test_total_correlation_is_the_sum_over_pairs_in_any_order():
@@ -169,7 +183,9 @@ def test_absent_values_move_nothing(objective):
     holes = {m: x.requires_grad_() for m, x in holes.items()}
     again = objective(holes, present)
     torch.testing.assert_close(again, value, atol=0, rtol=0)
-    for m, x, y in zip("abc", grads, torch.autograd.grad(again.sum(), list(holes.values())), strict=True):
+    for m, x, y in zip(
+        "abc", grads, torch.autograd.grad(again.sum(), list(holes.values())), strict=True
+    ):
         torch.testing.assert_close(x, y, atol=0, rtol=0)
         if m in present:
             assert (y[~present[m]] == 0).all()
@@ -186,7 +202,9 @@ def test_each_pair_uses_the_rows_where_both_are_present():
 def test_a_pair_with_too_few_rows_counts_nothing_and_no_pair_is_an_error():
     h = trio()
     few = {"c": torch.arange(80) < 6}  # 6 rows, 3 + 3 dimensions
-    torch.testing.assert_close(total_correlation(h, few), correlation(h["a"], h["b"]), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        total_correlation(h, few), correlation(h["a"], h["b"]), atol=1e-12, rtol=0
+    )
     one_more = total_correlation(h, {"c": torch.arange(80) < 7})
     assert one_more > correlation(h["a"], h["b"]) + 1
     with pytest.raises(ValueError, match="6 rows in common and 6 dimensions"):
@@ -199,7 +217,9 @@ def test_a_pair_with_too_few_rows_counts_nothing_and_no_pair_is_an_error():
 @pytest.mark.parametrize(("modalities", "pairs"), [("ab", 1), ("abc", 3)])
 def test_contrastive_is_log_b_where_embeddings_say_nothing(modalities, pairs):
     h = {m: torch.full((7, 4), 0.3, dtype=F64) for m in modalities}
-    torch.testing.assert_close(contrastive(h), torch.full((7,), pairs * math.log(7), dtype=F64), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        contrastive(h), torch.full((7,), pairs * math.log(7), dtype=F64), atol=1e-12, rtol=0
+    )
 
 
 def test_contrastive_is_symmetric_cross_entropy_over_cosines():
@@ -207,13 +227,21 @@ def test_contrastive_is_symmetric_cross_entropy_over_cosines():
     logits = torch.cosine_similarity(a[:, None], b[None], dim=-1) / 0.3
     truth = torch.arange(9)
     expected = [F.cross_entropy(x, truth, reduction="none") for x in (logits, logits.T)]
-    torch.testing.assert_close(contrastive({"a": a, "b": b}, temperature=0.3), sum(expected) / 2, atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        contrastive({"a": a, "b": b}, temperature=0.3), sum(expected) / 2, atol=1e-12, rtol=0
+    )
 
 
 def test_contrastive_is_bounded_by_the_mutual_information():
-    classes, each = 5, 8  # one-hot classes as embeddings: I = log 5, and the bound log B - I is reached as t -> 0
+    classes, each = (
+        5,
+        8,
+    )  # one-hot classes as embeddings: I = log 5, and the bound log B - I is reached as t -> 0
     h = torch.eye(classes, dtype=F64).repeat(each, 1)
-    excess = [contrastive({"a": h, "b": h}, temperature=t) - math.log(classes * each / classes) for t in (0.01, 1.0)]
+    excess = [
+        contrastive({"a": h, "b": h}, temperature=t) - math.log(classes * each / classes)
+        for t in (0.01, 1.0)
+    ]
     torch.testing.assert_close(excess[0], torch.zeros(40, dtype=F64), atol=1e-9, rtol=0)
     assert (excess[1] > 0.1).all()
 
@@ -240,7 +268,9 @@ def linear() -> nn.Linear:
 
 
 def _half(rank: int, where: str) -> None:
-    distributed.init_process_group("gloo", init_method=f"file://{where}/rendezvous", rank=rank, world_size=2)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{where}/rendezvous", rank=rank, world_size=2
+    )
     rows = slice(40 * rank, 40 * rank + 40)
     out = {}
     for objective in (total_correlation, contrastive):
@@ -250,7 +280,11 @@ def _half(rank: int, where: str) -> None:
         value.backward()
         for grad in (net.weight.grad, net.bias.grad):
             distributed.all_reduce(grad)
-        out[objective.__name__] = value.detach(), net.weight.grad / 2, net.bias.grad / 2  # as data parallelism averages
+        out[objective.__name__] = (
+            value.detach(),
+            net.weight.grad / 2,
+            net.bias.grad / 2,
+        )  # as data parallelism averages
     torch.save(out, f"{where}/{rank}.pt")
     distributed.destroy_process_group()
 
@@ -279,10 +313,14 @@ def assert_same_up_to_sign(x, y, atol):
 def test_linear_cca_variates_are_white_and_paired(d_a, d_b):
     a, b = paired([0.9, 0.6, 0.3], d_a=d_a, d_b=d_b)
     found, k = linear_cca(a, b, ridge=0.0), min(d_a, d_b)
-    torch.testing.assert_close(found.correlations, correlations(a, b, ridge=0.0), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        found.correlations, correlations(a, b, ridge=0.0), atol=1e-12, rtol=0
+    )
     variates = torch.cat([(a - found.mean_a) @ found.A, (b - found.mean_b) @ found.B], 1)
     between = torch.diag(found.correlations)
-    expected = torch.cat([torch.cat([torch.eye(k), between], 1), torch.cat([between, torch.eye(k)], 1)]).to(F64)
+    expected = torch.cat(
+        [torch.cat([torch.eye(k), between], 1), torch.cat([between, torch.eye(k)], 1)]
+    ).to(F64)
     torch.testing.assert_close(torch.cov(variates.T), expected, atol=1e-10, rtol=0)
     torch.testing.assert_close(variates.mean(0), torch.zeros(2 * k, dtype=F64), atol=1e-12, rtol=0)
 
@@ -309,7 +347,10 @@ def test_multiset_cca_solves_the_generalised_eigenproblem_and_stays_white():
     for s, m in zip(at, dims, strict=True):
         covariance = torch.cov(h[m].T)
         torch.testing.assert_close(
-            found.matrices[m].T @ covariance @ found.matrices[m], torch.eye(2, dtype=F64), atol=1e-10, rtol=0
+            found.matrices[m].T @ covariance @ found.matrices[m],
+            torch.eye(2, dtype=F64),
+            atol=1e-10,
+            rtol=0,
         )
         first = leading[s, :1] / (leading[s, :1].T @ covariance @ leading[s, :1]).sqrt()
         assert_same_up_to_sign(found.matrices[m][:, :1], first, atol=1e-9)
@@ -340,7 +381,10 @@ def test_multiset_cca_permutes_with_its_modalities_and_ignores_absent_values():
 @pytest.mark.parametrize(("n", "d_a", "d_b"), [(400, 8, 5), (2000, 16, 16), (400, 1, 1)])
 def test_noise_floor_holds_independent_samples_and_little_else(n, d_a, d_b):
     tops = torch.stack(
-        [correlations(normal(n, d_a, seed=2 * s), normal(n, d_b, seed=2 * s + 1), 0.0)[0] for s in range(100)]
+        [
+            correlations(normal(n, d_a, seed=2 * s), normal(n, d_b, seed=2 * s + 1), 0.0)[0]
+            for s in range(100)
+        ]
     )
     assert (tops > noise_floor(n, d_a, d_b)).sum() <= 3
     assert noise_floor(n, d_a, d_b) < (4 if d_a == 1 else 1.5) * tops.mean()
@@ -349,17 +393,67 @@ def test_noise_floor_holds_independent_samples_and_little_else(n, d_a, d_b):
 @pytest.mark.parametrize(
     ("spectrum", "floor", "expected"),
     [
-        ([0.89, 0.88, 0.87, 0.86, 0.84, 0.82, 0.8, 0.77, 0.74, 0.08, 0.05, 0.04, 0.03, 0.02, 0.01, -0.01], 0.03, 9),
-        ([0.89, 0.88, 0.87, 0.86, 0.84, 0.82, 0.8, 0.77, 0.74, 0.08, 0.05, 0.04, 0.03, 0.02, 0.01, -0.01], 0.0, 9),
+        (
+            [
+                0.89,
+                0.88,
+                0.87,
+                0.86,
+                0.84,
+                0.82,
+                0.8,
+                0.77,
+                0.74,
+                0.08,
+                0.05,
+                0.04,
+                0.03,
+                0.02,
+                0.01,
+                -0.01,
+            ],
+            0.03,
+            9,
+        ),
+        (
+            [
+                0.89,
+                0.88,
+                0.87,
+                0.86,
+                0.84,
+                0.82,
+                0.8,
+                0.77,
+                0.74,
+                0.08,
+                0.05,
+                0.04,
+                0.03,
+                0.02,
+                0.01,
+                -0.01,
+            ],
+            0.0,
+            9,
+        ),
         ([0.9] * 16, 0.03, 16),  # flat and high: all
         ([0.02] * 16, 0.03, 1),  # all noise: one
         ([0.9], 0.03, 1),
         ([0.01], 0.03, 1),
         ([0.95, 0.5, 0.45, 0.4, 0.35], 0.03, 5),  # a large first gap, but what follows is no noise
         ([0.95, 0.04, 0.02, 0.03, 0.01], 0.03, 1),
-        ([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.02, 0.01], 0.03, 8),  # smooth: down to the floor
+        (
+            [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.02, 0.01],
+            0.03,
+            8,
+        ),  # smooth: down to the floor
         ([0.9, 0.85, 0.04, 0.8, 0.78, 0.02, 0.0], 0.03, 5),  # a hole in the plateau
-        ([0.95, 0.35, 0.08, 0.02], 0.03, 2),  # not the largest drop, but the one that reaches the noise
+        (
+            [0.95, 0.35, 0.08, 0.02],
+            0.03,
+            2,
+        ),  # not the largest drop, but the one that reaches the noise
     ],
 )
 def test_choose_dim(spectrum, floor, expected):
@@ -367,7 +461,12 @@ def test_choose_dim(spectrum, floor, expected):
 
 
 def test_projection_is_the_identity_until_set_and_then_keeps_the_leading_columns():
-    projection, h, mean, matrix = Projection(3).double(), normal(2, 5, 3), normal(3, seed=1), normal(3, 3, seed=2)
+    projection, h, mean, matrix = (
+        Projection(3).double(),
+        normal(2, 5, 3),
+        normal(3, seed=1),
+        normal(3, 3, seed=2),
+    )
     torch.testing.assert_close(projection(h), h, atol=0, rtol=0)
     projection.set_(mean, matrix, 2)
     expected = torch.cat([(h - mean) @ matrix[:, :2], torch.zeros(2, 5, 1, dtype=F64)], -1)
@@ -382,7 +481,9 @@ def test_projection_is_the_identity_until_set_and_then_keeps_the_leading_columns
 
 
 def classes(modalities="ab", n=4000, d=16, seed=0):
-    """Ten classes, whose nine contrasts are all that the modalities share, behind random maps to d dimensions."""
+    """Ten classes, whose nine contrasts are all that the modalities share, behind random maps to d
+    dimensions.
+    """
     label = torch.randint(10, (n,), generator=torch.Generator().manual_seed(seed))
     out = {}
     for s, m in enumerate(modalities, 1):
@@ -401,11 +502,14 @@ def test_ten_classes_leave_nine_directions(modalities, held):
     projection = Projection(16).double()
     projection.set_(*projections["a"], kept)
     out = projection(h["a"])
-    torch.testing.assert_close(torch.cov(out.T), torch.diag((torch.arange(16) < 9).double()), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        torch.cov(out.T), torch.diag((torch.arange(16) < 9).double()), atol=1e-3, rtol=0
+    )
     if held:
         variates = [((other[m] - projections[m][0]) @ projections[m][1]).T for m in modalities]
         r = [
-            [torch.corrcoef(torch.stack(p))[0, 1] for p in zip(*two, strict=True)] for two in combinations(variates, 2)
+            [torch.corrcoef(torch.stack(p))[0, 1] for p in zip(*two, strict=True)]
+            for two in combinations(variates, 2)
         ]
         torch.testing.assert_close(spectrum, torch.tensor(r).mean(0), atol=1e-10, rtol=0)
 
@@ -421,7 +525,9 @@ def test_the_same_spectrum_is_worth_more_on_held_out_rows():
     a, b = paired([0.3, 0.3, 0.3], n=300, d_a=8, d_b=8)
     h = {"a": a, "b": b}  # 8 dimensions and 300 rows reach .33 by chance, fixed directions .17
     assert fit_projections(h)[2] == 1 and fit_projections(h, held_out=h)[2] == 3
-    assert fit_projections({m: x[:6] for m, x in h.items()})[2] == 1  # fewer rows than dimensions: all by chance
+    assert (
+        fit_projections({m: x[:6] for m, x in h.items()})[2] == 1
+    )  # fewer rows than dimensions: all by chance
 
 
 def test_a_dead_dimension_correlates_with_nothing():
@@ -436,13 +542,19 @@ def test_fit_projections_pads_unequal_dimensions_and_takes_masks():
     h["b"] = h["b"][:, :12]
     present = {"a": torch.arange(500) % 4 != 0}
     h["a"][~present["a"]] = torch.nan
-    projections, spectrum, kept = fit_projections(h, kept=7, present=present, held_out=h, held_out_present=present)
+    projections, spectrum, kept = fit_projections(
+        h, kept=7, present=present, held_out=h, held_out_present=present
+    )
     expected = linear_cca(h["a"][present["a"]], h["b"][present["a"]])
     assert kept == 7 and spectrum.shape == (12,)
     mean, matrix = projections["a"]
-    torch.testing.assert_close((mean, matrix[:, :12]), (expected.mean_a, expected.A), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        (mean, matrix[:, :12]), (expected.mean_a, expected.A), atol=1e-12, rtol=0
+    )
     assert matrix.shape == (16, 16) and (matrix[:, 12:] == 0).all()
-    torch.testing.assert_close(spectrum, expected.correlations, atol=1e-3, rtol=0)  # the same rows, without the ridge
+    torch.testing.assert_close(
+        spectrum, expected.correlations, atol=1e-3, rtol=0
+    )  # the same rows, without the ridge
 
 
 # --------------------------------------------------------------------------- errors
@@ -469,7 +581,10 @@ NAN = torch.full((8, 2), torch.nan)
         (lambda: choose_dim(torch.tensor([0.3, torch.nan])), "finite"),
         (lambda: fit_projections(H, kept=3), r"`kept` must be in 1 \.\. 2"),
         (lambda: fit_projections(H, held_out={"a": H["a"]}), "must have the dimensions"),
-        (lambda: fit_projections(H, held_out=H, held_out_present={"a": torch.arange(8) < 1}), "at least 2 rows"),
+        (
+            lambda: fit_projections(H, held_out=H, held_out_present={"a": torch.arange(8) < 1}),
+            "at least 2 rows",
+        ),
     ],
 )
 def test_errors_say_what_to_do(call, says):

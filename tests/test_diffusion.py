@@ -1,4 +1,6 @@
-"""Diffusion samplers on a normal law whose denoiser is known in closed form: what is exact, and what is biased."""
+"""Diffusion samplers on a normal law whose denoiser is known in closed form: what is exact, and
+what is biased.
+"""
 
 import math
 
@@ -7,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
-from polymodal.diffusion.conditioning import Task, spread
-from polymodal.diffusion.noise_levels import VP, ladder
+from polymodal.diffusion.conditioning import Inpainting, spread
+from polymodal.diffusion.noise_levels import VP, karras_levels
 from polymodal.diffusion.ode import log_density
 from polymodal.diffusion.sampler import Diffusion
 from polymodal.diffusion.twisted import Twisted
@@ -39,8 +41,12 @@ def exact(c: Tensor):
     return denoise
 
 
-def task(n: int, blocks: tuple[int, ...], seed: int = 5) -> tuple[Task, list[int], Tensor, Tensor]:
-    """n items given one value of `blocks`; which coordinates are drawn, their exact mean and covariance."""
+def task(
+    n: int, blocks: tuple[int, ...], seed: int = 5
+) -> tuple[Inpainting, list[int], Tensor, Tensor]:
+    """n items given one value of `blocks`; which coordinates are drawn, their exact mean and
+    covariance.
+    """
     c = covariance()
     seen = torch.zeros(n, 3, dtype=torch.bool)
     seen[:, list(blocks)] = True
@@ -48,7 +54,12 @@ def task(n: int, blocks: tuple[int, ...], seed: int = 5) -> tuple[Task, list[int
     value = MultivariateNormal(torch.zeros(6), c).sample() * known
     s, u = known.nonzero().squeeze(1), (~known).nonzero().squeeze(1)
     gain = torch.linalg.solve(c[s][:, s], c[s][:, u]).T
-    return Task(value.expand(n, 6), seen, SIZES), u.tolist(), gain @ value[s], c[u][:, u] - gain @ c[s][:, u]
+    return (
+        Inpainting(value.expand(n, 6), seen, SIZES),
+        u.tolist(),
+        gain @ value[s],
+        c[u][:, u] - gain @ c[s][:, u],
+    )
 
 
 def errors(x: Tensor, mean: Tensor, c: Tensor) -> tuple[float, float]:
@@ -77,7 +88,9 @@ def test_joint_samples_have_the_exact_law(name: str) -> None:
 
 
 @pytest.mark.parametrize("blocks", [(0,), (1,), (2,), (0, 1), (1, 2)])
-@pytest.mark.parametrize("way", [("masks", "unseen"), ("guidance", "unseen"), ("guidance", "alone")])
+@pytest.mark.parametrize(
+    "way", [("masks", "unseen"), ("guidance", "unseen"), ("guidance", "alone")]
+)
 def test_masks_give_every_exact_conditional(way: tuple[str, str], blocks: tuple[int, ...]) -> None:
     """Guidance of weight 1 is none; a weight above 1 is another law."""
     (conditioning, against), (given, unknown, mean, c) = way, task(10_000, blocks)
@@ -87,42 +100,62 @@ def test_masks_give_every_exact_conditional(way: tuple[str, str], blocks: tuple[
     wrong = errors(x[:, unknown], mean, c)
     assert wrong[0] < 0.04 and wrong[1] < 0.06, wrong
     if conditioning == "guidance":
-        x, _ = Diffusion(conditioning, steps=60, weight=3.0, against=against)(exact(covariance()), given)
+        x, _ = Diffusion(conditioning, steps=60, weight=3.0, against=against)(
+            exact(covariance()), given
+        )
         assert errors(x[:, unknown], mean, c)[1] > 0.1
 
 
 @pytest.mark.parametrize("weight", [1.0, 2.0, 3.0])
 def test_guided_joint_samples_have_the_variances_that_their_equations_say(weight: float) -> None:
-    """p^w prod p_m^(1-w) at each level: along an eigenvector of the correlations its value to the power w."""
+    """p^w prod p_m^(1-w) at each level: along an eigenvector of the correlations its value to the
+    power w.
+    """
     n, c = 20_000, 0.4 + 0.6 * torch.eye(3)
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         noisy = c + torch.diag_embed(sigma**2)
         return torch.linalg.solve(noisy, x.unsqueeze(-1)).squeeze(-1) @ c
 
-    none = Task(torch.zeros(n, 3), torch.zeros(n, 3, dtype=torch.bool), (1, 1, 1))
-    x, calls = Diffusion("guidance", steps=60, weight=weight, against="alone", rescale=False)(denoise, none)
-    up, down = ((x @ torch.tensor(v)).var() / sum(map(abs, v)) for v in ([1.0, 1.0, 1.0], [1.0, -1.0, 0.0]))
-    assert up == pytest.approx(1.8**weight, rel=0.04) and down == pytest.approx(0.6**weight, rel=0.04)
-    assert calls.calls == 60 and calls.rows == 4 * 60 * n  # the joint law and each block alone, in one call
-    plain, _ = Diffusion("guidance", steps=60, weight=weight)(denoise, none)  # nothing seen: nothing to compare with
+    none = Inpainting(torch.zeros(n, 3), torch.zeros(n, 3, dtype=torch.bool), (1, 1, 1))
+    x, calls = Diffusion("guidance", steps=60, weight=weight, against="alone", rescale=False)(
+        denoise, none
+    )
+    up, down = (
+        (x @ torch.tensor(v)).var() / sum(map(abs, v)) for v in ([1.0, 1.0, 1.0], [1.0, -1.0, 0.0])
+    )
+    assert up == pytest.approx(1.8**weight, rel=0.04) and down == pytest.approx(
+        0.6**weight, rel=0.04
+    )
+    assert (
+        calls.calls == 60 and calls.rows == 4 * 60 * n
+    )  # the joint law and each block alone, in one call
+    plain, _ = Diffusion("guidance", steps=60, weight=weight)(
+        denoise, none
+    )  # nothing seen: nothing to compare with
     assert plain.T.cov()[0, 1] == pytest.approx(0.4, abs=0.03)
 
 
 @pytest.mark.parametrize("blocks", [(), (0,), (1, 2)])
 def test_guidance_compares_with_each_unseen_block_alone(blocks: tuple[int, ...]) -> None:
-    """One guess, against D_alone + w (D - D_alone) in closed form, for blocks of several dimensions."""
+    """One guess, against D_alone + w (D - D_alone) in closed form, for blocks of several
+    dimensions.
+    """
     given, unknown, *_ = task(7, blocks)
-    given = Task(given.value, given.seen, SIZES, high=1e5)
+    given = Inpainting(given.value, given.seen, SIZES, high=1e5)
     c, s, w, seen = covariance(), 0.7, 2.5, []
-    sampler = Diffusion("guidance", steps=1, low=s, high=s + 1e-9, weight=w, against="alone", rescale=False)
+    sampler = Diffusion(
+        "guidance", steps=1, low=s, high=s + 1e-9, weight=w, against="alone", rescale=False
+    )
     denoise = exact(c)
     x, _ = sampler(lambda x, sigma: (seen.append((x, sigma)), denoise(x, sigma))[1], given)
     noisy = seen[0][0][:7]  # the first rows: the point itself
     whole = noisy @ torch.linalg.solve(c + torch.diag(torch.where(given.known[0], 0, s * s)), c)
     own = torch.block_diag(*(c[a:b, a:b] for a, b in ((0, 2), (2, 3), (3, 6))))
     alone = noisy @ torch.linalg.solve(own + s * s * torch.eye(6), own)
-    torch.testing.assert_close(x[:, unknown], (alone + w * (whole - alone))[:, unknown], atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        x[:, unknown], (alone + w * (whole - alone))[:, unknown], atol=1e-4, rtol=0
+    )
 
 
 def test_a_rescaled_guess_is_no_longer_than_the_one_without_guidance() -> None:
@@ -149,23 +182,35 @@ def test_what_guidance_compares_with_needs_guidance() -> None:
 def test_replacement_is_biased_and_correctors_or_repeats_mend_it() -> None:
     """The error that the plain sampler hides: no number of steps removes it."""
     given, unknown, mean, c = task(3000, (0,))
-    error = lambda **options: max(errors(Diffusion(**options)(exact(covariance()), given)[0][:, unknown], mean, c))
+    error = lambda **options: max(
+        errors(Diffusion(**options)(exact(covariance()), given)[0][:, unknown], mean, c)
+    )
     plain = [error(conditioning="replacement", solver="dpm", steps=n) for n in (30, 300)]
     assert min(plain) > 0.5, plain
-    langevin = [error(conditioning="replacement", solver="pc", steps=100, corrector=n) for n in (0, 2, 20)]
+    langevin = [
+        error(conditioning="replacement", solver="pc", steps=100, corrector=n) for n in (0, 2, 20)
+    ]
     assert langevin[0] > 0.5 and langevin[1] < 0.75 * langevin[0] and langevin[2] < 0.15, langevin
-    again = [error(conditioning="repaint", solver="ddim", eta=1.0, steps=50, repeats=n) for n in (1, 30)]
+    again = [
+        error(conditioning="repaint", solver="ddim", eta=1.0, steps=50, repeats=n) for n in (1, 30)
+    ]
     assert again[0] > 0.5 and again[1] < 0.3, again
 
 
 @pytest.mark.parametrize(("eta", "mean", "variance"), [(1.0, 1.0, 0.494), (0.0, 0.69, 0.6)])
 def test_replacement_ends_where_its_equations_say(eta: float, mean: float, variance: float) -> None:
-    """Two numbers of correlation .8, one given as 2: docs/methods/score.md has the solutions; the truth is 1.6, .36."""
+    """Two numbers of correlation .8, one given as 2: docs/methods/score.md has the solutions; the
+    truth is 1.6, .36.
+    """
     n, c = 20_000, torch.tensor([[1.0, 0.8], [0.8, 1.0]])
     denoise = lambda x, s: x @ torch.linalg.solve(c + torch.diag(s[0] ** 2), c)
-    given = Task(torch.tensor([[2.0, 0.0]]).expand(n, 2), torch.tensor([[True, False]]).expand(n, 2), (1, 1))
+    given = Inpainting(
+        torch.tensor([[2.0, 0.0]]).expand(n, 2), torch.tensor([[True, False]]).expand(n, 2), (1, 1)
+    )
     x, _ = Diffusion("replacement", "ddim", eta=eta, steps=500)(denoise, given)
-    assert x[:, 1].mean() == pytest.approx(mean, abs=0.03) and x[:, 1].var() == pytest.approx(variance, abs=0.02)
+    assert x[:, 1].mean() == pytest.approx(mean, abs=0.03) and x[:, 1].var() == pytest.approx(
+        variance, abs=0.02
+    )
 
 
 def test_the_released_code_shows_the_clean_latent_again() -> None:
@@ -173,14 +218,18 @@ def test_the_released_code_shows_the_clean_latent_again() -> None:
     given = task(4, (0,))[0]
     seen = []
     denoise = exact(covariance())
-    Diffusion("clean", "ddim", steps=6)(lambda x, s: (seen.append((x, s[0, 0])), denoise(x, s))[1], given)
+    Diffusion("clean", "ddim", steps=6)(
+        lambda x, s: (seen.append((x, s[0, 0])), denoise(x, s))[1], given
+    )
     for x, s in seen:
         torch.testing.assert_close(x[given.known], ((1 + s) * given.value)[given.known])
     assert len(seen) == 6
 
 
 def test_an_energy_pulls_replacement_to_the_conditional() -> None:
-    """With the exact gradient of log p(x_S | x_U) - what replacement lacks - at every level, it is nearer."""
+    """With the exact gradient of log p(x_S | x_U) - what replacement lacks - at every level, it is
+    nearer.
+    """
     given, unknown, mean, c = task(10_000, (0,))
     known = spread(given.seen, SIZES)[0]
     s, u = known.nonzero().squeeze(1), (~known).nonzero().squeeze(1)
@@ -189,7 +238,9 @@ def test_an_energy_pulls_replacement_to_the_conditional() -> None:
         """grad_U [log p(x0_S | x_U at this level) - log p(x_S at this level | x_U)]."""
         full = covariance() + sigma**2 * torch.eye(6)
         gain = torch.linalg.solve(full[u][:, u], full[u][:, s])
-        miss = lambda noise: covariance()[s][:, s] + noise * torch.eye(len(s)) - full[s][:, u] @ gain
+        miss = lambda noise: (
+            covariance()[s][:, s] + noise * torch.eye(len(s)) - full[s][:, u] @ gain
+        )
         sharp, blurred = (torch.linalg.inv(miss(v)) for v in (0.0, sigma**2))
         out = torch.zeros_like(x)
         out[:, u] = (given.value[:, s] - x[:, u] @ gain) @ sharp @ gain.T
@@ -206,9 +257,13 @@ def test_an_energy_pulls_replacement_to_the_conditional() -> None:
 
 
 def test_items_have_subsets_of_their_own() -> None:
-    """A batch in which every item has other blocks is the same as the items apart, with as many calls as one."""
+    """A batch in which every item has other blocks is the same as the items apart, with as many
+    calls as one.
+    """
     tasks = [task(1, blocks) for blocks in ((0,), (1, 2), ())]
-    both = Task(torch.cat([t[0].value for t in tasks]), torch.cat([t[0].seen for t in tasks]), SIZES)
+    both = Inpainting(
+        torch.cat([t[0].value for t in tasks]), torch.cat([t[0].seen for t in tasks]), SIZES
+    )
     noise = torch.randn(3, 6)
     sampler, found = Diffusion(steps=20), []
     for part in [both, *(t[0] for t in tasks)]:
@@ -254,7 +309,7 @@ def test_the_ode_gives_the_exact_log_density(blocks: tuple[int, ...]) -> None:
     if blocks:
         part = MultivariateNormal(torch.zeros(int(known.sum())), covariance()[known][:, known])
         truth = truth - part.log_prob(x[:, known])
-    given = Task(x, seen, SIZES)
+    given = Inpainting(x, seen, SIZES)
     torch.testing.assert_close(log_density(exact(covariance()), given), truth, atol=0.01, rtol=0)
     rough = torch.stack([log_density(exact(covariance()), given, probes=4) for _ in range(30)])
     assert ((rough.mean(0) - truth).abs() < 5 * rough.std(0) / math.sqrt(30) + 0.02).all()
@@ -263,28 +318,46 @@ def test_the_ode_gives_the_exact_log_density(blocks: tuple[int, ...]) -> None:
 def test_inactive_coordinates_stay_zero_and_out_of_the_density() -> None:
     active = torch.tensor([True, False, True, True, False, False])
     one = Normal(0.0, 1.0)
-    # What a network says of coordinates that are not there must reach nothing, nor must it ever see anything there.
+    # What a network says of coordinates that are not there must reach nothing, nor must it ever see
+    # anything there.
     clean = lambda x, s: x / (1 + spread(s, SIZES) ** 2)
-    denoise = lambda x, s: clean(x, s) + torch.where(active, x[:, ~active].sum(-1, keepdim=True), 3.0)
-    free = Task(torch.zeros(500, 6), torch.zeros(500, 3, dtype=torch.bool), SIZES, active)
-    for sampler in (Diffusion(steps=40), Diffusion(solver="pc", steps=60), Twisted(steps=100, particles=4)):
+    denoise = lambda x, s: (
+        clean(x, s) + torch.where(active, x[:, ~active].sum(-1, keepdim=True), 3.0)
+    )
+    free = Inpainting(torch.zeros(500, 6), torch.zeros(500, 3, dtype=torch.bool), SIZES, active)
+    for sampler in (
+        Diffusion(steps=40),
+        Diffusion(solver="pc", steps=60),
+        Twisted(steps=100, particles=4),
+    ):
         x, _ = sampler(denoise, free)
         assert (x[:, ~active] == 0).all() and (x[:, active].std(0) - 1).abs().max() < 0.15
-    given = Task(torch.ones(500, 6) * active, torch.tensor([True, False, False]).expand(500, 3), SIZES, active)
+    given = Inpainting(
+        torch.ones(500, 6) * active,
+        torch.tensor([True, False, False]).expand(500, 3),
+        SIZES,
+        active,
+    )
     _, report = Twisted(steps=200, particles=4)(denoise, given)
-    assert report.log_normalizer.mean() == pytest.approx(float(one.log_prob(torch.tensor(1.0))), abs=0.1)
+    assert report.log_normalizer.mean() == pytest.approx(
+        float(one.log_prob(torch.tensor(1.0))), abs=0.1
+    )
     x = torch.randn(10, 6) * active
     truth = one.log_prob(x[:, active]).sum(-1)
-    torch.testing.assert_close(log_density(denoise, Task(x, free.seen[:10], SIZES, active)), truth, atol=5e-3, rtol=0)
+    torch.testing.assert_close(
+        log_density(denoise, Inpainting(x, free.seen[:10], SIZES, active)), truth, atol=5e-3, rtol=0
+    )
 
 
 def test_the_variance_preserving_process_is_the_integral_of_its_beta() -> None:
     """alpha(t)^2 = exp(-int_0^t beta), and the levels of a ladder fall to 0."""
     process, t = VP(1.0, 5.0), torch.linspace(0, 0.7, 10_001)
     beta = 1 + t * 4
-    assert process.alpha(0.7) ** 2 == pytest.approx(math.exp(-float(torch.trapezoid(beta, t))), rel=1e-6)
+    assert process.alpha(0.7) ** 2 == pytest.approx(
+        math.exp(-float(torch.trapezoid(beta, t))), rel=1e-6
+    )
     assert process.sigma(0.7) ** 2 == pytest.approx(1 / process.alpha(0.7) ** 2 - 1)
-    levels = ladder(5, 0.01, 10.0)
+    levels = karras_levels(5, 0.01, 10.0)
     assert levels[0] == pytest.approx(10) and levels[-2] == pytest.approx(0.01) and levels[-1] == 0
     assert levels == sorted(levels, reverse=True)
 
@@ -303,4 +376,4 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match="particles >= 1"):
         Twisted(particles=0)
     with pytest.raises(ValueError, match=r"needs value \(N, 6\)"):
-        Task(torch.zeros(3, 5), torch.zeros(3, 3, dtype=torch.bool), SIZES)
+        Inpainting(torch.zeros(3, 5), torch.zeros(3, 3, dtype=torch.bool), SIZES)

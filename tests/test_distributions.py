@@ -1,4 +1,6 @@
-"""Densities integrate to one, products and mixtures are what they say, absent experts change nothing."""
+"""Densities integrate to one, products and mixtures are what they say, absent experts change
+nothing.
+"""
 
 import math
 
@@ -23,7 +25,9 @@ def normal(size: int = 3, dim: int = 2, narrow: float = 0.3) -> DiagNormal:
 def grid(reach: float = 9.0, n: int = 201) -> tuple[torch.Tensor, float]:
     """(n^2, 3, 2) points of a square grid in the plane and the area that each stands for."""
     line = torch.linspace(-reach, reach, n)
-    return torch.cartesian_prod(line, line).unsqueeze(1).expand(-1, 3, -1), float((line[1] - line[0]) ** 2)
+    return torch.cartesian_prod(line, line).unsqueeze(1).expand(-1, 3, -1), float(
+        (line[1] - line[0]) ** 2
+    )
 
 
 def flow(kind: str) -> object:
@@ -36,7 +40,9 @@ def flow(kind: str) -> object:
 NORMALISED = {
     "normal": lambda: normal(),
     "laplace": lambda: DiagLaplace(torch.randn(3, 2), torch.full((3, 2), 0.5)),
-    "mixture": lambda: Mixture([normal(), normal()], torch.tensor([[1.0, 0.0], [0.2, 0.8], [3.0, 3.0]])),
+    "mixture": lambda: Mixture(
+        [normal(), normal()], torch.tensor([[1.0, 0.0], [0.2, 0.8], [3.0, 3.0]])
+    ),
     "joint": lambda: Joint(normal(dim=1), normal(dim=1)),
     "product": lambda: product([normal(), normal()]),
     **{f"flow-{kind}": lambda kind=kind: flow(kind) for kind in FLOWS},
@@ -74,20 +80,26 @@ def test_product_is_the_normalised_product_and_absent_experts_have_no_precision(
     log = log - torch.logsumexp(log, 0) - math.log(area)
     torch.testing.assert_close(product([a, b]).log_prob(points), log, atol=1e-6, rtol=1e-6)
     here = torch.tensor([True, False, True])
-    mixed = product([a, b, c], [torch.ones(3, dtype=torch.bool), torch.ones(3, dtype=torch.bool), here])
+    mixed = product(
+        [a, b, c], [torch.ones(3, dtype=torch.bool), torch.ones(3, dtype=torch.bool), here]
+    )
     torch.testing.assert_close(mixed.loc[1], product([a, b]).loc[1])
     torch.testing.assert_close(mixed.scale[[0, 2]], product([a, b, c]).scale[[0, 2]])
 
 
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_product_over_the_prior_takes_it_out_n_minus_one_times(n: int) -> None:
-    """prod q_m / p^(n-1), seed paper eq. (12); with one power for every n, its eq. (21), this is red for n > 2."""
+    """prod q_m / p^(n-1), seed paper eq. (12); with one power for every n, its eq. (21), this is
+    red for n > 2.
+    """
     prior = DiagNormal(torch.zeros(2), torch.ones(2))
     experts = [normal() for _ in range(n)]
     points, area = grid()
     log = sum(q.log_prob(points) for q in experts) - (n - 1) * prior.log_prob(points)
     log = log - torch.logsumexp(log, 0) - math.log(area)
-    torch.testing.assert_close(product(experts, over=prior).log_prob(points), log, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(
+        product(experts, over=prior).log_prob(points), log, atol=1e-6, rtol=1e-6
+    )
 
 
 def test_product_over_the_prior_is_the_prior_where_nothing_is_present_and_never_wider() -> None:
@@ -169,7 +181,11 @@ def test_product_density_has_the_power_of_eq_12_and_counts_only_who_is_present(n
 def test_product_starts_at_the_experts_that_are_present() -> None:
     far = [DiagNormal(torch.full((2, 1), v), torch.full((2, 1), 0.1)) for v in (-50.0, 50.0)]
     prior = DiagNormal(torch.zeros(1), torch.ones(1))
-    z = Product(far, prior, None, [torch.tensor([False, False]), torch.tensor([True, False])]).start().sample((500,))
+    z = (
+        Product(far, prior, None, [torch.tensor([False, False]), torch.tensor([True, False])])
+        .start()
+        .sample((500,))
+    )
     assert (z[:, 0] > 40).all() and z[:, 1].abs().max() < 6
 
 
@@ -198,20 +214,20 @@ def test_standardised_flow_is_multivariate_normal_when_its_maps_are_linear() -> 
     torch.testing.assert_close(q(h).log_prob(z), exact, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("steepest", [2.0, 5.0])
-def test_a_bounded_flow_is_nowhere_steeper_and_still_inverts(steepest: float) -> None:
+@pytest.mark.parametrize("max_scale", [2.0, 5.0])
+def test_a_bounded_flow_is_nowhere_steeper_and_still_inverts(max_scale: float) -> None:
     torch.manual_seed(0)
-    f = Flow(2, 6, "maf", hidden=(16,), steepest=steepest)
+    f = Flow(2, 6, "maf", hidden=(16,), max_scale=max_scale)
     for p in f.parameters():
         torch.nn.init.normal_(p, std=3.0)
     q, z = f(torch.randn(3, 6)), 10 * torch.randn(50, 3, 2)
     steepness = lambda q: q.transform.log_abs_det_jacobian(z, q.transform(z)).abs().max()
-    most = 2 * 2 * math.log(steepest)  # two maps of two dimensions
+    most = 2 * 2 * math.log(max_scale)  # two maps of two dimensions
     assert 0.3 * most < steepness(q) <= most
-    h, f.steepest = torch.randn(3, 6), 1000.0
+    h, f.max_scale = torch.randn(3, 6), 1000.0
     assert steepness(f(h)) > most
     torch.testing.assert_close(q.transform(q.transform.inv(z)), z, atol=1e-6, rtol=1e-6)
     with torch.no_grad():
         torch.testing.assert_close(q.transform(q.transform.inv(z)), z, atol=1e-6, rtol=1e-6)
     with pytest.raises(ValueError, match="above 1"):
-        Flow(2, 6, "maf", steepest=1.0)
+        Flow(2, 6, "maf", max_scale=1.0)

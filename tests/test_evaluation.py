@@ -1,4 +1,6 @@
-"""`evaluate`: which rows there are, that they repeat, that what is shared is shared; `Table` and `combine`."""
+"""`evaluate`: which rows there are, that they repeat, that what is shared is shared; `Table` and
+`combine`.
+"""
 
 import json
 import math
@@ -19,7 +21,7 @@ from polymodal.distributions.mixture import Mixture
 from polymodal.distributions.normal import DiagNormal
 from polymodal.distributions.product import Product
 from polymodal.metrics import METRICS, Classifiers, every_subset
-from polymodal.metrics.classifiers import Classifier, Judge
+from polymodal.metrics.classifiers import Classifier, LabelClassifier
 from polymodal.metrics.evaluate import evaluate
 from polymodal.metrics.measurement import Measurement
 from polymodal.metrics.table import COLUMNS, Table, combine, shown
@@ -49,7 +51,9 @@ class Linear(nn.Module):
 
 
 class Posterior(nn.Module):
-    """Exact normal experts; all three: the exact posterior; two: a product of experts, drawn by HMC."""
+    """Exact normal experts; all three: the exact posterior; two: a product of experts, drawn by
+    HMC.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,8 +71,16 @@ class Posterior(nn.Module):
 
 
 def a_run(seed: int = 7) -> Run:
-    model = MultimodalVAE(StandardNormal(2), {m: Linear(m) for m in NAMES}, Posterior(), LAW.modalities)
-    return Run(model.eval(), Method(model, []), LAW.modalities, {"method": {"name": "exact"}}, {"seed": seed})
+    model = MultimodalVAE(
+        StandardNormal(2), {m: Linear(m) for m in NAMES}, Posterior(), LAW.modalities
+    )
+    return Run(
+        model.eval(),
+        Method(model, []),
+        LAW.modalities,
+        {"method": {"name": "exact"}},
+        {"seed": seed},
+    )
 
 
 def splits(n: int = 60) -> Splits:
@@ -85,8 +97,12 @@ def judges() -> Classifiers:
     """Classifiers with fixed random weights: what they see does not matter, that it repeats does."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        net = lambda d: Classifier(nn.Sequential(nn.Linear(d, 6), nn.Tanh()), 6, 2).eval().requires_grad_(False)
-        return Classifiers({m.name: Judge(net(m.shape[0]), False, 0.9) for m in LAW.modalities})
+        net = lambda d: (
+            Classifier(nn.Sequential(nn.Linear(d, 6), nn.Tanh()), 6, 2).eval().requires_grad_(False)
+        )
+        return Classifiers(
+            {m.name: LabelClassifier(net(m.shape[0]), False, 0.9) for m in LAW.modalities}
+        )
 
 
 QUICK = dict(samples=4, classifiers=judges())
@@ -101,23 +117,36 @@ def test_every_metric_has_its_rows() -> None:
     data = splits()
     table = evaluate(a_run(), data, **QUICK)
     assert list(table.frame.columns) == list(COLUMNS)
-    assert set(table.frame["metric"]) == {k for k, m in METRICS.items() if m.default} - {"network_calls"}  # of scores
+    assert set(table.frame["metric"]) == {k for k, m in METRICS.items() if m.default} - {
+        "network_calls"
+    }  # of scores
     subsets = ["+".join(s) for s in every_subset(NAMES)]
     crossed = {(m, s) for s in subsets for m in NAMES if m not in s.split("+")}
     both = crossed | {(m, "a+b+c") for m in NAMES}
     assert figures(table, "conditional_log_likelihood").keys() == crossed
     assert figures(table, "coherence").keys() == figures(table, "frechet").keys() == both
-    assert figures(table, "joint_log_likelihood").keys() == figures(table, "joint_coherence").keys() == {("a+b+c", "")}
+    assert (
+        figures(table, "joint_log_likelihood").keys()
+        == figures(table, "joint_coherence").keys()
+        == {("a+b+c", "")}
+    )
     assert figures(table, "joint_frechet").keys() == {(m, "") for m in NAMES}
     assert figures(table, "probe").keys() == {("z", s) for s in subsets}
     assert figures(table, "mcmc_acceptance").keys() == {("z", "a+b"), ("z", "a+c"), ("z", "b+c")}
     frame = table.frame[table.frame["metric"] != "classifier_accuracy"]
     assert figures(table, "classifier_accuracy") == {(m, ""): 0.9 for m in NAMES}
     assert (frame["n"] == 60).all() and frame["value"].notna().all() and (frame["se"] >= 0).all()
-    assert set(frame["seed"]) == {7} and set(frame["method"]) == {"exact"} and set(frame["data"]) == {"law"}
-    # The joint likelihood of an exact posterior is the evidence; the probe reads the sign of what `a` tells.
+    assert (
+        set(frame["seed"]) == {7}
+        and set(frame["method"]) == {"exact"}
+        and set(frame["data"]) == {"law"}
+    )
+    # The joint likelihood of an exact posterior is the evidence; the probe reads the sign of what
+    # `a` tells.
     x = data.test.batch(torch.arange(60))
-    assert figures(table, "joint_log_likelihood")["a+b+c", ""] == pytest.approx(LAW.log_evidence(x).mean().item())
+    assert figures(table, "joint_log_likelihood")["a+b+c", ""] == pytest.approx(
+        LAW.log_evidence(x).mean().item()
+    )
     assert figures(table, "probe")["z", "a"] > 0.75
 
 
@@ -132,20 +161,32 @@ def test_the_numbers_repeat_and_do_not_depend_on_what_else_is_asked() -> None:
         alone = evaluate(a_run(), data, metrics=[metric], **QUICK)
         assert figures(alone, metric) == figures(first, metric)
     fewer = evaluate(a_run(), data, subsets=["a+b"], **QUICK)
-    for metric, found in (("coherence", figures(first, "coherence")), ("mcmc_ess", figures(first, "mcmc_ess"))):
+    for metric, found in (
+        ("coherence", figures(first, "coherence")),
+        ("mcmc_ess", figures(first, "mcmc_ess")),
+    ):
         assert figures(fewer, metric) == {k: v for k, v in found.items() if k[1] == "a+b"}
 
 
 def test_another_batch_size_changes_noise_alone() -> None:
     data = splits(400)
-    metrics = ["conditional_log_likelihood", "joint_log_likelihood", "frechet", "coherence", "joint_frechet"]
+    metrics = [
+        "conditional_log_likelihood",
+        "joint_log_likelihood",
+        "frechet",
+        "coherence",
+        "joint_frechet",
+    ]
     small, large = (
-        evaluate(a_run(), data, metrics, ["a", "b+c"], batch=b, samples=200, classifiers=judges()) for b in (64, 256)
+        evaluate(a_run(), data, metrics, ["a", "b+c"], batch=b, samples=200, classifiers=judges())
+        for b in (64, 256)
     )
     for one, other in zip(small.frame.itertuples(), large.frame.itertuples(), strict=True):
         assert abs(one.value - other.value) <= 3 * one.se, one
     exact = ("a+b+c", "")
-    assert figures(small, "joint_log_likelihood")[exact] == pytest.approx(figures(large, "joint_log_likelihood")[exact])
+    assert figures(small, "joint_log_likelihood")[exact] == pytest.approx(
+        figures(large, "joint_log_likelihood")[exact]
+    )
 
 
 def test_latents_are_drawn_once_for_all_metrics_and_targets() -> None:
@@ -153,7 +194,11 @@ def test_latents_are_drawn_once_for_all_metrics_and_targets() -> None:
     names = ["coherence", "coherence_macro", "frechet", "mcmc_ess"]
     evaluate(run, splits(), names, ["a", "b+c"], **QUICK)
     assert run.model.posterior.calls == [("a",), ("b", "c")]
-    assert {m: run.model.decoders[m].calls for m in NAMES} == {"a": 60, "b": 60, "c": 60}, "decoded once each"
+    assert {m: run.model.decoders[m].calls for m in NAMES} == {
+        "a": 60,
+        "b": 60,
+        "c": 60,
+    }, "decoded once each"
 
 
 def test_results_are_saved_and_what_was_measured_before_stays(tmp_path) -> None:
@@ -174,16 +219,22 @@ def test_results_are_saved_and_what_was_measured_before_stays(tmp_path) -> None:
 def test_missing_samples_are_left_out() -> None:
     data = splits()
     present = torch.arange(60) % 3 > 0
-    test = Dataset(data.test.modalities, data.test.tables, present={"a": present}, label=data.test.label)
+    test = Dataset(
+        data.test.modalities, data.test.tables, present={"a": present}, label=data.test.label
+    )
     metrics = ["coherence", "frechet", "conditional_log_likelihood", "joint_log_likelihood"]
     run = a_run()
     run.model.posterior = LawPosterior()
     table = evaluate(run, Splits(data.train, data.val, test, "law"), metrics, ["a", "b"], **QUICK)
     n = {(r.metric, r.target, r.given): r.n for r in table.frame.itertuples()}
     assert n["coherence", "b", "a"] == 40 and n["coherence", "a", "b"] == 60
-    assert n["conditional_log_likelihood", "a", "b"] == 40 == n["conditional_log_likelihood", "b", "a"]
+    assert (
+        n["conditional_log_likelihood", "a", "b"] == 40 == n["conditional_log_likelihood", "b", "a"]
+    )
     assert n["conditional_log_likelihood", "c", "b"] == 60 == n["joint_log_likelihood", "a+b+c", ""]
-    assert run.model.posterior.masked == [("a", "b", "c")], "a subset that is observed is encoded as such"
+    assert run.model.posterior.masked == [("a", "b", "c")], (
+        "a subset that is observed is encoded as such"
+    )
     exact = LAW.log_evidence(test.batch(torch.arange(60))).mean().item()
     assert figures(table, "joint_log_likelihood")["a+b+c", ""] == pytest.approx(exact)
 
@@ -222,7 +273,9 @@ def test_the_model_is_evaluated_in_evaluation_mode_and_left_as_it_was() -> None:
     found = evaluate(run, splits(), ["joint_log_likelihood"], **QUICK)
     assert [m.training for m in run.model.modules()] == modes
     run.model.eval()
-    pd.testing.assert_frame_equal(found.frame, evaluate(run, splits(), ["joint_log_likelihood"], **QUICK).frame)
+    pd.testing.assert_frame_equal(
+        found.frame, evaluate(run, splits(), ["joint_log_likelihood"], **QUICK).frame
+    )
 
 
 def test_unknown_names_are_answered_with_the_nearest() -> None:
@@ -267,23 +320,39 @@ def test_polymodal_offers_the_function_whatever_was_imported() -> None:
     assert len(table.frame) == 1
 
 
-# --------------------------------------------------------------------------------------------------------- tables
+# ---------------------------------------------------------------------------------------------------------
+# tables
 
 
 def rows(value: float, se: float, seed: int, metric: str = "coherence", n: int = 100) -> dict:
     what = {"method": "jnf", "data": "d", "metric": metric, "target": "b", "given": "a"}
-    return what | {"value": value, "se": se, "n": n, "seed": seed, "direction": "higher", "unit": "share"}
+    return what | {
+        "value": value,
+        "se": se,
+        "n": n,
+        "seed": seed,
+        "direction": "higher",
+        "unit": "share",
+    }
 
 
 def test_combine_averages_over_seeds() -> None:
-    tables = [Table.from_records([rows(v, se, s), rows(1.0, 0.5, s, "other")])
-              for s, (v, se) in enumerate([(0.5, 0.03), (0.6, 0.04), (0.9, 0.05)])]  # fmt: skip
+    tables = [
+        Table.from_records([rows(v, se, s), rows(1.0, 0.5, s, "other")])
+        for s, (v, se) in enumerate([(0.5, 0.03), (0.6, 0.04), (0.9, 0.05)])
+    ]
     first, second = combine(tables).records()
-    assert first["value"] == pytest.approx(2 / 3) and first["seeds"] == 3 and first["seed"] == "0,1,2"
+    assert (
+        first["value"] == pytest.approx(2 / 3) and first["seeds"] == 3 and first["seed"] == "0,1,2"
+    )
     deviation = math.sqrt(sum((v - 2 / 3) ** 2 for v in (0.5, 0.6, 0.9)) / 2)
     assert first["se_seeds"] == pytest.approx(deviation / math.sqrt(3))
     assert first["se"] == pytest.approx(math.sqrt((0.03**2 + 0.04**2 + 0.05**2) / 3))
-    assert second["metric"] == "other" and second["se_seeds"] == 0.0 and second["se"] == pytest.approx(0.5)
+    assert (
+        second["metric"] == "other"
+        and second["se_seeds"] == 0.0
+        and second["se"] == pytest.approx(0.5)
+    )
     alone = combine(tables[:1]).records()[0]
     assert alone["se_seeds"] is None and alone["value"] == 0.5 and alone["n"] == 100
     with pytest.raises(ValueError, match="twice for seed 0"):
@@ -294,7 +363,9 @@ def test_combine_averages_over_seeds() -> None:
 
 def test_tables_survive_json_and_are_written_with_their_errors() -> None:
     table = Table.from_records([rows(0.71234, 0.0123, 0), rows(0.5, math.nan, 1)])
-    pd.testing.assert_frame_equal(Table.from_records(json.loads(table.to_json())).frame, table.frame)
+    pd.testing.assert_frame_equal(
+        Table.from_records(json.loads(table.to_json())).frame, table.frame
+    )
     markdown = table.to_markdown().splitlines()
     assert markdown[2] == "| jnf | d | coherence ↑ | b \\| a | 0.712 ± 0.012 | share | 100 | 0 |"
     assert "| 0.500 |" in markdown[3]
@@ -306,8 +377,15 @@ def test_tables_survive_json_and_are_written_with_their_errors() -> None:
 
 @pytest.mark.parametrize(
     ("value", "errors", "text"),
-    [(0.5, (0.25,), "0.50 ± 0.25"), (-2846.213, (12.3, 0.9), "-2846.21 ± 12.30 | 0.90"), (3.0, (math.nan,), "3.000"),
-     (1.0, (0.0,), "1.000"), (1234.5, (150.0,), "1234 ± 150")],
-)  # fmt: skip
-def test_figures_show_two_digits_of_their_error(value: float, errors: tuple[float, ...], text: str) -> None:
+    [
+        (0.5, (0.25,), "0.50 ± 0.25"),
+        (-2846.213, (12.3, 0.9), "-2846.21 ± 12.30 | 0.90"),
+        (3.0, (math.nan,), "3.000"),
+        (1.0, (0.0,), "1.000"),
+        (1234.5, (150.0,), "1234 ± 150"),
+    ],
+)
+def test_figures_show_two_digits_of_their_error(
+    value: float, errors: tuple[float, ...], text: str
+) -> None:
     assert shown(value, *errors) == text

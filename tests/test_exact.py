@@ -1,4 +1,6 @@
-"""Against the linear-Gaussian model, where every posterior and the evidence are known in closed form."""
+"""Against the linear-Gaussian model, where every posterior and the evidence are known in closed
+form.
+"""
 
 import inspect
 import math
@@ -16,7 +18,7 @@ from polymodal.distributions.product import Product
 from polymodal.methods import METHODS
 from polymodal.model import MultimodalVAE
 from polymodal.networks.modules import Expert
-from polymodal.objectives import bound, importance
+from polymodal.objectives import elbo, iwae
 from polymodal.priors import StandardNormal
 from polymodal.sampling import HMC
 
@@ -42,12 +44,16 @@ class LinearDecoder(nn.Module):
 
 
 def exact_model(truth: LinearGaussian) -> MultimodalVAE:
-    decoders = {m: LinearDecoder(truth.loading[m], truth.bias[m], truth.noise[m]) for m in truth.loading}
+    decoders = {
+        m: LinearDecoder(truth.loading[m], truth.bias[m], truth.noise[m]) for m in truth.loading
+    }
     return MultimodalVAE(StandardNormal(DIM), decoders, nn.Identity(), truth.modalities)
 
 
 def check_moments(z: torch.Tensor, exact: MultivariateNormal, ess: torch.Tensor) -> None:
-    """Means within 3 standard errors (a few items in a hundred may pass it), covariances within 5 % on average."""
+    """Means within 3 standard errors (a few items in a hundred may pass it), covariances within 5 %
+    on average.
+    """
     error = exact.variance.sqrt() / ess.sqrt().unsqueeze(-1)
     off = (z.mean(0) - exact.mean).abs() / error
     assert off.median() < 1.2 and (off < 3).double().mean() > 0.95
@@ -59,7 +65,9 @@ def check_moments(z: torch.Tensor, exact: MultivariateNormal, ess: torch.Tensor)
 
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_the_product_of_exact_experts_is_the_exact_subset_posterior(size: int) -> None:
-    """Drawn by HMC from eq. (12). With the prior taken out once, as the paper's eq. (21) has it, red for 3 and 4."""
+    """Drawn by HMC from eq. (12). With the prior taken out once, as the paper's eq. (21) has it,
+    red for 3 and 4.
+    """
     truth = law()
     batch = truth.sample(24).only(NAMES[:size])
     experts = [truth.posterior(batch.only([m])) for m in batch.x]
@@ -71,7 +79,9 @@ def test_the_product_of_exact_experts_is_the_exact_subset_posterior(size: int) -
 
 @pytest.mark.parametrize("size", [3, 4])
 def test_eq_21_gives_another_posterior(size: int) -> None:
-    """What the test above would miss if it could not tell: the wrong power's covariance is more than 5 % off."""
+    """What the test above would miss if it could not tell: the wrong power's covariance is more
+    than 5 % off.
+    """
     truth = law()
     batch = truth.sample(1).only(NAMES[:size])
     precisions = [truth.posterior(batch.only([m])).precision_matrix[0] for m in batch.x]
@@ -93,9 +103,13 @@ def test_the_product_with_missing_samples_is_each_samples_own_subset_posterior()
 
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_the_closed_product_of_exact_normals_is_exact(size: int) -> None:
-    """Loadings along the axes make exact posteriors diagonal: then `product` over the prior needs no sampler."""
+    """Loadings along the axes make exact posteriors diagonal: then `product` over the prior needs
+    no sampler.
+    """
     loading = {m: torch.diag(torch.rand(DIM) + 0.5) for m in NAMES[:size]}
-    truth = LinearGaussian(loading, {m: torch.randn(DIM) for m in loading}, dict.fromkeys(loading, 0.8))
+    truth = LinearGaussian(
+        loading, {m: torch.randn(DIM) for m in loading}, dict.fromkeys(loading, 0.8)
+    )
     batch = truth.sample(10)
     one = [truth.posterior(batch.only([m])) for m in loading]
     q = product([DiagNormal(p.mean, p.variance.sqrt()) for p in one], over=StandardNormal(DIM)())
@@ -110,10 +124,12 @@ def test_bounds_lie_below_the_evidence_and_the_k_sample_bound_reaches_it(subset:
     model, batch = exact_model(truth), truth.sample(16).only(subset)
     exact, evidence = truth.posterior(batch), truth.log_evidence(batch)
     q = DiagNormal(exact.mean + 0.3, 1.4 * exact.variance.sqrt())
-    elbo = -torch.stack([bound(model, batch, q).value for _ in range(400)]).mean(0)
+    elbo = -torch.stack([elbo(model, batch, q).value for _ in range(400)]).mean(0)
     gaps = {1: evidence - elbo}
     for k in (10, 100, 5000):
-        gaps[k] = evidence + torch.stack([importance(model, batch, q, k).value for _ in range(40)]).mean(0)
+        gaps[k] = evidence + torch.stack([iwae(model, batch, q, k).value for _ in range(40)]).mean(
+            0
+        )
     assert (gaps[1] > 0).all()
     means = [float(g.mean()) for g in gaps.values()]
     assert means[0] > means[1] > means[2] > -0.01 and abs(means[3]) < 0.01
@@ -122,7 +138,7 @@ def test_bounds_lie_below_the_evidence_and_the_k_sample_bound_reaches_it(subset:
 def test_the_bound_of_the_exact_posterior_is_the_evidence_whatever_was_drawn() -> None:
     truth = law()
     model, batch = exact_model(truth), truth.sample(16)
-    value = importance(model, batch, truth.posterior(batch), 3).value
+    value = iwae(model, batch, truth.posterior(batch), 3).value
     torch.testing.assert_close(-value, truth.log_evidence(batch))
 
 
@@ -138,14 +154,22 @@ class Columns(nn.Module):
 
 
 def with_exact_decoders(name: str, truth: LinearGaussian) -> tuple[MultimodalVAE, list[str]]:
-    """The method's model with the law's own decoders, of the latent that each of them reads; what it generates."""
+    """The method's model with the law's own decoders, of the latent that each of them reads; what
+    it generates.
+    """
     known = inspect.signature(METHODS[name]).parameters
     small = {"flow_hidden": (8,), "hidden": 8, "size": 1, "private": 1}
-    model = METHODS[name](truth.modalities, latent=DIM, **{k: v for k, v in small.items() if k in known}).model
+    model = METHODS[name](
+        truth.modalities, latent=DIM, **{k: v for k, v in small.items() if k in known}
+    ).model
     for i, (m, decoder) in enumerate(exact_model(truth).decoders.items()):
         if m in model.decoders:
-            model.decoders[m] = Columns(decoder, range(DIM * i, DIM * i + DIM) if name == "vae" else range(DIM))
-    for part in model.posterior.modules():  # wide posteriors, whose importance weights have light tails
+            model.decoders[m] = Columns(
+                decoder, range(DIM * i, DIM * i + DIM) if name == "vae" else range(DIM)
+            )
+    for (
+        part
+    ) in model.posterior.modules():  # wide posteriors, whose importance weights have light tails
         if isinstance(part, Expert):
             bias = [layer for layer in part.net.modules() if isinstance(layer, nn.Linear)][-1].bias
             bias.data[len(bias) // 2 :] += math.log(4)
@@ -154,8 +178,10 @@ def with_exact_decoders(name: str, truth: LinearGaussian) -> tuple[MultimodalVAE
 
 @pytest.mark.parametrize("name", sorted(set(METHODS) - {"meme", "mfm"}))
 def test_every_methods_bound_is_below_the_evidence_and_reaches_it_with_k(name: str) -> None:
-    """With exact decoders, for S of one and of all. MEME has no single prior and MFM no density: their own laws are in
-    test_objectives.py. What a private latent does not explain costs nothing: p(u, w) q(w) cancels in the mean."""
+    """With exact decoders, for S of one and of all. MEME has no single prior and MFM no density:
+    their own laws are in test_objectives.py. What a private latent does not explain costs nothing:
+    p(u, w) q(w) cancels in the mean.
+    """
     truth, k = law(), 20_000
     model, generated = with_exact_decoders(name, truth)
     batch = truth.sample(16)

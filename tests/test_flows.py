@@ -51,7 +51,9 @@ def test_both_inverses_are_the_librarys(pair, leading: tuple[int, ...], monkeypa
 
 def test_draws_keep_their_gradient(pair) -> None:
     flow, ours, _ = pair
-    (gradient,) = torch.autograd.grad(ours.rsample((2,)).square().sum(), [flow.maps.transforms[0].hyper[0].bias])
+    (gradient,) = torch.autograd.grad(
+        ours.rsample((2,)).square().sum(), [flow.maps.transforms[0].hyper[0].bias]
+    )
     assert gradient.abs().sum() > 0
 
 
@@ -61,10 +63,16 @@ def test_one_dimension_has_no_masked_map() -> None:
     assert q.log_prob(q.sample((6,))).shape == (6, 3)
 
 
-def bounded(dim: int = D, widest: float | None = 1.5, std: float = 0.4) -> tuple[Flow, torch.Tensor]:
-    """A flow of scales up to 3 with coarse weights, and features whose base is very wide where nothing bounds it."""
+def bounded(
+    dim: int = D, tail_variance: float | None = 1.5, std: float = 0.4
+) -> tuple[Flow, torch.Tensor]:
+    """A flow of scales up to 3 with coarse weights, and features whose base is very wide where
+    nothing bounds it.
+    """
     torch.manual_seed(0)
-    flow = Flow(dim, 2 * dim + 3, "maf", 2, (17, 6, 11), steepest=3.0, widest=widest).double()
+    flow = Flow(
+        dim, 2 * dim + 3, "maf", 2, (17, 6, 11), max_scale=3.0, tail_variance=tail_variance
+    ).double()
     for p in flow.parameters():
         torch.nn.init.normal_(p, std=std)
     h = torch.randn(SIZE, 2 * dim + 3, dtype=torch.float64)
@@ -79,7 +87,9 @@ def test_bounded_flows_invert_and_know_their_jacobian() -> None:
     torch.testing.assert_close(transform.inv(y), z, rtol=1e-9, atol=1e-9)
     with torch.no_grad():
         torch.testing.assert_close(transform.inv(y), z, rtol=1e-9, atol=1e-9)
-    jacobian = torch.autograd.functional.jacobian(lambda x: transform(x).sum((0, 1)), z[:1])[:, 0].transpose(0, 1)
+    jacobian = torch.autograd.functional.jacobian(lambda x: transform(x).sum((0, 1)), z[:1])[
+        :, 0
+    ].transpose(0, 1)
     torch.testing.assert_close(log_det[0], torch.linalg.slogdet(jacobian)[1], rtol=1e-9, atol=1e-9)
     assert 0 < log_det.min() and log_det.max() < 2 * D * torch.tensor(3.0).log()
 
@@ -93,31 +103,46 @@ def test_a_bounded_flow_integrates_to_one() -> None:
 
 
 def test_products_of_bounded_flows_vanish_far_away_and_others_do_not() -> None:
-    """log q <= const |z| - |z|^2 / (2 widest): for widest < n / (n-1), prod q_m / p^(n-1) falls like a normal."""
+    """log q <= const |z| - |z|^2 / (2 tail_variance): for tail_variance < n / (n-1), prod q_m /
+    p^(n-1) falls like a normal.
+    """
     rays = 1e7 * torch.nn.functional.normalize(torch.randn(4000, 1, D, dtype=torch.float64), dim=-1)
     prior = StandardNormal(D)()
 
-    def steepest_growth(widest: float | None, n: int) -> float:
-        """The largest log product / |z|^2 on a sphere, and where the experts' maps take a sphere back."""
-        flow, h = bounded(widest=widest, std=2.0)
+    def steepest_growth(tail_variance: float | None, n: int) -> float:
+        """The largest log product / |z|^2 on a sphere, and where the experts' maps take a sphere
+        back.
+        """
+        flow, h = bounded(tail_variance=tail_variance, std=2.0)
         experts = [flow(h[i].expand(1, -1)) for i in range(n)]
         z = torch.cat([rays, *(q.transform.inv(rays) for q in experts)])
-        return (Product(experts, prior, lambda *_: None).log_prob(z) / z.square().sum(-1)).max().item()
+        return (
+            (Product(experts, prior, lambda *_: None).log_prob(z) / z.square().sum(-1)).max().item()
+        )
 
-    for widest in (0.5, 1.4):
-        assert -0.55 / widest < steepest_growth(widest, 1) < -0.5 / widest + 1e-3
+    for tail_variance in (0.5, 1.4):
+        assert (
+            -0.55 / tail_variance < steepest_growth(tail_variance, 1) < -0.5 / tail_variance + 1e-3
+        )
     assert steepest_growth(1.4, 2) < -1 / 1.4 + 0.5 + 1e-3
     assert steepest_growth(1.4, 3) < -1.5 / 1.4 + 1 + 1e-3
     assert steepest_growth(None, 2) > 0.1
 
 
-@pytest.mark.parametrize("wrong", [{"widest": 0.0}, {"widest": 1.0, "kind": "coupling"}, {"widest": 1.0, "dim": 1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"tail_variance": 0.0},
+        {"tail_variance": 1.0, "kind": "coupling"},
+        {"tail_variance": 1.0, "dim": 1},
+    ],
+)
 def test_a_bound_that_cannot_be_kept_is_refused(wrong: dict) -> None:
-    with pytest.raises(ValueError, match="widest"):
+    with pytest.raises(ValueError, match="tail_variance"):
         Flow(**{"dim": 2, "features": 4} | wrong)
 
 
 @pytest.mark.parametrize("method", [jnf, jnf_dcca])
 def test_methods_hand_the_bound_to_every_expert(method) -> None:
-    model = method([Modality("a", (3,)), Modality("b", (3,))], latent=2, widest=1.3).model
-    assert [expert.head.widest for expert in model.posterior.experts.values()] == [1.3, 1.3]
+    model = method([Modality("a", (3,)), Modality("b", (3,))], latent=2, tail_variance=1.3).model
+    assert [expert.head.tail_variance for expert in model.posterior.experts.values()] == [1.3, 1.3]

@@ -29,7 +29,9 @@ def test_rules_keep_a_common_direction_and_the_sums_norm(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["pcgrad", "mgda", "imtl_g", "cagrad"])
 def test_two_tasks_in_conflict_both_gain(name: str) -> None:
-    """g1 = (10, 0), g2 = (-1, 1): their sum lowers no loss of the second task; the rules' directions do not harm it."""
+    """g1 = (10, 0), g2 = (-1, 1): their sum lowers no loss of the second task; the rules'
+    directions do not harm it.
+    """
     g1, g2 = torch.tensor([[10.0, 0.0]]), torch.tensor([[-1.0, 1.0]])
     assert (g1 + g2).flatten() @ g2.flatten() < 0
     made = rule_of(name)([g1, g2]).flatten()

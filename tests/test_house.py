@@ -1,4 +1,6 @@
-"""The shape of the house: imports go down the floors only, nothing happens on import, functions stay small."""
+"""The shape of the house: imports go down the floors only, nothing happens on import, functions
+stay small.
+"""
 
 import ast
 import inspect
@@ -14,8 +16,8 @@ from polymodal.methods import METHODS
 ROOT = Path(polymodal.__file__).parent
 # From the ground up: a room may import from the rooms before it.
 FLOORS = (
-    "checks batch rng distributions sampling analysis networks diffusion priors posteriors model objectives methods "
-    "data settings runs training experiments metrics report cli"
+    "checks batch rng distributions sampling analysis networks diffusion priors posteriors model"
+    " objectives methods data settings runs training experiments metrics report cli"
 ).split()
 FILES = sorted(ROOT.rglob("*.py"))
 
@@ -42,21 +44,29 @@ def test_imports_go_down(path: Path) -> None:
         return
     assert own in FLOORS, f"{own} has no place in the floors"
     below = FLOORS[: FLOORS.index(own) + 1]
-    assert imported(path) <= set(below), f"{own} imports {imported(path) - set(below)}, which lies above it"
+    assert imported(path) <= set(below), (
+        f"{own} imports {imported(path) - set(below)}, which lies above it"
+    )
 
 
 def test_importing_polymodal_is_light_and_changes_nothing() -> None:
-    code = "import sys, polymodal; print(sorted({'torch', 'lightning', 'matplotlib'} & set(sys.modules)))"
+    code = (
+        "import sys, polymodal; print(sorted({'torch', 'lightning', 'matplotlib'} &"
+        " set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_zuko_leaves_validation_as_it_was() -> None:
     code = (
-        "from torch.distributions import Distribution as D; before = D._validate_args; import polymodal.networks.flows; "
-        "print(D._validate_args is before)"
+        "from torch.distributions import Distribution as D; before = D._validate_args; import"
+        " polymodal.networks.flows; print(D._validate_args is before)"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "True"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
+        == "True"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))

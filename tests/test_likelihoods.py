@@ -32,7 +32,9 @@ def test_draws_have_the_moments(ours, theirs) -> None:
     torch.testing.assert_close(draws.mean(0), loc, atol=0.005, rtol=0)
     torch.testing.assert_close(draws.std(0), law.stddev, atol=0, rtol=0.01)
     deviation = lambda x: (x - loc).abs().mean(0)
-    torch.testing.assert_close(deviation(draws), deviation(law.sample((200_000,))), atol=0, rtol=0.01)
+    torch.testing.assert_close(
+        deviation(draws), deviation(law.sample((200_000,))), atol=0, rtol=0.01
+    )
 
 
 @pytest.mark.parametrize("size", [1, 4, 5])
@@ -48,7 +50,9 @@ def test_up_to_image_is_the_transposed_convolution(size: int) -> None:
 
 
 def test_the_silu_network_starts_with_signals_of_their_size() -> None:
-    """torch's own start gives .02 and .1 here, and a decoder that shows one mean image for hundreds of steps."""
+    """torch's own start gives .02 and .1 here, and a decoder that shows one mean image for hundreds
+    of steps.
+    """
     torch.manual_seed(0)
     network = NETWORKS["digit-silu"]
     encoder, decoder = network.encoder((3, 28, 28), 64), network.decoder(64, (3, 28, 28))
@@ -56,12 +60,17 @@ def test_the_silu_network_starts_with_signals_of_their_size() -> None:
         sizes = encoder(torch.rand(100, 3, 28, 28)).std(), decoder(torch.randn(100, 64)).std()
     assert 0.1 < sizes[0] < 1 and 0.5 < sizes[1] < 1.5
     up = next(layer for layer in decoder if isinstance(layer, torch.nn.ConvTranspose2d))
-    assert up.weight.std().item() == pytest.approx(math.sqrt(2 / (64 * 9 / 4)), rel=0.03) and (up.bias == 0).all()
+    assert (
+        up.weight.std().item() == pytest.approx(math.sqrt(2 / (64 * 9 / 4)), rel=0.03)
+        and (up.bias == 0).all()
+    )
 
 
 def test_a_joint_encoder_without_a_hidden_layer_adds_up_what_modalities_say() -> None:
     torch.manual_seed(0)
-    joint = JointEncoder({m: torch.nn.Linear(3, 4) for m in "ab"}, features=4, hidden=0, dim=2).double()
+    joint = JointEncoder(
+        {m: torch.nn.Linear(3, 4) for m in "ab"}, features=4, hidden=0, dim=2
+    ).double()
     x = {m: torch.randn(5, 3, dtype=torch.float64) for m in "ab"}
     mean = lambda **given: joint(Batch({**x, **given})).mean
     other = {"a": torch.randn(5, 3, dtype=torch.float64)}

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from polymodal.diffusion.registry import DIFFUSIONS
-from polymodal.sampling import HMC, MALA, Density, Diagnostics, ess, hmc, mala, metric, rhat, run
+from polymodal.sampling import HMC, MALA, ChainReport, Density, ess, hmc, mala, metric, rhat, run
 from polymodal.sampling.kernels import jittered, leapfrog
 from polymodal.sampling.registry import SAMPLERS, make_sampler
 
@@ -19,6 +19,7 @@ F64 = torch.float64
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
 
 FACTORS = [
     None,
@@ -33,13 +34,19 @@ def normal(z: Tensor) -> Tensor:
 
 def crooked(z: Tensor) -> Tensor:
     """Neither normal nor a product of its dimensions."""
-    return -z.square().sum(-1) / 2 - (z[..., 0] * z[..., 1]).square() - (z[..., 2] - z[..., 0].square()).square()
+    return (
+        -z.square().sum(-1) / 2
+        - (z[..., 0] * z[..., 1]).square()
+        - (z[..., 2] - z[..., 0].square()).square()
+    )
 
 
 class Gaussians:
-    """The product of two full-covariance normal experts over a standard normal prior, and its closed form.
+    """The product of two full-covariance normal experts over a standard normal prior, and its
+    closed form.
 
-    `log_prob` is log q_1 + log q_2 - log p, which is not normalised; `start` the equal mixture of q_1 and q_2.
+    `log_prob` is log q_1 + log q_2 - log p, which is not normalised; `start` the equal mixture of
+    q_1 and q_2.
     """
 
     def __init__(self, batch: int, dim: int) -> None:
@@ -62,7 +69,9 @@ class Gaussians:
 
 
 def ill_conditioned(batch: int, dim: int, condition: float = 100.0) -> tuple:
-    """A log-density of rotated normals, covariances of that condition; starts 3 times as wide as the widest side."""
+    """A log-density of rotated normals, covariances of that condition; starts 3 times as wide as
+    the widest side.
+    """
     q = torch.linalg.qr(torch.randn(batch, dim, dim, dtype=F64))[0]
     precision = q * torch.logspace(0, math.log10(condition), dim, dtype=F64) @ q.mT
     log_prob = lambda z: -torch.einsum("...bi,bij,...bj->...b", z, precision, z) / 2
@@ -94,10 +103,14 @@ def test_leapfrog_preserves_volume(factor: Tensor | None) -> None:
     def flow(x: Tensor) -> Tensor:  # (K, 6)
         z = torch.einsum("bij,kbj->kbi", dense, x[:, None, :3])
         state, end = leapfrog(evaluate, evaluate(z), x[:, None, 3:], step, 5, factor)
-        return torch.cat([torch.linalg.solve(dense, state.z.unsqueeze(-1)).squeeze(-1), end], -1).squeeze(1)
+        return torch.cat(
+            [torch.linalg.solve(dense, state.z.unsqueeze(-1)).squeeze(-1), end], -1
+        ).squeeze(1)
 
     x, h = torch.randn(1, 6, dtype=F64) / 2, 1e-5
-    jacobian = (flow(x + h * torch.eye(6, dtype=F64)) - flow(x - h * torch.eye(6, dtype=F64))) / (2 * h)
+    jacobian = (flow(x + h * torch.eye(6, dtype=F64)) - flow(x - h * torch.eye(6, dtype=F64))) / (
+        2 * h
+    )
     assert torch.linalg.det(jacobian).item() == pytest.approx(1, abs=1e-6)
     assert (jacobian - torch.eye(6, dtype=F64)).abs().max() > 0.3
 
@@ -120,7 +133,9 @@ def test_the_energy_error_is_of_second_order_in_the_step() -> None:
     z, momentum = torch.randn(2, 200, 1, 3, dtype=F64) / 2
 
     def error(steps: int) -> float:
-        state, end = leapfrog(evaluate, evaluate(z), momentum, torch.full((1, 1), 0.8 / steps, dtype=F64), steps)
+        state, end = leapfrog(
+            evaluate, evaluate(z), momentum, torch.full((1, 1), 0.8 / steps, dtype=F64), steps
+        )
         energy = lambda s, p: p.square().sum(-1) / 2 - s.log_prob
         return (energy(state, end) - energy(evaluate(z), momentum)).abs().mean().item()
 
@@ -128,7 +143,9 @@ def test_the_energy_error_is_of_second_order_in_the_step() -> None:
 
 
 def test_mala_accepts_as_langevin_with_metropolis_does() -> None:
-    """One leapfrog step against the textbook ratio p(z') q(z|z') / p(z) q(z'|z) of the Langevin proposal."""
+    """One leapfrog step against the textbook ratio p(z') q(z|z') / p(z) q(z'|z) of the Langevin
+    proposal.
+    """
     evaluate, step = Density(crooked), 0.6
     state = evaluate(torch.randn(50, 1, 3, dtype=F64))
     torch.manual_seed(1)
@@ -147,7 +164,9 @@ def test_mala_accepts_as_langevin_with_metropolis_does() -> None:
 
 @pytest.mark.parametrize("kernel", ["hmc", "mala"])
 def test_exact_draws_stay_exact(kernel: str) -> None:
-    """exp(3 z - e^z), the log of a Gamma(3): mean digamma(3), variance trigamma(3), skewness -0.58; 40,000 chains."""
+    """exp(3 z - e^z), the log of a Gamma(3): mean digamma(3), variance trigamma(3), skewness -0.58;
+    40,000 chains.
+    """
     log_prob = lambda z: (3 * z - z.exp()).sum(-1)
     k = torch.tensor(3.0, dtype=F64)
     mean, var, third = (torch.special.polygamma(i, k).item() for i in range(3))
@@ -157,7 +176,9 @@ def test_exact_draws_stay_exact(kernel: str) -> None:
     for _ in range(15):
         state, info = move(state)
         acceptance.append(info.acceptance.mean().item())
-    assert 0.6 < min(acceptance) and max(acceptance) < 0.97, "a test of the acceptance step needs rejections"
+    assert 0.6 < min(acceptance) and max(acceptance) < 0.97, (
+        "a test of the acceptance step needs rejections"
+    )
     d = state.z.flatten() - mean
     assert d.mean().item() == pytest.approx(0, abs=4 * math.sqrt(var / 40000))
     assert d.square().mean().item() == pytest.approx(var, rel=0.03)
@@ -166,7 +187,9 @@ def test_exact_draws_stay_exact(kernel: str) -> None:
 
 
 def test_a_jittered_trajectory_does_not_resonate() -> None:
-    """Steps of half a period of the first direction in all: at fixed length a start 2.15 times too wide stays so."""
+    """Steps of half a period of the first direction in all: at fixed length a start 2.15 times too
+    wide stays so.
+    """
     scale = torch.tensor([1.0, 0.3], dtype=F64)
     log_prob = lambda z: normal(z / scale)
     start = Density(log_prob)(math.sqrt(2.15) * scale * torch.randn(4000, 1, 2, dtype=F64))
@@ -181,7 +204,9 @@ def test_a_jittered_trajectory_does_not_resonate() -> None:
 
 
 def test_trajectory_lengths_are_uniform() -> None:
-    lengths = torch.tensor([count * stretch for count, stretch in (jittered(3, 0.5) for _ in range(4000))])
+    lengths = torch.tensor(
+        [count * stretch for count, stretch in (jittered(3, 0.5) for _ in range(4000))]
+    )
     assert lengths.min() > 1.5 and lengths.max() < 4.5
     assert lengths.mean().item() == pytest.approx(3, abs=0.05)
     assert torch.histc(lengths, 6, 1.5, 4.5).div(4000 / 6).sub(1).abs().max() < 0.15
@@ -191,7 +216,9 @@ def test_trajectory_lengths_are_uniform() -> None:
 # ---------------------------------------------------------------- closed forms
 
 
-@pytest.mark.parametrize("sampler", [HMC(draws=250, chains=100), MALA(draws=500, chains=100)], ids=["hmc", "mala"])
+@pytest.mark.parametrize(
+    "sampler", [HMC(draws=250, chains=100), MALA(draws=500, chains=100)], ids=["hmc", "mala"]
+)
 def test_products_of_gaussians(sampler: HMC) -> None:
     torch.manual_seed(1)
     g = Gaussians(batch=8, dim=4)
@@ -203,7 +230,9 @@ def test_products_of_gaussians(sampler: HMC) -> None:
     assert 0.75 < error.std() < 1.3, "the standard errors are neither too wide nor too narrow"
     d = z - z.mean(0)
     covariance = torch.einsum("nbi,nbj->bij", d, d) / n
-    off = torch.linalg.matrix_norm(covariance - g.covariance) / torch.linalg.matrix_norm(g.covariance)
+    off = torch.linalg.matrix_norm(covariance - g.covariance) / torch.linalg.matrix_norm(
+        g.covariance
+    )
     assert off.max() < 0.05
     assert diagnostics.warning() is None
 
@@ -224,18 +253,26 @@ def test_few_gradients_suffice_for_condition_100_in_20_dimensions() -> None:
 @pytest.mark.parametrize("leapfrog", [1, 3])
 @pytest.mark.parametrize("target", [0.65, 0.8, 0.9])
 def test_each_item_reaches_the_acceptance_target(target: float, leapfrog: int) -> None:
-    """Logistic densities whose scales differ by 1e4, in 20 dimensions, after 40 transitions of warm-up."""
+    """Logistic densities whose scales differ by 1e4, in 20 dimensions, after 40 transitions of
+    warm-up.
+    """
     scale = torch.logspace(-2, 2, 9, dtype=F64).unsqueeze(-1)
     log_prob = lambda z: (logsigmoid(z / scale) + logsigmoid(-z / scale)).sum(-1)
     z0 = 4 * scale * torch.randn(8, 9, 20, dtype=F64)
-    _, diagnostics = run(log_prob, z0, warmup=40, draws=100, leapfrog=leapfrog, trajectory=None, target=target)
+    _, diagnostics = run(
+        log_prob, z0, warmup=40, draws=100, leapfrog=leapfrog, trajectory=None, target=target
+    )
     assert (diagnostics.acceptance - target).abs().max() < 0.1
     assert diagnostics.acceptance.mean() == pytest.approx(target, abs=0.05)
-    assert diagnostics.step_size.max() / diagnostics.step_size.min() < 1.5, "the metric has taken the scales over"
+    assert diagnostics.step_size.max() / diagnostics.step_size.min() < 1.5, (
+        "the metric has taken the scales over"
+    )
 
 
 @pytest.mark.parametrize("width", [0.1, 1.0, 30.0])
-def test_the_metric_of_a_normal_target_is_its_covariance_wherever_the_points_lie(width: float) -> None:
+def test_the_metric_of_a_normal_target_is_its_covariance_wherever_the_points_lie(
+    width: float,
+) -> None:
     rotation, n = torch.linalg.qr(torch.randn(3, 6, 6, dtype=F64))[0], 40
     covariance = rotation * torch.logspace(-1, 1, 6, dtype=F64) @ rotation.mT
     z = width * torch.randn(n, 3, 6, dtype=F64) + 5
@@ -243,7 +280,9 @@ def test_the_metric_of_a_normal_target_is_its_covariance_wherever_the_points_lie
     factor = torch.eye(6, dtype=F64).expand(3, 6, 6)
     for _ in range(3):  # shrunk towards the old one, it arrives by steps
         factor = metric.update(factor, z, grad)
-    off = torch.linalg.matrix_norm(factor @ factor.mT - covariance) / torch.linalg.matrix_norm(covariance)
+    off = torch.linalg.matrix_norm(factor @ factor.mT - covariance) / torch.linalg.matrix_norm(
+        covariance
+    )
     assert off.max() < 0.02
     sd = torch.rand(3, 6, dtype=F64) + 0.1
     diagonal = metric.update(torch.ones(3, 6, dtype=F64), z, -z / sd.square())
@@ -279,7 +318,9 @@ def test_ess_and_rhat_equal_their_sums_written_out() -> None:
     pooled = (n - 1) / n * within + ((means - means.mean()) ** 2).sum() / (m - 1)
     rho = []
     for t in range(n):
-        covariance = sum(((h[: n - t] - h.mean()) * (h[t:] - h.mean())).sum() / n for h in halves) / m
+        covariance = (
+            sum(((h[: n - t] - h.mean()) * (h[t:] - h.mean())).sum() / n for h in halves) / m
+        )
         rho.append((1 - (within - covariance) / pooled).item() if t else 1.0)
     total, smallest = 0.0, math.inf
     for k in range(n // 2):
@@ -302,29 +343,50 @@ def test_rhat_tells_separated_chains_from_good_ones() -> None:
     drift = x[:100] + torch.linspace(-2, 2, 100, dtype=F64)[:, None, None]
     assert rhat(drift).min() > 1.2
     stuck = torch.tensor([0.0, 1.0]).expand(10, 2)
-    assert rhat(stuck).isinf() and rhat(torch.zeros(10, 2)).isnan() and ess(torch.zeros(10, 2)).isnan()
+    assert (
+        rhat(stuck).isinf() and rhat(torch.zeros(10, 2)).isnan() and ess(torch.zeros(10, 2)).isnan()
+    )
     with pytest.raises(ValueError, match=r"N >= 4 draws"):
         rhat(x[:3])
 
 
 def test_a_chain_of_separate_modes_is_reported() -> None:
     log_prob = lambda z: torch.logaddexp(normal(z - 5), normal(z + 5))
-    start = lambda n: 5 * torch.randn(n, 1, 1, dtype=F64).sign().expand(n, 16, 2) + torch.randn(n, 16, 2, dtype=F64)
+    start = lambda n: (
+        5 * torch.randn(n, 1, 1, dtype=F64).sign().expand(n, 16, 2)
+        + torch.randn(n, 16, 2, dtype=F64)
+    )
     _, diagnostics = HMC()(log_prob, start, log_prob, 1)
     assert (diagnostics.rhat > 1.2).all()
-    assert "R-hat" in diagnostics.warning() and "100%" in diagnostics.warning() and "SMC" in diagnostics.warning()
+    assert (
+        "R-hat" in diagnostics.warning()
+        and "100%" in diagnostics.warning()
+        and "SMC" in diagnostics.warning()
+    )
     assert diagnostics.summary()["rhat_ok"] == 0
 
 
 def test_summary_and_warning_count_the_items() -> None:
     good = dict(
-        acceptance=torch.full((20,), 0.8), divergent=torch.zeros(20), ess=torch.full((20,), 100.0),
-        step_size=torch.ones(20), gradients=7, transitions=100, rhat=torch.full((20,), 1.01),
+        acceptance=torch.full((20,), 0.8),
+        divergent=torch.zeros(20),
+        ess=torch.full((20,), 100.0),
+        step_size=torch.ones(20),
+        gradients=7,
+        transitions=100,
+        rhat=torch.full((20,), 1.01),
     )
-    assert Diagnostics(**good).warning() is None
-    assert Diagnostics(**good).summary() | {"acceptance": 0, "rhat": 0} == {
-        "items": 20, "gradients": 7, "acceptance": 0, "acceptance_ok": 1, "divergent": 0, "step_size": 1, "ess": 100,
-        "rhat": 0, "rhat_ok": 1,
+    assert ChainReport(**good).warning() is None
+    assert ChainReport(**good).summary() | {"acceptance": 0, "rhat": 0} == {
+        "items": 20,
+        "gradients": 7,
+        "acceptance": 0,
+        "acceptance_ok": 1,
+        "divergent": 0,
+        "step_size": 1,
+        "ess": 100,
+        "rhat": 0,
+        "rhat_ok": 1,
     }
     part = torch.arange(20) < 5
     for change, word in [
@@ -333,7 +395,7 @@ def test_summary_and_warning_count_the_items() -> None:
         (dict(divergent=5.0 * part), "diverged"),
         (dict(rhat=None, unique=torch.ones(20), ess=torch.where(part, 2.0, 50.0)), "particles"),
     ]:
-        warning = Diagnostics(**good | change).warning()
+        warning = ChainReport(**good | change).warning()
         assert word in warning and "25%" in warning
 
 
@@ -367,9 +429,16 @@ def test_chains_that_start_outside_the_support_are_brought_in() -> None:
 def test_one_hopeless_item_does_not_harm_the_others() -> None:
     hopeless = torch.tensor([False, True, False])
     log_prob = lambda z: torch.where(hopeless, math.nan, normal(z))
-    _, diagnostics = HMC(draws=100)(log_prob, lambda n: 2 * torch.randn(n, 3, 2, dtype=F64), log_prob, 1)
-    assert (diagnostics.rhat[~hopeless] < 1.1).all() and not (diagnostics.rhat[hopeless] < 1.1).any()
-    assert diagnostics.acceptance[hopeless] == 0 and diagnostics.divergent[hopeless] == diagnostics.transitions
+    _, diagnostics = HMC(draws=100)(
+        log_prob, lambda n: 2 * torch.randn(n, 3, 2, dtype=F64), log_prob, 1
+    )
+    assert (diagnostics.rhat[~hopeless] < 1.1).all() and not (
+        diagnostics.rhat[hopeless] < 1.1
+    ).any()
+    assert (
+        diagnostics.acceptance[hopeless] == 0
+        and diagnostics.divergent[hopeless] == diagnostics.transitions
+    )
 
 
 @pytest.mark.parametrize(
@@ -380,7 +449,9 @@ def test_one_hopeless_item_does_not_harm_the_others() -> None:
         ({}, None),
     ],
 )
-def test_gradients_are_counted_and_none_is_computed_twice(settings: dict, expected: int | None) -> None:
+def test_gradients_are_counted_and_none_is_computed_twice(
+    settings: dict, expected: int | None
+) -> None:
     seen = []
 
     def log_prob(z: Tensor) -> Tensor:
@@ -440,7 +511,9 @@ def test_errors_say_what_was_expected(call, message: str) -> None:
 
 @pytest.mark.parametrize("name", [*SAMPLERS, *DIFFUSIONS])
 def test_every_setting_of_every_sampler_has_bounds(name: str) -> None:
-    """Nonsense is refused when the sampler is made, not when it first draws, which may be hours later."""
+    """Nonsense is refused when the sampler is made, not when it first draws, which may be hours
+    later.
+    """
     known = SAMPLERS if name in SAMPLERS else DIFFUSIONS
     make_sampler(name, known)
     wrong = {int: [-3, 2.5, "x"], float: [-3.0, math.nan, math.inf, "x"], str: ["x"]}

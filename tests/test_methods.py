@@ -31,7 +31,11 @@ JOINT = ("jmvae", "jmvae_two_stage", "telbo", "m2vae", "jnf", "jnf_dcca", "jnf_s
 
 def batch(holes: bool = False, seed: int = 0, size: int = SIZE) -> Batch:
     torch.manual_seed(seed)
-    x = {"a": torch.randn(size, 3), "b": torch.randint(0, 2, (size, 4)).float(), "c": torch.rand(size, 1, 5, 5)}
+    x = {
+        "a": torch.randn(size, 3),
+        "b": torch.randint(0, 2, (size, 4)).float(),
+        "c": torch.rand(size, 1, 5, 5),
+    }
     present = {"a": torch.arange(size) % 3 != 0, "b": torch.arange(size) % 3 != 1} if holes else {}
     return Batch(x, present, torch.arange(size) % 10)
 
@@ -87,10 +91,17 @@ def test_gradients_reach_exactly_what_a_stage_trains(name: str) -> None:
             continue
         data = prepared(stage, batch(holes=True))
         stage.loss(data, 1.0).value.mean().backward()
-        reached = {n for n, p in parameters.items() if p.grad is not None and p.grad.abs().sum() > 0}
+        reached = {
+            n for n, p in parameters.items() if p.grad is not None and p.grad.abs().sum() > 0
+        }
         meant = {n for n, p in parameters.items() if id(p) in trained}
-        # TELBO's and M2VAE's decoders take part in the second stage's loss but are held by the trainer.
-        held = {n for n in parameters if n.startswith("decoders")} if name in ("telbo", "m2vae") else set()
+        # TELBO's and M2VAE's decoders take part in the second stage's loss but are held by the
+        # trainer.
+        held = (
+            {n for n in parameters if n.startswith("decoders")}
+            if name in ("telbo", "m2vae")
+            else set()
+        )
         assert reached - held <= meant
         # An absent stand-in only acts where its modality is missing: c never is here.
         quiet = {n for n in meant - reached if not n.endswith("absent.c")}
@@ -103,7 +114,9 @@ def test_generates_from_every_subset_and_from_none(name: str) -> None:
     shapes = {m.name: m.shape for m in MODALITIES if m.name in targets(name)}
     for given in powerset(NAMES):
         out = model.generate(data.only(given), n=2)
-        assert {m: (2, 3, *shape) for m, shape in shapes.items()} == {k: tuple(v.shape) for k, v in out.items()}
+        assert {m: (2, 3, *shape) for m, shape in shapes.items()} == {
+            k: tuple(v.shape) for k, v in out.items()
+        }
         assert all(torch.isfinite(v).all() for v in out.values())
         assert isinstance(model.posterior(data.only(given)), Distribution)
     one = targets(name)[-1]
@@ -130,7 +143,9 @@ def test_absent_values_never_move_a_loss(name: str) -> None:
 
 
 def test_an_absent_modality_adds_nothing_to_a_loss(name: str) -> None:
-    """A mask that is False throughout and a modality that is not there at all are the same loss in the mean."""
+    """A mask that is False throughout and a modality that is not there at all are the same loss in
+    the mean.
+    """
     if name in ("jnf_dcca", "jnf_score", "cvae", "vcca"):
         pytest.skip("deep CCA needs all networks; a CVAE its target, VCCA its lead")
     method, n = build(name, **QUIET.get(name, {})), 400
@@ -190,16 +205,22 @@ def test_permuting_modalities_permutes_the_result(name: str) -> None:
             torch.manual_seed(5)
             values.append(s.loss(d, 1.0).value.detach())
         if name in JOINT[:-1] and not (name in ("telbo", "m2vae") and stage.name == "surrogates"):
-            torch.testing.assert_close(*values, atol=1e-4, rtol=1e-4)  # one z is drawn, whatever the order
+            torch.testing.assert_close(
+                *values, atol=1e-4, rtol=1e-4
+            )  # one z is drawn, whatever the order
         else:
             agree(*(v.reshape(6, n) for v in values))
 
 
 def turned(model) -> dict[str, torch.Tensor]:
-    """The state for modalities in reverse order: a joint encoder's first layer reads them side by side."""
+    """The state for modalities in reverse order: a joint encoder's first layer reads them side by
+    side.
+    """
     state = model.state_dict()
     for key in [k for k in state if k.endswith("mix.0.weight")]:
-        state[key] = torch.cat(state[key].split(3, dim=1)[::-1], dim=1)  # each latent (2) + flag (1) wide
+        state[key] = torch.cat(
+            state[key].split(3, dim=1)[::-1], dim=1
+        )  # each latent (2) + flag (1) wide
     return {k: torch.cat(v.split(2)[::-1]) if k == "columns" else v for k, v in state.items()}
 
 
@@ -235,7 +256,10 @@ def test_every_method_can_combine_gradients_impartially(name: str) -> None:
     apart = name in ("cvae", "vae", "meme", "mmvm", "coordinated")
     plain = gradient(build(name))
     impartial = gradient(build(name, impartial="pcgrad" if apart else "cagrad"))
-    assert torch.isfinite(impartial).all() and torch.allclose(plain, impartial, rtol=1e-4, atol=1e-5) == apart
+    assert (
+        torch.isfinite(impartial).all()
+        and torch.allclose(plain, impartial, rtol=1e-4, atol=1e-5) == apart
+    )
 
 
 def test_every_method_can_weigh_modalities_by_size(name: str) -> None:
@@ -274,7 +298,7 @@ def test_a_prior_is_fitted_to_the_aggregate_posterior(name: str, kind: str) -> N
         ({"networks": {"a": "resnet"}}, "no network 'resnet'"),
         ({"networks": {"a": "svhn-conv"}}, "cannot read"),
         ({"latent": 0}, "latent must be a whole number, at least 1; got 0"),
-        ({"widest": "wide"}, "widest must be a number, 0 or more; got 'wide'"),
+        ({"tail_variance": "wide"}, "tail_variance must be a number, 0 or more; got 'wide'"),
         ({"sampler_options": "hmc"}, "sampler_options must be a mapping"),
     ],
 )
@@ -284,8 +308,15 @@ def test_bad_options_are_said_in_a_sentence(options: dict, words: str) -> None:
 
 
 def test_every_option_has_bounds(name: str) -> None:
-    """A word that means nothing, a number below all sense, a fraction of a thing: each is refused before training."""
-    wrong = {str: ["nonsense"], float: [-3.0, float("nan"), "0.5"], int: [-3, 0.5], type(None): ["nonsense", -1]}
+    """A word that means nothing, a number below all sense, a fraction of a thing: each is refused
+    before training.
+    """
+    wrong = {
+        str: ["nonsense"],
+        float: [-3.0, float("nan"), "0.5"],
+        int: [-3, 0.5],
+        type(None): ["nonsense", -1],
+    }
     METHODS[name](MODALITIES)  # what is refused below is refused for the one option
     for key, option in inspect.signature(METHODS[name]).parameters.items():
         if key not in ("modalities", "networks"):
@@ -315,7 +346,9 @@ def test_the_kept_directions_are_chosen_or_given() -> None:
         assert figures["kept"] == int(projection.kept) == (kept or figures["kept"])
         h = method.model.posterior.experts["a"].embed(batch().x["a"])
         assert (h[:, : figures["kept"]].std(0) > 0).all() and (h[:, figures["kept"] :] == 0).all()
-        torch.testing.assert_close(method.model.posterior.spectrum.double(), torch.tensor(figures["spectrum"]).double())
+        torch.testing.assert_close(
+            method.model.posterior.spectrum.double(), torch.tensor(figures["spectrum"]).double()
+        )
 
 
 @pytest.mark.parametrize("embedder", ["cca", "contrastive"])
@@ -356,7 +389,9 @@ def test_every_modality_moves_the_loss(name: str, moved: str) -> None:
 
 
 def test_a_loss_is_that_of_its_sample_alone(name: str) -> None:
-    """A mean and no sum: more samples in the batch leave each one's loss where it was, in the mean over draws."""
+    """A mean and no sum: more samples in the batch leave each one's loss where it was, in the mean
+    over draws.
+    """
     method, n = build(name, **QUIET.get(name, {})), 300
     stage, data = method.stages[0], batch(size=6)
     if name == "partitioned":
@@ -374,7 +409,9 @@ def test_a_run_trains_every_stage_and_comes_back(name: str, tmp_path) -> None:
     splits = Splits(data, data.take(torch.arange(32)), data.take(torch.arange(8)))
     run = trained(name, splits, 1, tmp_path / "run")
     start = trained(name, splits, 0).model.state_dict()
-    moved = [k for k, v in run.model.state_dict().items() if k in start and not torch.equal(v, start[k])]
+    moved = [
+        k for k, v in run.model.state_dict().items() if k in start and not torch.equal(v, start[k])
+    ]
     for stage in run.method.stages:
         ours = {id(p) for part in stage.trains for p in part.parameters() if p.requires_grad}
         names = {k for k, p in run.model.named_parameters() if id(p) in ours}

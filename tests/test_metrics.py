@@ -1,4 +1,6 @@
-"""The metrics against closed forms: linear-Gaussian likelihoods, oracle classifiers, Frechet distances of normals."""
+"""The metrics against closed forms: linear-Gaussian likelihoods, oracle classifiers, Frechet
+distances of normals.
+"""
 
 import math
 from collections.abc import Callable
@@ -19,7 +21,7 @@ from polymodal.metrics import classifiers as classifying
 from polymodal.metrics.classifiers import (
     Classifier,
     Classifiers,
-    Judge,
+    LabelClassifier,
     compact,
     distinct,
     labels_of,
@@ -66,7 +68,9 @@ class Linear(nn.Module):
 
     def forward(self, z: Tensor) -> IsotropicNormal:
         self.most = max(self.most, math.prod(z.shape[:-1]))
-        return IsotropicNormal(z @ LAW.loading[self.name].T + LAW.bias[self.name], LAW.noise[self.name], 1)
+        return IsotropicNormal(
+            z @ LAW.loading[self.name].T + LAW.bias[self.name], LAW.noise[self.name], 1
+        )
 
 
 class Posterior(nn.Module):
@@ -80,10 +84,14 @@ class Posterior(nn.Module):
         return self.of(batch)
 
 
-def linear(posterior: Callable[[Batch], Distribution] = LAW.posterior, weight: float = 1.0) -> MultimodalVAE:
+def linear(
+    posterior: Callable[[Batch], Distribution] = LAW.posterior, weight: float = 1.0
+) -> MultimodalVAE:
     """The law as a model, exact but for the posterior given."""
     modalities = [Modality(m.name, m.shape, scale=m.scale, weight=weight) for m in LAW.modalities]
-    return MultimodalVAE(StandardNormal(2), {m: Linear(m) for m in NAMES}, Posterior(posterior), modalities)
+    return MultimodalVAE(
+        StandardNormal(2), {m: Linear(m) for m in NAMES}, Posterior(posterior), modalities
+    )
 
 
 def wide(batch: Batch) -> DiagNormal:
@@ -113,7 +121,9 @@ def within(values: Tensor, truth: float, errors: float = 3.5) -> bool:
 @pytest.mark.parametrize("samples", [1, 7])
 def test_with_the_exact_posterior_one_sample_gives_the_evidence(samples: int) -> None:
     batch = LAW.sample(20)
-    torch.testing.assert_close(joint_log_likelihood(linear(), batch, samples), LAW.log_evidence(batch))
+    torch.testing.assert_close(
+        joint_log_likelihood(linear(), batch, samples), LAW.log_evidence(batch)
+    )
 
 
 @pytest.mark.parametrize("posterior", [wide, experts], ids=["wide", "mixture"])
@@ -128,14 +138,20 @@ def test_with_another_posterior_the_weights_average_to_the_evidence(posterior) -
     assert within(many, 0.0, 4.5) and many.abs().max() < 0.1
 
 
-@pytest.mark.parametrize(("target", "given"), [("x1", ["x2"]), ("x2", ["x1", "x3"]), ("x3", ["x3"])])
-def test_the_conditional_likelihood_is_the_integral_over_the_posterior(target: str, given: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("target", "given"), [("x1", ["x2"]), ("x2", ["x1", "x3"]), ("x3", ["x3"])]
+)
+def test_the_conditional_likelihood_is_the_integral_over_the_posterior(
+    target: str, given: list[str]
+) -> None:
     batch = repeated(1500, row=1)
     for posterior in (LAW.posterior, wide):
         q = posterior(batch.only(given))
         A, b, s = LAW.loading[target], LAW.bias[target], LAW.noise[target]
         S = q.covariance_matrix if isinstance(q, MultivariateNormal) else q.variance.diag_embed()
-        exact = MultivariateNormal(q.mean @ A.T + b, A @ S @ A.T + s**2 * torch.eye(len(b))).log_prob(batch.x[target])
+        exact = MultivariateNormal(
+            q.mean @ A.T + b, A @ S @ A.T + s**2 * torch.eye(len(b))
+        ).log_prob(batch.x[target])
         found = conditional_log_likelihood(linear(posterior), batch, target, given, 30)
         assert within((found - exact).exp(), 1.0)
     if target not in given:
@@ -146,7 +162,9 @@ def test_the_conditional_likelihood_is_the_integral_over_the_posterior(target: s
 
 @pytest.mark.parametrize("given", [["x1"], ["x2"], ["x1", "x2"]])
 def test_the_marginal_likelihood_is_the_same_whatever_was_given(given: list[str]) -> None:
-    """exp of the estimate is unbiased for p(x1); from x1 itself one draw is exact; what knows less falls shorter."""
+    """exp of the estimate is unbiased for p(x1); from x1 itself one draw is exact; what knows less
+    falls shorter.
+    """
     batch = repeated(3000, row=1)
     truth = LAW.log_evidence(batch.only(["x1"]))[0].item()
     short = marginal_log_likelihood(linear(), batch, "x1", given, 4) - truth
@@ -163,24 +181,35 @@ def test_every_modality_matters(name: str) -> None:
     batch = LAW.sample(4)
     far = Batch({**batch.x, name: torch.full_like(batch.x[name], 100.0)})
     for model in (linear(), linear(experts)):
-        assert (joint_log_likelihood(model, far, 50) < joint_log_likelihood(model, batch, 50) - 1000).all()
+        assert (
+            joint_log_likelihood(model, far, 50) < joint_log_likelihood(model, batch, 50) - 1000
+        ).all()
     others = [m for m in NAMES if m != name]
     for given, target in ((others, name), ([name], others[0])):
-        before, after = (conditional_log_likelihood(linear(), b, target, given, 50) for b in (batch, far))
+        before, after = (
+            conditional_log_likelihood(linear(), b, target, given, 50) for b in (batch, far)
+        )
         assert (after < before - 500).all()
 
 
 def test_weights_are_off() -> None:
     batch = LAW.sample(5)
-    torch.testing.assert_close(joint_log_likelihood(linear(weight=50.0), batch, 3), LAW.log_evidence(batch))
+    torch.testing.assert_close(
+        joint_log_likelihood(linear(weight=50.0), batch, 3), LAW.log_evidence(batch)
+    )
 
 
 def test_the_place_in_the_batch_does_not_matter() -> None:
-    """Every one of 64 copies of a sample uses all components: a component chosen by place would spread them by nats."""
+    """Every one of 64 copies of a sample uses all components: a component chosen by place would
+    spread them by nats.
+    """
     batch = repeated(64)
     found = joint_log_likelihood(linear(experts), batch, 3000)
     assert (found - LAW.log_evidence(batch)).abs().max() < 0.15
-    only = [joint_log_likelihood(linear(lambda b, m=m: LAW.posterior(b.only([m]))), repeated(1), 300) for m in NAMES]
+    only = [
+        joint_log_likelihood(linear(lambda b, m=m: LAW.posterior(b.only([m]))), repeated(1), 300)
+        for m in NAMES
+    ]
     assert torch.stack(only).std() > 0.15
 
 
@@ -191,7 +220,9 @@ def test_pieces_change_the_rounding_alone(memory: int) -> None:
     for bytes_ in (memory, None):
         torch.manual_seed(3)
         joint = joint_log_likelihood(model, batch, 41, memory=bytes_)
-        values.append((joint, conditional_log_likelihood(model, batch, "x1", ["x2"], 41, memory=bytes_)))
+        values.append(
+            (joint, conditional_log_likelihood(model, batch, "x1", ["x2"], 41, memory=bytes_))
+        )
     for small, large in zip(*values, strict=True):
         torch.testing.assert_close(small, large, atol=1e-11, rtol=1e-12)
 
@@ -219,7 +250,9 @@ def test_missing_values_are_left_out_of_the_likelihoods() -> None:
     holes = Batch(batch.x, present)
     torch.testing.assert_close(joint_log_likelihood(linear(), holes, 2), LAW.log_evidence(holes))
     for target, given in (("x2", ["x1"]), ("x1", ["x2", "x3"])):
-        found = conditional_log_likelihood(linear(lambda b: LAW.posterior(b)), holes, target, given, 5000)
+        found = conditional_log_likelihood(
+            linear(lambda b: LAW.posterior(b)), holes, target, given, 5000
+        )
         assert torch.equal(found.isnan(), ~present["x2"])
         exact = LAW.conditional(batch.only([target, *given]), target).log_prob(batch.x[target])
         torch.testing.assert_close(found[present["x2"]], exact[present["x2"]], atol=0.15, rtol=0)
@@ -228,7 +261,9 @@ def test_missing_values_are_left_out_of_the_likelihoods() -> None:
 def test_likelihoods_refuse_what_they_cannot_compute() -> None:
     batch = LAW.sample(2)
     with pytest.raises(ValueError, match="normalised"):
-        joint_log_likelihood(linear(lambda b: Product([wide(b)], StandardNormal(2)(), HMC())), batch)
+        joint_log_likelihood(
+            linear(lambda b: Product([wide(b)], StandardNormal(2)(), HMC())), batch
+        )
     with pytest.raises(ValueError, match="at least 1, got 0"):
         joint_log_likelihood(linear(), batch, 0)
     with pytest.raises(ValueError, match="precision"):
@@ -239,11 +274,16 @@ def test_likelihoods_refuse_what_they_cannot_compute() -> None:
 
 def test_bfloat16_agrees_within_a_tenth_of_a_nat() -> None:
     torch.set_default_dtype(torch.float32)
-    modalities = [Modality("grey", (1, 28, 28), link="sigmoid"), Modality("colour", (3, 32, 32), link="sigmoid")]
+    modalities = [
+        Modality("grey", (1, 28, 28), link="sigmoid"),
+        Modality("colour", (3, 32, 32), link="sigmoid"),
+    ]
     decoders = {m.name: Decoder(m, 20, network_of(m)) for m in modalities}
     # A posterior whose density is that of the prior: the estimate is that of the likelihood alone.
     prior = StandardNormal(20)
-    model = MultimodalVAE(prior, decoders, Posterior(lambda b: prior().expand((len(b),))), modalities)
+    model = MultimodalVAE(
+        prior, decoders, Posterior(lambda b: prior().expand((len(b),))), modalities
+    )
     batch = Batch({m.name: torch.rand(3, *m.shape) for m in modalities})
     found = []
     for precision in (None, "bf16"):
@@ -260,12 +300,16 @@ def test_strata_have_their_exact_shares() -> None:
     for k, counts in enumerate(([2, 8, 0], [0, 5, 5])):
         assert [(draws[:, k] == c).sum().item() for c in range(3)] == counts
     # The order carries nothing: every place has the law of the mixture.
-    first = torch.stack([stratified(Mixture([at(0.0), at(1.0)]), 3)[0].round().flatten() for _ in range(400)])
+    first = torch.stack(
+        [stratified(Mixture([at(0.0), at(1.0)]), 3)[0].round().flatten() for _ in range(400)]
+    )
     assert within(first[:, 0], 0.5) and within(first[:, 1], 0.5)
 
 
 def test_strata_of_two_independent_mixtures_are_independent() -> None:
-    mixture = Mixture([DiagNormal(torch.full((1, 1), m), torch.full((1, 1), 0.01)) for m in (-1.0, 1.0)])
+    mixture = Mixture(
+        [DiagNormal(torch.full((1, 1), m), torch.full((1, 1), 0.01)) for m in (-1.0, 1.0)]
+    )
     z = stratified(Joint(mixture, mixture), 20_000).squeeze(1)
     assert (z > 0).sum(0).tolist() == [10_000, 10_000], "each has its exact shares"
     assert abs((z[:, 0] * z[:, 1]).mean()) < 4 / math.sqrt(len(z))
@@ -278,7 +322,8 @@ def test_pieces_cover_everything_once(total: int, most: int) -> None:
     assert max(s.stop - s.start for s in cut) <= max(most, 1)
 
 
-# ------------------------------------------------------------------------------------------------------- Frechet
+# -------------------------------------------------------------------------------------------------------
+# Frechet
 
 
 def coloured(n: int, mean: Tensor, covariance: Tensor) -> Tensor:
@@ -308,12 +353,16 @@ def test_frechet_of_equal_sets_is_zero_and_order_is_nothing(n: int) -> None:
     x, y = torch.randn(n, 50), torch.randn(n, 50) + 0.5
     assert abs(frechet(x, x)) < 1e-10
     assert frechet(x, y) == pytest.approx(frechet(y, x), rel=1e-10)
-    assert frechet(x, y) == pytest.approx(frechet(x[torch.randperm(n)], y[torch.randperm(n)]), rel=1e-10)
+    assert frechet(x, y) == pytest.approx(
+        frechet(x[torch.randperm(n)], y[torch.randperm(n)]), rel=1e-10
+    )
     assert frechet(x, y) == pytest.approx(frechet(2 * x, 2 * y) / 4, rel=1e-10)
 
 
 def test_the_jackknife_error_is_that_of_repeated_samples() -> None:
-    pairs = [frechet_with_error(torch.randn(300, 4), 1.3 * torch.randn(300, 4) + 0.5) for _ in range(60)]
+    pairs = [
+        frechet_with_error(torch.randn(300, 4), 1.3 * torch.randn(300, 4) + 0.5) for _ in range(60)
+    ]
     values, errors = torch.tensor(pairs).T
     assert 0.75 < (errors.square().mean().sqrt() / values.std()).item() < 1.3
     assert math.isnan(frechet_with_error(torch.randn(19, 2), torch.randn(19, 2))[1])
@@ -332,7 +381,8 @@ def test_inception_says_what_to_install(monkeypatch) -> None:
         inception(torch.device("cpu"))
 
 
-# ----------------------------------------------------------------------------------------------------- coherence
+# -----------------------------------------------------------------------------------------------------
+# coherence
 
 CLASSES = 10
 
@@ -345,22 +395,26 @@ class OneHot(nn.Module):
         self.first, self.roll = first, roll
 
     def forward(self, z: Tensor) -> IsotropicNormal:
-        return IsotropicNormal(z[..., self.first : self.first + CLASSES].roll(self.roll, -1), 1.0, 1)
+        return IsotropicNormal(
+            z[..., self.first : self.first + CLASSES].roll(self.roll, -1), 1.0, 1
+        )
 
 
-def oracle() -> Judge:
+def oracle() -> LabelClassifier:
     """Sees the class in the largest coordinate."""
     net = Classifier(nn.Identity(), CLASSES, CLASSES)
     nn.init.eye_(net.head.weight)
     nn.init.zeros_(net.head.bias)
-    return Judge(net.eval(), False, 1.0)
+    return LabelClassifier(net.eval(), False, 1.0)
 
 
 JUDGES = Classifiers({"a": oracle(), "b": oracle()})
 
 
 def generator(roll: int = 0, first: int = 0, latent: int = CLASSES) -> MultimodalVAE:
-    """Copies what is given into z and z into both modalities, the second rolled or from other coordinates."""
+    """Copies what is given into z and z into both modalities, the second rolled or from other
+    coordinates.
+    """
     q = lambda b: DiagNormal(next(iter(b.x.values())), torch.full((len(b), CLASSES), 0.01))
     modalities = [Modality(m, (CLASSES,)) for m in ("a", "b")]
     decoders = {"a": OneHot(), "b": OneHot(first, roll)}
@@ -368,9 +422,15 @@ def generator(roll: int = 0, first: int = 0, latent: int = CLASSES) -> Multimoda
 
 
 def digits(n: int = 400, counts: Tensor | None = None) -> Dataset:
-    label = torch.randint(CLASSES, (n,)) if counts is None else torch.arange(CLASSES).repeat_interleave(counts)
+    label = (
+        torch.randint(CLASSES, (n,))
+        if counts is None
+        else torch.arange(CLASSES).repeat_interleave(counts)
+    )
     x = nn.functional.one_hot(label, CLASSES).to(torch.get_default_dtype())
-    return Dataset([Modality("a", (CLASSES,)), Modality("b", (CLASSES,))], {"a": x, "b": x}, label=label)
+    return Dataset(
+        [Modality("a", (CLASSES,)), Modality("b", (CLASSES,))], {"a": x, "b": x}, label=label
+    )
 
 
 def test_an_oracle_generator_is_coherent_and_shuffled_labels_are_chance() -> None:
@@ -378,18 +438,27 @@ def test_an_oracle_generator_is_coherent_and_shuffled_labels_are_chance() -> Non
     assert (coherence(generator(), data, JUDGES, ["a"], "b", n=2) == 1).all()
     assert (coherence(generator(roll=1), data, JUDGES, ["a"], "b") == 0).all()
     wrong = torch.arange(2000) < 700
-    table = {**data.tables, "a": torch.where(wrong[:, None], data.tables["a"].roll(1, -1), data.tables["a"])}
-    some = coherence(generator(), Dataset(data.modalities, table, label=data.label), JUDGES, ["a"], "b", n=3)
+    table = {
+        **data.tables,
+        "a": torch.where(wrong[:, None], data.tables["a"].roll(1, -1), data.tables["a"]),
+    }
+    some = coherence(
+        generator(), Dataset(data.modalities, table, label=data.label), JUDGES, ["a"], "b", n=3
+    )
     assert torch.equal(some, (~wrong).double()), "every sample has its own"
     shuffled = Dataset(data.modalities, data.tables, label=data.label[torch.randperm(len(data))])
     assert within(coherence(generator(), shuffled, JUDGES, ["a"], "b"), 0.1)
 
 
 def test_coherence_counts_each_draw() -> None:
-    """One that is right with probability .3 has coherence .3, and n draws a sample lower the error as 1 / sqrt(n)."""
+    """One that is right with probability .3 has coherence .3, and n draws a sample lower the error
+    as 1 / sqrt(n).
+    """
     model = generator()
     at = lambda x: DiagNormal(x, torch.full_like(x, 0.01))
-    model.posterior = Posterior(lambda b: Mixture([at(b.x["a"]), at(b.x["a"].roll(1, -1))], torch.tensor([0.3, 0.7])))
+    model.posterior = Posterior(
+        lambda b: Mixture([at(b.x["a"]), at(b.x["a"].roll(1, -1))], torch.tensor([0.3, 0.7]))
+    )
     few, many = (coherence(model, digits(2000), JUDGES, ["a"], "b", n=n) for n in (1, 16))
     assert within(few, 0.3) and within(many, 0.3)
     assert plain(many)[1] == pytest.approx(plain(few)[1] / 4, rel=0.1)
@@ -399,11 +468,17 @@ def test_macro_and_plain_differ_on_imbalanced_classes() -> None:
     counts = torch.tensor([910] + [10] * 9)
     data = digits(counts=counts)
     right = torch.where(data.label == 0, 1.0, 0.0)
-    assert plain(right)[0] == pytest.approx(0.91) and macro(right, data.label)[0] == pytest.approx(0.1)
+    assert plain(right)[0] == pytest.approx(0.91) and macro(right, data.label)[0] == pytest.approx(
+        0.1
+    )
     chance = torch.rand(1000) < torch.where(data.label == 0, 0.9, 0.2)
     value, error = macro(chance, data.label)
-    exact = math.sqrt(0.09 / 910 + 9 * 0.16 / 9) / 10  # sum of p (1 - p) / (n - 1) or so, over ten classes
-    assert abs(value - (0.9 + 9 * 0.2) / 10) < 3.5 * exact and error == pytest.approx(exact, rel=0.35)
+    exact = (
+        math.sqrt(0.09 / 910 + 9 * 0.16 / 9) / 10
+    )  # sum of p (1 - p) / (n - 1) or so, over ten classes
+    assert abs(value - (0.9 + 9 * 0.2) / 10) < 3.5 * exact and error == pytest.approx(
+        exact, rel=0.35
+    )
 
 
 def test_standard_errors() -> None:
@@ -413,7 +488,9 @@ def test_standard_errors() -> None:
     assert math.isnan(plain(x[:1])[1])
 
 
-@pytest.mark.parametrize(("options", "expected"), [({}, 1.0), ({"roll": 1}, 0.0), ({"first": CLASSES}, 0.1)])
+@pytest.mark.parametrize(
+    ("options", "expected"), [({}, 1.0), ({"roll": 1}, 0.0), ({"first": CLASSES}, 0.1)]
+)
 def test_joint_coherence(options: dict, expected: float) -> None:
     model = generator(**options, latent=2 * CLASSES)
     found = joint_coherence(model, JUDGES, 3000)
@@ -441,11 +518,14 @@ def test_coherence_skips_what_is_missing_and_refuses_what_it_cannot_judge() -> N
         joint_coherence(generator(), Classifiers({"a": oracle()}))
 
 
-# --------------------------------------------------------------------------------------------------- classifiers
+# ---------------------------------------------------------------------------------------------------
+# classifiers
 
 
 def bars(n: int, seed: int) -> Dataset:
-    """Bright bars on noise, level or upright by label, each image in two samples; vectors that tell the label too."""
+    """Bright bars on noise, level or upright by label, each image in two samples; vectors that tell
+    the label too.
+    """
     g = torch.Generator().manual_seed(seed)
     label = torch.randint(2, (n,), generator=g)
     image = 0.2 * torch.rand(n, 1, 16, 16, generator=g)
@@ -468,7 +548,9 @@ def test_classifiers_are_trained_once_and_read_again(barred: Splits, tmp_path, m
     told: list[str] = []
     before = torch.get_rng_state()
     first = Classifiers.fit_or_load(barred, cache=tmp_path, steps=25, progress=told.append)
-    assert torch.equal(before, torch.get_rng_state()), "training draws from a random stream of its own"
+    assert torch.equal(before, torch.get_rng_state()), (
+        "training draws from a random stream of its own"
+    )
     assert first.accuracy["image"] > 0.95 and first.accuracy["vector"] > 0.9 and len(told) == 4
     files = sorted(tmp_path.iterdir())
     assert [f.suffix for f in files] == [".safetensors"] * 2
@@ -483,16 +565,22 @@ def test_classifiers_are_trained_once_and_read_again(barred: Splits, tmp_path, m
 
 
 def test_few_values_are_judged_by_the_nearest_however_soft_they_are(tmp_path) -> None:
-    """A half-bright drawing is still that drawing; values that do not repeat, or bear two labels, need a network."""
+    """A half-bright drawing is still that drawing; values that do not repeat, or bear two labels,
+    need a network.
+    """
     torch.set_default_dtype(torch.float32)
     patterns = torch.zeros(6, 1, 16, 16, dtype=torch.uint8)
     for k in range(6):
         patterns[k, 0, 2 * k : 2 * k + 3] = 255
     kind = torch.arange(60) % 6
     data = Dataset([Modality("image", (1, 16, 16))], {"image": patterns[kind]}, label=kind // 2)
-    judge = Classifiers.fit_or_load(Splits(data, data, data, "bars"), cache=tmp_path).judges["image"]
+    judge = Classifiers.fit_or_load(Splits(data, data, data, "bars"), cache=tmp_path).judges[
+        "image"
+    ]
     assert judge.accuracy == 1 and not list(tmp_path.iterdir())
-    soft = 0.4 * patterns[kind] / 255 + 0.1 * torch.rand(60, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    soft = 0.4 * patterns[kind] / 255 + 0.1 * torch.rand(
+        60, 1, 16, 16, generator=torch.Generator().manual_seed(0)
+    )
     assert torch.equal(judge(soft)[1], kind // 2)
     part = (data.tables["image"], torch.arange(60), kind // 2)
     assert classifying.Nearest.of(part, few=5) is None
@@ -506,7 +594,12 @@ def test_other_data_and_damaged_files_are_trained_anew(barred: Splits, tmp_path,
     other = Splits(bars(100, 9), barred.val, barred.test, "bars")
     fit(other)
     assert len(list(tmp_path.iterdir())) == 4
-    flipped = Dataset(barred.train.modalities, barred.train.tables, barred.train.index, label=1 - barred.train.label)
+    flipped = Dataset(
+        barred.train.modalities,
+        barred.train.tables,
+        barred.train.index,
+        label=1 - barred.train.label,
+    )
     fit(Splits(flipped, barred.val, barred.test, "bars"))
     assert len(list(tmp_path.iterdir())) == 6, "the labels are part of the key"
     for file in tmp_path.iterdir():
@@ -515,25 +608,45 @@ def test_other_data_and_damaged_files_are_trained_anew(barred: Splits, tmp_path,
     again = fit(barred)
     assert "damaged" in caplog.text
     state = first.judges["image"].net.state_dict()
-    assert all(torch.equal(v, state[k]) for k, v in again.judges["image"].net.state_dict().items()), "seeded"
+    assert all(
+        torch.equal(v, state[k]) for k, v in again.judges["image"].net.state_dict().items()
+    ), "seeded"
 
 
-def test_a_cache_that_cannot_be_written_costs_nothing_else(barred: Splits, tmp_path, caplog) -> None:
+def test_a_cache_that_cannot_be_written_costs_nothing_else(
+    barred: Splits, tmp_path, caplog
+) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
-    assert Classifiers.fit_or_load(barred, cache=blocked, steps=1).judges.keys() == {"image", "vector"}
+    assert Classifiers.fit_or_load(barred, cache=blocked, steps=1).judges.keys() == {
+        "image",
+        "vector",
+    }
     assert "cannot be written" in caplog.text
 
 
 def test_a_classifier_sees_each_value_once_with_its_label() -> None:
     data = bars(50, 0).take(torch.tensor([3, 53, 7, 8, 57]))
     table, rows, labels = distinct(data, "image")
-    assert rows.tolist() == [3, 7, 8] and torch.equal(labels, bars(50, 0).label[[3, 7, 8]]) and len(table) == 50
-    holes = Dataset(data.modalities, data.tables, data.index, {"image": torch.tensor([True, False, False, True, True])},
-                    label=data.label)  # fmt: skip
+    assert (
+        rows.tolist() == [3, 7, 8]
+        and torch.equal(labels, bars(50, 0).label[[3, 7, 8]])
+        and len(table) == 50
+    )
+    holes = Dataset(
+        data.modalities,
+        data.tables,
+        data.index,
+        {"image": torch.tensor([True, False, False, True, True])},
+        label=data.label,
+    )
     assert distinct(holes, "image")[1].tolist() == [3, 7, 8]
-    assert distinct(Dataset(data.modalities, data.tables, data.index, {"image": torch.arange(5) < 3}, data.label),
-                    "image")[1].tolist() == [3, 7]  # fmt: skip
+    assert distinct(
+        Dataset(
+            data.modalities, data.tables, data.index, {"image": torch.arange(5) < 3}, data.label
+        ),
+        "image",
+    )[1].tolist() == [3, 7]
 
 
 def test_attributes_are_their_own_labels(tmp_path) -> None:
@@ -549,16 +662,26 @@ def test_attributes_are_their_own_labels(tmp_path) -> None:
     assert found.accuracy["flags"] == 1.0 and found.accuracy["x"] > 0.95
     batch = splits.test.batch(torch.arange(100))
     assert labels_of(splits.test).shape == (100, 4)
-    assert agreement(found.judges["flags"](batch.x["flags"] * 0.9)[1], labels_of(splits.test)).min() == 1
+    assert (
+        agreement(found.judges["flags"](batch.x["flags"] * 0.9)[1], labels_of(splits.test)).min()
+        == 1
+    )
     with pytest.raises(ValueError, match="no labels"):
-        Classifiers.fit_or_load(Splits(*(Dataset(modalities[:1], {"x": torch.zeros(5, 4)}),) * 3), cache=tmp_path)
+        Classifiers.fit_or_load(
+            Splits(*(Dataset(modalities[:1], {"x": torch.zeros(5, 4)}),) * 3), cache=tmp_path
+        )
 
 
 @pytest.mark.parametrize(
     ("shape", "network", "parameters"),
-    [((1, 28, 28), table8, 15_898_922), ((3, 32, 32), table8, 70_037_162), ((3, 32, 32), compact, 1_333_834),
-     ((3, 64, 64), compact, 1_335_370), ((40,), compact, 26_122)],
-)  # fmt: skip
+    [
+        ((1, 28, 28), table8, 15_898_922),
+        ((3, 32, 32), table8, 70_037_162),
+        ((3, 32, 32), compact, 1_333_834),
+        ((3, 64, 64), compact, 1_335_370),
+        ((40,), compact, 26_122),
+    ],
+)
 def test_network_sizes(shape: tuple[int, ...], network, parameters: int) -> None:
     """Table 8: 30976 and 67712 features after valid 4x4 convolutions."""
     torch.set_default_dtype(torch.float32)
@@ -579,14 +702,17 @@ def test_shifts_move_by_up_to_so_much() -> None:
     assert torch.equal(classifying.shifted(x, 0), x)
 
 
-# --------------------------------------------------------------------------------------------------------- probe
+# ---------------------------------------------------------------------------------------------------------
+# probe
 
 
 def test_the_probe_reads_what_is_there() -> None:
     label = torch.randint(3, (400,))
     told = torch.randn(400, 5) + 6 * nn.functional.one_hot(label, 5)
     assert probe(told[:200], label[:200], told[200:], label[200:]).mean() > 0.97
-    assert within(probe(torch.randn(200, 5), label[:200], torch.randn(200, 5), label[200:]), 1 / 3, 4)
+    assert within(
+        probe(torch.randn(200, 5), label[:200], torch.randn(200, 5), label[200:]), 1 / 3, 4
+    )
     with pytest.raises(ValueError, match="two classes"):
         probe(told[:5], torch.zeros(5), told, label)
 
@@ -601,11 +727,15 @@ def test_latent_means_are_exact_or_averages_of_draws() -> None:
             raise NotImplementedError
 
     narrow = lambda b: Hidden(LAW.posterior(b).mean, torch.full((len(b), 2), 1e-3))
-    torch.testing.assert_close(latent_means(linear(narrow), batch), LAW.posterior(batch).mean, atol=5e-3, rtol=0)
+    torch.testing.assert_close(
+        latent_means(linear(narrow), batch), LAW.posterior(batch).mean, atol=5e-3, rtol=0
+    )
 
 
 def test_kappa_is_agreement_beyond_chance_with_an_honest_error() -> None:
-    """0 for modalities apart, however alike their classes; its error is the spread over repetitions."""
+    """0 for modalities apart, however alike their classes; its error is the spread over
+    repetitions.
+    """
     torch.manual_seed(0)
     draw = lambda n: torch.multinomial(torch.tensor([0.85, 0.1, 0.05]), n, replacement=True)
 

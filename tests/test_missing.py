@@ -1,4 +1,6 @@
-"""Patterns of missing modalities: their rates, what they depend on and what not, and that no sample is left empty."""
+"""Patterns of missing modalities: their rates, what they depend on and what not, and that no sample
+is left empty.
+"""
 
 import json
 import math
@@ -73,7 +75,13 @@ def test_patterns_are_functions_of_the_seed_alone(pattern):
 def test_nothing_is_missing_at_rate_zero():
     data = made(500)
     tables = {"a": [0.0] * CLASSES}
-    laws = (mcar(data, 0.0), mar(data, 0.0), by_label(data, 0.0), by_label(data, tables), unpaired(data, paired=1))
+    laws = (
+        mcar(data, 0.0),
+        mar(data, 0.0),
+        by_label(data, 0.0),
+        by_label(data, tables),
+        unpaired(data, paired=1),
+    )
     for laid in laws:
         assert all(mask.all() for mask in laid.present.values())
 
@@ -104,12 +112,21 @@ def test_mar_follows_the_logistic_of_its_driver(slope):
         low, high = (score < -1) & (score > -1.5), (score > 1) & (score < 1.5)
         logit = lambda here, g=gone[m]: torch.logit(g[here].double().mean())
         gap = score[high].mean() - score[low].mean()
-        spread = sum(1 / (gone[m][h].double().mean() * (1 - gone[m][h].double().mean()) * h.sum()) for h in (low, high))
-        assert abs(logit(high) - logit(low) - gap) < 4 * spread.sqrt() + 0.02  # the logit is not quite straight there
+        spread = sum(
+            1 / (gone[m][h].double().mean() * (1 - gone[m][h].double().mean()) * h.sum())
+            for h in (low, high)
+        )
+        assert (
+            abs(logit(high) - logit(low) - gap) < 4 * spread.sqrt() + 0.02
+        )  # the logit is not quite straight there
         others = torch.stack([data.tables["a"].mean(1), data.tables["c"].mean(1), gone[m].float()])
-        assert torch.corrcoef(others)[2, :2].abs().max() < 4 / math.sqrt(N)  # what is taken away plays no part
+        assert torch.corrcoef(others)[2, :2].abs().max() < 4 / math.sqrt(
+            N
+        )  # what is taken away plays no part
     both = gone["a"][score.abs() < 0.2].float(), gone["c"][score.abs() < 0.2].float()
-    assert abs(torch.corrcoef(torch.stack(both))[0, 1]) < 4 / math.sqrt(len(both[0]))  # given the driver, independent
+    assert abs(torch.corrcoef(torch.stack(both))[0, 1]) < 4 / math.sqrt(
+        len(both[0])
+    )  # given the driver, independent
 
 
 def test_mar_reads_only_what_is_there():
@@ -129,7 +146,9 @@ def test_mar_finds_values_through_the_index():
     table = torch.tensor([[0.0], [255.0]]).to(torch.uint8)
     rows = (torch.arange(2000) // 4) % 2  # half of each
     image = Modality("i", (1,), link="sigmoid")
-    data = Dataset([image, Modality("x", (1,))], {"i": table, "x": torch.zeros(2000, 1)}, {"i": rows})
+    data = Dataset(
+        [image, Modality("x", (1,))], {"i": table, "x": torch.zeros(2000, 1)}, {"i": rows}
+    )
     gone = absent(mar(data, 0.5, slope=10.0))["x"]
     assert gone[rows == 1].all() and not gone[rows == 0].any()
 
@@ -153,7 +172,9 @@ def test_label_rates_are_those_of_the_table(keys):
 @pytest.mark.parametrize(("rate", "slope"), [(0.3, 2.0), ({"b": 0.7}, -1.0)])
 def test_one_rate_by_label_is_the_mean_of_a_logistic_of_ranks(rate, slope):
     data = made()
-    part = data.take((data.label != 1).nonzero().squeeze(1))  # the ranks of 0, 2 and 3 are 0, 1 and 2
+    part = data.take(
+        (data.label != 1).nonzero().squeeze(1)
+    )  # the ranks of 0, 2 and 3 are 0, 1 and 2
     gone = absent(by_label(part, rate, slope=slope))["b"]
     ranks = torch.tensor([0.0, 0, 1, 2], dtype=torch.float64)[part.label]
     mean = rate if isinstance(rate, float) else rate["b"]
@@ -166,7 +187,10 @@ def test_one_rate_by_label_is_the_mean_of_a_logistic_of_ranks(rate, slope):
         here = part.label == k
         expected = float(p[here][0])
         expected -= expected**3 / 3 if isinstance(rate, float) else 0
-        assert abs(gone[here].float().mean() - expected) < 4 * math.sqrt(expected * (1 - expected) / here.sum()) + 1e-3
+        assert (
+            abs(gone[here].float().mean() - expected)
+            < 4 * math.sqrt(expected * (1 - expected) / here.sum()) + 1e-3
+        )
     one_label = data.take((data.label == 1).nonzero().squeeze(1))
     gone = absent(by_label(one_label, {"b": 0.4}))["b"]
     assert close(gone.float().mean(), 0.4, len(one_label))
@@ -200,7 +224,9 @@ def test_training_and_validation_have_the_pattern_and_test_is_complete():
     only = lay(given, {"pattern": "unpaired", "parts": "test"})
     assert only.train is given.train and only.val is given.val and not only.test.present["a"].all()
     both = lay(given, {"rate": {"a": 0.5}, "parts": ["train", "test"]})
-    assert both.val is given.val and not both.test.present["a"].all() and both.test.present["b"].all()
+    assert (
+        both.val is given.val and not both.test.present["a"].all() and both.test.present["b"].all()
+    )
 
 
 @pytest.mark.parametrize(
@@ -225,8 +251,12 @@ def test_recipes_say_patterns(missing):
 
 def test_patterns_draw_from_another_seed_than_samples():
     data = load_data("shapes", n=4000, missing={"pattern": "mcar", "rate": 0.5}).train
-    drawn = torch.stack([data.present[m] for m in data.names], 1).flatten()[: len(data)].float()  # in their order
-    assert abs(torch.corrcoef(torch.stack([drawn, data.label.float()]))[0, 1]) < 4 / math.sqrt(len(data))
+    drawn = (
+        torch.stack([data.present[m] for m in data.names], 1).flatten()[: len(data)].float()
+    )  # in their order
+    assert abs(torch.corrcoef(torch.stack([drawn, data.label.float()]))[0, 1]) < 4 / math.sqrt(
+        len(data)
+    )
 
 
 @pytest.mark.parametrize(
@@ -236,16 +266,31 @@ def test_patterns_draw_from_another_seed_than_samples():
         ({"pattern": "mcar"}, "missing.rate is needed"),
         ({"rate": 1.0}, "missing.rate must be at least 0 and below 1, got 1.0"),
         ({"rate": "half"}, "missing.rate must be at least 0 and below 1, got half"),
-        ({"rate": {"d": 0.1}}, r"missing.rate names \['d'\], but the modalities are \['a', 'b', 'c'\]"),
-        ({"rate": 0.5, "drivr": "a"}, "pattern mcar.*no setting 'drivr'; there are rate, pattern, parts"),
-        ({"pattern": "mar", "rate": 0.5, "drivr": "a"}, "no setting 'drivr'; did you mean 'driver'"),
+        (
+            {"rate": {"d": 0.1}},
+            r"missing.rate names \['d'\], but the modalities are \['a', 'b', 'c'\]",
+        ),
+        (
+            {"rate": 0.5, "drivr": "a"},
+            "pattern mcar.*no setting 'drivr'; there are rate, pattern, parts",
+        ),
+        (
+            {"pattern": "mar", "rate": 0.5, "drivr": "a"},
+            "no setting 'drivr'; did you mean 'driver'",
+        ),
         ({"rate": 0.5, "parts": ["tain"]}, "missing.parts must list some of"),
         ({"rate": 0.5, "parts": 3}, "missing.parts must list some of.*got 3"),
         ({"pattern": "mar", "rate": 0.5, "driver": "d"}, "missing.driver must be one of.*got 'd'"),
-        ({"pattern": "mar", "rate": 0.5, "slope": math.inf}, "missing.slope must be a finite number, got inf"),
+        (
+            {"pattern": "mar", "rate": 0.5, "slope": math.inf},
+            "missing.slope must be a finite number, got inf",
+        ),
         ({"pattern": "mar", "rate": {"a": 0.5}}, "must leave out 'a'"),
         ({"pattern": "label", "rate": [0.5]}, "lists 1 rates, but the data has the label 3"),
-        ({"pattern": "label", "rate": {"x": 0.5}}, "whole numbers as labels, or the modalities' names"),
+        (
+            {"pattern": "label", "rate": {"x": 0.5}},
+            "whole numbers as labels, or the modalities' names",
+        ),
         ({"pattern": "label", "rate": {0: 1.5}}, "rates between 0 and 1"),
         ({"pattern": "label", "rate": "half"}, "needs a rate by label.*got 'half'"),
         ({"pattern": "label", "rate": {"a": 0.5, "d": 0.1}}, r"names \['d'\]"),

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from polymodal.report import plots
-from polymodal.sampling.diagnostics import Diagnostics
+from polymodal.sampling.diagnostics import ChainReport
 
 
 def test_a_mosaic_shows_every_pixel_in_its_place() -> None:
@@ -18,10 +18,14 @@ def test_a_mosaic_shows_every_pixel_in_its_place() -> None:
     gap, wide = plots.GAP, plots.WIDE
     assert image.shape == (2 * 6 + gap + wide, 3 * 7 + 2 * gap, 3)
     small = image[1:5, 1 + 7 + gap : 1 + 7 + gap + 5]  # 4 x 5 in the middle of 6 x 7
-    assert np.array_equal(small, (first[1].permute(1, 2, 0) * 255).round().expand(4, 5, 3).byte().numpy())
+    assert np.array_equal(
+        small, (first[1].permute(1, 2, 0) * 255).round().expand(4, 5, 3).byte().numpy()
+    )
     large = image[6 + gap + wide :, 7 + gap : 14 + gap]
     assert np.array_equal(large, (second[1].permute(1, 2, 0) * 255).round().byte().numpy())
-    assert (image[6 : 6 + gap + wide] == 255).all() and (image[6 + gap + wide :, 14 + gap :] == 255).all()
+    assert (image[6 : 6 + gap + wide] == 255).all() and (
+        image[6 + gap + wide :, 14 + gap :] == 255
+    ).all()
 
 
 def test_values_of_any_shape_become_images_in_range() -> None:
@@ -50,15 +54,21 @@ def test_an_image_grid_keeps_pixels_square_and_crisp() -> None:
 def test_loss_curves_have_a_panel_for_each_stage_and_skip_what_is_not_there() -> None:
     loss = lambda epoch: {"train_loss": 9.0 - epoch, "val_loss": 8.0 if epoch == 1 else None}
     rows = [{"stage": stage, "epoch": epoch} | loss(epoch) for stage in "ab" for epoch in (1, 2)]
-    figure = plots.loss_curves(pd.DataFrame([*rows, {"stage": "c", "epoch": None, "train_loss": None}]))
+    figure = plots.loss_curves(
+        pd.DataFrame([*rows, {"stage": "c", "epoch": None, "train_loss": None}])
+    )
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["a", "b"]
     train, val = figure.axes[0].lines
     assert list(train.get_ydata()) == [8.0, 7.0] and list(val.get_xdata()) == [1.0]
 
 
 def test_bars_have_the_heights_and_errors_given() -> None:
-    figure = plots.bars({"x | y": {"a": (0.4, 0.1), "b": (0.8, float("nan"))}, "y | x": {"b": (0.5, 0.0)}})
-    bars = {(round(p.get_x() + p.get_width() / 2, 3), p.get_height()) for p in figure.axes[0].patches}
+    figure = plots.bars(
+        {"x | y": {"a": (0.4, 0.1), "b": (0.8, float("nan"))}, "y | x": {"b": (0.5, 0.0)}}
+    )
+    bars = {
+        (round(p.get_x() + p.get_width() / 2, 3), p.get_height()) for p in figure.axes[0].patches
+    }
     assert bars == {(-0.2, 0.4), (0.2, 0.8), (1.2, 0.5)}
 
 
@@ -80,11 +90,25 @@ def test_embeddings_are_shown_by_label_whatever_their_dimension() -> None:
 
 def test_sampler_diagnostics_leave_out_what_a_sampler_has_not() -> None:
     one = torch.rand(50)
-    said = dict(acceptance=one, divergent=torch.zeros(50), ess=100 * one, step_size=one, gradients=10, transitions=9)
-    full = Diagnostics(**said, rhat=one + 1)
+    said = dict(
+        acceptance=one,
+        divergent=torch.zeros(50),
+        ess=100 * one,
+        step_size=one,
+        gradients=10,
+        transitions=9,
+    )
+    full = ChainReport(**said, rhat=one + 1)
     assert len(plots.sampler_diagnostics(full).axes) == 3
-    assert len(plots.sampler_diagnostics(Diagnostics(**said)).axes) == 2
-    assert sum(p.get_height() for p in plots.sampler_diagnostics(full).axes[0].patches if p.get_width() < 0.1) == 50
+    assert len(plots.sampler_diagnostics(ChainReport(**said)).axes) == 2
+    assert (
+        sum(
+            p.get_height()
+            for p in plots.sampler_diagnostics(full).axes[0].patches
+            if p.get_width() < 0.1
+        )
+        == 50
+    )
 
 
 def test_extent_measures_what_is_bright() -> None:
@@ -106,7 +130,8 @@ def test_contours_enclose_their_share_of_the_mass() -> None:
     figure = plots.latent_plane([plane], torch.rand(1, 8, 8), torch.arange(2000) % 2)
     axes = figure.subfigs[0].axes[0]
     lines = [c for c in axes.collections if type(c).__name__ == "QuadContourSet"][-1]
-    # Of a standard normal, the disc of radius sqrt(-2 log(1 - share)) holds that share; densities run from low to high.
+    # Of a standard normal, the disc of radius sqrt(-2 log(1 - share)) holds that share; densities
+    # run from low to high.
     radii = [float(np.linalg.norm(path.vertices, axis=1).mean()) for path in lines.get_paths()]
     expected = [np.sqrt(-2 * np.log(1 - share)) for share in (0.9, 0.6, 0.3)]
     assert radii == pytest.approx(expected, rel=0.03)

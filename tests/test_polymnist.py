@@ -1,4 +1,6 @@
-"""PolyMNIST: composites taken apart into digit and crop again, matchings, backgrounds, and what bad input is told."""
+"""PolyMNIST: composites taken apart into digit and crop again, matchings, backgrounds, and what bad
+input is told.
+"""
 
 import numpy as np
 import pytest
@@ -9,7 +11,10 @@ from polymodal.batch import Modality
 from polymodal.data import load_data, polymnist
 from polymodal.data.polymnist import texture
 
-HEIGHT, WIDTH = 100, 120  # of the photographs: red is x, green is y, blue 10 times the view; below 128, unlike inverses
+HEIGHT, WIDTH = (
+    100,
+    120,
+)  # of the photographs: red is x, green is y, blue 10 times the view; below 128, unlike inverses
 VIEWS = 3
 
 
@@ -18,7 +23,9 @@ def parts(splits):
 
 
 def digits_like(n, start, generator):
-    """Images whose first 16 pixels are the bits of their number, above and below the threshold by one; labels."""
+    """Images whose first 16 pixels are the bits of their number, above and below the threshold by
+    one; labels.
+    """
     number = torch.arange(n) + start
     bits = number[:, None] // 2 ** torch.arange(16) % 2
     images = torch.zeros(n, 1, 28, 28, dtype=torch.uint8)
@@ -48,7 +55,9 @@ def folder(tmp_path):
 
 
 def taken_apart(images):
-    """The digits' numbers (N,) and the crops' places x, y (N,) of composites (N, 3, 28, 28) uint8, and the views."""
+    """The digits' numbers (N,) and the crops' places x, y (N,) of composites (N, 3, 28, 28) uint8,
+    and the views.
+    """
     ink = images[:, 0] > 127
     crop = torch.where(ink[:, None], 255 - images, images).long()
     x, y = crop[:, 0, 0, 0], crop[:, 1, 0, 0]
@@ -70,7 +79,9 @@ def test_images_are_crops_inverted_where_the_digit_is(mnist, folder):
     for which, part in parts(data).items():
         labels = mnist["test" if which == "test" else "train"][1]
         for k, table in enumerate(part.tables.values()):
-            assert table.dtype == torch.uint8 and table.is_contiguous(memory_format=torch.channels_last)
+            assert table.dtype == torch.uint8 and table.is_contiguous(
+                memory_format=torch.channels_last
+            )
             number, _, _, view = taken_apart(table)
             assert (view == k).all()  # each view has its own photograph
             assert torch.equal(labels[number - 5000 * (which == "test")], part.label)
@@ -79,10 +90,16 @@ def test_images_are_crops_inverted_where_the_digit_is(mnist, folder):
         assert torch.equal(seen["train", k].sort().values, torch.arange(3600))
         assert torch.equal(seen["val", k].sort().values, torch.arange(3600, 4000))
         assert torch.equal(seen["test", k].sort().values, torch.arange(5000, 5800))
-    for a, b in ((0, 1), (0, 2), (1, 2)):  # a tuple's digits are different images: 10 chance meetings expected
+    for a, b in (
+        (0, 1),
+        (0, 2),
+        (1, 2),
+    ):  # a tuple's digits are different images: 10 chance meetings expected
         assert (seen["train", a] == seen["train", b]).sum() < 30
     label = data.train.label.double()
-    assert abs(torch.corrcoef(torch.stack([torch.arange(3600).double(), label]))[0, 1]) < 4 / 60  # shuffled
+    assert (
+        abs(torch.corrcoef(torch.stack([torch.arange(3600).double(), label]))[0, 1]) < 4 / 60
+    )  # shuffled
 
 
 def test_crops_are_taken_anywhere_and_independently(mnist, folder):
@@ -99,14 +116,19 @@ def test_crops_are_taken_anywhere_and_independently(mnist, folder):
 
 
 def test_limit_makes_the_first_tuples_alone(mnist, folder):
-    whole, few = polymnist(path=folder, views=VIEWS), load_data("polymnist", path=folder, views=VIEWS, limit=50)
+    whole, few = (
+        polymnist(path=folder, views=VIEWS),
+        load_data("polymnist", path=folder, views=VIEWS, limit=50),
+    )
     for a, b in zip(parts(whole).values(), parts(few).values(), strict=True):
         assert len(b) == 50 and torch.equal(a.label[:50], b.label)
         assert all(len(t) == 50 and torch.equal(a.tables[m][:50], t) for m, t in b.tables.items())
     other = polymnist(path=folder, views=VIEWS, limit=50, seed=1)
     assert not torch.equal(other.train.label, few.train.label)
     again = polymnist(path=folder, views=VIEWS, limit=50, val=0.3)
-    assert torch.equal(again.test.tables["m1"], few.test.tables["m1"])  # test does not depend on validation
+    assert torch.equal(
+        again.test.tables["m1"], few.test.tables["m1"]
+    )  # test does not depend on validation
 
 
 def means(data):
@@ -125,20 +147,26 @@ def test_photographs_come_first_and_textures_fill_up(mnist, folder, tmp_path):
     files = [str(folder / "backgrounds" / f"{k}.png") for k in (2, 0)]
     given = means(polymnist(path=tmp_path / "none", views=2, backgrounds=files))
     assert given[:, 2].tolist() == [20, 0]  # in the order of the list
-    inside = means(polymnist(path=tmp_path / "none", views=2, backgrounds=str(folder / "backgrounds")))
+    inside = means(
+        polymnist(path=tmp_path / "none", views=2, backgrounds=str(folder / "backgrounds"))
+    )
     assert inside[:, 2].tolist() == [0, 10]
 
 
 def test_textures_are_ten_looks_that_stay():
     looks = [texture(k) for k in range(10)]
-    assert all(t.shape == (256, 256, 3) and t.dtype == torch.uint8 and torch.equal(t, texture(k)) for k, t in
-               enumerate(looks))  # fmt: skip
+    assert all(
+        t.shape == (256, 256, 3) and t.dtype == torch.uint8 and torch.equal(t, texture(k))
+        for k, t in enumerate(looks)
+    )
     colour = torch.stack([t.double().mean((0, 1)) for t in looks])
     apart = torch.cdist(colour, colour).fill_diagonal_(1e9)
     assert apart.min() > 20  # of 255
     for t in looks:
         assert t.double().std((0, 1)).max() > 30  # no plain colour
-        contrast = (255 - 2 * t.double()).abs().amax(-1)  # between a pixel and its inverse, in the best channel
+        contrast = (
+            (255 - 2 * t.double()).abs().amax(-1)
+        )  # between a pixel and its inverse, in the best channel
         assert (contrast > 50).double().mean() > 0.95  # digits can be read
 
 
@@ -150,7 +178,10 @@ def test_textures_are_ten_looks_that_stay():
         ({"limit": 0}, "limit >= 1"),
         ({"backgrounds": "/nowhere"}, "no folder /nowhere"),
         ({"backgrounds": ["a.png"]}, r"3 views need as many backgrounds, got 1 \(a.png\)"),
-        ({"backgrounds": ["a.png", "b.png", "c.png"]}, "a.png is truncated or damaged.*No such file"),
+        (
+            {"backgrounds": ["a.png", "b.png", "c.png"]},
+            "a.png is truncated or damaged.*No such file",
+        ),
         ({"backgrounds": ["a.png"], "photos": False}, "not both"),
         ({"view": 3}, "no option 'view'; did you mean 'views'"),
     ],
@@ -168,7 +199,9 @@ def test_what_bad_photographs_are_told(mnist, folder):
         with pytest.raises(ValueError, match=r"1\.png is truncated or damaged"):
             polymnist(path=folder)
     Image.new("RGB", (300, 27)).save(file)
-    with pytest.raises(ValueError, match=r"1\.png has 300 x 27 pixels; a background needs at least 28 x 28"):
+    with pytest.raises(
+        ValueError, match=r"1\.png has 300 x 27 pixels; a background needs at least 28 x 28"
+    ):
         polymnist(path=folder)
     Image.new("L", (28, 28), 200).save(file)  # grey, and just large enough
     assert (polymnist(path=folder).train.tables["m1"][:, :, 5] == 200).all()
@@ -177,11 +210,17 @@ def test_what_bad_photographs_are_told(mnist, folder):
 @pytest.mark.data
 def test_real_digits_and_photographs(real_data):
     data = load_data("polymnist", path=real_data, limit=200, views=6)
-    assert [len(p) for p in parts(data).values()] == [200] * 3 and data.train.label.unique().tolist() == list(range(10))
+    assert [len(p) for p in parts(data).values()] == [
+        200
+    ] * 3 and data.train.label.unique().tolist() == list(range(10))
     x = data.train.batch(torch.arange(200)).x
     files = sorted((real_data / "backgrounds").glob("*.png"))
     assert len(files) == 5
     for k, file in enumerate(files):
-        whole = torch.from_numpy(np.array(Image.open(file).convert("RGB"))).double().mean((0, 1)) / 255
+        whole = (
+            torch.from_numpy(np.array(Image.open(file).convert("RGB"))).double().mean((0, 1)) / 255
+        )
         rim = torch.cat([x[f"m{k}"][:, :, :3], x[f"m{k}"][:, :, 25:]], 2).double().mean((0, 2, 3))
-        assert (rim - whole).abs().max() < 0.12  # no digit there; standard error .02, and edges are seen less
+        assert (
+            rim - whole
+        ).abs().max() < 0.12  # no digit there; standard error .02, and edges are seen less

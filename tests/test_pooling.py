@@ -1,4 +1,6 @@
-"""Rules of pooling against numbers worked out otherwise: integration on a grid, the best linear estimate, sampling."""
+"""Rules of pooling against numbers worked out otherwise: integration on a grid, the best linear
+estimate, sampling.
+"""
 
 import math
 from itertools import combinations
@@ -32,7 +34,9 @@ def normalised(values: torch.Tensor) -> torch.Tensor:
 
 def test_the_geometric_mean_is_that_of_the_densities() -> None:
     q = experts()
-    expected = normalised(torch.stack([on_grid(e).clamp_min(1e-300).log() for e in q]).mean(0).exp())
+    expected = normalised(
+        torch.stack([on_grid(e).clamp_min(1e-300).log() for e in q]).mean(0).exp()
+    )
     torch.testing.assert_close(on_grid(geometric(q)), expected, atol=1e-6, rtol=0)
 
 
@@ -60,7 +64,9 @@ def test_hoelder_pooling_weighs_overlap_over_all_coordinates() -> None:
     log = lambda d: d.log_prob(plane)[:, 0]
     roots = torch.stack([(log(e) / 2).exp() for e in q]).sum(0).square()
     cell = float(line[1] - line[0]) ** 2
-    torch.testing.assert_close(log(hoelder(q)).exp(), roots / (roots.sum() * cell), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        log(hoelder(q)).exp(), roots / (roots.sum() * cell), atol=1e-6, rtol=0
+    )
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.3, 0.8])
@@ -97,7 +103,9 @@ def test_absent_experts_are_not_there(name: str) -> None:
     rule, q = POOLINGS[name].rule, experts(3, 4, 2)
     here, gone = torch.ones(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool)
     z = torch.randn(7, 4, 2)
-    torch.testing.assert_close(rule(q, [here, gone, here]).log_prob(z), rule([q[0], q[2]], None).log_prob(z))
+    torch.testing.assert_close(
+        rule(q, [here, gone, here]).log_prob(z), rule([q[0], q[2]], None).log_prob(z)
+    )
     torch.testing.assert_close(rule(q, [gone, here, gone]).log_prob(z), q[1].log_prob(z))
 
 
@@ -126,6 +134,9 @@ def test_a_mixture_of_normals_draws_its_components_by_weight() -> None:
     parts = [DiagNormal(torch.full((2, 1), m), torch.full((2, 1), 0.1)) for m in (-5.0, 0.0, 5.0)]
     weights = torch.tensor([[0.2, 0.3, 0.5], [0.0, 1.0, 0.0]])
     z = Mixture(parts, weights).sample((20_000,)).squeeze(-1)
-    share = torch.stack([(z < -2.5).double().mean(0), (z.abs() < 2.5).double().mean(0), (z > 2.5).double().mean(0)], -1)
+    share = torch.stack(
+        [(z < -2.5).double().mean(0), (z.abs() < 2.5).double().mean(0), (z > 2.5).double().mean(0)],
+        -1,
+    )
     assert (share - weights).abs().max() < 4 * math.sqrt(0.25 / 20_000)
     assert share[1].tolist() == [0.0, 1.0, 0.0]

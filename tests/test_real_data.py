@@ -31,7 +31,9 @@ def test_matched_digits(real_data, name, sizes):
         train, val, test = (table_rows(part, m) for part in (data.train, data.val, data.test))
         assert not train & val and not train & test and not val & test
     batch = data.train.batch(torch.arange(512))
-    assert all(0 <= x.min() and 0.9 < x.max() <= 1 and 0.05 < x.mean() < 0.6 for x in batch.x.values())
+    assert all(
+        0 <= x.min() and 0.9 < x.max() <= 1 and 0.05 < x.mean() < 0.6 for x in batch.x.values()
+    )
     assert batch.label.unique().tolist() == list(range(10))
 
 
@@ -54,9 +56,14 @@ def test_celeba(real_data, tmp_path, monkeypatch):
     assert tuple(packed["attr_names"]) == ATTRIBUTES
     for part, first in ((data.train, 0), (data.val, 8000), (data.test, 9000)):
         batch = part.batch(torch.arange(500))
-        assert torch.equal(batch.x["attributes"], torch.from_numpy(packed["attr"][first : first + 500]).float())
+        assert torch.equal(
+            batch.x["attributes"], torch.from_numpy(packed["attr"][first : first + 500]).float()
+        )
         assert batch.x["image"].shape == (500, 3, 64, 64) and 0.3 < batch.x["image"].mean() < 0.6
-    # Blond hair is brighter than black hair at the top of the picture: images and attributes belong together.
+    # Blond hair is brighter than black hair at the top of the picture: images and attributes belong
+    # together.
     top = batch.x["image"][:, :, :12].mean((1, 2, 3))
-    blond, black = (batch.x["attributes"][:, ATTRIBUTES.index(a)] == 1 for a in ("Blond_Hair", "Black_Hair"))
+    blond, black = (
+        batch.x["attributes"][:, ATTRIBUTES.index(a)] == 1 for a in ("Blond_Hair", "Black_Hair")
+    )
     assert top[blond].mean() > top[black].mean() + 0.1

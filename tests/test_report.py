@@ -1,4 +1,6 @@
-"""The report: one page that needs nothing else, says what is better and how sure that is, compares like with like."""
+"""The report: one page that needs nothing else, says what is better and how sure that is, compares
+like with like.
+"""
 
 import base64
 import io
@@ -22,19 +24,31 @@ from polymodal.report.tables import rows_of, terminal_table
 from polymodal.runs.run import load
 from test_cli import FEW, TINY
 
-MEASURED = ["evaluation.metrics=[joint_log_likelihood,conditional_log_likelihood]", "evaluation.limit=15"]
+MEASURED = [
+    "evaluation.metrics=[joint_log_likelihood,conditional_log_likelihood]",
+    "evaluation.limit=15",
+]
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A comparison of two methods and two seeds, as `polymodal train` leaves it."""
     out = tmp_path_factory.mktemp("comparison")
-    (out / "own.yaml").write_text("compare: [shapes-jmvae-two-stage, shapes-jnf-dcca]\nseeds: [0, 1]\n")
-    assert cli.run(["train", str(out / "own.yaml"), *TINY, *MEASURED, *FEW, "--out", str(out / "runs")]) == 0
+    (out / "own.yaml").write_text(
+        "compare: [shapes-jmvae-two-stage, shapes-jnf-dcca]\nseeds: [0, 1]\n"
+    )
+    assert (
+        cli.run(
+            ["train", str(out / "own.yaml"), *TINY, *MEASURED, *FEW, "--out", str(out / "runs")]
+        )
+        == 0
+    )
     return out / "runs"
 
 
-def test_a_comparison_trains_the_first_stage_once_and_leaves_a_table_and_a_page(compared: Path) -> None:
+def test_a_comparison_trains_the_first_stage_once_and_leaves_a_table_and_a_page(
+    compared: Path,
+) -> None:
     names = {p.name for p in compared.iterdir()}
     runs = {f"{m}-seed{s}" for m in ("jmvae-two-stage", "jnf-dcca") for s in (0, 1)}
     assert names == {*runs, "table.md", "report.html"}
@@ -44,7 +58,9 @@ def test_a_comparison_trains_the_first_stage_once_and_leaves_a_table_and_a_page(
         a, b = (run.model.posterior.joint.state_dict() for run in (ours, theirs))
         assert all(torch.equal(a[k], b[k]) for k in a)
         assert ours.metrics["table"][0]["n"] == 15
-    assert (compared / "table.md").read_text().count("jnf-dcca") == 3  # joint, and each given the other
+    assert (compared / "table.md").read_text().count(
+        "jnf-dcca"
+    ) == 3  # joint, and each given the other
 
 
 def test_the_page_needs_nothing_else(compared: Path) -> None:
@@ -68,12 +84,29 @@ def test_every_picture_is_a_picture_and_has_words(compared: Path) -> None:
 def test_the_page_says_what_was_run_and_how_sure_the_figures_are(compared: Path) -> None:
     page = (compared / "report.html").read_text()
     text = re.sub(r"<[^>]+>", " ", re.sub(r"base64,[^\"]+", "", page))
-    for words in ("higher is better", "jmvae-two-stage", "jnf-dcca", "circle given square", "square given circle",
-                  "Joint samples", "Reconstructions", "joint taken from jmvae-two-stage-seed0", "nats", "0,1",
-                  "error over seeds", "latent plane", "on held-out data", "hidden: 16", "torch 2."):  # fmt: skip
+    for words in (
+        "higher is better",
+        "jmvae-two-stage",
+        "jnf-dcca",
+        "circle given square",
+        "square given circle",
+        "Joint samples",
+        "Reconstructions",
+        "joint taken from jmvae-two-stage-seed0",
+        "nats",
+        "0,1",
+        "error over seeds",
+        "latent plane",
+        "on held-out data",
+        "hidden: 16",
+        "torch 2.",
+    ):
         assert words in text, words
     figure = r"-\d+\.\d+ ± \d+\.\d+[ |.\d]*"
-    row = rf"joint log likelihood\s+square\+circle\s+higher is better\s+{figure}\s+{figure}\s+nats\s+15\s+0,1"
+    row = (
+        r"joint log likelihood\s+square\+circle\s+higher is"
+        rf" better\s+{figure}\s+{figure}\s+nats\s+15\s+0,1"
+    )
     assert re.search(row, text)
 
 
@@ -99,7 +132,20 @@ def test_the_page_is_the_same_for_the_same_runs(compared: Path, tmp_path: Path) 
 def test_runs_of_other_data_are_not_compared(compared: Path, tmp_path: Path, capsys) -> None:
     np.savez(tmp_path / "own.npz", a=np.random.rand(60, 3), b=np.random.rand(60, 3))
     small = ["training.epochs=1", "training.progress=false", "method.hidden=8"]
-    assert cli.run(["train", "jmvae", *small, "--data", str(tmp_path / "own.npz"), "--out", str(tmp_path / "run")]) == 0
+    assert (
+        cli.run(
+            [
+                "train",
+                "jmvae",
+                *small,
+                "--data",
+                str(tmp_path / "own.npz"),
+                "--out",
+                str(tmp_path / "run"),
+            ]
+        )
+        == 0
+    )
     capsys.readouterr()
     assert cli.run(["report", str(compared / "jnf-dcca-seed0"), str(tmp_path / "run")]) == 2
     assert "same data" in capsys.readouterr().err
@@ -108,7 +154,9 @@ def test_runs_of_other_data_are_not_compared(compared: Path, tmp_path: Path, cap
 
 
 def test_labels_tell_settings_apart_but_not_seeds(compared: Path) -> None:
-    runs = [load(compared / f"jnf-dcca-seed{s}") for s in (0, 1)] + [load(compared / "jmvae-two-stage-seed0")]
+    runs = [load(compared / f"jnf-dcca-seed{s}") for s in (0, 1)] + [
+        load(compared / "jmvae-two-stage-seed0")
+    ]
     assert label_of(runs) == ["jnf-dcca", "jnf-dcca", "jmvae-two-stage"]
     runs[1].settings = {**runs[1].settings, "networks": {}}
     runs[1].directory = compared / "larger-seed1"
@@ -116,28 +164,60 @@ def test_labels_tell_settings_apart_but_not_seeds(compared: Path) -> None:
 
 
 def table(**columns: list) -> Table:
-    base = {"data": "d", "metric": "coherence", "target": "a", "given": "b+c", "n": 100, "direction": "higher"}
-    return Table(pd.DataFrame({**columns, **{k: v for k, v in base.items() if k not in columns}, "unit": "share"}))
+    base = {
+        "data": "d",
+        "metric": "coherence",
+        "target": "a",
+        "given": "b+c",
+        "n": 100,
+        "direction": "higher",
+    }
+    return Table(
+        pd.DataFrame(
+            {**columns, **{k: v for k, v in base.items() if k not in columns}, "unit": "share"}
+        )
+    )
 
 
 def test_rows_gather_methods_and_seeds_and_mark_what_is_not_worse() -> None:
     values = [0.70, 0.72, 0.705, 0.735, 0.5, 0.5]
     found = combine([table(method=list("xxyyzz"), value=values, se=[0.01] * 6, seed=[0, 1] * 3)])
     (row,) = rows_of(found)
-    assert (row.quantity, row.direction, row.n, row.seeds) == ("a | b, c", "higher is better", "100", "0,1")
+    assert (row.quantity, row.direction, row.n, row.seeds) == (
+        "a | b, c",
+        "higher is better",
+        "100",
+        "0,1",
+    )
     assert {m: c.best for m, c in row.cells.items()} == {"x": True, "y": True, "z": False}
-    assert row.cells["x"].value == pytest.approx(0.71) and row.cells["x"].se_seeds == pytest.approx(0.01)
+    assert row.cells["x"].value == pytest.approx(0.71) and row.cells["x"].se_seeds == pytest.approx(
+        0.01
+    )
     assert str(row.cells["z"]) == "0.500 ± 0.010"
-    lower = table(method=["x", "y"], value=[3.0, 2.0], se=[0.1, 0.1], seed=[0, 0], direction="lower")
-    assert {m: c.best for m, c in rows_of(combine([lower]))[0].cells.items()} == {"x": False, "y": True}
+    lower = table(
+        method=["x", "y"], value=[3.0, 2.0], se=[0.1, 0.1], seed=[0, 0], direction="lower"
+    )
+    assert {m: c.best for m, c in rows_of(combine([lower]))[0].cells.items()} == {
+        "x": False,
+        "y": True,
+    }
     none = table(method=["x", "y"], value=[3.0, 2.0], se=[0.1, 0.1], seed=[0, 0], direction="none")
     assert not any(c.best for c in rows_of(combine([none]))[0].cells.values())
 
 
 def test_figures_that_are_not_defined_are_never_the_best() -> None:
-    odd = table(method=["x", "y", "z"], value=[math.nan, 0.2, 0.1], se=[math.nan, 0.01, math.nan], seed=[0, 0, 0])
+    odd = table(
+        method=["x", "y", "z"],
+        value=[math.nan, 0.2, 0.1],
+        se=[math.nan, 0.01, math.nan],
+        seed=[0, 0, 0],
+    )
     cells = rows_of(combine([odd]))[0].cells
-    assert str(cells["x"]) == "not defined" and [c.best for c in cells.values()] == [False, True, False]
+    assert str(cells["x"]) == "not defined" and [c.best for c in cells.values()] == [
+        False,
+        True,
+        False,
+    ]
     assert terminal_table(combine([odd])).row_count == 1
 
 
@@ -151,6 +231,8 @@ def test_equal_pictures_are_shown_once() -> None:
 def test_chosen_samples_are_whole_and_take_the_labels_in_turn() -> None:
     label = torch.tensor([0, 0, 0, 2, 1, 1, 2, 0])
     present = torch.tensor([False, True, True, True, True, True, True, True])
-    data = Dataset([Modality("a", (1,))], {"a": torch.zeros(8, 1)}, present={"a": present}, label=label)
+    data = Dataset(
+        [Modality("a", (1,))], {"a": torch.zeros(8, 1)}, present={"a": present}, label=label
+    )
     assert chosen(data, 5).tolist() == [1, 4, 3, 2, 5]
     assert chosen(Dataset([Modality("a", (1,))], {"a": torch.zeros(8, 1)}), 3).tolist() == [0, 1, 2]

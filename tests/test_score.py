@@ -10,14 +10,14 @@ from torch.distributions import MultivariateNormal, Normal
 from polymodal import fit, load
 from polymodal.batch import Batch, Modality
 from polymodal.data.dataset import Dataset, Splits
-from polymodal.diffusion.conditioning import Task, spread
+from polymodal.diffusion.conditioning import Inpainting, spread
 from polymodal.diffusion.denoisers import TRUNKS, Denoiser, matching
 from polymodal.diffusion.energies import PairEnergies, contrasted
 from polymodal.diffusion.fitting import fit_frame, reduced
-from polymodal.diffusion.masking import Patterns
-from polymodal.diffusion.prior import ScorePrior
+from polymodal.diffusion.masking import TrainingMasks
+from polymodal.diffusion.prior import DiffusionPrior
 from polymodal.diffusion.sampler import Diffusion
-from polymodal.diffusion.whitening import Frame
+from polymodal.diffusion.whitening import LatentWhitening
 from polymodal.distributions.normal import DiagNormal
 from polymodal.methods.score import score_prior
 
@@ -39,7 +39,9 @@ class Exact(nn.Module):
         self.c, self.sizes = c, sizes
 
     def forward(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        return x @ torch.linalg.solve(self.c + torch.diag(spread(sigma[0], self.sizes) ** 2), self.c)
+        return x @ torch.linalg.solve(
+            self.c + torch.diag(spread(sigma[0], self.sizes) ** 2), self.c
+        )
 
 
 class Known(nn.Module):
@@ -51,7 +53,7 @@ class Known(nn.Module):
 def trained(steps: int, holes: float = 0.0, **options) -> Denoiser:
     torch.manual_seed(0)
     net, factor = Denoiser(BLOCKS, **options), torch.linalg.cholesky(covariance())
-    optimizer, patterns = torch.optim.Adam(net.parameters(), 2e-3), Patterns()
+    optimizer, patterns = torch.optim.Adam(net.parameters(), 2e-3), TrainingMasks()
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         x = torch.randn(512, 6) @ factor.T
@@ -66,13 +68,17 @@ def trained(steps: int, holes: float = 0.0, **options) -> Denoiser:
 
 @pytest.mark.parametrize("scaling", ["edm", "vp"])
 @pytest.mark.parametrize("trunk", list(TRUNKS))
-def test_what_is_known_comes_back_and_what_is_not_active_is_nothing(trunk: str, scaling: str) -> None:
+def test_what_is_known_comes_back_and_what_is_not_active_is_nothing(
+    trunk: str, scaling: str
+) -> None:
     net = Denoiser(BLOCKS, trunk, scaling, width=16, depth=1)
     for p in net.parameters():
         nn.init.normal_(p, std=0.3)
     x, sigma = torch.randn(5, 6), torch.tensor([0.0, 0.7, 30.0]).expand(5, 3)
     out = net(x, sigma)
-    torch.testing.assert_close(out[:, :2], x[:, :2])  # sigma 0: E[x0 | x] is x, whatever the network says
+    torch.testing.assert_close(
+        out[:, :2], x[:, :2]
+    )  # sigma 0: E[x0 | x] is x, whatever the network says
     assert (out[:, 2:] != x[:, 2:]).all()
     active = torch.tensor([True] * 4 + [False] * 2)
     seen = []
@@ -84,7 +90,9 @@ def test_what_is_known_comes_back_and_what_is_not_active_is_nothing(trunk: str, 
 
 @pytest.mark.parametrize("scaling", ["edm", "vp"])
 def test_the_loss_is_least_for_the_true_denoiser(scaling: str) -> None:
-    """With a network that gives the true E[x0 | x] the loss is the variance left, weighed; any other is worse."""
+    """With a network that gives the true E[x0 | x] the loss is the variance left, weighed; any
+    other is worse.
+    """
     c, sigma = covariance(), torch.tensor([[0.5, 0.8, 0.3]])
     x = torch.randn(100_000, 6) @ torch.linalg.cholesky(c).T
     net = Denoiser(BLOCKS, scaling=scaling, width=8, depth=1)
@@ -95,7 +103,9 @@ def test_the_loss_is_least_for_the_true_denoiser(scaling: str) -> None:
     for shift in (0.0, 0.1, -0.1):
         gain = best + shift * torch.eye(6)
         net.net = Known(lambda y, s, gain=gain: (y / into @ gain - skip * y / into) / out)
-        values.append(float(matching(net, x, sigma.expand(len(x), 3), torch.ones(len(x), 3).bool()).mean()))
+        values.append(
+            float(matching(net, x, sigma.expand(len(x), 3), torch.ones(len(x), 3).bool()).mean())
+        )
     left = (c - best.T @ c).diag() / out[0] ** 2
     assert values[0] == pytest.approx(float(left.mean()), rel=0.02)
     assert values[0] < 0.98 * min(values[1:])
@@ -120,7 +130,7 @@ def test_what_is_missing_or_known_carries_no_loss() -> None:
 def test_patterns_hide_what_is_missing_and_count_what_is_noised() -> None:
     torch.manual_seed(0)
     present = torch.rand(20_000, 3) < 0.8
-    sigma, counted = Patterns(joint=0.5, dropped=0.1, high=80.0)(torch.zeros(1), present)
+    sigma, counted = TrainingMasks(joint=0.5, dropped=0.1, high=80.0)(torch.zeros(1), present)
     assert (sigma[~present] == 80).all() and not counted[~present].any()
     known = present & (sigma == 0)
     assert not counted[known].any() and (sigma[counted] > 0).all()
@@ -130,22 +140,34 @@ def test_patterns_hide_what_is_missing_and_count_what_is_noised() -> None:
     assert (counted.any(-1) == present.any(-1)).all()  # of what is there, something always counts
     dropped = present & ~counted & (sigma == 80)
     shown = float((known | dropped)[present].float().mean())
-    assert 0.12 < shown < 0.18 and dropped[present].float().mean() == pytest.approx(0.1 * shown, abs=0.01)
+    assert 0.12 < shown < 0.18 and dropped[present].float().mean() == pytest.approx(
+        0.1 * shown, abs=0.01
+    )
     log = sigma[counted].log()
     assert log.mean() == pytest.approx(-0.4, abs=0.1) and log.std() == pytest.approx(1.6, abs=0.1)
-    none, all_ = Patterns(masks=False)(torch.zeros(1), torch.ones(9, 3).bool())
+    none, all_ = TrainingMasks(masks=False)(torch.zeros(1), torch.ones(9, 3).bool())
     assert all_.all() and (none == none[:, :1]).all()
 
 
 @pytest.mark.parametrize(("trunk", "holes"), [("mlp", 0.0), ("mlp", 0.5), ("transformer", 0.0)])
-def test_a_small_denoiser_learns_the_joint_law_and_its_conditionals(trunk: str, holes: float) -> None:
-    """Also from tuples of which half of the blocks are missing. (benchmarks/score.py has the exact figures.)"""
-    net, c, n = trained(1000 if trunk == "mlp" else 500, holes, trunk=trunk, width=64, depth=2), covariance(), 4000
-    blank = Task(torch.zeros(n, 6), torch.zeros(n, 3).bool(), BLOCKS)
+def test_a_small_denoiser_learns_the_joint_law_and_its_conditionals(
+    trunk: str, holes: float
+) -> None:
+    """Also from tuples of which half of the blocks are missing. (benchmarks/score.py has the exact
+    figures.)
+    """
+    net, c, n = (
+        trained(1000 if trunk == "mlp" else 500, holes, trunk=trunk, width=64, depth=2),
+        covariance(),
+        4000,
+    )
+    blank = Inpainting(torch.zeros(n, 6), torch.zeros(n, 3).bool(), BLOCKS)
     x, _ = Diffusion(steps=40)(net, blank)
     assert (x.T.cov() - c).norm() / c.norm() < 0.15
     value = torch.tensor([1.0, -0.5, 0.8, 0, 0, 0]).expand(n, 6)
-    x, _ = Diffusion(steps=40)(net, Task(value, torch.tensor([True, True, False]).expand(n, 3), BLOCKS))
+    x, _ = Diffusion(steps=40)(
+        net, Inpainting(value, torch.tensor([True, True, False]).expand(n, 3), BLOCKS)
+    )
     gain = torch.linalg.solve(c[:3, :3], c[:3, 3:]).T
     left = c[3:, 3:] - gain @ c[:3, 3:]
     assert ((x[:, 3:].mean(0) - gain @ value[0, :3]) / left.diag().sqrt()).abs().max() < 0.25
@@ -153,11 +175,13 @@ def test_a_small_denoiser_learns_the_joint_law_and_its_conditionals(trunk: str, 
 
 
 def test_a_prior_in_a_frame_has_the_density_of_its_law() -> None:
-    """log p(z) of blocks that are shifted, mixed, and cut: change of variables, and N(0, I) for what is left out."""
+    """log p(z) of blocks that are shifted, mixed, and cut: change of variables, and N(0, I) for
+    what is left out.
+    """
     torch.manual_seed(0)
     matrix = torch.block_diag(*(torch.randn(d, d) + 2 * torch.eye(d) for d in BLOCKS))
     mean, c = torch.randn(6), covariance()
-    prior = ScorePrior(SIZES, Exact(c))
+    prior = DiffusionPrior(SIZES, Exact(c))
     prior.frame.set_(mean, matrix)
     back = torch.linalg.inv(matrix)
     law = MultivariateNormal(mean, back.T @ c @ back)
@@ -166,12 +190,18 @@ def test_a_prior_in_a_frame_has_the_density_of_its_law() -> None:
     draws = prior().sample((20_000,))
     torch.testing.assert_close(draws.mean(0), law.mean, atol=0.03, rtol=0)
     assert (draws.T.cov() - law.covariance_matrix).norm() / law.covariance_matrix.norm() < 0.06
-    q = {"a": DiagNormal(z[:, :2], torch.full((50, 2), 0.1)), "c": DiagNormal(z[:, 3:], torch.full((50, 3), 0.1))}
+    q = {
+        "a": DiagNormal(z[:, :2], torch.full((50, 2), 0.1)),
+        "c": DiagNormal(z[:, 3:], torch.full((50, 3), 0.1)),
+    }
     both = prior.fill(q, Batch({"a": z[:, :2], "c": z[:, 3:]}))
     a, b = [0, 1, 3, 4, 5], [2]
     s = law.covariance_matrix
     gain = torch.linalg.solve(s[a][:, a], s[a][:, b]).T
-    rest = Normal(law.mean[2] + (z[:, a] - law.mean[a]) @ gain[0], (s[2, 2] - (gain @ s[a][:, b])[0, 0]).sqrt())
+    rest = Normal(
+        law.mean[2] + (z[:, a] - law.mean[a]) @ gain[0],
+        (s[2, 2] - (gain @ s[a][:, b])[0, 0]).sqrt(),
+    )
     truth = rest.log_prob(z[:, 2]) + q["a"].log_prob(z[:, :2]) + q["c"].log_prob(z[:, 3:])
     torch.testing.assert_close(both.log_prob(z), truth, atol=0.02, rtol=0)
 
@@ -181,7 +211,7 @@ def test_a_reduced_prior_keeps_a_seen_blocks_own_complement_and_gives_others_noi
     c = torch.eye(6)
     c[0, 2] = c[2, 0] = c[0, 3] = c[3, 0] = 0.8
     c[2, 3] = c[3, 2] = 0.64
-    prior = ScorePrior(SIZES, Exact(c))
+    prior = DiffusionPrior(SIZES, Exact(c))
     prior.frame.set_(torch.ones(6), torch.eye(6), {"a": 1, "b": 1, "c": 1})
     assert prior.frame.kept.tolist() == [True, False, True, True, False, False]
     value = torch.tensor([[3.0, 9.0, 0, 0, 0, 0]]).expand(20_000, 6)
@@ -190,33 +220,47 @@ def test_a_reduced_prior_keeps_a_seen_blocks_own_complement_and_gives_others_noi
     torch.testing.assert_close(z[:, 2:].mean(0), torch.tensor([2.6, 2.6, 1, 1]), atol=0.03, rtol=0)
     torch.testing.assert_close(z[:, 2:].std(0), torch.tensor([0.6, 0.6, 1, 1]), atol=0.03, rtol=0)
     x = MultivariateNormal(torch.ones(6), c).sample((20,))
-    torch.testing.assert_close(prior().log_prob(x), MultivariateNormal(torch.ones(6), c).log_prob(x), atol=0.02, rtol=0)
+    torch.testing.assert_close(
+        prior().log_prob(x), MultivariateNormal(torch.ones(6), c).log_prob(x), atol=0.02, rtol=0
+    )
 
 
 def blocks(n: int) -> dict[str, torch.Tensor]:
-    """Three blocks of which a shares one direction with b and c; c has another one, skewed, of its own."""
+    """Three blocks of which a shares one direction with b and c; c has another one, skewed, of its
+    own.
+    """
     shared, own = torch.randn(n, 1), torch.randn(n, 1)
     a = torch.cat([shared + 0.4 * torch.randn(n, 1), torch.randn(n, 3)], -1)
     b = torch.cat([torch.randn(n, 1), shared + 0.4 * torch.randn(n, 1)], -1)
     c = torch.cat([shared + 0.4 * torch.randn(n, 1), torch.randn(n, 1), (0.8 * own).exp()], -1)
     g = torch.Generator().manual_seed(3)
-    turn = lambda v: v @ (torch.randn(v.shape[1], v.shape[1], generator=g) + 2 * torch.eye(v.shape[1]))
+    turn = lambda v: (
+        v @ (torch.randn(v.shape[1], v.shape[1], generator=g) + 2 * torch.eye(v.shape[1]))
+    )
     return {"a": turn(a), "b": turn(b), "c": turn(c)}
 
 
 def test_one_epsilon_finds_what_every_block_shares() -> None:
-    """Against N(0, I) the block c keeps two directions, against its own law only the one that it shares."""
+    """Against N(0, I) the block c keeps two directions, against its own law only the one that it
+    shares.
+    """
     torch.manual_seed(0)
     train, held = blocks(8000), blocks(4000)
-    frame = Frame({"a": 4, "b": 2, "c": 3})
+    frame = LatentWhitening({"a": 4, "b": 2, "c": 3})
     found = reduced(frame, train, train, held, epsilon=0.3, steps=150)
     assert found["kept"] == {"a": 1, "b": 1, "c": 2} and found["of"] == {"a": 4, "b": 2, "c": 3}
     assert found["bound"] < 0.3 and abs(found["trace"] / found["check"] - 1) < 0.15
-    assert reduced(frame, train, train, held, 0.3, "marginals", steps=150)["kept"] == {"a": 1, "b": 1, "c": 1}
+    assert reduced(frame, train, train, held, 0.3, "marginals", steps=150)["kept"] == {
+        "a": 1,
+        "b": 1,
+        "c": 1,
+    }
     y = frame(torch.cat(list(held.values()), -1))
     torch.testing.assert_close(y.T.cov().diag(), torch.ones(9), atol=0.1, rtol=0)
     kept = y[:, frame.kept]
-    assert kept.shape[1] == 3 and kept.T.corrcoef().abs()[0, 1:].min() > 0.7  # what is kept is what is shared
+    assert (
+        kept.shape[1] == 3 and kept.T.corrcoef().abs()[0, 1:].min() > 0.7
+    )  # what is kept is what is shared
     assert y[:, ~frame.kept].T.corrcoef().sub(torch.eye(6)).abs().max() < 0.05
     with pytest.raises(ValueError, match="more complete samples than its 9 dimensions"):
         reduced(frame, train, {m: v[:5] for m, v in train.items()}, held, 0.3)
@@ -229,7 +273,7 @@ def test_the_plain_frame_standardises_what_is_there() -> None:
     x = {"a": 3 * torch.randn(5000, 2) + 1, "b": torch.randn(5000, 1), "c": torch.randn(5000, 3)}
     x["c"][:, 2] *= 1e-4  # an unused dimension is not blown up
     here = torch.rand(5000) < 0.5
-    frame = Frame(SIZES)
+    frame = LatentWhitening(SIZES)
     fit_frame(frame, None, "normal", [Batch(x, {"a": here})], [])
     y = frame(torch.cat(list(x.values()), -1))
     torch.testing.assert_close(y[here, :2].mean(0), torch.zeros(2), atol=1e-4, rtol=0)
@@ -238,7 +282,9 @@ def test_the_plain_frame_standardises_what_is_there() -> None:
 
 
 def test_energies_learn_which_pairs_belong_together() -> None:
-    """-E of two correlated numbers is the log-ratio log p(a, b) / p(a) p(b), whose gradient is known, at any level."""
+    """-E of two correlated numbers is the log-ratio log p(a, b) / p(a) p(b), whose gradient is
+    known, at any level.
+    """
     torch.manual_seed(0)
     net, rho = PairEnergies((1, 1), width=64), 0.8
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)
@@ -246,14 +292,15 @@ def test_energies_learn_which_pairs_belong_together() -> None:
         a = torch.randn(512, 1)
         x = torch.cat([a, rho * a + 0.6 * torch.randn(512, 1)], -1)
         optimizer.zero_grad()
-        contrasted(net, x, torch.ones(512, 2).bool(), Patterns(masks=False)).mean().backward()
+        contrasted(net, x, torch.ones(512, 2).bool(), TrainingMasks(masks=False)).mean().backward()
         optimizer.step()
     sigma, x = 0.5, torch.randn(400, 2)
     seen = torch.tensor([True, False]).expand(400, 2)
     r = rho / (1 + sigma**2)  # the correlation of the noised pair; v its variance
     v = 1 + sigma**2
     u, w = x[:, 0] / math.sqrt(v), x[:, 1] / math.sqrt(v)
-    # Two negatives: half shuffled, half N(0, 1) for x_j, noised alike: the same law here, so the ratio is to p(a) p(b).
+    # Two negatives: half shuffled, half N(0, 1) for x_j, noised alike: the same law here, so the
+    # ratio is to p(a) p(b).
     truth = ((r * u - r * r * w) / (1 - r * r)) / math.sqrt(v)
     pulled = net.pull(x, seen, sigma)
     assert (pulled[:, 0] == 0).all()
@@ -265,17 +312,27 @@ def test_energies_learn_which_pairs_belong_together() -> None:
 def data(n: int = 600, holes: bool = False) -> Splits:
     torch.manual_seed(0)
     z = torch.randn(n, 2)
-    x = {"a": z @ torch.randn(2, 3) + 0.3 * torch.randn(n, 3), "b": z @ torch.randn(2, 4) + 0.3 * torch.randn(n, 4)}
+    x = {
+        "a": z @ torch.randn(2, 3) + 0.3 * torch.randn(n, 3),
+        "b": z @ torch.randn(2, 4) + 0.3 * torch.randn(n, 4),
+    }
     modalities = [Modality("a", (3,), scale=0.3), Modality("b", (4,), scale=0.3)]
     present = {"b": torch.rand(n) < 0.5} if holes else {}
     whole = Dataset(modalities, x, present=present)
     rows = torch.arange(n)
-    return Splits(*(whole.take(r) for r in (rows[: n - 200], rows[n - 200 : n - 100], rows[n - 100 :])), "own")
+    return Splits(
+        *(whole.take(r) for r in (rows[: n - 200], rows[n - 200 : n - 100], rows[n - 100 :])), "own"
+    )
 
 
 @pytest.mark.parametrize("options", [{}, {"posterior": "point", "smooth": 0.01}, {"epsilon": 0.5}])
 def test_a_run_generates_from_any_subset(options: dict, tmp_path) -> None:
-    small = {"latent": 2, "networks": {"a": "mlp-small", "b": "mlp-small"}, "epochs": 20, "lr": 3e-3}
+    small = {
+        "latent": 2,
+        "networks": {"a": "mlp-small", "b": "mlp-small"},
+        "epochs": 20,
+        "lr": 3e-3,
+    }
     small |= {"denoiser_options": {"width": 32, "depth": 1}, "progress": False}
     run = fit("sbm", data(2000, holes=not options), out=tmp_path / "run", **small, **options)
     assert list(run.info["stages"]) == ["autoencoders", "frame", "prior"]
@@ -285,7 +342,9 @@ def test_a_run_generates_from_any_subset(options: dict, tmp_path) -> None:
     assert out["b"].shape == (3, 100, 4) and model.diagnostics.calls == 30
     assert model.generate(n=7)["a"].shape == (7, 1, 3)
     right = (out["b"].mean(0) - test.x["b"]).square().mean()
-    assert right < 0.6 * (test.x["b"].roll(1, 0) - test.x["b"]).square().mean()  # it knows whose b it is
+    assert (
+        right < 0.6 * (test.x["b"].roll(1, 0) - test.x["b"]).square().mean()
+    )  # it knows whose b it is
     if options.get("epsilon"):
         figures = run.info["stages"]["frame"]["figures"]
         assert 0 < sum(figures["kept"].values()) <= 4 and len(figures["spectra"]["a"]) == 2
@@ -298,19 +357,31 @@ def test_a_run_generates_from_any_subset(options: dict, tmp_path) -> None:
 
 
 def test_what_is_no_density_is_not_weighed_by() -> None:
-    """Points, denoisers without masks, other conditionings and random traces have no importance weights; else log p(x)
-    of a linear model is found."""
+    """Points, denoisers without masks, other conditionings and random traces have no importance
+    weights; else log p(x) of a linear model is found.
+    """
     from polymodal.metrics.likelihood import NoDensityError, joint_log_likelihood
 
-    small = {"latent": 2, "networks": {"a": "linear", "b": "linear"}, "denoiser_options": {"width": 64, "depth": 2}}
-    small |= {"epochs": 30, "lr": 3e-3, "progress": False, "training": {"stages": {"prior": {"epochs": 60}}}}
+    small = {
+        "latent": 2,
+        "networks": {"a": "linear", "b": "linear"},
+        "denoiser_options": {"width": 64, "depth": 2},
+    }
+    small |= {
+        "epochs": 30,
+        "lr": 3e-3,
+        "progress": False,
+        "training": {"stages": {"prior": {"epochs": 60}}},
+    }
     splits = data(4000)
     run = fit("sbm", splits, **small)
     test, model = splits.test.batch(torch.arange(50)), run.model
     x = torch.cat([splits.train.batch(torch.arange(3800)).x[m] for m in ("a", "b")], -1)
     law = MultivariateNormal(x.mean(0), x.T.cov())
     whole = joint_log_likelihood(model, test, 50).mean()
-    assert whole == pytest.approx(float(law.log_prob(torch.cat([test.x["a"], test.x["b"]], -1)).mean()), abs=1.0)
+    assert whole == pytest.approx(
+        float(law.log_prob(torch.cat([test.x["a"], test.x["b"]], -1)).mean()), abs=1.0
+    )
     given = joint_log_likelihood(model, test.only(["a"]), 50).mean()
     only = MultivariateNormal(law.mean[:3], law.covariance_matrix[:3, :3])
     assert given == pytest.approx(float(only.log_prob(test.x["a"]).mean()), abs=1.0)
@@ -329,7 +400,16 @@ def test_what_is_no_density_is_not_weighed_by() -> None:
 def test_any_method_may_have_a_diffusion_prior() -> None:
     """Joint samples of z then follow the aggregate posterior, which is not N(0, I)."""
     small = {"latent": 2, "networks": {"a": "mlp-small", "b": "mlp-small"}}
-    run = fit("mopoe", data(2000), epochs=15, lr=3e-3, progress=False, fitted_prior="diffusion", beta=0.1, **small)
+    run = fit(
+        "mopoe",
+        data(2000),
+        epochs=15,
+        lr=3e-3,
+        progress=False,
+        fitted_prior="diffusion",
+        beta=0.1,
+        **small,
+    )
     assert list(run.info["stages"]) == ["all", "frame", "prior"]
     drawn, every = run.model.prior().sample((2000,)), data(2000).train.batch(torch.arange(1400))
     z = run.model.posterior(every).sample()
@@ -340,17 +420,32 @@ def test_any_method_may_have_a_diffusion_prior() -> None:
 def test_score_options_are_named_when_wrong() -> None:
     for options, words in (
         ({"sampler": "diffuson"}, "did you mean 'diffusion'"),
-        ({"sampler_options": {"step": 3}}, "no setting sampler_options of diffusion.step. Did you mean steps"),
+        (
+            {"sampler_options": {"step": 3}},
+            "no setting sampler_options of diffusion.step. Did you mean steps",
+        ),
         ({"sampler_options": {"steps": "many"}}, "steps must be a whole number, got 'many'"),
         ({"sampler_options": {"steps": 2.5}}, "steps must be a whole number, got 2.5"),
         ({"sampler_options": {"weight": math.nan}}, "weight and snr, all finite, got 7.0, nan"),
         ({"sampler_options": {"high": math.inf}}, "0 < low < high, got"),
         ({"denoiser_options": {"width": -3}}, "A denoiser's width must be positive, got -3"),
-        ({"denoiser_options": {"widht": "x"}}, "no setting denoiser_options.widht. Did you mean width"),
-        ({"denoiser_options": {"trunks": "mlp"}}, "no setting denoiser_options.trunks. Did you mean trunk"),
+        (
+            {"denoiser_options": {"widht": "x"}},
+            "no setting denoiser_options.widht. Did you mean width",
+        ),
+        (
+            {"denoiser_options": {"trunks": "mlp"}},
+            "no setting denoiser_options.trunks. Did you mean trunk",
+        ),
         ({"denoiser_options": {"sizes": [3]}}, "no setting denoiser_options.sizes"),
-        ({"denoiser_options": {"depth": "x"}}, "denoiser_options.depth must be a whole number, got 'x'"),
-        ({"denoiser_options": {"trunk": "transformer", "heads": 3}}, "multiple of its heads, got 256 and 3"),
+        (
+            {"denoiser_options": {"depth": "x"}},
+            "denoiser_options.depth must be a whole number, got 'x'",
+        ),
+        (
+            {"denoiser_options": {"trunk": "transformer", "heads": 3}},
+            "multiple of its heads, got 256 and 3",
+        ),
         ({"patterns": {"foo": 1}}, "no setting patterns.foo. There are: masks, joint"),
         ({"patterns": {"vp": [0.1, math.inf]}}, "betas of a VP process are finite"),
         ({"sampler_options": {"vp": [math.nan, 20]}}, "betas of a VP process are finite"),

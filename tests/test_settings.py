@@ -1,4 +1,6 @@
-"""Settings: what they resolve to, and that each mistake is told in one sentence with what was meant."""
+"""Settings: what they resolve to, and that each mistake is told in one sentence with what was
+meant.
+"""
 
 import pytest
 
@@ -13,31 +15,67 @@ from toys import toy
 @pytest.mark.parametrize(
     ("given", "overrides", "says"),
     [
-        ({}, ["training.epoch=5"], r"^There is no setting training\.epoch\. Did you mean training\.epochs\?$"),
-        ({}, ["training.stages.joint.epoch=5"], r"training\.stages\.joint\.epoch\. Did you mean .*joint\.epochs\?$"),
+        (
+            {},
+            ["training.epoch=5"],
+            r"^There is no setting training\.epoch\. Did you mean training\.epochs\?$",
+        ),
+        (
+            {},
+            ["training.stages.joint.epoch=5"],
+            r"training\.stages\.joint\.epoch\. Did you mean .*joint\.epochs\?$",
+        ),
         ({}, ["trainin.lr=1"], r"^There is no setting trainin\. Did you mean training\?$"),
         ({}, ["training.lr=fast"], r"^training\.lr must be a number, got 'fast'\.$"),
         ({}, ["training.epochs=1.5"], r"^training\.epochs must be a whole number, got 1\.5\.$"),
         ({}, ["training.compile=1"], r"^training\.compile must be true or false, got 1\.$"),
         ({}, ["training.batch=0"], r"^training\.batch must be at least 1, got 0\.$"),
-        ({"training": {"stages": {"joint": {"lr": -1}}}}, [], r"^training\.stages\.joint\.lr must be positive"),
+        (
+            {"training": {"stages": {"joint": {"lr": -1}}}},
+            [],
+            r"^training\.stages\.joint\.lr must be positive",
+        ),
         ({}, ["training.optimizer=adm"], r"one of adam, .*sgd, got 'adm'\. Did you mean adam\?$"),
         ({}, ["training.ema=1"], r"^training\.ema must be at least 0 and below 1, got 1\.0\.$"),
         ({}, ["training=3"], r"^training must be a mapping"),
         ({}, ["epochs"], r"written key=value, such as training\.epochs=5; got 'epochs'\.$"),
         ({}, ["training.lr={1"], r"^The settings cannot be read: "),
-        ({"method": {"name": "jnf-dca"}}, [], r"^There is no method 'jnf-dca'\. Did you mean jnf_dcca\?"),
+        (
+            {"method": {"name": "jnf-dca"}},
+            [],
+            r"^There is no method 'jnf-dca'\. Did you mean jnf_dcca\?",
+        ),
         (
             {"method": {"name": "jmvae", "latnt": 3}},
             [],
             r"^There is no setting method\.latnt\. Did you mean .*latent\?$",
         ),
-        ({"method": {"name": "jmvae", "latent": "x"}}, [], r"^method\.latent must be a whole number, got 'x'\.$"),
+        (
+            {"method": {"name": "jmvae", "latent": "x"}},
+            [],
+            r"^method\.latent must be a whole number, got 'x'\.$",
+        ),
         ({"data": {"name": "shaps"}}, [], r"^There is no data set 'shaps'\. Did you mean shapes\?"),
-        ({"data": {"name": "shapes", "limt": 3}}, [], r"^There is no setting data\.limt\. Did you mean data\.limit\?$"),
-        ({"modalities": {"a": {"wight": 1}}}, [], r"modalities\.a\.wight\. Did you mean modalities\.a\.weight\?$"),
-        ({"modalities": {"a": {"weight": "x"}}}, [], r"^modalities\.a\.weight must be a number, got 'x'\.$"),
-        ({}, ["training.logger=wadb"], r"^training\.logger must be one of tensorboard, wandb or null"),
+        (
+            {"data": {"name": "shapes", "limt": 3}},
+            [],
+            r"^There is no setting data\.limt\. Did you mean data\.limit\?$",
+        ),
+        (
+            {"modalities": {"a": {"wight": 1}}},
+            [],
+            r"modalities\.a\.wight\. Did you mean modalities\.a\.weight\?$",
+        ),
+        (
+            {"modalities": {"a": {"weight": "x"}}},
+            [],
+            r"^modalities\.a\.weight must be a number, got 'x'\.$",
+        ),
+        (
+            {},
+            ["training.logger=wadb"],
+            r"^training\.logger must be one of tensorboard, wandb or null",
+        ),
     ],
 )
 def test_mistakes_are_told_with_what_was_meant(given, overrides, says) -> None:
@@ -47,8 +85,13 @@ def test_mistakes_are_told_with_what_was_meant(given, overrides, says) -> None:
 
 def test_overrides_win_stages_inherit_and_defaults_are_written_out(monkeypatch) -> None:
     monkeypatch.setitem(METHODS, "toy_one", toy)
-    given = {"method": {"name": "toy-one"}, "training": {"epochs": 4, "stages": {"joint": {"lr": 1e-2}}}}
-    settings = resolve(given, ["training.epochs=7", "training.stages.joint.batch=16", "method.weight=2"])
+    given = {
+        "method": {"name": "toy-one"},
+        "training": {"epochs": 4, "stages": {"joint": {"lr": 1e-2}}},
+    }
+    settings = resolve(
+        given, ["training.epochs=7", "training.stages.joint.batch=16", "method.weight=2"]
+    )
     joint, other = settings.training.stage("joint"), settings.training.stage("surrogates")
     assert (joint.epochs, joint.lr, joint.batch, other.lr, other.batch) == (7, 1e-2, 16, 1e-3, 128)
     assert settings.method.name == "toy_one"

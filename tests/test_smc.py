@@ -17,7 +17,9 @@ def _seed() -> None:
 
 
 def modes(z: Tensor) -> Tensor:
-    """3 nats times the mixture 0.3 N(-10, 1) + 0.7 N(10, 1) along the first direction, N(0, 1) along the others."""
+    """3 nats times the mixture 0.3 N(-10, 1) + 0.7 N(10, 1) along the first direction, N(0, 1)
+    along the others.
+    """
     shift = torch.zeros(z.shape[-1], dtype=z.dtype)
     shift[0] = 10
     both = torch.logaddexp(math.log(0.3) + normal(z + shift), math.log(0.7) + normal(z - shift))
@@ -27,7 +29,9 @@ def modes(z: Tensor) -> Tensor:
 def wide(batch: int, dim: int) -> torch.distributions.Distribution:
     scale = torch.full((batch, dim), 2.0, dtype=F64)
     scale[:, 0] = 15
-    return torch.distributions.Independent(torch.distributions.Normal(torch.zeros_like(scale), scale), 1)
+    return torch.distributions.Independent(
+        torch.distributions.Normal(torch.zeros_like(scale), scale), 1
+    )
 
 
 def test_modes_20_sd_apart_get_their_weights_and_the_normaliser_is_right() -> None:
@@ -55,14 +59,22 @@ def test_where_a_chain_stays_in_its_mode() -> None:
 def test_products_of_gaussians() -> None:
     """From the mixture of the experts; the integral of q1 q2 / p in closed form."""
     g = Gaussians(batch=4, dim=4)
-    z, diagnostics = SMC(particles=6000)(g.log_prob, lambda n: g.start.sample((n,)), g.start.log_prob, 6000)
+    z, diagnostics = SMC(particles=6000)(
+        g.log_prob, lambda n: g.start.sample((n,)), g.start.log_prob, 6000
+    )
     error = (z.mean(0) - g.mean) / (g.covariance.diagonal(dim1=-1, dim2=-2) / 6000).sqrt()
-    assert error.abs().max() < 6, "particles are kin: their standard error is up to twice that of independent draws"
+    assert error.abs().max() < 6, (
+        "particles are kin: their standard error is up to twice that of independent draws"
+    )
     d = z - z.mean(0)
     covariance = torch.einsum("nbi,nbj->bij", d, d) / len(z)
-    off = torch.linalg.matrix_norm(covariance - g.covariance) / torch.linalg.matrix_norm(g.covariance)
+    off = torch.linalg.matrix_norm(covariance - g.covariance) / torch.linalg.matrix_norm(
+        g.covariance
+    )
     assert off.max() < 0.05
-    exact = g.log_prob(g.mean) + 2 * math.log(2 * math.pi) + torch.linalg.slogdet(g.covariance)[1] / 2
+    exact = (
+        g.log_prob(g.mean) + 2 * math.log(2 * math.pi) + torch.linalg.slogdet(g.covariance)[1] / 2
+    )
     assert (diagnostics.log_normalizer - exact).abs().max() < 0.1
     assert (diagnostics.log_normalizer - exact).mean().abs() < 0.05
     assert diagnostics.acceptance.min() > 0.65 and diagnostics.rhat is None
@@ -70,26 +82,38 @@ def test_products_of_gaussians() -> None:
 
 def test_a_start_that_is_the_target_takes_one_temperature() -> None:
     start = wide(3, 2)
-    z, diagnostics = SMC(particles=64, moves=1)(start.log_prob, lambda n: start.sample((n,)), start.log_prob, 10)
+    z, diagnostics = SMC(particles=64, moves=1)(
+        start.log_prob, lambda n: start.sample((n,)), start.log_prob, 10
+    )
     torch.testing.assert_close(diagnostics.log_normalizer, torch.zeros(3, dtype=F64))
     assert (diagnostics.unique == 1).all() and (diagnostics.ess == 64).all()
     assert diagnostics.transitions == 64 and z.shape == (10, 3, 2)
 
 
 def test_half_a_support() -> None:
-    """A half-normal, -inf below 0, from N(0, 2^2): no particle below, log of the integral 0.5 log(pi / 2)."""
+    """A half-normal, -inf below 0, from N(0, 2^2): no particle below, log of the integral 0.5
+    log(pi / 2).
+    """
     log_prob = lambda z: torch.where(z[..., 0] > 0, normal(z), -math.inf)
-    start = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(5, 1, dtype=F64), 2.0), 1)
-    z, diagnostics = SMC(particles=2000)(log_prob, lambda n: start.sample((n,)), start.log_prob, 2000)
+    start = torch.distributions.Independent(
+        torch.distributions.Normal(torch.zeros(5, 1, dtype=F64), 2.0), 1
+    )
+    z, diagnostics = SMC(particles=2000)(
+        log_prob, lambda n: start.sample((n,)), start.log_prob, 2000
+    )
     assert (z > 0).all() and (diagnostics.divergent > 0).all()
-    assert diagnostics.log_normalizer.mean().item() == pytest.approx(math.log(math.pi / 2) / 2, abs=0.03)
+    assert diagnostics.log_normalizer.mean().item() == pytest.approx(
+        math.log(math.pi / 2) / 2, abs=0.03
+    )
     assert z.mean().item() == pytest.approx(math.sqrt(2 / math.pi), abs=0.02)
 
 
 def test_no_support_at_all_is_reported() -> None:
     start = wide(2, 2)
     nowhere = lambda z: normal(z) * math.nan
-    _, diagnostics = SMC(particles=16, temperatures=5)(nowhere, lambda n: start.sample((n,)), start.log_prob, 1)
+    _, diagnostics = SMC(particles=16, temperatures=5)(
+        nowhere, lambda n: start.sample((n,)), start.log_prob, 1
+    )
     assert (diagnostics.log_normalizer == -math.inf).all()
     assert "Acceptance" in diagnostics.warning() and (diagnostics.unique == 1).all()
 
@@ -101,7 +125,9 @@ def test_resampling_is_systematic_and_unbiased() -> None:
     expected = 50 * log_weight.softmax(0)
     assert (copies >= expected.floor()).all() and (copies <= expected.ceil()).all()
     assert (copies.mean(1) - expected[:, 0]).abs().max() < 0.04
-    batch = resample(torch.stack([torch.zeros(50, dtype=F64), torch.arange(50, dtype=F64) * 100], 1))
+    batch = resample(
+        torch.stack([torch.zeros(50, dtype=F64), torch.arange(50, dtype=F64) * 100], 1)
+    )
     assert torch.equal(batch[:, 0], torch.arange(50)) and (batch[:, 1] == 49).all()
 
 
@@ -131,7 +157,11 @@ def test_gradients_are_counted_and_none_is_computed_twice() -> None:
         return start.log_prob(z)
 
     z, diagnostics = SMC(particles=32)(log_prob, lambda n: start.sample((n,)), start_log_prob, 40)
-    assert z.shape == (40, 2, 2) and seen[0].shape == (40, 2, 2), "as many particles as draws are asked for"
+    assert z.shape == (40, 2, 2) and seen[0].shape == (
+        40,
+        2,
+        2,
+    ), "as many particles as draws are asked for"
     assert diagnostics.gradients == len(seen) == len(starts)
     assert all(torch.equal(a, b) for a, b in zip(seen, starts, strict=True))
     points = torch.stack(seen).flatten(0, -2)
@@ -144,12 +174,18 @@ def test_fewer_draws_than_particles_come_from_all_of_them() -> None:
     left = (z[..., 0] < 0).double()
     assert left.mean().item() == pytest.approx(0.3, abs=0.05)
     agree = lambda lag: (left[lag:] == left[:-lag]).double().mean().item()
-    assert agree(1) == pytest.approx(agree(16), abs=0.02), "in random order: neighbours are no more alike than others"
+    assert agree(1) == pytest.approx(agree(16), abs=0.02), (
+        "in random order: neighbours are no more alike than others"
+    )
 
 
 @pytest.mark.parametrize(
     ("settings", "n", "message"),
-    [({}, 0, "n must be positive"), ({"ess": 1.0}, 1, "0 and 1"), ({"moves": 0}, 1, "moves must be positive")],
+    [
+        ({}, 0, "n must be positive"),
+        ({"ess": 1.0}, 1, "0 and 1"),
+        ({"moves": 0}, 1, "moves must be positive"),
+    ],
 )
 def test_errors_say_what_was_expected(settings: dict, n: int, message: str) -> None:
     start = wide(2, 2)

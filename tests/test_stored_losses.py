@@ -1,4 +1,6 @@
-"""Losses of short runs, stored before the house was redesigned: the same seed still gives the same numbers."""
+"""Losses of short runs, stored before the house was redesigned: the same seed still gives the same
+numbers.
+"""
 
 import json
 from pathlib import Path
@@ -16,7 +18,9 @@ RUNS: dict[str, dict[str, Any]] = {
     "mmvae_plus": {"latent": 3, "private": 2},
     "sbm": {"latent": 3},
 }
-RELATIVE = 1e-4  # other processors and thread counts round differently; a wrong formula is far beyond it
+RELATIVE = (
+    1e-4  # other processors and thread counts round differently; a wrong formula is far beyond it
+)
 
 
 def losses(name: str) -> dict[str, list[float]]:

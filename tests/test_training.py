@@ -1,4 +1,6 @@
-"""Training: one seed one run, exact freezing, averages, clipping, schedules, early stop, errors, two processes."""
+"""Training: one seed one run, exact freezing, averages, clipping, schedules, early stop, errors,
+two processes.
+"""
 
 import json
 import math
@@ -72,8 +74,12 @@ def test_one_seed_is_one_run_and_the_callers_stream_is_left_alone() -> None:
 
 
 def test_a_stage_changes_what_it_trains_and_nothing_else() -> None:
-    one = fit("toy", toy_data(), training={"stages": {"surrogates": {"epochs": 0}}}, epochs=3, **QUIET).model
-    both = fit("toy", toy_data(), training={"stages": {"surrogates": {"epochs": 3}}}, epochs=3, **QUIET).model
+    one = fit(
+        "toy", toy_data(), training={"stages": {"surrogates": {"epochs": 0}}}, epochs=3, **QUIET
+    ).model
+    both = fit(
+        "toy", toy_data(), training={"stages": {"surrogates": {"epochs": 3}}}, epochs=3, **QUIET
+    ).model
     theirs = both.state_dict()
     changed = {k for k, v in one.state_dict().items() if not torch.equal(v, theirs[k])}
     experts = {f"posterior.experts.{k}" for k in both.posterior.experts.state_dict()}
@@ -86,7 +92,9 @@ def test_a_stage_changes_what_it_trains_and_nothing_else() -> None:
 def test_frozen_parts_that_a_loss_runs_stay_as_they_are() -> None:
     method = toy()
     posterior, stage = method.model.posterior, method.stages[1]
-    unprepared = replace(stage, prepare=None, finish=None, loss=lambda batch, p: stage.loss(stage.prepare(batch), p))
+    unprepared = replace(
+        stage, prepare=None, finish=None, loss=lambda batch, p: stage.loss(stage.prepare(batch), p)
+    )
     before = {k: v.clone() for k, v in method.model.state_dict().items()}
     fit(Method(method.model, [unprepared]), toy_data(), epochs=2, **QUIET)
     changed = {k for k, v in method.model.state_dict().items() if not torch.equal(v, before[k])}
@@ -101,7 +109,9 @@ def test_prepare_keeps_tables_that_stay_and_replaces_or_drops_the_others() -> No
     stage = lambda change: Stage("s", lambda batch, _: Loss(batch.x["a"], {}), [], change)
 
     kept = prepared(stage(lambda b: Batch(b.x, b.present, b.label, {"k": b.x["b"] * 2})), data, 2)
-    assert kept.tables["a"] is tables["a"] and kept.tables["b"] is tables["b"]  # absent values are no change
+    assert (
+        kept.tables["a"] is tables["a"] and kept.tables["b"] is tables["b"]
+    )  # absent values are no change
     assert torch.equal(kept.index["a"], index) and torch.equal(kept.kept["k"], tables["b"] * 2)
 
     new = prepared(stage(lambda b: Batch({"a": b.x["a"][:, :1] + 1}, b.present)), data, 2)
@@ -110,16 +120,22 @@ def test_prepare_keeps_tables_that_stay_and_replaces_or_drops_the_others() -> No
     torch.testing.assert_close(new.tables["a"], expected)
 
     # Only the last of three batches is changed.
-    late = prepared(stage(lambda b: Batch({"b": b.x["b"] if len(b) == 2 else b.x["b"] + 1})), data, 2)
+    late = prepared(
+        stage(lambda b: Batch({"b": b.x["b"] if len(b) == 2 else b.x["b"] + 1})), data, 2
+    )
     torch.testing.assert_close(late.tables["b"], torch.cat([tables["b"][:4], tables["b"][4:] + 1]))
 
 
 def test_prepare_runs_once_and_frozen_parts_are_in_evaluation_mode() -> None:
     method, calls = toy(), []
     keep = method.stages[1].prepare
-    counted = replace(method.stages[1], prepare=lambda batch: calls.append(method.model.training) or keep(batch))
+    counted = replace(
+        method.stages[1], prepare=lambda batch: calls.append(method.model.training) or keep(batch)
+    )
     run = fit(Method(method.model, [counted]), toy_data(), epochs=4, **QUIET)
-    assert calls == [False] * 4  # three batches of training data and one of validation data, whatever the epochs
+    assert (
+        calls == [False] * 4
+    )  # three batches of training data and one of validation data, whatever the epochs
     assert run.info["stages"]["surrogates"]["figures"]["held_out"] == 32
     q = method.model.posterior.joint(toy_data().train.batch(torch.arange(96)))
     torch.testing.assert_close(method.model.posterior.mean, q.loc.mean(0))
@@ -147,7 +163,9 @@ def test_clipping_bounds_the_step() -> None:
     free = (trained(**step) - start).norm()
     assert free > 0.5
     for clip in (0.3, 1e-3):
-        torch.testing.assert_close((trained(clip=clip, **step) - start).norm(), torch.tensor(clip), rtol=1e-3, atol=0)
+        torch.testing.assert_close(
+            (trained(clip=clip, **step) - start).norm(), torch.tensor(clip), rtol=1e-3, atol=0
+        )
     torch.testing.assert_close(trained(clip=2 * free.item(), **step), trained(**step))
 
 
@@ -172,13 +190,22 @@ def test_schedules() -> None:
         rates.append(plateau(0))
     assert rates == [1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
     run = fit(plain_method(), toy_data(), epochs=4, schedule="cosine", lr=0.1, **QUIET)
-    steps = [0.05 * (1 + math.cos(math.pi * s / 12)) for s in (2, 5, 8, 11)]  # the last step of each epoch of three
+    steps = [
+        0.05 * (1 + math.cos(math.pi * s / 12)) for s in (2, 5, 8, 11)
+    ]  # the last step of each epoch of three
     assert run.history["lr"].tolist() == pytest.approx(steps)
 
 
 def test_the_plateau_follows_the_validation_loss() -> None:
     history = fit(
-        plain_method(), toy_data(), epochs=12, schedule="plateau", plateau=0, factor=0.5, lr=2.0, **QUIET
+        plain_method(),
+        toy_data(),
+        epochs=12,
+        schedule="plateau",
+        plateau=0,
+        factor=0.5,
+        lr=2.0,
+        **QUIET,
     ).history
     losses, rate, rates = history["val_loss"].tolist(), 2.0, []
     for i, loss in enumerate(losses):
@@ -192,9 +219,14 @@ def test_validation_is_of_the_validation_data() -> None:
     far = Dataset(MODALITIES, {m: torch.full_like(x, 50.0) for m, x in data.val.tables.items()})
     method = plain_method()
     run = fit(method, replace(data, val=far), epochs=2, **QUIET)
-    expected = (method.model.extra(far.tables["a"]) - far.tables["b"]).square().sum(-1).mean().item()
+    expected = (
+        (method.model.extra(far.tables["a"]) - far.tables["b"]).square().sum(-1).mean().item()
+    )
     last = run.history.iloc[-1]
-    assert last["val_loss"] == pytest.approx(expected, rel=1e-5) and last["val_loss"] > 100 * last["train_loss"]
+    assert (
+        last["val_loss"] == pytest.approx(expected, rel=1e-5)
+        and last["val_loss"] > 100 * last["train_loss"]
+    )
     whole = fit(plain_method(), toy_data(), epochs=1, lr=1e-12, **QUIET).history.iloc[0]
     train = toy_data().train.tables
     expected = (plain_method().model.extra(train["a"]) - train["b"]).square().sum(-1).mean().item()
@@ -203,7 +235,9 @@ def test_validation_is_of_the_validation_data() -> None:
 
 def test_early_stop_gives_back_the_best_weights() -> None:
     data = toy_data()
-    other = toy_data(seed=1)  # another relation: what helps on the training data soon hurts on these
+    other = toy_data(
+        seed=1
+    )  # another relation: what helps on the training data soon hurts on these
     mixed = {m: torch.cat([data.val.tables[m], other.val.tables[m][:8]]) for m in data.val.tables}
     data = replace(data, val=Dataset(MODALITIES, mixed))
     settings = {"lr": 0.05, "epochs": 60, "optimizer": "sgd"} | QUIET
@@ -217,7 +251,11 @@ def test_early_stop_gives_back_the_best_weights() -> None:
 
 
 def test_accumulated_batches_are_one_large_batch() -> None:
-    one = {"epochs": 3, "optimizer": "sgd", "lr": 0.01}  # which, unlike Adam, sees the scale of a gradient
+    one = {
+        "epochs": 3,
+        "optimizer": "sgd",
+        "lr": 0.01,
+    }  # which, unlike Adam, sees the scale of a gradient
     torch.testing.assert_close(trained(batch=8, accumulate=4, **one), trained(batch=32, **one))
 
 
@@ -225,9 +263,20 @@ def test_short_last_batches_are_left_out_unless_alone() -> None:
     seen = []
     method = plain_method()
     stage = method.stages[0]
-    spy = replace(stage, loss=lambda batch, p: (seen.append((len(batch), p)), stage.loss(batch, p))[1])
+    spy = replace(
+        stage, loss=lambda batch, p: (seen.append((len(batch), p)), stage.loss(batch, p))[1]
+    )
     fit(Method(method.model, [spy]), toy_data(n=70, held_out=40), epochs=2, **QUIET)
-    assert seen == [(32, 0.0), (32, 0.0), (20, 1.0), (20, 1.0), (32, 0.5), (32, 0.5), (20, 1.0), (20, 1.0)]
+    assert seen == [
+        (32, 0.0),
+        (32, 0.0),
+        (20, 1.0),
+        (20, 1.0),
+        (32, 0.5),
+        (32, 0.5),
+        (20, 1.0),
+        (20, 1.0),
+    ]
     seen.clear()
     fit(Method(method.model, [spy]), toy_data(n=5, held_out=1), epochs=1, **QUIET)
     assert seen == [(5, 0.0), (1, 1.0)]
@@ -244,7 +293,9 @@ def test_mixed_precision_is_near_full_precision() -> None:
         fit(plain_method(), toy_data(), epochs=9, lr=0.01, precision=p, **QUIET).history["val_loss"]
         for p in ("bf16-mixed", "32-true")
     )
-    assert half.tolist() == pytest.approx(full.tolist(), rel=0.05) and half.tolist() != full.tolist()
+    assert (
+        half.tolist() == pytest.approx(full.tolist(), rel=0.05) and half.tolist() != full.tolist()
+    )
     assert half.is_monotonic_decreasing
 
 
@@ -254,13 +305,19 @@ def test_a_loss_that_is_not_finite_is_told_in_one_sentence() -> None:
     tables["b"][[7, 40], 1] = float("nan")
     broken = replace(data, train=Dataset(MODALITIES, tables))
     says = (
-        r"^Stage 'line' stopped at step \d \(epoch 1\): squares became infinite or NaN in the rows (7|40)[^.]* of the "
+        r"^Stage 'line' stopped at step \d \(epoch 1\): squares became infinite or NaN in the rows"
+        r" (7|40)[^.]* of the "
     )
     method = plain_method()
-    with pytest.raises(ValueError, match=says + r"data; try a smaller training\.lr \(now 0\.001\) or training\.clip=1"):
+    with pytest.raises(
+        ValueError,
+        match=says + r"data; try a smaller training\.lr \(now 0\.001\) or training\.clip=1",
+    ):
         fit(method, broken, **QUIET)
     assert weights(method).isfinite().all()  # it stopped before the step
-    with pytest.raises(ValueError, match=r"^Stage 'line' stopped in the validation of epoch 1: .* row"):
+    with pytest.raises(
+        ValueError, match=r"^Stage 'line' stopped in the validation of epoch 1: .* row"
+    ):
         fit(plain_method(), replace(data, val=broken.train), **QUIET)
     root = plain_method()  # a finite loss whose gradient is not: the root of zero
     loss = lambda batch, _: Loss((root.model.extra(batch.x["a"]) * 0).abs().sum(-1).sqrt(), {})
@@ -269,7 +326,9 @@ def test_a_loss_that_is_not_finite_is_told_in_one_sentence() -> None:
 
 
 def test_losses_are_looked_at_in_groups_on_devices_that_run_ahead(monkeypatch) -> None:
-    """As on a GPU: the bad step is found later, and still named; no checkpoint is taken of what it spoilt."""
+    """As on a GPU: the bad step is found later, and still named; no checkpoint is taken of what it
+    spoilt.
+    """
     init = polymodal.training.stage_trainer.StageTrainer.__init__
 
     def ahead(self, *args) -> None:
@@ -280,15 +339,24 @@ def test_losses_are_looked_at_in_groups_on_devices_that_run_ahead(monkeypatch) -
     data = toy_data()
     tables = {m: x.clone() for m, x in data.train.tables.items()}
     tables["b"][7, 1] = float("inf")
-    with pytest.raises(ValueError, match=r"at step [123] \(epoch 1\): squares became infinite or NaN in the rows 7 of"):
+    with pytest.raises(
+        ValueError,
+        match=r"at step [123] \(epoch 1\): squares became infinite or NaN in the rows 7 of",
+    ):
         fit(plain_method(), replace(data, train=Dataset(MODALITIES, tables)), **QUIET)
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"loss": lambda b, p: Loss(b.x["a"].mean(), {})}, r"must be per sample, of shape \(32,\), got \(\)"),
-        ({"loss": lambda b, p: Loss(b.x["a"].sum(-1), {})}, "does not depend on the modules that it trains"),
+        (
+            {"loss": lambda b, p: Loss(b.x["a"].mean(), {})},
+            r"must be per sample, of shape \(32,\), got \(\)",
+        ),
+        (
+            {"loss": lambda b, p: Loss(b.x["a"].sum(-1), {})},
+            "does not depend on the modules that it trains",
+        ),
         ({"trains": [nn.Linear(2, 2)]}, "no part of the model"),
         ({"trains": [nn.Tanh()]}, "without parameters; leave `trains` empty"),
     ],
@@ -304,10 +372,16 @@ def test_mistaken_stages_are_told(change, says) -> None:
     [
         ({"epoch": 3}, r"^fit has no setting 'epoch'\. Did you mean epochs\?$"),
         ({"latnt": 3}, r"^fit has no setting 'latnt'\. Did you mean latent\?$"),
-        ({"stages": {"jont": {}}}, r"no setting training\.stages\.jont; .* joint, surrogates\. Did you mean joint\?$"),
+        (
+            {"stages": {"jont": {}}},
+            r"no setting training\.stages\.jont; .* joint, surrogates\. Did you mean joint\?$",
+        ),
         ({"reuse": {"jont": "x"}}, r"no stage to reuse: jont; .*Did you mean joint\?$"),
         ({"reuse": {"joint": "no/run"}}, "^no/run is no run directory"),
-        ({"modalities": {"c": {"weight": 2}}}, r"^There is no modality 'c' in the data, which has a, b\.$"),
+        (
+            {"modalities": {"c": {"weight": 2}}},
+            r"^There is no modality 'c' in the data, which has a, b\.$",
+        ),
         ({"device": "cuda"}, r"^training\.device=cuda cannot be used"),
         ({"device": "cup"}, r"^training\.device=cup cannot be used"),
     ],
@@ -352,7 +426,9 @@ def test_a_stage_of_another_run_can_be_taken(tmp_path) -> None:
         ("pooled", "all", {"prior": "flow"}),
     ],
 )
-def test_a_prior_can_be_fitted_to_a_run_that_was_trained_without_one(name: str, stage: str, options: dict) -> None:
+def test_a_prior_can_be_fitted_to_a_run_that_was_trained_without_one(
+    name: str, stage: str, options: dict
+) -> None:
     settings = {"epochs": 2, "latent": 2, **QUIET, **options}
     one = fit(name, toy_data(), **settings)
     mine = dict.fromkeys(one.info["stages"], one)
@@ -363,8 +439,16 @@ def test_a_prior_can_be_fitted_to_a_run_that_was_trained_without_one(name: str, 
             assert torch.equal(value, found[re.sub("^prior.base.", "prior.", key)]), key
     origin = torch.zeros(prior.base().event_shape)
     assert prior.ready and prior().log_prob(origin) != prior.base().log_prob(origin)
-    assert later.info["stages"][stage]["status"] == "reused" and later.info["stages"]["prior"]["status"] == "trained"
-    back = fit(name, toy_data(), reuse={"joint" if "joint" in one.info["stages"] else stage: later}, **settings)
+    assert (
+        later.info["stages"][stage]["status"] == "reused"
+        and later.info["stages"]["prior"]["status"] == "trained"
+    )
+    back = fit(
+        name,
+        toy_data(),
+        reuse={"joint" if "joint" in one.info["stages"] else stage: later},
+        **settings,
+    )
     assert equal(back.model, one.model)
 
 
@@ -382,7 +466,10 @@ def test_a_models_own_parameter_is_trained_with_a_prior_to_come_too() -> None:
 
     METHODS["own"] = extended(own)
     try:
-        runs = [fit("own", toy_data(), epochs=1, fitted_prior=kind, **QUIET) for kind in (None, "mixture")]
+        runs = [
+            fit("own", toy_data(), epochs=1, fitted_prior=kind, **QUIET)
+            for kind in (None, "mixture")
+        ]
         assert runs[0].model.tau != 0 and torch.equal(runs[0].model.tau, runs[1].model.tau)
     finally:
         del METHODS["own"]
@@ -391,7 +478,15 @@ def test_a_models_own_parameter_is_trained_with_a_prior_to_come_too() -> None:
 def test_a_run_says_which_options_a_stage_was_made_with_elsewhere(capsys) -> None:
     one = fit("mopoe", toy_data(), epochs=1, latent=2, **QUIET)
     capsys.readouterr()
-    other = fit("mopoe", toy_data(), epochs=1, latent=2, beta=2.0, reuse={"all": one}, **QUIET | {"progress": True})
+    other = fit(
+        "mopoe",
+        toy_data(),
+        epochs=1,
+        latent=2,
+        beta=2.0,
+        reuse={"all": one},
+        **QUIET | {"progress": True},
+    )
     assert other.info["stages"]["all"]["apart"] == {"beta": [1.0, 2.0]}
     assert "all: taken from another run; there beta is 1.0, here 2.0" in capsys.readouterr().err
 
@@ -419,7 +514,9 @@ def test_progress_is_plain_lines_and_can_be_silenced(capsys) -> None:
     settings = {"device": "cpu", "batch": 32, "epochs": 2}
     fit(plain_method(), toy_data(), **settings)
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2 and lines[0].startswith("line epoch 1/2 (0 s") and "val_squares" in lines[1]
+    assert (
+        len(lines) == 2 and lines[0].startswith("line epoch 1/2 (0 s") and "val_squares" in lines[1]
+    )
     fit(plain_method(), toy_data(), progress=False, **settings)
     assert capsys.readouterr() == ("", "")
 
@@ -433,27 +530,44 @@ def test_progress_in_a_terminal_is_a_bar() -> None:
     with Reporter(console=Console(file=text, force_terminal=True, width=200)) as reporter:
         reporter.stage("joint", 10, 0)
         reporter.step(5)
-        row = {"epoch": 1, "step": 10, "seconds": 1.0, "train_loss": 3.25, "val_loss": 4.5, "train_kl": 1.0}
+        row = {
+            "epoch": 1,
+            "step": 10,
+            "seconds": 1.0,
+            "train_loss": 3.25,
+            "val_loss": 4.5,
+            "train_kl": 1.0,
+        }
         reporter.epoch(row, 1, True)
-    assert "joint" in text.getvalue() and "epoch 1/1  train_loss 3.25  val_loss 4.5" in text.getvalue()
+    assert (
+        "joint" in text.getvalue() and "epoch 1/1  train_loss 3.25  val_loss 4.5" in text.getvalue()
+    )
 
 
 def test_a_logger_whose_package_is_missing_is_told(monkeypatch, tmp_path) -> None:
     monkeypatch.setitem(sys.modules, "lightning.fabric.loggers", None)
-    with pytest.raises(ValueError, match=r"^training\.logger=tensorboard needs a package: pip install"):
+    with pytest.raises(
+        ValueError, match=r"^training\.logger=tensorboard needs a package: pip install"
+    ):
         fit("toy", toy_data(), out=tmp_path / "run", logger="tensorboard", epochs=1, **QUIET)
 
 
 def test_compile_and_deterministic_are_passed_on_and_undone(monkeypatch) -> None:
     compiled = []
-    monkeypatch.setattr(torch, "compile", lambda f: compiled.append(torch.are_deterministic_algorithms_enabled()) or f)
+    monkeypatch.setattr(
+        torch,
+        "compile",
+        lambda f: compiled.append(torch.are_deterministic_algorithms_enabled()) or f,
+    )
     trained(epochs=1, compile=True, deterministic=True)
     trained(epochs=1)
     assert compiled == [True] and not torch.are_deterministic_algorithms_enabled()
 
 
 def test_parameters_out_of_reach_are_left_alone_when_gradients_are_added_up(monkeypatch) -> None:
-    """Two processes' sum, with the sum replaced by doubling: reached parameters double, others stay untouched."""
+    """Two processes' sum, with the sum replaced by doubling: reached parameters double, others stay
+    untouched.
+    """
     method = plain_method()
     method.model.idle = nn.Linear(2, 2)
     stage = replace(method.stages[0], trains=[method.model.extra, method.model.idle])
@@ -488,21 +602,36 @@ fit("toy", toy_data(), out=sys.argv[2], plain=True, epochs=3, batch=32, accumula
 def test_two_processes_train_as_one(tmp_path) -> None:
     (tmp_path / "worker.py").write_text(WORKER)
     here = str(Path(__file__).parent)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+    ]
     arguments = [str(tmp_path / "worker.py"), here, str(tmp_path / "two")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, timeout=120, env=environment
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    settings = {"plain": True, "accumulate": 2, "clip": 5.0, "ema": 0.5, "stages": {"surrogates": {"accumulate": 1}}}
+    settings = {
+        "plain": True,
+        "accumulate": 2,
+        "clip": 5.0,
+        "ema": 0.5,
+        "stages": {"surrogates": {"accumulate": 1}},
+    }
     one = fit("toy", toy_data(), epochs=3, **QUIET | settings)
     two = polymodal.load(tmp_path / "two")
     assert json.loads((tmp_path / "two" / "run.json").read_text())["status"] == "finished"
     columns = [c for c in one.history.columns if c.startswith(("train", "val", "grad"))]
     assert len(columns) > 10
     for column in columns:
-        assert two.history[column].tolist() == pytest.approx(one.history[column].tolist(), rel=1e-4, nan_ok=True), (
-            column
-        )
+        assert two.history[column].tolist() == pytest.approx(
+            one.history[column].tolist(), rel=1e-4, nan_ok=True
+        ), column
     theirs = two.model.state_dict()
     for name, value in one.model.state_dict().items():
         torch.testing.assert_close(theirs[name], value, rtol=1e-4, atol=1e-5)

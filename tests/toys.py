@@ -1,4 +1,6 @@
-"""A small method and small data for the tests of training: batch norm, dropout, two stages, a closed-form end."""
+"""A small method and small data for the tests of training: batch norm, dropout, two stages, a
+closed-form end.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from polymodal.distributions.normal import DiagNormal, product
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.networks.architectures import network_of
 from polymodal.networks.modules import Decoder
-from polymodal.objectives import Loss, bound
+from polymodal.objectives import Loss, elbo
 from polymodal.posteriors.joint import JointWithSurrogates
 from polymodal.priors import StandardNormal
 
@@ -32,18 +34,29 @@ class Gaussian(nn.Module):
         return DiagNormal(loc, scale.exp())
 
 
-def toy(modalities=MODALITIES, *, latent: int = 2, networks=None, plain: bool = False, weight: float = 1.0) -> Method:
-    """Two stages: joint ELBO, its KL warmed up; surrogates on what the joint encoder said, then a mean at the end."""
+def toy(
+    modalities=MODALITIES,
+    *,
+    latent: int = 2,
+    networks=None,
+    plain: bool = False,
+    weight: float = 1.0,
+) -> Method:
+    """Two stages: joint ELBO, its KL warmed up; surrogates on what the joint encoder said, then a
+    mean at the end.
+    """
     prior = StandardNormal(latent)
     experts = {m.name: Gaussian(m.shape[0], latent, plain) for m in modalities}
     joint = Gaussian(sum(m.shape[0] for m in modalities), latent, plain)
     decoders = {m.name: Decoder(m, latent, network_of(m, "mlp-small")) for m in modalities}
-    posterior = JointWithSurrogates(joint, experts, lambda q, present: product(q, present, over=prior()))
+    posterior = JointWithSurrogates(
+        joint, experts, lambda q, present: product(q, present, over=prior())
+    )
     model = MultimodalVAE(prior, decoders, posterior, modalities)
     posterior.register_buffer("mean", torch.zeros(latent))
 
     def first(batch: Batch, progress: float) -> Loss:
-        loss = bound(model, batch, posterior.joint(batch), kl=progress)
+        loss = elbo(model, batch, posterior.joint(batch), kl=progress)
         return Loss(weight * loss.value, loss.terms)
 
     def keep(batch: Batch) -> Batch:
@@ -52,11 +65,15 @@ def toy(modalities=MODALITIES, *, latent: int = 2, networks=None, plain: bool = 
 
     def second(batch: Batch, progress: float) -> Loss:
         q = DiagNormal(batch.kept["loc"], batch.kept["scale"])
-        return bound(model, batch, q, likelihood=0, kl=0, consensus=1)
+        return elbo(model, batch, q, likelihood=0, kl=0, consensus=1)
 
     def finish(train, val) -> dict:
         posterior.mean.copy_(torch.cat([batch.kept["loc"] for batch in train]).mean(0))
-        return {"largest": posterior.mean.abs().max(), "mean": posterior.mean, "held_out": sum(map(len, val))}
+        return {
+            "largest": posterior.mean.abs().max(),
+            "mean": posterior.mean,
+            "held_out": sum(map(len, val)),
+        }
 
     return Method(
         model,
@@ -74,7 +91,9 @@ def toy_data(n: int = 96, held_out: int = 32, seed: int = 0) -> Splits:
 
     def part(size: int) -> Dataset:
         z = torch.randn(size, 2, generator=g)
-        tables = {m: z @ w + 0.1 * torch.randn(size, w.shape[1], generator=g) for m, w in mix.items()}
+        tables = {
+            m: z @ w + 0.1 * torch.randn(size, w.shape[1], generator=g) for m, w in mix.items()
+        }
         return Dataset(MODALITIES, tables)
 
     return Splits(part(n), part(held_out), part(held_out), "toy")

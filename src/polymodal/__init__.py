@@ -1,7 +1,8 @@
-"""polymodal: learn from paired data of several modalities, generate any of them from any subset of the others.
+"""polymodal: learn from paired data of several modalities, generate any of them from any subset of
+the others.
 
-The names in the order a reader meets them; each is imported when it is first asked for, so that `import polymodal` is
-instant:
+The names in the order a reader meets them; each is imported when it is first asked for, so that
+`import polymodal` is instant:
 
     data = polymodal.load_data("shapes")                     # Splits: .train .val .test .modalities
     run = polymodal.fit("jnf", data, latent=2)               # Run: .model .settings .metrics
@@ -16,19 +17,31 @@ from typing import Any
 __version__ = version("polymodal")
 
 _HOMES = {
-    "Modality": "batch", "Batch": "batch",
-    "load_data": "data", "DATASETS": "data", "Dataset": "data", "Splits": "data",
-    "METHODS": "methods", "MultimodalVAE": "model", "Stage": "model", "Method": "model",
-    "fit": "training.fit", "load": "runs.run", "Run": "runs.run",
-    "evaluate": "metrics.evaluate", "METRICS": "metrics",
-}  # fmt: skip
+    "Modality": "batch",
+    "Batch": "batch",
+    "load_data": "data",
+    "DATASETS": "data",
+    "Dataset": "data",
+    "Splits": "data",
+    "METHODS": "methods",
+    "MultimodalVAE": "model",
+    "Stage": "model",
+    "Method": "model",
+    "fit": "training.fit",
+    "load": "runs.run",
+    "Run": "runs.run",
+    "evaluate": "metrics.evaluate",
+    "METRICS": "metrics",
+}
 
 __all__ = [*_HOMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'polymodal' has no attribute {name!r}; it offers {sorted(_HOMES)}.")
+        raise AttributeError(
+            f"module 'polymodal' has no attribute {name!r}; it offers {sorted(_HOMES)}."
+        )
     return getattr(import_module(f"polymodal.{_HOMES[name]}"), name)
 
 

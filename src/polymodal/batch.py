@@ -1,4 +1,6 @@
-"""What was observed: `Modality` describes one modality, `Batch` holds a batch of several, some perhaps missing."""
+"""What was observed: `Modality` describes one modality, `Batch` holds a batch of several, some
+perhaps missing.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,18 @@ class Modality:
     """What a reader must know of one modality.
 
     Args:
-        name: how it is called, a Python identifier without dots (it names modules, files and columns).
+        name: how it is called, a Python identifier without dots (it names modules, files and
+            columns).
         shape: of one value, without the batch: `(3, 32, 32)` for an image, `(40,)` for a vector.
         likelihood: p(x|z), a key of `polymodal.distributions.likelihoods.LIKELIHOODS`.
         weight: factor on log p(x|z) in *training* objectives; evaluation leaves weights off.
         scale: fixed standard deviation (normal) or scale (laplace) of the likelihood.
-        link: maps the decoder's output to the likelihood's mean: "identity", or "sigmoid" for values in [0, 1].
+        link: maps the decoder's output to the likelihood's mean: "identity", or "sigmoid" for
+            values in [0, 1].
 
     Raises:
-        ValueError: for a name that cannot name a module, an empty shape, or a weight or scale that is not positive.
+        ValueError: for a name that cannot name a module, an empty shape, or a weight or scale that
+            is not positive.
     """
 
     name: str
@@ -36,17 +41,28 @@ class Modality:
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         if not self.name.isidentifier():
-            raise ValueError(f"A modality's name must be letters, digits and underscores, got {self.name!r}.")
+            raise ValueError(
+                f"A modality's name must be letters, digits and underscores, got {self.name!r}."
+            )
         if not self.shape or min(self.shape) < 1:
-            raise ValueError(f"Modality {self.name!r} needs a shape of positive sizes such as (40,), got {self.shape}.")
+            raise ValueError(
+                f"Modality {self.name!r} needs a shape of positive sizes such as (40,), got"
+                f" {self.shape}."
+            )
         for what in ("weight", "scale"):
             if not getattr(self, what) > 0:
-                raise ValueError(f"Modality {self.name!r} needs a positive {what}, got {getattr(self, what)}.")
+                raise ValueError(
+                    f"Modality {self.name!r} needs a positive {what}, got {getattr(self, what)}."
+                )
 
 
 def _fill(x: Tensor, present: Tensor) -> Tensor:
     """`x` with zeros where it is absent, so that what stands there (NaN too) can reach nothing."""
-    return torch.where(present.reshape(-1, *[1] * (x.dim() - 1)), x, torch.zeros((), dtype=x.dtype, device=x.device))
+    return torch.where(
+        present.reshape(-1, *[1] * (x.dim() - 1)),
+        x,
+        torch.zeros((), dtype=x.dtype, device=x.device),
+    )
 
 
 @dataclass(frozen=True)
@@ -55,8 +71,9 @@ class Batch:
 
     Args:
         x: x[m] of shape (B, *shape_m). A modality that is not a key is missing for the whole batch.
-        present: present[m] of shape (B,), bool: which samples have modality m. No key: all of them. The values of
-            absent entries are replaced by zeros here, once, so that nothing downstream can see them.
+        present: present[m] of shape (B,), bool: which samples have modality m. No key: all of them.
+            The values of absent entries are replaced by zeros here, once, so that nothing
+            downstream can see them.
         label: (B,) integers, or None; for evaluation alone.
         kept: what a stage computed once and keeps, each (B, ...); see `polymodal.model.Stage`.
 
@@ -76,14 +93,18 @@ class Batch:
         sizes = {m: len(x) for m, x in self.x.items()}
         if len(set(sizes.values())) != 1:
             raise ValueError(
-                f"A batch needs at least one modality and the same number of samples in each, got {sizes}."
+                "A batch needs at least one modality and the same number of samples in each, got"
+                f" {sizes}."
             )
         for m, mask in self.present.items():
             if m in self.x and (mask.dtype != torch.bool or mask.shape != (sizes[m],)):
                 raise ValueError(
-                    f"present[{m!r}] must be bool of shape ({sizes[m]},), got {mask.dtype}, {tuple(mask.shape)}."
+                    f"present[{m!r}] must be bool of shape ({sizes[m]},), got {mask.dtype},"
+                    f" {tuple(mask.shape)}."
                 )
-        filled = {m: _fill(x, self.present[m]) if m in self.present else x for m, x in self.x.items()}
+        filled = {
+            m: _fill(x, self.present[m]) if m in self.present else x for m, x in self.x.items()
+        }
         object.__setattr__(self, "x", filled)
 
     def __len__(self) -> int:
@@ -94,12 +115,19 @@ class Batch:
         return next(iter(self.x.values())).device
 
     def only(self, names: Iterable[str]) -> Batch:
-        """The batch as if only `names` had been observed. Raises ValueError for a name it does not hold."""
+        """The batch as if only `names` had been observed. Raises ValueError for a name it does not
+        hold.
+        """
         names = list(names)
         if missing := [m for m in names if m not in self.x]:
-            raise ValueError(f"The batch holds {list(self.x)}, not {missing}; ask for a subset of what it holds.")
+            raise ValueError(
+                f"The batch holds {list(self.x)}, not {missing}; ask for a subset of what it holds."
+            )
         return Batch(
-            {m: self.x[m] for m in names}, {m: v for m, v in self.present.items() if m in names}, self.label, self.kept
+            {m: self.x[m] for m in names},
+            {m: v for m, v in self.present.items() if m in names},
+            self.label,
+            self.kept,
         )
 
     def mask(self, names: Iterable[str]) -> Tensor:
@@ -113,4 +141,6 @@ class Batch:
         """Every tensor moved as by `Tensor.to` (device; the dtype of masks and labels stays)."""
         move = lambda d: {k: v.to(*args, **kwargs) for k, v in d.items()}
         label = None if self.label is None else self.label.to(*args, **kwargs)
-        return replace(self, x=move(self.x), present=move(self.present), label=label, kept=move(self.kept))
+        return replace(
+            self, x=move(self.x), present=move(self.present), label=label, kept=move(self.kept)
+        )

@@ -1,4 +1,6 @@
-"""Checks of what a user says: types, names, and which one was meant. Nothing here knows anything of polymodal."""
+"""Checks of what a user says: types, names, and which one was meant. Nothing here knows anything of
+polymodal.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 
 def suggest(word: Any, names: Iterable[str], path: str = "") -> str:
-    """The question "Did you mean ...?" with the nearest of `names`, after a space; nothing if none is near."""
+    """The question "Did you mean ...?" with the nearest of `names`, after a space; nothing if none
+    is near.
+    """
     near = get_close_matches(str(word), [str(n) for n in names], 1, 0.5)
     return f" Did you mean {path}{near[0]}?" if near else ""
 
@@ -26,7 +30,13 @@ def meant(word: Any, known: Iterable[str]) -> str:
 def _says(hint: Any) -> str:
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(map(_says, get_args(hint)))
-    words = {str: "a word", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
+    words = {
+        str: "a word",
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        type(None): "null",
+    }
     return words.get(hint) or ("a mapping" if get_origin(hint) is dict else "a list")
 
 
@@ -40,7 +50,9 @@ def plain(value: Any) -> Any:
 
 
 def convert(value: Any, hint: Any, path: str) -> Any:
-    """`value` as `hint` says, where that loses nothing; arrays are lists and numbers. Raises ValueError."""
+    """`value` as `hint` says, where that loses nothing; arrays are lists and numbers. Raises
+    ValueError.
+    """
     value = value.tolist() if hasattr(value, "tolist") else value
     origin, args = get_origin(hint), get_args(hint)
     wrong = ValueError(f"{path} must be {_says(hint)}, got {value!r}.")
@@ -59,7 +71,9 @@ def convert(value: Any, hint: Any, path: str) -> Any:
         if value is not None and not isinstance(value, Mapping):
             raise wrong
         return {str(k): convert(v, args[1], f"{path}.{k}") for k, v in (value or {}).items()}
-    if origin in (list, Sequence) or (origin is not None and inspect.isclass(origin) and issubclass(origin, Sequence)):
+    if origin in (list, Sequence) or (
+        origin is not None and inspect.isclass(origin) and issubclass(origin, Sequence)
+    ):
         if not isinstance(value, list | tuple):
             raise wrong
         return [convert(v, args[0], f"{path}[{i}]") for i, v in enumerate(value)]
@@ -67,7 +81,9 @@ def convert(value: Any, hint: Any, path: str) -> Any:
         return float(value)
     if hint is int and isinstance(value, float) and value.is_integer():
         return int(value)
-    if inspect.isclass(hint) and (not isinstance(value, hint) or (hint is not bool and isinstance(value, bool))):
+    if inspect.isclass(hint) and (
+        not isinstance(value, hint) or (hint is not bool and isinstance(value, bool))
+    ):
         raise wrong
     return value
 
@@ -77,7 +93,9 @@ def fill(cls: Any, given: Any, path: str) -> Any:
     if given is None:
         given = {}
     if not isinstance(given, Mapping):
-        raise ValueError(f"{path or 'The settings'} must be a mapping such as {{key: value}}, got {given!r}.")
+        raise ValueError(
+            f"{path or 'The settings'} must be a mapping such as {{key: value}}, got {given!r}."
+        )
     hints, prefix = get_type_hints(cls), f"{path}." if path else ""
     known = {k: v for k, v in given.items() if k in hints and k != "options"}
     rest = {k: v for k, v in given.items() if k not in known}
@@ -93,7 +111,9 @@ def fill(cls: Any, given: Any, path: str) -> Any:
 
 
 def find(name: str, table: Iterable[str], what: str) -> str:
-    """The key of `table` that `name` means ("jnf-dcca" is "jnf_dcca"). Raises ValueError with the nearest."""
+    """The key of `table` that `name` means ("jnf-dcca" is "jnf_dcca"). Raises ValueError with the
+    nearest.
+    """
     names = list(table)
     bare = lambda word: str(word).replace("-", "_").lower()
     for key in names:
@@ -104,7 +124,9 @@ def find(name: str, table: Iterable[str], what: str) -> str:
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """What a function says of its arguments' types; nothing where that cannot be read, and then nothing is checked."""
+    """What a function says of its arguments' types; nothing where that cannot be read, and then
+    nothing is checked.
+    """
     try:
         return get_type_hints(function)
     except (NameError, TypeError):
@@ -112,26 +134,48 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def checked_options(
-    function: Callable[..., Any], given: Mapping[str, Any], path: str, skip: Sequence[str], more: Sequence[str] = ()
+    function: Callable[..., Any],
+    given: Mapping[str, Any],
+    path: str,
+    skip: Sequence[str],
+    more: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """`given` checked against the keyword arguments of `function` (and `more` names), with its defaults filled in."""
+    """`given` checked against the keyword arguments of `function` (and `more` names), with its
+    defaults filled in.
+    """
     parameters = inspect.signature(function).parameters
     free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    named = [n for n, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and n not in skip]
+    named = [
+        n
+        for n, p in parameters.items()
+        if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and n not in skip
+    ]
     names = [*named, *more]
     hints = _hints(function)
     for key in given:
         if key not in names and not free:
             raise ValueError(f"There is no setting {path}.{key}.{suggest(key, names, path + '.')}")
-    found = {n: parameters[n].default for n in named if parameters[n].default is not inspect.Parameter.empty}
+    found = {
+        n: parameters[n].default
+        for n in named
+        if parameters[n].default is not inspect.Parameter.empty
+    }
     found = {n: list(v) if isinstance(v, tuple) else v for n, v in found.items()}
-    kept = {n: v for n, v in found.items() if v is None or isinstance(v, bool | int | float | str | list)}
+    kept = {
+        n: v
+        for n, v in found.items()
+        if v is None or isinstance(v, bool | int | float | str | list)
+    }
     return kept | {k: convert(v, hints.get(k, Any), f"{path}.{k}") for k, v in given.items()}
 
 
 def call(
-    function: Callable[..., Any], given: Mapping[str, Any], path: str, *arguments: Any, also: Sequence[str] = ()
-) -> Any:  # fmt: skip
+    function: Callable[..., Any],
+    given: Mapping[str, Any],
+    path: str,
+    *arguments: Any,
+    also: Sequence[str] = (),
+) -> Any:
     """function(*arguments, **given), the names and types in `given` checked against its keywords.
 
     `also` are names that somebody else reads, for the sentence alone.
@@ -149,8 +193,13 @@ def call(
     for key in given:
         if key in taken or (key not in names and not free):
             every = [*names, *also]
-            raise ValueError(f"There is no setting {path}.{key}.{suggest(key, every)} There are: {', '.join(every)}.")
-    return function(*arguments, **{k: convert(v, hints.get(k, Any), f"{path}.{k}") for k, v in given.items()})
+            raise ValueError(
+                f"There is no setting {path}.{key}.{suggest(key, every)} There are:"
+                f" {', '.join(every)}."
+            )
+    return function(
+        *arguments, **{k: convert(v, hints.get(k, Any), f"{path}.{k}") for k, v in given.items()}
+    )
 
 
 def check_positive(whose: str, **settings: float) -> None:
@@ -165,7 +214,9 @@ def first_difference(ours: Any, theirs: Any, path: str = "") -> tuple[str, Any, 
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         for key in [*ours, *(k for k in theirs if k not in ours)]:
             found = first_difference(
-                ours.get(key, MISSING), theirs.get(key, MISSING), f"{path}.{key}" if path else str(key)
+                ours.get(key, MISSING),
+                theirs.get(key, MISSING),
+                f"{path}.{key}" if path else str(key),
             )
             if found:
                 return found

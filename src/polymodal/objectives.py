@@ -1,7 +1,8 @@
-"""Two losses serve almost every method: `bound` (an ELBO with an optional consensus term) and `importance` (k samples).
+"""Two losses serve almost every method: `elbo` (an ELBO with an optional consensus term) and `iwae`
+(k samples).
 
-`bounds` is a sum of several ELBOs with each decoder run once, `stratified` the k-sample bound of a mixture. All are
-negative, per sample, in nats, of shape (B,); the trainer alone averages.
+`elbos` is a sum of several ELBOs with each decoder run once, `stratified_iwae` the k-sample bound
+of a mixture. All are negative, per sample, in nats, of shape (B,); the trainer alone averages.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from polymodal.model import MultimodalVAE
 
 
 class Loss(NamedTuple):
-    """`value` (B,), what is minimised; `terms`, each (B,), what is logged of it: unweighted and named."""
+    """`value` (B,), what is minimised; `terms`, each (B,), what is logged of it: unweighted and
+    named.
+    """
 
     value: Tensor
     terms: dict[str, Tensor]
@@ -34,7 +37,7 @@ def counts(weight: float | Tensor) -> bool:
     return isinstance(weight, Tensor) or weight != 0
 
 
-def bound(
+def elbo(
     model: MultimodalVAE,
     batch: Batch,
     q: Distribution,
@@ -44,14 +47,17 @@ def bound(
     consensus: float | Tensor = 0.0,
     experts: Mapping[str, Distribution] | None = None,
 ) -> Loss:
-    """Negative of L(q, S; a, b, c) = a E_q[sum_m w_m log p(x_m|z)] - b KL(q || p) - c sum_m KL(q || q_m).
+    """Negative of L(q, S; a, b, c) = a E_q[sum_m w_m log p(x_m|z)] - b KL(q || p) - c sum_m KL(q ||
+    q_m).
 
-    JMVAE is (1, 1, alpha); JNF is (1, 1, 0), then (0, 0, 1) (Senellart et al. 2023, eq. (5), Algorithm 1). Modalities
-    that are absent for a sample add nothing to its sums. A term whose weight is 0 is not computed.
+    JMVAE is (1, 1, alpha); JNF is (1, 1, 0), then (0, 0, 1) (Senellart et al. 2023, eq. (5),
+    Algorithm 1). Modalities that are absent for a sample add nothing to its sums. A term whose
+    weight is 0 is not computed.
 
     Args:
         q: q(z|x_S) of batch_shape (B,), with rsample.
-        likelihood, kl, consensus: a, b, c; numbers, or (B,) where they differ from sample to sample.
+        likelihood, kl, consensus: a, b, c; numbers, or (B,) where they differ from sample to
+            sample.
         experts: q_m for the consensus; None: `model.posterior.unimodal(batch)`.
 
     Returns the loss in nats; its terms are the single log p(x_m|z), KL(q||p) and KL(q||q_m).
@@ -74,22 +80,32 @@ def bound(
     return Loss(value, terms)
 
 
-def importance(
-    model: MultimodalVAE, batch: Batch, q: Distribution, k: int, *, beta: float = 1.0, estimator: str = "iwae"
+def iwae(
+    model: MultimodalVAE,
+    batch: Batch,
+    q: Distribution,
+    k: int,
+    *,
+    beta: float = 1.0,
+    estimator: str = "iwae",
 ) -> Loss:
-    """Negative k-sample bound log 1/k sum_i exp(log w_i), w = p(x|z) (p(z) / q(z))^beta, z_i ~ q, for one stratum.
+    """Negative k-sample bound log 1/k sum_i exp(log w_i), w = p(x|z) (p(z) / q(z))^beta, z_i ~ q,
+    for one stratum.
 
     Args:
         q: of batch_shape (B,), with rsample; a `Proposal` is charged its density.
         k: number of samples.
-        estimator: "iwae", or "dreg" (Tucker et al. 2019): the same value, another gradient for q. For a stratum of a
-            mixture that gradient is biased; it is the estimator of the MMVAE papers.
+        estimator: "iwae", or "dreg" (Tucker et al. 2019): the same value, another gradient for q.
+            For a stratum of a mixture that gradient is biased; it is the estimator of the MMVAE
+            papers.
     """
     if estimator not in ("iwae", "dreg"):
         raise ValueError(f"The estimator is 'iwae' or 'dreg', not {estimator!r}.")
     z = q.rsample(torch.Size([k]))
     density = detach(q) if estimator == "dreg" else q
-    log_w = model.log_likelihood(batch, z, weighted=True) + beta * (model.prior().log_prob(z) - density.log_prob(z))
+    log_w = model.log_likelihood(batch, z, weighted=True) + beta * (
+        model.prior().log_prob(z) - density.log_prob(z)
+    )
     value = torch.logsumexp(log_w, dim=0) - math.log(k)
     if estimator == "dreg":
         w = torch.softmax(log_w.detach(), dim=0)
@@ -101,7 +117,8 @@ def importance(
 
 
 class Part(NamedTuple):
-    """One of several ELBOs: a posterior, which modalities it is to explain, and for which samples they are there.
+    """One of several ELBOs: a posterior, which modalities it is to explain, and for which samples
+    they are there.
 
     Args:
         q: of batch_shape (B,), with rsample.
@@ -116,25 +133,33 @@ class Part(NamedTuple):
     here: Tensor | None = None
 
 
-def bounds(
-    model: MultimodalVAE, batch: Batch, parts: Sequence[Part], *, kl: float | Sequence[float] = 1.0,
+def elbos(
+    model: MultimodalVAE,
+    batch: Batch,
+    parts: Sequence[Part],
+    *,
+    kl: float | Sequence[float] = 1.0,
     weights: Sequence[float] | Tensor | None = None,
 ) -> Loss:
-    """Negative of sum_i w_i L(q_i, S_i; 1, b_i, 0): each decoder runs once, on the latents of all parts it serves.
+    """Negative of sum_i w_i L(q_i, S_i; 1, b_i, 0): each decoder runs once, on the latents of all
+    parts it serves.
 
     Args:
         parts: at least one.
         kl: b, or one b_i for each part.
         weights: w_i, numbers or (B,) each; None: all 1.
 
-    Returns the loss in nats; its terms are the first part's divergence and each log p(x_m|z) where it first occurs.
+    Returns the loss in nats; its terms are the first part's divergence and each log p(x_m|z) where
+    it first occurs.
     """
     z = torch.stack([part.q.rsample() for part in parts])
     seen = model.copies(z, {m for part in parts for m in part.names})
     each, terms = [z.new_zeros(len(batch)) for _ in parts], dict[str, Tensor]()
     for m, copy in seen.items():
         rows = [i for i, part in enumerate(parts) if m in part.names]
-        logs = model.decoders[m](copy if len(rows) == len(parts) else copy[rows]).log_prob(batch.x[m])
+        logs = model.decoders[m](copy if len(rows) == len(parts) else copy[rows]).log_prob(
+            batch.x[m]
+        )
         for i, log in zip(rows, logs, strict=True):
             log = torch.where(parts[i].present[m], log, 0) if m in parts[i].present else log
             each[i] = each[i] - model.weights[m] * log
@@ -156,7 +181,7 @@ def counted(part: Part, value: Tensor) -> Tensor:
     return value if here is None else torch.where(here, value, 0)
 
 
-def stratified(
+def stratified_iwae(
     model: MultimodalVAE,
     batch: Batch,
     strata: Sequence[Distribution],
@@ -167,17 +192,20 @@ def stratified(
     beta: float = 1.0,
     estimator: str = "iwae",
 ) -> Loss:
-    """The k-sample bound of a mixture, k samples from each stratum: their mean outside the log, or `inside` it.
+    """The k-sample bound of a mixture, k samples from each stratum: their mean outside the log, or
+    `inside` it.
 
-    ELBO <= outside <= inside in expectation (Shi et al. 2019; Jensen). A stratum whose modality is absent for a sample
-    has weight 0 there.
+    ELBO <= outside <= inside in expectation (Shi et al. 2019; Jensen). A stratum whose modality is
+    absent for a sample has weight 0 there.
 
     Args:
         strata: each charged the density of the whole, see `polymodal.posteriors.pooled`.
         weights: (B, C), normalised here.
-        k, beta, estimator: see `importance`.
+        k, beta, estimator: see `iwae`.
     """
-    losses = torch.stack([importance(model, batch, q, k, beta=beta, estimator=estimator).value for q in strata], -1)
+    losses = torch.stack(
+        [iwae(model, batch, q, k, beta=beta, estimator=estimator).value for q in strata], -1
+    )
     share = weights / weights.sum(-1, keepdim=True)
     if inside:
         value = torch.logsumexp(torch.where(share > 0, share.log() - losses, -math.inf), dim=-1)
@@ -189,12 +217,20 @@ def stratified(
 OBJECTIVES = ("elbo", "iwae", "dreg")
 
 
-def evidence(
-    model: MultimodalVAE, batch: Batch, objective: str = "elbo", k: int = 1, *, beta: float = 1.0, inside: bool = False
+def variational_bound(
+    model: MultimodalVAE,
+    batch: Batch,
+    objective: str = "elbo",
+    k: int = 1,
+    *,
+    beta: float = 1.0,
+    inside: bool = False,
 ) -> Loss:
-    """A lower bound of log p(x_S) by the model's own posterior: "elbo", or the k-sample bound by "iwae" or "dreg".
+    """A lower bound of log p(x_S) by the model's own posterior: "elbo", or the k-sample bound by
+    "iwae" or "dreg".
 
-    The ELBO of a mixture bounds its divergence by convexity (MoPoE); the k-sample bounds charge the mixture's density.
+    The ELBO of a mixture bounds its divergence by convexity (MoPoE); the k-sample bounds charge the
+    mixture's density.
 
     Raises ValueError for an unknown objective.
     """
@@ -204,16 +240,19 @@ def evidence(
         q = model.posterior(batch)
         if isinstance(q, Mixture) and q.weights.requires_grad:
             raise ValueError(
-                "The ELBO draws one component, which gives its weight no gradient, and here weights depend on the "
-                "experts: take objective=iwae with k=1, the ELBO of all components."
+                "The ELBO draws one component, which gives its weight no gradient, and here weights"
+                " depend on the experts: take objective=iwae with k=1, the ELBO of all components."
             )
-        return bound(model, batch, q, kl=beta)
+        return elbo(model, batch, q, kl=beta)
     strata, weights = model.posterior.strata(batch)
-    return stratified(model, batch, strata, weights, k, inside=inside, beta=beta, estimator=objective)
+    return stratified_iwae(
+        model, batch, strata, weights, k, inside=inside, beta=beta, estimator=objective
+    )
 
 
 def mmd(z: Tensor, p: Tensor) -> Tensor:
-    """Squared maximum mean discrepancy of two samples (N, D), with the kernel exp(-|a - b|^2 / D) (Tsai et al. 2019).
+    """Squared maximum mean discrepancy of two samples (N, D), with the kernel exp(-|a - b|^2 / D)
+    (Tsai et al. 2019).
 
     The biased estimate, which is never negative; a number of the whole batch.
     """

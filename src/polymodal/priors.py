@@ -1,5 +1,6 @@
-"""p(z): modules that return a distribution of batch_shape () and event_shape (D,). PRIORS names those that are trained
-with a model; `FittedPrior` is what replaces one afterwards."""
+"""p(z): modules that return a distribution of batch_shape () and event_shape (D,). PRIORS names
+those that are trained with a model; `FittedPrior` is what replaces one afterwards.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +69,9 @@ class NormalMixture(nn.Module):
     def forward(self) -> Distribution:
         factor = self.lower.tril(-1) + torch.diag_embed(self.log_diagonal.exp())
         normals = MultivariateNormal(self.loc, scale_tril=factor, validate_args=False)
-        return MixtureSameFamily(Categorical(logits=self.logits, validate_args=False), normals, validate_args=False)
+        return MixtureSameFamily(
+            Categorical(logits=self.logits, validate_args=False), normals, validate_args=False
+        )
 
     @torch.no_grad()
     def set_(self, weights: Tensor, loc: Tensor, factor: Tensor) -> None:
@@ -80,20 +83,30 @@ class NormalMixture(nn.Module):
 
 
 class FlowPrior(nn.Module):
-    """N(0, I) sent through a flow, coupling layers by default, since both densities and draws are wanted."""
+    """N(0, I) sent through a flow, coupling layers by default, since both densities and draws are
+    wanted.
+    """
 
     def __init__(
-        self, dim: int, kind: str = "coupling", transforms: int = 4, hidden: Sequence[int] = (128, 128)
+        self,
+        dim: int,
+        kind: str = "coupling",
+        transforms: int = 4,
+        hidden: Sequence[int] = (128, 128),
     ) -> None:
         super().__init__()
-        self.flow, self.base = Flow(dim, 2 * dim, kind, transforms, hidden, conditional=False), StandardNormal(dim)
+        self.flow, self.base = (
+            Flow(dim, 2 * dim, kind, transforms, hidden, conditional=False),
+            StandardNormal(dim),
+        )
 
     def forward(self) -> Distribution:
         return self.flow.push(self.base())
 
 
 class PseudoInputs(nn.Module):
-    """p(z) = mean_i q(z | u_i) over `count` learned inputs u_i (Tomczak and Welling 2018); MEME's unpaired prior.
+    """p(z) = mean_i q(z | u_i) over `count` learned inputs u_i (Tomczak and Welling 2018); MEME's
+    unpaired prior.
 
     Args:
         expert: expert(x) -> DiagNormal or DiagLaplace.
@@ -118,7 +131,9 @@ class MixedPrior(nn.Module):
 
     def forward(self) -> Distribution:
         found = [part() for part in self.parts.values()]
-        both = Categorical(logits=torch.cat([p.mixture_distribution.logits for p in found]), validate_args=False)
+        both = Categorical(
+            logits=torch.cat([p.mixture_distribution.logits for p in found]), validate_args=False
+        )
         components = [p.component_distribution for p in found]
         loc, scale = (torch.cat([getattr(c, n) for c in components]) for n in ("loc", "scale"))
         return MixtureSameFamily(both, type(components[0])(loc, scale), validate_args=False)
@@ -143,7 +158,9 @@ class FittedPrior(nn.Module):
         return self.fitted() if self.ready else self.base()
 
     def fill(self, q: Mapping[str, Distribution], batch: Batch) -> Distribution | None:
-        """What the fitted prior, a `ScorePrior`, says of blocks that are not seen; None before it is there."""
+        """What the fitted prior, a `DiffusionPrior`, says of blocks that are not seen; None before
+        it is there.
+        """
         return self.fitted.fill(q, batch) if self.ready else None
 
 

@@ -16,9 +16,11 @@ _SHARD: ContextVar[tuple[int, int]] = ContextVar("shard", default=(0, 1))
 
 @contextmanager
 def shard(rank: int, world: int) -> Iterator[None]:
-    """Inside, noise is drawn for the global batch of which this process holds the `rank`-th of `world` equal parts.
+    """Inside, noise is drawn for the global batch of which this process holds the `rank`-th of
+    `world` equal parts.
 
-    With the same random state in every process, they together draw what one process with the whole batch would draw.
+    With the same random state in every process, they together draw what one process with the whole
+    batch would draw.
     """
     token = _SHARD.set((rank, world))
     try:
@@ -33,7 +35,9 @@ def noise(like: Tensor, shape: Sequence[int], draw: Callable[..., Tensor] = torc
     if world == 1:
         return draw(*shape, dtype=like.dtype, device=like.device)
     *lead, size, dim = shape
-    return draw(*lead, size * world, dim, dtype=like.dtype, device=like.device).narrow(-2, rank * size, size)
+    return draw(*lead, size * world, dim, dtype=like.dtype, device=like.device).narrow(
+        -2, rank * size, size
+    )
 
 
 def stream(*keys: Any) -> int:
@@ -44,7 +48,9 @@ def stream(*keys: Any) -> int:
 def seed_all(device: torch.device, *keys: Any) -> None:
     """Sets torch's random streams on the CPU and on `device` to a function of `keys`."""
     seed = stream(*keys)
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed would queue a call for every absent GPU: slow
+    torch.default_generator.manual_seed(
+        seed
+    )  # torch.manual_seed would queue a call for every absent GPU: slow
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
     elif device.type == "mps":
@@ -54,6 +60,7 @@ def seed_all(device: torch.device, *keys: Any) -> None:
 @contextmanager
 def own_random_state(device: torch.device) -> Iterator[None]:
     """Leaves torch's random streams as they were."""
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device.type == "cuda" else []):
+    with torch.random.fork_rng(
+        devices=[torch.cuda.current_device()] if device.type == "cuda" else []
+    ):
         yield
-

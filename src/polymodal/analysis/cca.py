@@ -1,15 +1,17 @@
-"""Linear canonical correlation analysis (CCA) of two or more embeddings, and how many directions to keep.
+"""Linear canonical correlation analysis (CCA) of two or more embeddings, and how many directions to
+keep.
 
-S_a and S_b are the covariances (divided by N - 1) of a and b, S_ab their cross-covariance, r the ridge. The singular
-values of
+S_a and S_b are the covariances (divided by N - 1) of a and b, S_ab their cross-covariance, r the
+ridge. The singular values of
 
     T = (S_a + r I)^(-1/2) S_ab (S_b + r I)^(-1/2)
 
-are the canonical correlations. T is formed as L_a^-1 S_ab L_b^-T with Cholesky factors L L^T = S + r I: that is T up
-to a rotation on either side, with the same singular values, and its gradient needs triangular solves alone.
+are the canonical correlations. T is formed as L_a^-1 S_ab L_b^-T with Cholesky factors L L^T = S +
+r I: that is T up to a rotation on either side, with the same singular values, and its gradient
+needs triangular solves alone.
 
-Everything is computed in float64 whatever comes in: covariances square the condition number, so float32 whitening
-fails on embeddings that are nothing out of the ordinary.
+Everything is computed in float64 whatever comes in: covariances square the condition number, so
+float32 whitening fails on embeddings that are nothing out of the ordinary.
 """
 
 from __future__ import annotations
@@ -32,13 +34,19 @@ def double(x: Tensor) -> Tensor:
 def factor(x: Tensor, rows: int, ridge: float) -> Tensor:
     """L with L L^T = x^T x / (rows - 1) + ridge I, for centred x (N, d)."""
     d = x.shape[-1]
-    lower, info = torch.linalg.cholesky_ex(x.mT @ x / (rows - 1) + ridge * torch.eye(d, dtype=x.dtype, device=x.device))
+    lower, info = torch.linalg.cholesky_ex(
+        x.mT @ x / (rows - 1) + ridge * torch.eye(d, dtype=x.dtype, device=x.device)
+    )
     if not bool((info == 0) & torch.isfinite(lower).all()):
         if not torch.isfinite(x).all():
-            raise ValueError("Embeddings must be finite, got NaN or infinite values: look at the network or its input.")
+            raise ValueError(
+                "Embeddings must be finite, got NaN or infinite values: look at the network or its"
+                " input."
+            )
         raise ValueError(
-            f"Embeddings need a covariance of full rank, got {rows} rows of dimension {d} whose covariance plus "
-            f"{ridge} I is singular: use a larger ridge (1e-3 is usual), more rows, or fewer dimensions."
+            f"Embeddings need a covariance of full rank, got {rows} rows of dimension {d} whose"
+            f" covariance plus {ridge} I is singular: use a larger ridge (1e-3 is usual), more"
+            " rows, or fewer dimensions."
         )
     return lower
 
@@ -63,7 +71,7 @@ def pair(a: Tensor, b: Tensor, ridge: float) -> Pair:
     """`Pair` of a (N, d_a) and b (N, d_b), in float64 and differentiable."""
     if a.dim() != 2 or b.dim() != 2 or len(a) != len(b) or len(a) < 2:
         raise ValueError(
-            f"Correlation needs two embeddings (N, d_a) and (N, d_b) of the same N >= 2 rows, "
+            "Correlation needs two embeddings (N, d_a) and (N, d_b) of the same N >= 2 rows, "
             f"got {tuple(a.shape)} and {tuple(b.shape)}."
         )
     x, y, rows = double(a), double(b), len(a)
@@ -78,13 +86,24 @@ def checked(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Embeddings, and a mask for each, once their shapes are known to fit."""
     shapes = {m: tuple(h.shape) for m, h in embeddings.items()}
-    if len(shapes) < 2 or any(len(s) != 2 for s in shapes.values()) or len({s[0] for s in shapes.values()}) != 1:
-        raise ValueError(f"Expected embeddings (B, d_m) of at least two modalities, with the same B, got {shapes}.")
-    masks = {m: present.get(m, torch.ones(len(h), dtype=torch.bool, device=h.device)) for m, h in embeddings.items()}
+    if (
+        len(shapes) < 2
+        or any(len(s) != 2 for s in shapes.values())
+        or len({s[0] for s in shapes.values()}) != 1
+    ):
+        raise ValueError(
+            "Expected embeddings (B, d_m) of at least two modalities, with the same B, got"
+            f" {shapes}."
+        )
+    masks = {
+        m: present.get(m, torch.ones(len(h), dtype=torch.bool, device=h.device))
+        for m, h in embeddings.items()
+    }
     for m, mask in masks.items():
         if mask.dtype != torch.bool or mask.shape != shapes[m][:1]:
             raise ValueError(
-                f"present[{m!r}] must be bool of shape {shapes[m][:1]}, got {mask.dtype} of shape {tuple(mask.shape)}."
+                f"present[{m!r}] must be bool of shape {shapes[m][:1]}, got {mask.dtype} of shape"
+                f" {tuple(mask.shape)}."
             )
     return dict(embeddings), masks
 
@@ -100,7 +119,9 @@ class CCA(NamedTuple):
 
 
 class MultisetCCA(NamedTuple):
-    """CCA of several modalities: variates (h_m - means[m]) @ matrices[m], and their mean pairwise correlations."""
+    """CCA of several modalities: variates (h_m - means[m]) @ matrices[m], and their mean pairwise
+    correlations.
+    """
 
     means: dict[str, Tensor]
     matrices: dict[str, Tensor]
@@ -111,9 +132,10 @@ class MultisetCCA(NamedTuple):
 def linear_cca(a: Tensor, b: Tensor, ridge: float = 1e-4) -> CCA:
     """Linear CCA in closed form: the directions along which two embeddings are most correlated.
 
-    From the singular value decomposition T = U diag(rho) V^T (see the module): A = (S_a + r I)^(-1/2) U,
-    B = (S_b + r I)^(-1/2) V. So A^T (S_a + r I) A = I: variates are uncorrelated with unit variance (less a share
-    r |A_k|^2 for the ridge), and variate k of `a` has correlation rho_k with variate k of `b` and none with the others.
+    From the singular value decomposition T = U diag(rho) V^T (see the module): A = (S_a + r
+    I)^(-1/2) U, B = (S_b + r I)^(-1/2) V. So A^T (S_a + r I) A = I: variates are uncorrelated with
+    unit variance (less a share r |A_k|^2 for the ridge), and variate k of `a` has correlation rho_k
+    with variate k of `b` and none with the others.
 
     Args:
         a: (N, d_a).
@@ -121,8 +143,8 @@ def linear_cca(a: Tensor, b: Tensor, ridge: float = 1e-4) -> CCA:
         ridge: r >= 0.
 
     Returns:
-        `CCA`, in float64: mean_a (d_a,), mean_b (d_b,), A (d_a, k), B (d_b, k), correlations (k,) from the largest,
-        k = min(d_a, d_b).
+        `CCA`, in float64: mean_a (d_a,), mean_b (d_b,), A (d_a, k), B (d_b, k), correlations (k,)
+        from the largest, k = min(d_a, d_b).
 
     Raises:
         ValueError: as `correlations`.
@@ -135,7 +157,10 @@ def linear_cca(a: Tensor, b: Tensor, ridge: float = 1e-4) -> CCA:
     """
     mean_a, mean_b, left, right, t = pair(a, b, ridge)
     u, values, vh = torch.linalg.svd(t, full_matrices=False)
-    directions = (solve_triangular(left.mT, u, upper=True), solve_triangular(right.mT, vh.mT, upper=True))
+    directions = (
+        solve_triangular(left.mT, u, upper=True),
+        solve_triangular(right.mT, vh.mT, upper=True),
+    )
     return CCA(mean_a, mean_b, *directions, values)
 
 
@@ -143,18 +168,20 @@ def linear_cca(a: Tensor, b: Tensor, ridge: float = 1e-4) -> CCA:
 def multiset_cca(
     embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor] = {}, ridge: float = 1e-4
 ) -> MultisetCCA:
-    """Linear CCA of any number of modalities (generalised CCA, MAXVAR: Kettenring, 1971), in closed form.
+    """Linear CCA of any number of modalities (generalised CCA, MAXVAR: Kettenring, 1971), in closed
+    form.
 
-    Whiten each modality by W_m = (S_m + r I)^(-1/2) and take the eigenvectors (v_1, ..., v_M) of the covariance of
-    all whitened modalities side by side, largest eigenvalue first: each is the direction whose M variates are best
-    explained by one common variable. Within a modality these blocks v_m are not orthogonal; orthogonalising them
-    from the first on (Q_m of V_m = Q_m R_m, diag R_m >= 0) keeps the span of the leading ones and makes
-    W_m Q_m a rotation of the whitened modality. Of two modalities this is `linear_cca`.
+    Whiten each modality by W_m = (S_m + r I)^(-1/2) and take the eigenvectors (v_1, ..., v_M) of
+    the covariance of all whitened modalities side by side, largest eigenvalue first: each is the
+    direction whose M variates are best explained by one common variable. Within a modality these
+    blocks v_m are not orthogonal; orthogonalising them from the first on (Q_m of V_m = Q_m R_m,
+    diag R_m >= 0) keeps the span of the leading ones and makes W_m Q_m a rotation of the whitened
+    modality. Of two modalities this is `linear_cca`.
 
-    The correlation of direction k is the mean over pairs i < j of (W_i Q_i)_k^T S_ij (W_j Q_j)_k. They come in the
-    order of the eigenvalues and so need not quite descend; what only two of M modalities share counts for one pair in
-    M (M - 1) / 2. Under masks a modality's moments come from the rows where it is present, a pair's from those where
-    both are.
+    The correlation of direction k is the mean over pairs i < j of (W_i Q_i)_k^T S_ij (W_j Q_j)_k.
+    They come in the order of the eigenvalues and so need not quite descend; what only two of M
+    modalities share counts for one pair in M (M - 1) / 2. Under masks a modality's moments come
+    from the rows where it is present, a pair's from those where both are.
 
     Args:
         embeddings: each (N, d_m).
@@ -162,11 +189,12 @@ def multiset_cca(
         ridge: r >= 0.
 
     Returns:
-        `MultisetCCA`, in float64: means[m] (d_m,), matrices[m] (d_m, k), correlations (k,), k = min_m d_m.
+        `MultisetCCA`, in float64: means[m] (d_m,), matrices[m] (d_m, k), correlations (k,), k =
+        min_m d_m.
 
     Raises:
-        ValueError: for shapes or masks that do not fit, if two modalities share fewer than 2 rows, or as
-            `correlations`.
+        ValueError: for shapes or masks that do not fit, if two modalities share fewer than 2 rows,
+            or as `correlations`.
 
     >>> h = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
     >>> multiset_cca({"a": h, "b": h * 3, "c": h.flip(1)}, ridge=0.0).correlations.float()
@@ -175,7 +203,9 @@ def multiset_cca(
     embeddings, present = checked(embeddings, present)
     rows = {(i, j): int((present[i] & present[j]).sum()) for i in embeddings for j in embeddings}
     if min(rows.values()) < 2:
-        raise ValueError(f"Every two modalities need at least 2 rows where both are present, got {rows}.")
+        raise ValueError(
+            f"Every two modalities need at least 2 rows where both are present, got {rows}."
+        )
     means = {m: double(h[present[m]]).mean(0) for m, h in embeddings.items()}
     centred = {
         m: torch.where(present[m].to(means[m].device)[:, None], double(h) - means[m], 0.0)
@@ -187,12 +217,20 @@ def multiset_cca(
         for i, j in combinations(embeddings, 2)
     }
     blocks = _maxvar({m: len(r) for m, r in factors.items()}, cross)
-    spectrum = torch.stack([(blocks[i] * (t @ blocks[j])).sum(0) for (i, j), t in cross.items()]).mean(0)
-    return MultisetCCA(means, {m: solve_triangular(factors[m].mT, q, upper=True) for m, q in blocks.items()}, spectrum)
+    spectrum = torch.stack(
+        [(blocks[i] * (t @ blocks[j])).sum(0) for (i, j), t in cross.items()]
+    ).mean(0)
+    return MultisetCCA(
+        means,
+        {m: solve_triangular(factors[m].mT, q, upper=True) for m, q in blocks.items()},
+        spectrum,
+    )
 
 
 def _maxvar(dims: Mapping[str, int], cross: Mapping[tuple[str, str], Tensor]) -> dict[str, Tensor]:
-    """Q_m (d_m, k) of `multiset_cca`. The identity blocks of the covariance move no eigenvector and are left out."""
+    """Q_m (d_m, k) of `multiset_cca`. The identity blocks of the covariance move no eigenvector and
+    are left out.
+    """
     ends = dict(zip(dims, torch.tensor(list(dims.values())).cumsum(0).tolist(), strict=True))
     at = {m: slice(ends[m] - d, ends[m]) for m, d in dims.items()}
     whole = next(iter(cross.values())).new_zeros(sum(dims.values()), sum(dims.values()))
@@ -207,13 +245,16 @@ def _maxvar(dims: Mapping[str, int], cross: Mapping[tuple[str, str], Tensor]) ->
 
 
 def noise_floor(rows: int, d_a: int = 1, d_b: int = 1) -> float:
-    """What the largest correlation between two *independent* embeddings stays below, but once in a hundred samples.
+    """What the largest correlation between two *independent* embeddings stays below, but once in a
+    hundred samples.
 
-    The upper edge of the canonical correlations of independent samples (Wachter, 1980) plus 1/sqrt(N):
+    The upper edge of the canonical correlations of independent samples (Wachter, 1980) plus
+    1/sqrt(N):
 
         sqrt(p (1 - q)) + sqrt(q (1 - p)) + 1/sqrt(N),    p = d_a/N, q = d_b/N.
 
-    For directions fixed beforehand, as when correlations are measured on held-out rows, d_a = d_b = 1: 3/sqrt(N).
+    For directions fixed beforehand, as when correlations are measured on held-out rows, d_a = d_b =
+    1: 3/sqrt(N).
 
     Args:
         rows: N >= 1.
@@ -232,11 +273,12 @@ def noise_floor(rows: int, d_a: int = 1, d_b: int = 1) -> float:
 def choose_dim(spectrum: Tensor, floor: float = 0.0) -> int:
     """How many leading directions to keep: those before the spectrum falls to the noise.
 
-    Let height be what a correlation has above the floor (0 below it, and 0 after the last one). A *fall* is a
-    direction after which no height exceeds a fifth of its own; the directions up to the deepest fall are kept. There
-    always is one, at the last direction above the floor. So a plateau is kept and a tail far beneath it is not, even
-    a significant one; a spectrum that declines smoothly is kept down to the floor; and a large first gap does not cut
-    unless what follows is next to nothing. If all are noise, one direction is kept.
+    Let height be what a correlation has above the floor (0 below it, and 0 after the last one). A
+    *fall* is a direction after which no height exceeds a fifth of its own; the directions up to the
+    deepest fall are kept. There always is one, at the last direction above the floor. So a plateau
+    is kept and a tail far beneath it is not, even a significant one; a spectrum that declines
+    smoothly is kept down to the floor; and a large first gap does not cut unless what follows is
+    next to nothing. If all are noise, one direction is kept.
 
     Args:
         spectrum: (k,), k >= 1, correlations by direction, best measured on held-out data.

@@ -1,14 +1,15 @@
 """What modalities share, found by deep canonical correlation analysis.
 
-Deep CCA (Andrew et al., 2013) trains one network g_m per modality to make the embeddings h_m = g_m(x_m) as correlated
-as they can be: `total_correlation` is that objective for any number of modalities, as JNF-DCCA uses it (Senellart et
-al., 2023, section 2.3), and `contrastive` another one with the same aim. Once trained, `fit_projections` rotates the
-embeddings so that their dimensions come in order of correlation and says how many are worth keeping (their appendix B
-keeps 9 of 16 on MNIST-SVHN, where ten classes leave nine directions); `Projection` applies that inside a model.
+Deep CCA (Andrew et al., 2013) trains one network g_m per modality to make the embeddings h_m =
+g_m(x_m) as correlated as they can be: `total_correlation` is that objective for any number of
+modalities, as JNF-DCCA uses it (Senellart et al., 2023, section 2.3), and `contrastive` another one
+with the same aim. Once trained, `fit_projections` rotates the embeddings so that their dimensions
+come in order of correlation and says how many are worth keeping (their appendix B keeps 9 of 16 on
+MNIST-SVHN, where ten classes leave nine directions); `Projection` applies that inside a model.
 
-The matrix T of these formulas, its closed forms and its numerics are those of `polymodal.analysis.cca`. (Section 2.3
-and appendix B print T with exponents +1/2, and its nuclear norm as Tr(T^T T)^(1/2): slips for -1/2 and
-tr((T^T T)^(1/2)).)
+The matrix T of these formulas, its closed forms and its numerics are those of
+`polymodal.analysis.cca`. (Section 2.3 and appendix B print T with exponents +1/2, and its nuclear
+norm as Tr(T^T T)^(1/2): slips for -1/2 and tr((T^T T)^(1/2)).)
 """
 
 from __future__ import annotations
@@ -51,10 +52,11 @@ __all__ = [
 
 
 def correlations(a: Tensor, b: Tensor, ridge: float = 1e-3) -> Tensor:
-    """Canonical correlations of two embeddings, the singular values of T (see `cca`), largest first.
+    """Canonical correlations of two embeddings, the singular values of T (see `cca`), largest
+    first.
 
-    Their gradient is U diag(g) V^T and so holds no 1/(s_i^2 - s_j^2): it stays finite at repeated and at vanishing
-    values, where it is one of the subgradients of their sum.
+    Their gradient is U diag(g) V^T and so holds no 1/(s_i^2 - s_j^2): it stays finite at repeated
+    and at vanishing values, where it is one of the subgradients of their sum.
 
     Args:
         a: (N, d_a).
@@ -79,10 +81,12 @@ def _back(value: Tensor, like: Tensor) -> Tensor:
 
 
 def correlation(a: Tensor, b: Tensor, ridge: float = 1e-3, top: int | None = None) -> Tensor:
-    """Total canonical correlation of two embeddings, tr((T^T T)^(1/2)): the nuclear norm of T (see `cca`).
+    """Total canonical correlation of two embeddings, tr((T^T T)^(1/2)): the nuclear norm of T (see
+    `cca`).
 
-    Section 2.3 of Senellart et al. (2023), F(X_1, X_2). To be maximised. With N <= d_a + d_b rows some directions
-    correlate perfectly whatever the embeddings hold, so batches must be far larger (800 rows for 16 dimensions there).
+    Section 2.3 of Senellart et al. (2023), F(X_1, X_2). To be maximised. With N <= d_a + d_b rows
+    some directions correlate perfectly whatever the embeddings hold, so batches must be far larger
+    (800 rows for 16 dimensions there).
 
     Args:
         a: (N, d_a).
@@ -102,12 +106,15 @@ def correlation(a: Tensor, b: Tensor, ridge: float = 1e-3, top: int | None = Non
     """
     values = torch.linalg.svdvals(pair(a, b, ridge).t)
     if top is not None and not 1 <= top <= len(values):
-        raise ValueError(f"`top` must be in 1 .. {len(values)}, the number of correlations, or None, got {top}.")
+        raise ValueError(
+            f"`top` must be in 1 .. {len(values)}, the number of correlations, or None, got {top}."
+        )
     return _back(values[:top].sum(), a)
 
 
 class _Gather(torch.autograd.Function):
-    """Rows of all ranks, in order of rank; backward gives each rank the sum over ranks of its rows' gradients.
+    """Rows of all ranks, in order of rank; backward gives each rank the sum over ranks of its rows'
+    gradients.
 
     (`torch.distributed.nn.functional.all_gather` does the same, but is deprecated.)
     """
@@ -115,7 +122,8 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         parts = [
-            torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(distributed.get_world_size())
+            torch.empty_like(x, memory_format=torch.contiguous_format)
+            for _ in range(distributed.get_world_size())
         ]
         distributed.all_gather(parts, x.contiguous())
         return torch.cat(parts)
@@ -133,44 +141,56 @@ def _gathered(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
     """Embeddings and full masks of the global batch, and where this process's rows start in it.
 
-    Only where gradients are wanted: in validation every rank has all of the data already.
-    In distributed training every rank must come with the same modalities and shapes. Each then computes the same
-    global value, and the mean over ranks that data parallelism takes of the gradients is the gradient of one process
-    holding the whole batch.
+    Only where gradients are wanted: in validation every rank has all of the data already. In
+    distributed training every rank must come with the same modalities and shapes. Each then
+    computes the same global value, and the mean over ranks that data parallelism takes of the
+    gradients is the gradient of one process holding the whole batch.
     """
     embeddings, present = checked(embeddings, present)
-    running = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+    running = (
+        distributed.is_available()
+        and distributed.is_initialized()
+        and distributed.get_world_size() > 1
+    )
     if not (running and torch.is_grad_enabled()):
         return embeddings, present, 0
     names = sorted(embeddings)  # the collectives must run in the same order everywhere
     start = distributed.get_rank() * len(embeddings[names[0]])
     masks = _Gather.apply(torch.stack([present[m] for m in names], 1).to(torch.uint8)).bool()
-    return {m: _Gather.apply(embeddings[m]) for m in names}, dict(zip(names, masks.unbind(1), strict=True)), start
+    return (
+        {m: _Gather.apply(embeddings[m]) for m in names},
+        dict(zip(names, masks.unbind(1), strict=True)),
+        start,
+    )
 
 
 def total_correlation(
     embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor] = {}, ridge: float = 1e-3
 ) -> Tensor:
-    """Sum over pairs i < j of modalities of `correlation(h_i, h_j)`, the objective of deep CCA. To be maximised.
+    """Sum over pairs i < j of modalities of `correlation(h_i, h_j)`, the objective of deep CCA. To
+    be maximised.
 
-    Section 2.3 of Senellart et al. (2023): sum_{i<j} F(g_i(X_i), g_j(X_j)). (Not the total correlation of
-    information theory.) Each pair is measured on the rows where both are present. A pair with d_i + d_j such rows or
-    fewer correlates perfectly in some directions whatever it holds; it teaches nothing and contributes 0.
+    Section 2.3 of Senellart et al. (2023): sum_{i<j} F(g_i(X_i), g_j(X_j)). (Not the total
+    correlation of information theory.) Each pair is measured on the rows where both are present. A
+    pair with d_i + d_j such rows or fewer correlates perfectly in some directions whatever it
+    holds; it teaches nothing and contributes 0.
 
-    In distributed training the embeddings of all ranks are gathered first, so that several processes give the value
-    and the gradient of one; each must hold the same modalities and the same number of rows.
+    In distributed training the embeddings of all ranks are gathered first, so that several
+    processes give the value and the gradient of one; each must hold the same modalities and the
+    same number of rows.
 
     Args:
         embeddings: h_m = g_m(x_m), each (B, d_m).
-        present: each (B,) bool; no key: present in every row. What stands in absent rows has no effect.
+        present: each (B,) bool; no key: present in every row. What stands in absent rows has no
+            effect.
         ridge: r >= 0, as in `correlations`.
 
     Returns:
         Scalar, in [0, sum_{i<j} min(d_i, d_j)].
 
     Raises:
-        ValueError: for one modality, for shapes or masks that do not fit, if every pair has too few rows, or as
-            `correlations`.
+        ValueError: for one modality, for shapes or masks that do not fit, if every pair has too few
+            rows, or as `correlations`.
 
     >>> h = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
     >>> round(total_correlation({"a": h, "b": h + 1, "c": -h}, ridge=0.0).item(), 4)
@@ -187,8 +207,9 @@ def total_correlation(
             short = f"{i!r} and {j!r} have {rows} rows in common and {needed} dimensions together"
     if not parts:
         raise ValueError(
-            f"Correlation needs more rows than a pair of modalities has dimensions together, which no pair has "
-            f"({short}): use a larger batch (dropping an incomplete last one) or smaller embeddings."
+            "Correlation needs more rows than a pair of modalities has dimensions together, which"
+            f" no pair has ({short}): use a larger batch (dropping an incomplete last one) or"
+            " smaller embeddings."
         )
     return torch.stack(parts).sum()
 
@@ -196,27 +217,31 @@ def total_correlation(
 def contrastive(
     embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor] = {}, temperature: float = 0.07
 ) -> Tensor:
-    """InfoNCE over all pairs of modalities: another way to learn what they share. Per sample, in nats; to be minimised.
+    """InfoNCE over all pairs of modalities: another way to learn what they share. Per sample, in
+    nats; to be minimised.
 
-    Contrastive multiview coding on the full graph (Tian et al., 2020), with s_nk = cos(h_i,n, h_j,k) / temperature:
+    Contrastive multiview coding on the full graph (Tian et al., 2020), with s_nk = cos(h_i,n,
+    h_j,k) / temperature:
 
         L_n = sum_{i<j} 1/2 [ -log softmax_k(s_nk)[n] - log softmax_k(s_kn)[n] ]
 
-    Of two modalities, log B - E[L] is a lower bound on the mutual information of x_i and x_j (van den Oord et al.,
-    2018); embeddings that say nothing give log B. A pair counts where both are present, there alone it looks for
-    candidates, and elsewhere it contributes 0. In distributed training the candidates are those of all ranks, as in
-    `total_correlation`.
+    Of two modalities, log B - E[L] is a lower bound on the mutual information of x_i and x_j (van
+    den Oord et al., 2018); embeddings that say nothing give log B. A pair counts where both are
+    present, there alone it looks for candidates, and elsewhere it contributes 0. In distributed
+    training the candidates are those of all ranks, as in `total_correlation`.
 
     Args:
         embeddings: h_m = g_m(x_m), each (B, d), of the same d.
-        present: each (B,) bool; no key: present in every row. What stands in absent rows has no effect.
+        present: each (B,) bool; no key: present in every row. What stands in absent rows has no
+            effect.
         temperature: > 0.
 
     Returns:
         (B,), >= 0.
 
     Raises:
-        ValueError: for one modality, for shapes or masks that do not fit, or a temperature that is not positive.
+        ValueError: for one modality, for shapes or masks that do not fit, or a temperature that is
+            not positive.
 
     >>> contrastive({"a": torch.eye(4), "b": torch.ones(4, 4)})  # "b" is constant: log 4 each
     tensor([1.3863, 1.3863, 1.3863, 1.3863])
@@ -225,21 +250,30 @@ def contrastive(
     embeddings, present, start = _gathered(embeddings, present)
     dims = {m: h.shape[1] for m, h in embeddings.items()}
     if len(set(dims.values())) != 1 or not temperature > 0:
-        raise ValueError(f"Expected embeddings of one dimension and a temperature > 0, got {dims} and {temperature}.")
+        raise ValueError(
+            f"Expected embeddings of one dimension and a temperature > 0, got {dims} and"
+            f" {temperature}."
+        )
     parts = []
     for i, j in combinations(embeddings, 2):
         both = present[i] & present[j]
-        logits = F.normalize(embeddings[i][both], dim=-1) @ F.normalize(embeddings[j][both], dim=-1).mT / temperature
+        logits = (
+            F.normalize(embeddings[i][both], dim=-1)
+            @ F.normalize(embeddings[j][both], dim=-1).mT
+            / temperature
+        )
         loss = (logits.logsumexp(0) + logits.logsumexp(1)) / 2 - logits.diagonal()
         parts.append(torch.zeros_like(both, dtype=loss.dtype).masked_scatter(both, loss))
     return torch.stack(parts).sum(0)[start : start + rows]
 
 
 class Projection(nn.Module):
-    """h -> (h - mean) @ matrix with all but the first `kept` columns zero: the most correlated directions of h.
+    """h -> (h - mean) @ matrix with all but the first `kept` columns zero: the most correlated
+    directions of h.
 
-    The output keeps the shape of h, so that whatever reads it need not know how many directions were kept. All
-    three are buffers, saved with the model. A new one changes nothing: mean 0, matrix I, all kept.
+    The output keeps the shape of h, so that whatever reads it need not know how many directions
+    were kept. All three are buffers, saved with the model. A new one changes nothing: mean 0,
+    matrix I, all kept.
 
     Args:
         d: dimension of h.
@@ -291,31 +325,35 @@ def fit_projections(
     present: Mapping[str, Tensor] = {},
     held_out_present: Mapping[str, Tensor] = {},
 ) -> tuple[dict[str, tuple[Tensor, Tensor]], Tensor, int]:
-    """Directions of each embedding in order of correlation, how correlated each is, and how many to keep.
+    """Directions of each embedding in order of correlation, how correlated each is, and how many to
+    keep.
 
-    Of two modalities `linear_cca` on the rows where both are present, of more `multiset_cca`. The last step of
-    training g_m in JNF-DCCA (Senellart et al., 2023, appendix B; of three modalities the paper keeps all dimensions).
+    Of two modalities `linear_cca` on the rows where both are present, of more `multiset_cca`. The
+    last step of training g_m in JNF-DCCA (Senellart et al., 2023, appendix B; of three modalities
+    the paper keeps all dimensions).
 
     Args:
         embeddings: each (N, d_m).
-        kept: how many directions to keep; None: `choose_dim` of the spectrum above its `noise_floor`.
-        held_out: each (N', d_m), on which to measure the spectrum: the mean over pairs of the correlation of their
-            k-th variates. None: the training rows' own, which is flattering, the more so where networks were
-            trained on them.
+        kept: how many directions to keep; None: `choose_dim` of the spectrum above its
+            `noise_floor`.
+        held_out: each (N', d_m), on which to measure the spectrum: the mean over pairs of the
+            correlation of their k-th variates. None: the training rows' own, which is flattering,
+            the more so where networks were trained on them.
         ridge: r >= 0.
         present: each (N,) bool; no key: present in every row.
         held_out_present: the same for `held_out`.
 
     Returns:
-        {m: (mean (d_m,), matrix (d_m, d_m))} for `Projection.set_` (columns beyond k = min_m d_m are zero), the
-        spectrum (k,), and how many to keep, all in float64.
+        {m: (mean (d_m,), matrix (d_m, d_m))} for `Projection.set_` (columns beyond k = min_m d_m
+        are zero), the spectrum (k,), and how many to keep, all in float64.
 
     Raises:
-        ValueError: for `kept` not in 1 .. k, if `held_out` holds other modalities or dimensions, if two modalities
-            share fewer than 2 rows, or as `linear_cca`.
+        ValueError: for `kept` not in 1 .. k, if `held_out` holds other modalities or dimensions, if
+            two modalities share fewer than 2 rows, or as `linear_cca`.
 
     >>> h = torch.randn(2, 1000, 4, generator=torch.Generator().manual_seed(0))
-    >>> a, b = h[0], torch.cat([h[0, :, :2] + 0.1 * h[1, :, :2], h[1, :, 2:]], dim=1)  # two shared, two not
+    # two shared, two not
+    >>> a, b = h[0], torch.cat([h[0, :, :2] + 0.1 * h[1, :, :2], h[1, :, 2:]], dim=1)
     >>> projections, spectrum, kept = fit_projections({"a": a, "b": b})
     >>> kept
     2
@@ -324,7 +362,10 @@ def fit_projections(
     fitted = _fit(embeddings, present, ridge)
     spectrum, dims = fitted.correlations, {m: h.shape[1] for m, h in embeddings.items()}
     if kept is not None and not 1 <= kept <= len(spectrum):
-        raise ValueError(f"`kept` must be in 1 .. {len(spectrum)}, the smallest embedding's dimension, got {kept}.")
+        raise ValueError(
+            f"`kept` must be in 1 .. {len(spectrum)}, the smallest embedding's dimension, got"
+            f" {kept}."
+        )
     if held_out is not None:
         found = {m: h.shape[-1] for m, h in held_out.items()}
         if found != dims:
@@ -333,9 +374,13 @@ def fit_projections(
         spectrum = _measured(fitted, held_out, present)
     if kept is None:
         pairs = [(i, j, int((present[i] & present[j]).sum())) for i, j in combinations(dims, 2)]
-        floors = [noise_floor(n) if held_out else noise_floor(n, dims[i], dims[j]) for i, j, n in pairs]
+        floors = [
+            noise_floor(n) if held_out else noise_floor(n, dims[i], dims[j]) for i, j, n in pairs
+        ]
         kept = choose_dim(spectrum, sum(floors) / len(floors))
-    padded = {m: F.pad(matrix, (0, dims[m] - len(spectrum))) for m, matrix in fitted.matrices.items()}
+    padded = {
+        m: F.pad(matrix, (0, dims[m] - len(spectrum))) for m, matrix in fitted.matrices.items()
+    }
     return {m: (fitted.means[m], padded[m]) for m in dims}, spectrum, kept
 
 
@@ -345,18 +390,28 @@ def _fit(embeddings: dict[str, Tensor], present: dict[str, Tensor], ridge: float
     (i, a), (j, b) = embeddings.items()
     both = present[i] & present[j]
     found = linear_cca(a[both], b[both], ridge)
-    return MultisetCCA({i: found.mean_a, j: found.mean_b}, {i: found.A, j: found.B}, found.correlations)
+    return MultisetCCA(
+        {i: found.mean_a, j: found.mean_b}, {i: found.A, j: found.B}, found.correlations
+    )
 
 
-def _measured(fitted: MultisetCCA, embeddings: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
+def _measured(
+    fitted: MultisetCCA, embeddings: dict[str, Tensor], present: dict[str, Tensor]
+) -> Tensor:
     """Mean over pairs of the correlation of their k-th variates, (k,)."""
     values = []
     for i, j in combinations(embeddings, 2):
         both = present[i] & present[j]
         if both.sum() < 2:
-            raise ValueError(f"Held-out {i!r} and {j!r} need at least 2 rows where both are present, got fewer.")
-        u, v = ((double(embeddings[m][both]) - fitted.means[m]) @ fitted.matrices[m] for m in (i, j))
+            raise ValueError(
+                f"Held-out {i!r} and {j!r} need at least 2 rows where both are present, got fewer."
+            )
+        u, v = (
+            (double(embeddings[m][both]) - fitted.means[m]) @ fitted.matrices[m] for m in (i, j)
+        )
         u, v = u - u.mean(0), v - v.mean(0)
         # A constant variate (a dead dimension) correlates with nothing: 0, not 0/0.
-        values.append((u * v).sum(0) / (u.square().sum(0) * v.square().sum(0)).sqrt().clamp(min=1e-300))
+        values.append(
+            (u * v).sum(0) / (u.square().sum(0) * v.square().sum(0)).sqrt().clamp(min=1e-300)
+        )
     return torch.stack(values).mean(0)

@@ -1,15 +1,19 @@
-"""Score ratio matching: in which few directions does a sample differ from its reference, and by how much?
+"""Score ratio matching: in which few directions does a sample differ from its reference, and by how
+much?
 
-For samples of pi, whitened, and the reference rho = N(0, I), the ratio's score is s = grad log(pi / rho), and
-H = E_pi[s s'] says along which directions pi differs from rho: with eigenpairs (lambda_i, u_i) and
+For samples of pi, whitened, and the reference rho = N(0, I), the ratio's score is s = grad log(pi /
+rho), and H = E_pi[s s'] says along which directions pi differs from rho: with eigenpairs (lambda_i,
+u_i) and
 
     pi_r(x) ~ f(U_r' x) rho(x),    KL(pi || pi_r) <= 1/2 sum_{i > r} lambda_i
 
-for the best f, the density of U_r' x over its reference (Zahm et al. 2022; Baptista, Brennan and Marzouk 2024). s is
-learned by minimising F(s) = E_pi[1/2 |s|^2 + tr grad s - x's], whose minimum is -1/2 tr H.
+for the best f, the density of U_r' x over its reference (Zahm et al. 2022; Baptista, Brennan and
+Marzouk 2024). s is learned by minimising F(s) = E_pi[1/2 |s|^2 + tr grad s - x's], whose minimum is
+-1/2 tr H.
 
-Several modalities must be whitened *one by one* (`Whitening.of_blocks`): whitening all of them together erases the
-linear correlation between them, which is what is looked for; for normal data it leaves H = 0.
+Several modalities must be whitened *one by one* (`Whitening.of_blocks`): whitening all of them
+together erases the linear correlation between them, which is what is looked for; for normal data it
+leaves H = 0.
 """
 
 from __future__ import annotations
@@ -49,11 +53,15 @@ class Whitening:
         for m, value in x.items():
             n, d = value.shape
             if n <= d:
-                raise ValueError(f"Whitening {m!r} needs more samples than its {d} dimensions, got {n}.")
+                raise ValueError(
+                    f"Whitening {m!r} needs more samples than its {d} dimensions, got {n}."
+                )
             centred = value - value.mean(0)
             covariance = centred.T @ centred / (n - 1)
             covariance = covariance + ridge * covariance.diagonal().mean() * torch.eye(d).to(value)
-            precision = torch.linalg.cholesky(torch.linalg.inv(covariance))  # L with L L' = precision; x -> L' x
+            precision = torch.linalg.cholesky(
+                torch.linalg.inv(covariance)
+            )  # L with L L' = precision; x -> L' x
             means.append(value.mean(0))
             parts.append(precision)
         sizes = {m: value.shape[1] for m, value in x.items()}
@@ -80,12 +88,18 @@ class RatioScore(nn.Module):
         rank: None, or how many directions s may depend on and point to.
     """
 
-    def __init__(self, dim: int, hidden: Sequence[int] = (128, 128), rank: int | None = None) -> None:
+    def __init__(
+        self, dim: int, hidden: Sequence[int] = (128, 128), rank: int | None = None
+    ) -> None:
         super().__init__()
         if rank is not None and not 0 < rank <= dim:
-            raise ValueError(f"The rank of a score in {dim} dimensions lies between 1 and {dim}, got {rank}.")
+            raise ValueError(
+                f"The rank of a score in {dim} dimensions lies between 1 and {dim}, got {rank}."
+            )
         size = rank or dim
-        self.frame = None if rank is None else nn.Parameter(torch.linalg.qr(torch.randn(dim, rank))[0])
+        self.frame = (
+            None if rank is None else nn.Parameter(torch.linalg.qr(torch.randn(dim, rank))[0])
+        )
         self.linear = nn.Linear(size, size)
         layers: list[nn.Module] = []
         for a, b in pairwise([size, *hidden]):
@@ -102,26 +116,41 @@ class RatioScore(nn.Module):
 
     @torch.no_grad()
     def start_(self, x: Tensor) -> None:
-        """The best linear score: A = I - C^-1 for the covariance C of x, which is exact where x is normal."""
+        """The best linear score: A = I - C^-1 for the covariance C of x, which is exact where x is
+        normal.
+        """
         covariance = x.T @ x / len(x)
         best = torch.eye(x.shape[1]).to(x) - torch.linalg.inv(covariance)
         if self.frame is not None:
             values, vectors = torch.linalg.eigh(best)
-            self.frame.copy_(vectors[:, values.abs().argsort(descending=True)[: self.frame.shape[1]]])
+            self.frame.copy_(
+                vectors[:, values.abs().argsort(descending=True)[: self.frame.shape[1]]]
+            )
             best = self.frame.T @ best @ self.frame
         self.linear.weight.copy_(best)
         self.linear.bias.zero_()
 
 
 def objective(score: nn.Module, x: Tensor, probes: int | None = None) -> Tensor:
-    """F per sample, (N,): 1/2 |s|^2 + tr grad s - x's. Its mean is least for s = grad log(pi / rho)."""
+    """F per sample, (N,): 1/2 |s|^2 + tr grad s - x's. Its mean is least for s = grad log(pi /
+    rho).
+    """
     s, trace = divergence(score, x, probes)
     return 0.5 * s.square().sum(-1) + trace - (x * s).sum(-1)
 
 
 def fit(
-    x: Tensor, held_out: Tensor, *, hidden: Sequence[int] = (128, 128), rank: int | None = None, steps: int = 2000,
-    batch: int = 512, lr: float = 1e-3, decay: float = 1e-4, patience: int = 10, exact: int = 32,
+    x: Tensor,
+    held_out: Tensor,
+    *,
+    hidden: Sequence[int] = (128, 128),
+    rank: int | None = None,
+    steps: int = 2000,
+    batch: int = 512,
+    lr: float = 1e-3,
+    decay: float = 1e-4,
+    patience: int = 10,
+    exact: int = 32,
 ) -> RatioScore:
     """The score of x (N, d), whitened, stopped where F is least on `held_out`.
 
@@ -162,8 +191,9 @@ class Reduction:
     Args:
         matrices: H, or its diagonal block for each modality, {block: (d_m, d_m)}.
         values, vectors: {block: (d_m,)} descending, {block: (d_m, d_m)} in columns.
-        trace: tr H over all blocks; `check`: -2 F on the same data, which equals it for the true score: their
-            difference is the error of the learned one; `error`: standard error of the trace.
+        trace: tr H over all blocks; `check`: -2 F on the same data, which equals it for the true
+            score: their difference is the error of the learned one; `error`: standard error of the
+            trace.
     """
 
     matrices: dict[str, Tensor]
@@ -174,7 +204,9 @@ class Reduction:
     error: float
 
     def bound(self, sizes: Mapping[str, int]) -> float:
-        """1/2 sum of the eigenvalues left out, nats: an estimate, off by about `error` and |trace - check| / 2."""
+        """1/2 sum of the eigenvalues left out, nats: an estimate, off by about `error` and |trace -
+        check| / 2.
+        """
         return 0.5 * math.fsum(float(v[sizes[m] :].sum()) for m, v in self.values.items())
 
     def choose(self, epsilon: float) -> dict[str, int]:
@@ -206,8 +238,8 @@ def reduce(
 
     Args:
         sizes: {block: dimensions}; one block for the plain analysis.
-        base: {block: the score of that block alone}: the reference is then the product of the blocks' own laws instead
-            of N(0, I), which leaves what they share.
+        base: {block: the score of that block alone}: the reference is then the product of the
+            blocks' own laws instead of N(0, I), which leaves what they share.
     """
     s = score(held_out)
     blocks = dict(zip(sizes, held_out.split(list(sizes.values()), -1), strict=True))
@@ -220,14 +252,18 @@ def reduce(
     values = {m: v.flip(0).clamp_min(0) for m, (v, _) in pairs.items()}
     vectors = {m: u.flip(1) for m, (_, u) in pairs.items()}
     return Reduction(
-        matrices, values, vectors,
-        float(squares.mean()), -2 * (float(objective(score, held_out).mean()) - own),
+        matrices,
+        values,
+        vectors,
+        float(squares.mean()),
+        -2 * (float(objective(score, held_out).mean()) - own),
         float(squares.std() / math.sqrt(len(squares))),
     )
 
 
 def sample(frame: Tensor, samples: Tensor, n: int, seen: Tensor | None = None) -> Tensor:
-    """n draws of pi_r, (n, d): W'x resampled from `samples` (N, d), the complement of W from N(0, I).
+    """n draws of pi_r, (n, d): W'x resampled from `samples` (N, d), the complement of W from N(0,
+    I).
 
     Args:
         frame: W (d, r) with orthonormal columns.

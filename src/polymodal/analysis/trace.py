@@ -10,9 +10,13 @@ from torch.func import jvp, vmap
 
 
 def divergence(
-    field: Callable[[Tensor], Tensor], x: Tensor, probes: int | None = None, active: Tensor | None = None
+    field: Callable[[Tensor], Tensor],
+    x: Tensor,
+    probes: int | None = None,
+    active: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """field(x) (N, d) and tr grad field(x) (N,): exactly with d directions, or by Hutchinson's estimate.
+    """field(x) (N, d) and tr grad field(x) (N,): exactly with d directions, or by Hutchinson's
+    estimate.
 
     Args:
         probes: None: exact; else random sign vectors, so many for each sample.
@@ -31,4 +35,3 @@ def divergence(
     found: tuple[Tensor, Tensor] = vmap(lambda v: jvp(field, (x,), (v,)))(directions)  # type: ignore[assignment]
     total = (directions * found[1]).sum(-1)
     return found[0][0], total.sum(0) if probes is None else total.mean(0)
-

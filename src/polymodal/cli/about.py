@@ -1,4 +1,6 @@
-"""`polymodal list`, `show` and `doctor`: what there is, what a recipe says, whether this machine is ready."""
+"""`polymodal list`, `show` and `doctor`: what there is, what a recipe says, whether this machine is
+ready.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,12 @@ from rich.table import Table
 
 from polymodal.cli.catalog import KINDS, entries
 
-EXTRAS = {"tensorboard": "track", "wandb": "track", "torchvision": "image", "torch_fidelity": "image"}
+EXTRAS = {
+    "tensorboard": "track",
+    "wandb": "track",
+    "torchvision": "image",
+    "torch_fidelity": "image",
+}
 
 
 def print_list(kind: str | None, console: Console) -> None:
@@ -24,9 +31,13 @@ def print_list(kind: str | None, console: Console) -> None:
     if kind is not None and kind not in KINDS:
         from polymodal.checks import suggest
 
-        raise ValueError(f"There is no list of {kind!r}.{suggest(kind, KINDS)} There are: {', '.join(KINDS)}.")
+        raise ValueError(
+            f"There is no list of {kind!r}.{suggest(kind, KINDS)} There are: {', '.join(KINDS)}."
+        )
     for one in KINDS if kind is None else (kind,):
-        table = Table(title=one, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
+        table = Table(
+            title=one, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0)
+        )
         table.add_column(no_wrap=True, style="bold")
         table.add_column()
         for name, about in entries(one).items():
@@ -37,7 +48,9 @@ def print_list(kind: str | None, console: Console) -> None:
 
 
 def print_recipe(recipe: str, console: Console) -> None:
-    """The recipe with every setting filled in, and what its method is. Raises ValueError for an unknown one."""
+    """The recipe with every setting filled in, and what its method is. Raises ValueError for an
+    unknown one.
+    """
     from omegaconf import OmegaConf
 
     from polymodal.experiments.plan import label_runs
@@ -48,15 +61,28 @@ def print_recipe(recipe: str, console: Console) -> None:
     raw = load_recipe(recipe)
     settings = resolve(raw)
     if settings.compare:
-        console.print(f"# {settings.about}\n# A comparison, laid over each of its recipes:", highlight=False)
-        console.print(OmegaConf.to_yaml(OmegaConf.create(raw)), highlight=False, markup=False, end="")
+        console.print(
+            f"# {settings.about}\n# A comparison, laid over each of its recipes:", highlight=False
+        )
+        console.print(
+            OmegaConf.to_yaml(OmegaConf.create(raw)), highlight=False, markup=False, end=""
+        )
         for label, name in label_runs(settings.compare).items():
             console.print(f"# {label}: polymodal show {name}", highlight=False, markup=False)
         return
-    console.print(OmegaConf.to_yaml(OmegaConf.create(to_dict(settings))), highlight=False, markup=False, end="")
+    console.print(
+        OmegaConf.to_yaml(OmegaConf.create(to_dict(settings))),
+        highlight=False,
+        markup=False,
+        end="",
+    )
     head = inspect.getdoc(METHODS[settings.method.name]) if settings.method.name else None
     if head:
-        console.print("\n".join(f"# {line}".rstrip() for line in head.splitlines()), highlight=False, markup=False)
+        console.print(
+            "\n".join(f"# {line}".rstrip() for line in head.splitlines()),
+            highlight=False,
+            markup=False,
+        )
 
 
 class Finding(NamedTuple):
@@ -72,7 +98,11 @@ def print_findings(data: str | None, console: Console) -> None:
     """One line for each thing that matters on this machine: ok or missing, and what to do."""
     for what, good, found, advice in _findings(data):
         mark = {True: "[green]ok     [/]", False: "[red]missing[/]", None: "       "}[good]
-        console.print(f"{mark} {what}: {found}" + (f" -> {advice}" if advice else ""), highlight=False, soft_wrap=True)
+        console.print(
+            f"{mark} {what}: {found}" + (f" -> {advice}" if advice else ""),
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _findings(data: str | None) -> Iterator[Finding]:
@@ -83,21 +113,45 @@ def _findings(data: str | None) -> Iterator[Finding]:
 
     yield Finding("polymodal", True, __version__)
     good = sys.version_info >= (3, 11)
-    yield Finding("Python", good, sys.version.split()[0], "" if good else "install Python 3.11 or newer")
+    yield Finding(
+        "Python", good, sys.version.split()[0], "" if good else "install Python 3.11 or newer"
+    )
     yield Finding("torch", True, str(torch.__version__))
     cores, threads = os.cpu_count(), torch.get_num_threads()
-    yield Finding("threads", True, f"{threads} of {cores} cores", "" if threads == cores else "OMP_NUM_THREADS sets it")
+    yield Finding(
+        "threads",
+        True,
+        f"{threads} of {cores} cores",
+        "" if threads == cores else "OMP_NUM_THREADS sets it",
+    )
     gpu = f"{torch.cuda.device_count()} CUDA" if torch.cuda.is_available() else ""
     gpu = "mps" if not gpu and torch.backends.mps.is_available() else gpu
-    yield Finding("devices", True if gpu else None, gpu or "CPU alone", "" if gpu else "the small recipes fit it")
+    yield Finding(
+        "devices",
+        True if gpu else None,
+        gpu or "CPU alone",
+        "" if gpu else "the small recipes fit it",
+    )
     for package, extra in EXTRAS.items():
         there = importlib.util.find_spec(package) is not None
-        yield Finding(package, there or None, "installed" if there else "not installed",
-                      "" if there else f"optional: pip install 'polymodal\\[{extra}]'")
+        yield Finding(
+            package,
+            there or None,
+            "installed" if there else "not installed",
+            "" if there else f"optional: pip install 'polymodal\\[{extra}]'",
+        )
     try:
         folder = data_folder(data)
-        yield Finding("data folder", folder.is_dir() or None, str(folder),
-                      "" if folder.is_dir() else "made on the first download; --data or $POLYMODAL_DATA gives another")
+        yield Finding(
+            "data folder",
+            folder.is_dir() or None,
+            str(folder),
+            (
+                ""
+                if folder.is_dir()
+                else "made on the first download; --data or $POLYMODAL_DATA gives another"
+            ),
+        )
         yield from _data_sets(folder)
     except ValueError as error:
         yield Finding("data folder", False, str(error))
@@ -114,12 +168,23 @@ def _data_sets(folder: Path) -> Iterator[Finding]:
         yield _located(name, files, "downloaded when first used")
     svhn = [find(folder, ("svhn", "SVHN"), name) for name in SVHN]
     packed = find(folder, ("svhn",), PACKED_SVHN)
-    yield _located("svhn", [packed] if packed and not all(svhn) else svhn, "downloaded when first used")
+    yield _located(
+        "svhn", [packed] if packed and not all(svhn) else svhn, "downloaded when first used"
+    )
     packed = find(folder, faces.FOLDERS, faces.PACKED)
-    celeba = [find(folder, faces.FOLDERS, "img_align_celeba", "img_align_celeba.zip"),
-              *(find(folder, faces.FOLDERS, n) for n in ("list_attr_celeba.txt", "list_eval_partition.txt"))]
-    yield _located("celeba", [packed] if packed and not all(celeba) else celeba,
-                   "put img_align_celeba.zip, list_attr_celeba.txt and list_eval_partition.txt into the data folder")
+    celeba = [
+        find(folder, faces.FOLDERS, "img_align_celeba", "img_align_celeba.zip"),
+        *(
+            find(folder, faces.FOLDERS, n)
+            for n in ("list_attr_celeba.txt", "list_eval_partition.txt")
+        ),
+    ]
+    yield _located(
+        "celeba",
+        [packed] if packed and not all(celeba) else celeba,
+        "put img_align_celeba.zip, list_attr_celeba.txt and list_eval_partition.txt into the data"
+        " folder",
+    )
 
 
 def _located(name: str, files: list[Path | None], advice: str) -> Finding:
@@ -131,7 +196,13 @@ def _located(name: str, files: list[Path | None], advice: str) -> Finding:
 
 def _room(folder: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free / 1e9
-    yield Finding("disk space here", free > 2, f"{free:.1f} GB free", "" if free > 2 else "free some, or use --out")
+    yield Finding(
+        "disk space here",
+        free > 2,
+        f"{free:.1f} GB free",
+        "" if free > 2 else "free some, or use --out",
+    )
     may = os.access(folder, os.W_OK)
-    yield Finding("writing here", may, str(folder), "" if may else "permission is denied; use --out elsewhere")
-
+    yield Finding(
+        "writing here", may, str(folder), "" if may else "permission is denied; use --out elsewhere"
+    )

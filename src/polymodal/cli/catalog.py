@@ -1,4 +1,6 @@
-"""What there is, read from the source without running it, so that `polymodal list` need not wait for torch."""
+"""What there is, read from the source without running it, so that `polymodal list` need not wait
+for torch.
+"""
 
 from __future__ import annotations
 
@@ -40,18 +42,24 @@ def _registry(path: str, name: str) -> dict[str, str]:
     text = (files("polymodal") / path).read_text()
     lines = text.splitlines()
     folder = (files("polymodal") / path.rsplit("/", 1)[0]) if "/" in path else None
-    texts = [f.read_text() for f in folder.iterdir() if f.name.endswith(".py")] if folder else [text]
+    texts = (
+        [f.read_text() for f in folder.iterdir() if f.name.endswith(".py")] if folder else [text]
+    )
     heads = {k: v for t in texts for k, v in _docstrings(t).items()}
     table = next(
-        node.value for node in ast.parse(text).body
-        if isinstance(node, ast.Assign | ast.AnnAssign) and name in (ast.unparse(t) for t in _targets(node))
+        node.value
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        and name in (ast.unparse(t) for t in _targets(node))
     )
     if not isinstance(table, ast.Dict):
         raise ValueError(f"{name} in {path} must be written as a dictionary.")
     found = {}
     for key, value in zip(filter(None, table.keys), table.values, strict=True):
         comment = lines[value.end_lineno - 1].partition("  # ")[2] if value.end_lineno else ""
-        head = heads.get(re.findall(r"\w+", ast.unparse(value))[-1], "")  # of what a wrapper holds, too
+        head = heads.get(
+            re.findall(r"\w+", ast.unparse(value))[-1], ""
+        )  # of what a wrapper holds, too
         found[ast.literal_eval(ast.unparse(key))] = comment or head
     return found
 
@@ -64,4 +72,3 @@ def _docstrings(text: str) -> dict[str, str]:
     """The first line of the docstring of every function and class at a file's top level."""
     nodes = [n for n in ast.parse(text).body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
     return {n.name: (ast.get_docstring(n) or "").split("\n", 1)[0] for n in nodes}
-

@@ -1,4 +1,6 @@
-"""The command `polymodal`: every command's words; what they do stands in the modules that they import when they run."""
+"""The command `polymodal`: every command's words; what they do stands in the modules that they
+import when they run.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +12,32 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-# typer carries its own click, or uses the installed one, by version; the base of its errors is the same in both.
+# typer carries its own click, or uses the installed one, by version; the base of its errors is the
+# same in both.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 INTERRUPTED = 130
 
 app = typer.Typer(
-    add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Multimodal generative autoencoders: generate any modality from any subset of the others, and know how far to "
-    "trust it.",
+    help=(
+        "Multimodal generative autoencoders: generate any modality from any subset of the others,"
+        " and know how far to trust it."
+    ),
     epilog="Begin with: polymodal train shapes --out demo",
-)  # fmt: skip
+)
 
 Runs = Annotated[list[Path], typer.Argument(help="Run directories.", show_default=False)]
 OneRun = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
-Data = Annotated[str | None, typer.Option(help="Folder of the named data sets, or your own .npz file.")]
-Sampler = Annotated[str | None, typer.Option(help="How subsets of two and more are drawn: hmc, mala, smc, importance.")]
+Data = Annotated[
+    str | None, typer.Option(help="Folder of the named data sets, or your own .npz file.")
+]
+Sampler = Annotated[
+    str | None,
+    typer.Option(help="How subsets of two and more are drawn: hmc, mala, smc, importance."),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Use the first N test samples alone.")]
 
 
@@ -43,14 +55,17 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _common(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")
+    ] = False,
 ) -> None: ...
 
 
 @app.command("list", epilog="Example: polymodal list recipes")
 def list_(
     kind: Annotated[
-        str | None, typer.Argument(help="methods, datasets, recipes, metrics, networks, samplers, poolings.")
+        str | None,
+        typer.Argument(help="methods, datasets, recipes, metrics, networks, samplers, poolings."),
     ] = None,
 ) -> None:
     """Show what there is: methods, datasets, recipes, metrics, networks, samplers, poolings."""
@@ -60,7 +75,11 @@ def list_(
 
 
 @app.command(epilog="Example: polymodal show mnist-svhn-jnf-dcca")
-def show(recipe: Annotated[str, typer.Argument(help="A built-in recipe or a YAML file.", show_default=False)]) -> None:
+def show(
+    recipe: Annotated[
+        str, typer.Argument(help="A built-in recipe or a YAML file.", show_default=False)
+    ],
+) -> None:
     """Show a recipe with every setting filled in, and what its method does."""
     from polymodal.cli.about import print_recipe
 
@@ -75,16 +94,26 @@ def doctor(data: Data = None) -> None:
     print_findings(data, _out())
 
 
-@app.command(epilog="Example: polymodal train shapes-jnf training.epochs=3 --out runs/first --seed 1")
+@app.command(
+    epilog="Example: polymodal train shapes-jnf training.epochs=3 --out runs/first --seed 1"
+)
 def train(
-    recipe: Annotated[str, typer.Argument(help="A built-in recipe or a YAML file.", show_default=False)],
-    settings: Annotated[list[str] | None, typer.Argument(metavar="key=value", help="Changes to the recipe.")] = None,
+    recipe: Annotated[
+        str, typer.Argument(help="A built-in recipe or a YAML file.", show_default=False)
+    ],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="key=value", help="Changes to the recipe.")
+    ] = None,
     data: Data = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; default runs/RECIPE.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and noise.")] = None,
-    reuse: Annotated[list[str] | None, typer.Option(metavar="STAGE=RUN", help="Take a stage from another run.")] = None,
+    reuse: Annotated[
+        list[str] | None, typer.Option(metavar="STAGE=RUN", help="Take a stage from another run.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be trained, and stop.")
+    ] = False,
 ) -> None:
     """Train a recipe; a comparison is trained, evaluated and reported.
 
@@ -94,14 +123,20 @@ def train(
 
     overrides = [*(settings or ()), *([f"training.device={device}"] if device else ())]
     target = out or Path("runs") / (Path(recipe).stem + (f"-seed{seed}" if seed else ""))
-    train_recipe(recipe, overrides, data, target, seed, pairs(reuse, "--reuse", "STAGE=RUN"), dry_run, _out())
+    train_recipe(
+        recipe, overrides, data, target, seed, pairs(reuse, "--reuse", "STAGE=RUN"), dry_run, _out()
+    )
 
 
 @app.command(epilog="Example: polymodal evaluate runs/first --metrics coherence --limit 500")
 def evaluate(
     runs: Runs,
-    metrics: Annotated[str | None, typer.Option(help="Names with commas between; default: all that apply.")] = None,
-    subsets: Annotated[str, typer.Option(help="What is given: all subsets, or such as mnist,mnist+svhn.")] = "all",
+    metrics: Annotated[
+        str | None, typer.Option(help="Names with commas between; default: all that apply.")
+    ] = None,
+    subsets: Annotated[
+        str, typer.Option(help="What is given: all subsets, or such as mnist,mnist+svhn.")
+    ] = "all",
     sampler: Sampler = None,
     limit: Limit = None,
     data: Data = None,
@@ -114,12 +149,23 @@ def evaluate(
     evaluate_runs(runs, names, wanted, sampler, limit, data, _out())
 
 
-@app.command(epilog="Example: polymodal generate runs/first --given square=mine.png --want circle --out pictures")
+@app.command(
+    epilog=(
+        "Example: polymodal generate runs/first --given square=mine.png --want circle --out"
+        " pictures"
+    )
+)
 def generate(
     run: OneRun,
-    out: Annotated[Path, typer.Option(help="Folder for generated.npz and the pictures.", show_default=False)],
-    given: Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help=".npy, .npz, .png; repeatable.")] = None,
-    want: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Repeatable; default: all not given.")] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for generated.npz and the pictures.", show_default=False)
+    ],
+    given: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=FILE", help=".npy, .npz, .png; repeatable.")
+    ] = None,
+    want: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Repeatable; default: all not given.")
+    ] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Draws for each given sample.")] = 8,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     sampler: Sampler = None,
@@ -144,7 +190,9 @@ def report(
 
 
 def pairs(given: Sequence[str] | None, option: str, form: str) -> dict[str, str]:
-    """What a repeated option NAME=VALUE says. Raises ValueError if it is written otherwise, or twice for one name."""
+    """What a repeated option NAME=VALUE says. Raises ValueError if it is written otherwise, or
+    twice for one name.
+    """
     found: dict[str, str] = {}
     for one in given or ():
         name, equals, value = one.partition("=")
@@ -157,7 +205,8 @@ def pairs(given: Sequence[str] | None, option: str, form: str) -> dict[str, str]
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status: 0, 2 for a user's error, 130 when interrupted.
+    """Runs the command line; returns the exit status: 0, 2 for a user's error, 130 when
+    interrupted.
 
     A user's error is one sentence on standard error.
     """
@@ -168,7 +217,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
             raise KeyboardInterrupt
         return status if isinstance(status, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        return _say("Interrupted; nothing is half-written, and the same command goes on from there.", INTERRUPTED)
+        return _say(
+            "Interrupted; nothing is half-written, and the same command goes on from there.",
+            INTERRUPTED,
+        )
     except UsageError as error:
         return _say(_sentence(error), 2)
     except OSError as error:
@@ -197,4 +249,3 @@ def _sentence(error: Any) -> str:
 def main() -> None:
     """Entry point of the command `polymodal`."""
     sys.exit(run())
-

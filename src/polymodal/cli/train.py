@@ -20,14 +20,23 @@ from polymodal.settings.resolve import to_dict
 
 
 def train_recipe(
-    recipe: str, overrides: Sequence[str], data: str | None, out: Path, seed: int | None, reuse: Mapping[str, str],
-    dry_run: bool, console: Console,
+    recipe: str,
+    overrides: Sequence[str],
+    data: str | None,
+    out: Path,
+    seed: int | None,
+    reuse: Mapping[str, str],
+    dry_run: bool,
+    console: Console,
 ) -> None:
     """Trains what a recipe asks for; a comparison is then evaluated and reported.
 
-    Raises ValueError for what the recipe, its changes or the data say wrong, before anything is trained.
+    Raises ValueError for what the recipe, its changes or the data say wrong, before anything is
+    trained.
     """
-    plan = make_plan(recipe, out, overrides, data, seed, {stage: Path(run) for stage, run in reuse.items()})
+    plan = make_plan(
+        recipe, out, overrides, data, seed, {stage: Path(run) for stage, run in reuse.items()}
+    )
     if dry_run:
         print_plan(plan, console)
         return
@@ -52,7 +61,15 @@ def _conclude(plan: Plan, runs: Sequence[Run], out: Path, console: Console) -> N
     asked = asdict(plan.settings.evaluation)
     for run, planned in zip(runs, plan.runs, strict=True):
         if run.metrics.get("asked") != asked:
-            _measure(run, plan.data, asked["metrics"], asked["subsets"], None, asked["options"], planned.directory.name)
+            _measure(
+                run,
+                plan.data,
+                asked["metrics"],
+                asked["subsets"],
+                None,
+                asked["options"],
+                planned.directory.name,
+            )
             run.save_metrics({**run.metrics, "asked": asked})
     labels = [planned.label for planned in plan.runs]
     if (table := results(runs, labels)) is not None:
@@ -62,7 +79,12 @@ def _conclude(plan: Plan, runs: Sequence[Run], out: Path, console: Console) -> N
 
 
 def _measure(
-    run: Run, data: Splits, metrics: Sequence[str] | None, subsets: Any, limit: int | None, options: Mapping[str, Any],
+    run: Run,
+    data: Splits,
+    metrics: Sequence[str] | None,
+    subsets: Any,
+    limit: int | None,
+    options: Mapping[str, Any],
     name: str,
 ) -> None:
     """Evaluates a run and says what is being measured, on a terminal in one moving line."""
@@ -70,15 +92,24 @@ def _measure(
 
     console = Console(stderr=True)
     with console.status(f"Measuring {name}") as status:
-        tell = status.update if console.is_terminal else partial(console.print, highlight=False, soft_wrap=True)
+        tell = (
+            status.update
+            if console.is_terminal
+            else partial(console.print, highlight=False, soft_wrap=True)
+        )
         say = lambda line: tell(f"{name}: {line}")
         more = {"limit": limit} if limit else {}
         evaluate(run, data, metrics, subsets, progress=say, **{**options, **more})
 
 
 def evaluate_runs(
-    runs: Sequence[Path], metrics: Sequence[str] | None, subsets: Any, sampler: str | None, limit: int | None,
-    data: str | None, console: Console,
+    runs: Sequence[Path],
+    metrics: Sequence[str] | None,
+    subsets: Any,
+    sampler: str | None,
+    limit: int | None,
+    data: str | None,
+    console: Console,
 ) -> None:
     """Measures runs, writes metrics.json into each, and prints one table.
 
@@ -94,7 +125,9 @@ def evaluate_runs(
         options = run.settings.get("evaluation", {})
         extra = {k: v for k, v in options.items() if k not in ("metrics", "subsets")}
         chosen = options.get("metrics") if metrics is None else metrics
-        _measure(run, data_of(run.settings, data), chosen, subsets, limit, extra, str(run.directory))
+        _measure(
+            run, data_of(run.settings, data), chosen, subsets, limit, extra, str(run.directory)
+        )
         if sampler:
             run.save_metrics({**run.metrics, "sampler": sampler})
     if (table := results(found, label_of(found))) is not None:
@@ -109,7 +142,9 @@ def print_plan(plan: Plan, console: Console) -> None:
         console.rule(f"{run.directory} (seed {run.seed})", align="left")
         text = OmegaConf.to_yaml(OmegaConf.create(to_dict(run.settings)))
         console.print(text, markup=False, highlight=False)
-    sizes = ", ".join(f"{len(getattr(plan.data, part))} {part}" for part in ("train", "val", "test"))
+    sizes = ", ".join(
+        f"{len(getattr(plan.data, part))} {part}" for part in ("train", "val", "test")
+    )
     kinds = ", ".join(f"{m.name} {m.shape}" for m in plan.data.modalities)
     console.print(f"Samples: {sizes}. Modalities: {kinds}.", highlight=False, markup=False)
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
@@ -123,7 +158,11 @@ def print_plan(plan: Plan, console: Console) -> None:
     console.print(table)
     for run in plan.runs:
         for stage, source in run.reuse.items():
-            console.print(f"{run.directory.name}: {stage} is taken from {source}.", highlight=False, soft_wrap=True)
+            console.print(
+                f"{run.directory.name}: {stage} is taken from {source}.",
+                highlight=False,
+                soft_wrap=True,
+            )
     console.print("Nothing was trained.")
 
 
@@ -131,5 +170,9 @@ def _stage_row(run: Any, stage: str, samples: int) -> tuple[str, str, str, str]:
     settings = run.settings.training.stage(stage)
     per_epoch = max(1, samples // (settings.batch * settings.accumulate))
     steps = min(settings.epochs * per_epoch, settings.max_steps or settings.epochs * per_epoch)
-    return stage, str(settings.epochs), str(settings.batch), "taken" if stage in run.reuse else f"{steps:,}"
-
+    return (
+        stage,
+        str(settings.epochs),
+        str(settings.batch),
+        "taken" if stage in run.reuse else f"{steps:,}",
+    )

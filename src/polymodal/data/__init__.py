@@ -73,31 +73,46 @@ def load_data(
     modalities: Mapping[str, Mapping[str, Any]] | None = None,
     **kwargs: Any,
 ) -> Splits:
-    """A data set by name (a key of `DATASETS`), or a user's own `.npz` file (see `own_arrays` for what it holds).
+    """A data set by name (a key of `DATASETS`), or a user's own `.npz` file (see `own_arrays` for
+    what it holds).
 
     Args:
-        path: the folder where files lie, for the named sets; default $POLYMODAL_DATA, else the user's cache directory.
-        limit: keep the first `limit` samples of the training part, and at most as many of the other two.
+        path: the folder where files lie, for the named sets; default $POLYMODAL_DATA, else the
+            user's cache directory.
+        limit: keep the first `limit` samples of the training part, and at most as many of the other
+            two.
         seed: of what is drawn: matchings, splits, synthetic samples, what is missing.
-        missing: {"pattern": "mcar", "rate": .5} takes values away from the training and validation parts, or from
-            those that `parts` lists. Patterns, with their arguments: `mcar`, `mar` (by how one modality looks),
-            `label` (`by_label`) and `unpaired`. "nan" (own files; or `nan: true` in the mapping) takes a sample whose
-            values of a modality are all NaN for missing.
-        modalities: {name: {"likelihood": ..., "weight": ..., "scale": ..., "link": ...}}, changes to what each is.
+        missing: {"pattern": "mcar", "rate": .5} takes values away from the training and validation
+            parts, or from those that `parts` lists. Patterns, with their arguments: `mcar`, `mar`
+            (by how one modality looks), `label` (`by_label`) and `unpaired`. "nan" (own files; or
+            `nan: true` in the mapping) takes a sample whose values of a modality are all NaN for
+            missing.
+        modalities: {name: {"likelihood": ..., "weight": ..., "scale": ..., "link": ...}}, changes
+            to what each is.
         kwargs: the data set's own, such as n or matchings.
 
     Raises:
-        ValueError: in one sentence, for an unknown name or option (with the nearest), files that are absent or
-            damaged, and values that cannot be trained on.
+        ValueError: in one sentence, for an unknown name or option (with the nearest), files that
+            are absent or damaged, and values that cannot be trained on.
 
     >>> data = load_data("shapes", n=100, limit=20, missing={"pattern": "mcar", "rate": 0.5})
     >>> len(data.train), [m.name for m in data.modalities], bool(data.train.batch(torch.arange(20)).present)
     (20, ['square', 'circle'], True)
     """
-    pattern = dict(missing) if isinstance(missing, Mapping) else {"nan": True} if missing == "nan" else {}
+    pattern = (
+        dict(missing) if isinstance(missing, Mapping) else {"nan": True} if missing == "nan" else {}
+    )
     if isinstance(missing, str) and missing != "nan":
-        raise ValueError(f'missing must be "nan" or a mapping such as {{pattern: mcar, rate: 0.5}}, got {missing!r}.')
-    shared = {"path": path, "seed": seed, "limit": limit, "nan_is_missing": bool(pattern.pop("nan", False))}
+        raise ValueError(
+            'missing must be "nan" or a mapping such as {pattern: mcar, rate: 0.5}, got'
+            f" {missing!r}."
+        )
+    shared = {
+        "path": path,
+        "seed": seed,
+        "limit": limit,
+        "nan_is_missing": bool(pattern.pop("nan", False)),
+    }
     splits = _load(name_or_path, shared, kwargs)
     if modalities:
         splits = _changed(splits, modalities)
@@ -110,14 +125,19 @@ def load_data(
     return splits
 
 
-def _load(name_or_path: str | os.PathLike[str], shared: dict[str, Any], own: dict[str, Any]) -> Splits:
+def _load(
+    name_or_path: str | os.PathLike[str], shared: dict[str, Any], own: dict[str, Any]
+) -> Splits:
     name = os.fspath(name_or_path)
     names = {key.replace("-", "_"): key for key in DATASETS}
     key = names.get(name.replace("-", "_"))
     if key is None and not (name.endswith(".npz") or Path(name).exists()):
         raise ValueError(f"There is no data set {name!r} and no such file; {meant(name, DATASETS)}")
     if key is None and Path(name).is_dir():
-        raise ValueError(f"{name} is a folder; name a data set and give the folder as path=, or give an .npz file.")
+        raise ValueError(
+            f"{name} is a folder; name a data set and give the folder as path=, or give an .npz"
+            " file."
+        )
     load: Callable[..., Splits] = DATASETS[key] if key else own_arrays
     known = list(inspect.signature(load).parameters)
     if unknown := [k for k in own if k not in known]:
@@ -133,7 +153,9 @@ def _changed(splits: Splits, changes: Mapping[str, Mapping[str, Any]]) -> Splits
         if m not in names:
             raise ValueError(f"The data has no modality {m!r}; {meant(m, names)}")
         if unknown := [k for k in change if k not in allowed]:
-            raise ValueError(f"A modality has no setting {unknown[0]!r}; {meant(unknown[0], allowed)}")
+            raise ValueError(
+                f"A modality has no setting {unknown[0]!r}; {meant(unknown[0], allowed)}"
+            )
     new = [replace(m, **changes.get(m.name, {})) for m in splits.modalities]
     for modality in new:
         likelihood_of(modality)
@@ -145,4 +167,6 @@ def _limited(splits: Splits, limit: int) -> Splits:
     if limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}.")
     first = lambda data: data if len(data) <= limit else data.take(torch.arange(limit))
-    return replace(splits, train=first(splits.train), val=first(splits.val), test=first(splits.test))
+    return replace(
+        splits, train=first(splits.train), val=first(splits.val), test=first(splits.test)
+    )

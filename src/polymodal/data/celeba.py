@@ -1,4 +1,6 @@
-"""CelebA: 64 x 64 faces and their 40 binary attributes, from the official files or from the packed first 10,000."""
+"""CelebA: 64 x 64 faces and their 40 binary attributes, from the official files or from the packed
+first 10,000.
+"""
 
 from __future__ import annotations
 
@@ -30,22 +32,27 @@ PACKED = "celeba10k_jpeg_attr.npz"
 PACKED_SPLIT = (8000, 1000, 1000)
 FOLDERS = ("celeba", "CelebA", "celeba-10k", ".")
 ATTRIBUTES = tuple(
-    "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair "
-    "Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male "
-    "Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks "
-    "Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace "
-    "Wearing_Necktie Young".split()
+    "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose"
+    " Black_Hair Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee"
+    " Gray_Hair Heavy_Makeup High_Cheekbones Male Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard"
+    " Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair"
+    " Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace Wearing_Necktie"
+    " Young".split()
 )
 
 
 def _face(jpeg: bytes) -> np.ndarray:
-    """(64, 64, 3): the centre square of 148 / 178 of the width (148 of 178 x 218, 74 of 89 x 109), antialiased."""
+    """(64, 64, 3): the centre square of 148 / 178 of the width (148 of 178 x 218, 74 of 89 x 109),
+    antialiased.
+    """
     from PIL import Image
 
     image = Image.open(io.BytesIO(jpeg)).convert("RGB")
     side = round(image.width * 148 / 178)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.crop((left, top, left + side, top + side))  # resize(box=) would look across the edge
+    square = image.crop(
+        (left, top, left + side, top + side)
+    )  # resize(box=) would look across the edge
     return np.asarray(square.resize((SIZE, SIZE), Image.Resampling.BILINEAR))
 
 
@@ -62,7 +69,9 @@ def _fill(out: np.ndarray, read: Callable[[int], bytes], source: Path) -> None:
 def _decoded(count: int, read: Callable[[int], bytes], source: Path) -> np.ndarray:
     """All faces (count, 64, 64, 3), decoded once and then mapped from the cache directory."""
     stat = source.stat()
-    key = hashlib.sha256(f"{source.resolve()} {stat.st_size} {stat.st_mtime_ns} {count} bilinear".encode()).hexdigest()
+    key = hashlib.sha256(
+        f"{source.resolve()} {stat.st_size} {stat.st_mtime_ns} {count} bilinear".encode()
+    ).hexdigest()
     target = cache_folder() / "decoded" / f"celeba{SIZE}-{key[:16]}.npy"
     shape = (count, SIZE, SIZE, 3)
     if target.is_file():
@@ -96,33 +105,44 @@ def _table(file: Path, skip: int) -> tuple[list[str], np.ndarray]:
         return [line[0] for line in lines], np.array([line[1:] for line in lines], int)
 
 
-def _official(source: Path, attributes: Path, partition: Path) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+def _official(
+    source: Path, attributes: Path, partition: Path
+) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     names, values = _table(attributes, 2)
     _, part = _table(partition, 0)
     if len(part) != len(names) or (np.diff(part[:, 0]) < 0).any():
-        raise ValueError(f"{partition} does not fit {attributes}: train, validation and test must follow each other.")
+        raise ValueError(
+            f"{partition} does not fit {attributes}: train, validation and test must follow each"
+            " other."
+        )
     if source.is_dir():
         faces = _decoded(len(names), lambda i: (source / names[i]).read_bytes(), source)
     else:
         with reading(source, "fetch it again"), zipfile.ZipFile(source) as archive:
-            faces = _decoded(len(names), lambda i: archive.read(f"img_align_celeba/{names[i]}"), source)
+            faces = _decoded(
+                len(names), lambda i: archive.read(f"img_align_celeba/{names[i]}"), source
+            )
     return faces, (values > 0).astype(np.uint8), tuple(np.bincount(part[:, 0], minlength=3))
 
 
 def celeba(*, path: str | os.PathLike[str] | None = None) -> Splits:
-    """CelebA (Liu et al. 2015): `image` (3, 64, 64) and `attributes` (40,) of 0 and 1, in the order of `ATTRIBUTES`.
+    """CelebA (Liu et al. 2015): `image` (3, 64, 64) and `attributes` (40,) of 0 and 1, in the order
+    of `ATTRIBUTES`.
 
-    The folder (or its subfolder celeba) holds the official `img_align_celeba` (folder or .zip), `list_attr_celeba.txt`
-    and `list_eval_partition.txt`, with the official split; or else the packed `celeba10k_jpeg_attr.npz` (first 10,000
-    images at half resolution, split 8,000/1,000/1,000). Images are cropped to 148 of 178 x 218 and resized once, then
-    kept in the cache directory. The likelihoods of Senellart et al. (2023), appendix D.2: a normal of scale 1 around a
-    sigmoid, and bernoulli, both with weight 1.
+    The folder (or its subfolder celeba) holds the official `img_align_celeba` (folder or .zip),
+    `list_attr_celeba.txt` and `list_eval_partition.txt`, with the official split; or else the
+    packed `celeba10k_jpeg_attr.npz` (first 10,000 images at half resolution, split
+    8,000/1,000/1,000). Images are cropped to 148 of 178 x 218 and resized once, then kept in the
+    cache directory. The likelihoods of Senellart et al. (2023), appendix D.2: a normal of scale 1
+    around a sigmoid, and bernoulli, both with weight 1.
 
     Raises ValueError for files that are absent or damaged.
     """
     folder = data_folder(path)
     image_files = find(folder, FOLDERS, "img_align_celeba", "img_align_celeba.zip")
-    lists = [find(folder, FOLDERS, name) for name in ("list_attr_celeba.txt", "list_eval_partition.txt")]
+    lists = [
+        find(folder, FOLDERS, name) for name in ("list_attr_celeba.txt", "list_eval_partition.txt")
+    ]
     packed = find(folder, FOLDERS, PACKED)
     if image_files and lists[0] and lists[1]:
         faces, attributes, sizes = _official(image_files, lists[0], lists[1])
@@ -130,15 +150,19 @@ def celeba(*, path: str | os.PathLike[str] | None = None) -> Splits:
         faces, attributes, sizes = _packed(packed)
     else:
         raise ValueError(
-            f"CelebA is not in {folder} and cannot be fetched without an account; put img_align_celeba.zip, "
-            f"list_attr_celeba.txt and list_eval_partition.txt from mmlab.ie.cuhk.edu.hk/projects/CelebA.html there."
+            f"CelebA is not in {folder} and cannot be fetched without an account; put"
+            " img_align_celeba.zip, list_attr_celeba.txt and list_eval_partition.txt from"
+            " mmlab.ie.cuhk.edu.hk/projects/CelebA.html there."
         )
     return _splits(faces, attributes, sizes)
 
 
 def _splits(faces: np.ndarray, attributes: np.ndarray, sizes: tuple[int, ...]) -> Splits:
     if sum(sizes) != len(faces) or len(attributes) != len(faces) or min(sizes) < 1:
-        raise ValueError(f"CelebA's {len(faces)} images and {len(attributes)} attributes cannot be split {sizes}.")
+        raise ValueError(
+            f"CelebA's {len(faces)} images and {len(attributes)} attributes cannot be split"
+            f" {sizes}."
+        )
     modalities = [
         Modality("image", (3, SIZE, SIZE), link="sigmoid"),
         Modality("attributes", attributes.shape[1:], "bernoulli"),
@@ -146,7 +170,7 @@ def _splits(faces: np.ndarray, attributes: np.ndarray, sizes: tuple[int, ...]) -
     images = torch.from_numpy(faces).permute(0, 3, 1, 2).split(list(sizes))
     flags = torch.from_numpy(attributes).to(torch.get_default_dtype()).split(list(sizes))
     train, val, test = (
-        Dataset(modalities, {"image": x, "attributes": a}) for x, a in zip(images, flags, strict=True)
+        Dataset(modalities, {"image": x, "attributes": a})
+        for x, a in zip(images, flags, strict=True)
     )
     return Splits(train, val, test, "celeba")
-

@@ -1,4 +1,6 @@
-"""`Dataset`: aligned samples of several modalities, as index tables over values that are stored once."""
+"""`Dataset`: aligned samples of several modalities, as index tables over values that are stored
+once.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from polymodal.batch import Batch, Modality
 
 
 def gather(table: Tensor, rows: Tensor) -> Tensor:
-    """`table[rows]` as floating point: uint8 images become [0, 1]; image tables stay channels-last in memory."""
+    """`table[rows]` as floating point: uint8 images become [0, 1]; image tables stay channels-last
+    in memory.
+    """
     if table.dim() == 4 and table.is_contiguous(memory_format=torch.channels_last):
         x = table.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
     else:
@@ -22,7 +26,8 @@ def gather(table: Tensor, rows: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Dataset:
-    """N samples; modality m of sample i is `tables[m][index[m][i]]` (`tables[m][i]` without an index).
+    """N samples; modality m of sample i is `tables[m][index[m][i]]` (`tables[m][i]` without an
+    index).
 
     Args:
         modalities: what each modality is, in order.
@@ -33,8 +38,9 @@ class Dataset:
         kept: what a stage keeps, each (N, ...).
 
     Raises:
-        ValueError: when names, shapes or lengths do not fit together, or there is no sample. What the values
-            themselves must satisfy is looked at by `check`, since that reads all of them.
+        ValueError: when names, shapes or lengths do not fit together, or there is no sample. What
+            the values themselves must satisfy is looked at by `check`, since that reads all of
+            them.
 
     >>> data = Dataset([Modality("a", (2,))], {"a": torch.arange(6.).reshape(3, 2)})
     >>> len(data), data.batch(torch.tensor([2, 0])).x["a"]
@@ -50,10 +56,14 @@ class Dataset:
     kept: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.modalities or set(self.names) != set(self.tables) or len(set(self.names)) < len(self.names):
+        if (
+            not self.modalities
+            or set(self.names) != set(self.tables)
+            or len(set(self.names)) < len(self.names)
+        ):
             raise ValueError(
-                f"A data set needs one table for each of its modalities: got modalities {self.names} and tables "
-                f"{sorted(self.tables)}."
+                "A data set needs one table for each of its modalities: got modalities"
+                f" {self.names} and tables {sorted(self.tables)}."
             )
         for m in self.modalities:
             if self.tables[m.name].shape[1:] != m.shape:
@@ -61,7 +71,9 @@ class Dataset:
                     f"Modality {m.name!r} has shape {m.shape}, but its table holds values of shape "
                     f"{tuple(self.tables[m.name].shape[1:])}."
                 )
-        sizes = {m: len(self.index[m]) if m in self.index else len(self.tables[m]) for m in self.names}
+        sizes = {
+            m: len(self.index[m]) if m in self.index else len(self.tables[m]) for m in self.names
+        }
         if len(set(sizes.values())) > 1:
             raise ValueError(f"Every modality must have the same number of samples, got {sizes}.")
         if not len(self):
@@ -72,12 +84,13 @@ class Dataset:
         for m, mask in self.present.items():
             if m not in self.tables or mask.dtype != torch.bool or mask.shape != (len(self),):
                 raise ValueError(
-                    f"present[{m!r}] must be a mask of one of {self.names}, bool of shape ({len(self)},), got "
-                    f"{mask.dtype} of shape {tuple(mask.shape)}."
+                    f"present[{m!r}] must be a mask of one of {self.names}, bool of shape"
+                    f" ({len(self)},), got {mask.dtype} of shape {tuple(mask.shape)}."
                 )
         if self.label is not None and self.label.shape != (len(self),):
             raise ValueError(
-                f"Labels of {len(self)} samples must have shape ({len(self)},), got {tuple(self.label.shape)}."
+                f"Labels of {len(self)} samples must have shape ({len(self)},), got"
+                f" {tuple(self.label.shape)}."
             )
 
     def __len__(self) -> int:
@@ -108,7 +121,9 @@ class Dataset:
         index = {m: self.index[m][rows] if m in self.index else rows for m in self.tables}
         label = None if self.label is None else self.label[rows]
         pick = lambda d: {k: v[rows] for k, v in d.items()}
-        return replace(self, index=index, present=pick(self.present), label=label, kept=pick(self.kept))
+        return replace(
+            self, index=index, present=pick(self.present), label=label, kept=pick(self.kept)
+        )
 
     @property
     def device(self) -> torch.device:
@@ -119,7 +134,11 @@ class Dataset:
         move = lambda d: {k: v.to(device) for k, v in d.items()}
         label = None if self.label is None else self.label.to(device)
         return replace(
-            self, tables=move(self.tables), index=move(self.index), present=move(self.present), label=label,
+            self,
+            tables=move(self.tables),
+            index=move(self.index),
+            present=move(self.present),
+            label=label,
             kept=move(self.kept),
         )
 
@@ -127,24 +146,41 @@ class Dataset:
         """The data set itself, once its values have been found fit to train on.
 
         Raises:
-            ValueError: for a value that is NaN, infinite or outside its likelihood's range where its modality is
-                present (naming modality, how many, where), a modality present nowhere, a sample with nothing present.
+            ValueError: for a value that is NaN, infinite or outside its likelihood's range where
+                its modality is present (naming modality, how many, where), a modality present
+                nowhere, a sample with nothing present.
         """
         every = torch.ones(len(self), dtype=torch.bool, device=self.device)
         here = {m: self.present.get(m, every) for m in self.names}
         for m in self.modalities:
             if not here[m.name].any():
-                raise ValueError(f"Modality {m.name!r} is missing from all {len(self)} samples; leave it out.")
+                raise ValueError(
+                    f"Modality {m.name!r} is missing from all {len(self)} samples; leave it out."
+                )
             table = self.tables[m.name]
             if table.dtype != torch.uint8:
-                self._refuse(m.name, here[m.name], ~table.isfinite(), "NaN or infinite", "repair or mask them")
+                self._refuse(
+                    m.name,
+                    here[m.name],
+                    ~table.isfinite(),
+                    "NaN or infinite",
+                    "repair or mask them",
+                )
             if (domain := _domain(m)) and (table.dtype != torch.uint8 or m.likelihood in DOMAINS):
                 known = table / 255 if table.dtype == torch.uint8 else table
-                remedy = f"the likelihood is {m.likelihood} with link {m.link}: rescale the values or choose another"
-                self._refuse(m.name, here[m.name], ~domain[1](known), f"that are not {domain[0]}", remedy)
+                remedy = (
+                    f"the likelihood is {m.likelihood} with link {m.link}: rescale the values or"
+                    " choose another"
+                )
+                self._refuse(
+                    m.name, here[m.name], ~domain[1](known), f"that are not {domain[0]}", remedy
+                )
         empty = ~torch.stack(list(here.values())).any(0)
         if empty.any():
-            raise ValueError(f"{int(empty.sum())} samples have no modality at all (first: {_first(empty)}); drop them.")
+            raise ValueError(
+                f"{int(empty.sum())} samples have no modality at all (first: {_first(empty)}); drop"
+                " them."
+            )
         return self
 
     def _refuse(self, m: str, here: Tensor, bad: Tensor, what: str, remedy: str) -> None:
@@ -152,8 +188,9 @@ class Dataset:
         count = (count[self.index[m]] if m in self.index else count) * here
         if count.any():
             raise ValueError(
-                f"Modality {m!r} has {int(count.sum())} values {what}, in {int(count.count_nonzero())} of {len(self)} "
-                f"samples (first: {_first(count > 0)}); {remedy}."
+                f"Modality {m!r} has {int(count.sum())} values {what}, in"
+                f" {int(count.count_nonzero())} of {len(self)} samples (first:"
+                f" {_first(count > 0)}); {remedy}."
             )
 
 
@@ -179,7 +216,9 @@ DOMAINS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
 
 def _domain(modality: Modality) -> tuple[str, Callable[[Tensor], Tensor]] | None:
     """What the likelihood can be of, in words and as a test, elementwise; None: any number."""
-    return DOMAINS.get(modality.likelihood, ("in [0, 1]", _unit) if modality.link == "sigmoid" else None)
+    return DOMAINS.get(
+        modality.likelihood, ("in [0, 1]", _unit) if modality.link == "sigmoid" else None
+    )
 
 
 def _first(mask: Tensor, most: int = 5) -> list[int]:
@@ -188,7 +227,9 @@ def _first(mask: Tensor, most: int = 5) -> list[int]:
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set's three parts; `truth` is the law they were drawn from, where it is known in closed form."""
+    """A data set's three parts; `truth` is the law they were drawn from, where it is known in
+    closed form.
+    """
 
     train: Dataset
     val: Dataset

@@ -12,19 +12,26 @@ from polymodal.batch import Modality
 from polymodal.data.dataset import Dataset, Splits
 from polymodal.data.readers.files import Part, idx_digits, svhn_digits
 
-# log p(x) of a 28 x 28 image counts as much as that of a 3 x 32 x 32 one (Wu & Goodman 2018; Shi et al. 2019).
+# log p(x) of a 28 x 28 image counts as much as that of a 3 x 32 x 32 one (Wu & Goodman 2018; Shi et
+# al. 2019).
 BALANCE = 3 * 32 * 32 / (28 * 28)
 
 
 def match(
-    labels: Sequence[Tensor], generator: torch.Generator, times: int = 5, per_label: int = 10_000, fresh: bool = False
+    labels: Sequence[Tensor],
+    generator: torch.Generator,
+    times: int = 5,
+    per_label: int = 10_000,
+    fresh: bool = False,
 ) -> list[Tensor]:
-    """Random matchings of samples with one label: rows[k] (P,) of data set k, such that labels[k][rows[k]] are equal.
+    """Random matchings of samples with one label: rows[k] (P,) of data set k, such that
+    labels[k][rows[k]] are equal.
 
-    For each label the first n samples of every data set, n the smallest count and at most `per_label`, are permuted
-    `times` times, so that each occurs in exactly `times` tuples; the tuples are then shuffled (Shi et al. 2019;
-    Senellart et al. 2023, section 5.2). With `fresh` which samples take part is drawn anew: of the N with a label each
-    occurs in times n / N tuples, rounded down or up, so that all of a larger data set are used once times n >= N.
+    For each label the first n samples of every data set, n the smallest count and at most
+    `per_label`, are permuted `times` times, so that each occurs in exactly `times` tuples; the
+    tuples are then shuffled (Shi et al. 2019; Senellart et al. 2023, section 5.2). With `fresh`
+    which samples take part is drawn anew: of the N with a label each occurs in times n / N tuples,
+    rounded down or up, so that all of a larger data set are used once times n >= N.
 
     Raises ValueError when the data sets have no label in common.
 
@@ -49,10 +56,16 @@ def match(
 
 
 def hold_out(parts: Mapping[str, Part], share: float) -> dict[str, Part]:
-    """The last `share` of the training images set apart: contiguous, since neighbours in SVHN share a house."""
+    """The last `share` of the training images set apart: contiguous, since neighbours in SVHN share
+    a house.
+    """
     images, labels = parts["train"]
     keep = len(images) - round(share * len(images))
-    return {"train": (images[:keep], labels[:keep]), "val": (images[keep:], labels[keep:]), "test": parts["test"]}
+    return {
+        "train": (images[:keep], labels[:keep]),
+        "val": (images[keep:], labels[keep:]),
+        "test": parts["test"],
+    }
 
 
 def _matched(
@@ -65,16 +78,21 @@ def _matched(
     seed: int,
 ) -> Splits:
     if not 0 < share < 1 or times < 1:
-        raise ValueError(f"{name} needs 0 < val < 1 and matchings >= 1, got val {share} and matchings {times}.")
+        raise ValueError(
+            f"{name} needs 0 < val < 1 and matchings >= 1, got val {share} and matchings {times}."
+        )
     split = [hold_out(parts, share) for parts in digits]
 
     def part(k: int, which: str) -> Dataset:
-        # A generator for each part: the test tuples do not depend on how many are held out for validation.
+        # A generator for each part: the test tuples do not depend on how many are held out for
+        # validation.
         labels = [parts[which][1] for parts in split]
         rows = match(labels, torch.Generator().manual_seed(3 * seed + k), times, fresh=fresh)
         names = [m.name for m in modalities]
         tables = {m: parts[which][0] for m, parts in zip(names, split, strict=True)}
-        return Dataset(modalities, tables, dict(zip(names, rows, strict=True)), label=labels[0][rows[0]])
+        return Dataset(
+            modalities, tables, dict(zip(names, rows, strict=True)), label=labels[0][rows[0]]
+        )
 
     return Splits(part(0, "train"), part(1, "val"), part(2, "test"), name)
 
@@ -94,13 +112,15 @@ def mnist_svhn(
     fresh: bool = False,
     seed: int = 0,
 ) -> Splits:
-    """MNIST and SVHN digits of equal label, matched `matchings` times over (Senellart et al. 2023, section 5.2).
+    """MNIST and SVHN digits of equal label, matched `matchings` times over (Senellart et al. 2023,
+    section 5.2).
 
-    The paper's likelihoods: normals of scale 1 around a sigmoid, MNIST's weighted by 3072 / 784. `val` is the share of
-    the training *images* set apart for validation, so that no image is in two parts: 4 % of the official files (about
-    the 10,000 pairs of the paper), 10 % of the packed 10,000 images; see `files.svhn_digits` for which are used.
-    As in the paper, as many images of a digit are used as the smaller set has, the same ones in each matching; with
-    `fresh` they are drawn anew, so that all of the larger set are used if there are matchings enough (see `match`).
+    The paper's likelihoods: normals of scale 1 around a sigmoid, MNIST's weighted by 3072 / 784.
+    `val` is the share of the training *images* set apart for validation, so that no image is in two
+    parts: 4 % of the official files (about the 10,000 pairs of the paper), 10 % of the packed
+    10,000 images; see `files.svhn_digits` for which are used. As in the paper, as many images of a
+    digit are used as the smaller set has, the same ones in each matching; with `fresh` they are
+    drawn anew, so that all of the larger set are used if there are matchings enough (see `match`).
     """
     svhn, packed = svhn_digits(path)
     share = (0.1 if packed else 0.04) if val is None else val
@@ -118,7 +138,15 @@ def mnist_fashion(
 ) -> Splits:
     """MNIST digits and Fashion-MNIST garments, digit k with class k; see `mnist_svhn`."""
     digits = [idx_digits(name, path) for name in ("mnist", "fashion-mnist")]
-    return _matched("mnist-fashion", [_grey("mnist", 1.0), _grey("fashion", 1.0)], digits, val, matchings, fresh, seed)
+    return _matched(
+        "mnist-fashion",
+        [_grey("mnist", 1.0), _grey("fashion", 1.0)],
+        digits,
+        val,
+        matchings,
+        fresh,
+        seed,
+    )
 
 
 def mnist_svhn_fashion(
@@ -129,10 +157,11 @@ def mnist_svhn_fashion(
     fresh: bool = False,
     seed: int = 0,
 ) -> Splits:
-    """MNIST, SVHN and Fashion-MNIST matched by class (Senellart et al. 2023, appendix D.3); see `mnist_svhn`."""
+    """MNIST, SVHN and Fashion-MNIST matched by class (Senellart et al. 2023, appendix D.3); see
+    `mnist_svhn`.
+    """
     svhn, packed = svhn_digits(path)
     share = (0.1 if packed else 0.04) if val is None else val
     modalities = [_grey("mnist", BALANCE), SVHN_IMAGE, _grey("fashion", BALANCE)]
     digits = [idx_digits("mnist", path), svhn, idx_digits("fashion-mnist", path)]
     return _matched("mnist-svhn-fashion", modalities, digits, share, matchings, fresh, seed)
-

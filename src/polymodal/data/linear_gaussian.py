@@ -16,15 +16,17 @@ from polymodal.data.dataset import Dataset, Splits
 
 @dataclass(frozen=True)
 class LinearGaussian:
-    """z ~ N(0, I), x_m = A_m z + b_m + s_m e_m with e_m ~ N(0, I): every posterior and evidence in closed form.
+    """z ~ N(0, I), x_m = A_m z + b_m + s_m e_m with e_m ~ N(0, I): every posterior and evidence in
+    closed form.
 
     Args:
         loading: loading[m] = A_m of shape (d_m, D), in the modalities' order.
         bias: bias[m] = b_m of shape (d_m,).
         noise: noise[m] = s_m > 0, the standard deviation.
 
-    The posterior given any subset S has precision I + sum_{m in S} A_m^T A_m / s_m^2 (Bishop, Pattern Recognition and
-    Machine Learning, 2006, eq. 2.113-2.117). Batches may miss modalities wholly or sample by sample.
+    The posterior given any subset S has precision I + sum_{m in S} A_m^T A_m / s_m^2 (Bishop,
+    Pattern Recognition and Machine Learning, 2006, eq. 2.113-2.117). Batches may miss modalities
+    wholly or sample by sample.
 
     >>> law = LinearGaussian.draw(dims=(3, 4), latent=2, seed=1)
     >>> batch = law.sample(5, torch.Generator().manual_seed(0))
@@ -38,15 +40,27 @@ class LinearGaussian:
 
     @classmethod
     def draw(
-        cls, dims: Sequence[int] | Mapping[str, int] = (3, 4, 5), latent: int = 2, noise: float = 0.5, seed: int = 0
+        cls,
+        dims: Sequence[int] | Mapping[str, int] = (3, 4, 5),
+        latent: int = 2,
+        noise: float = 0.5,
+        seed: int = 0,
     ) -> LinearGaussian:
-        """One with standard normal loadings and biases; modalities x1, x2, ... of sizes `dims`, if it names none.
+        """One with standard normal loadings and biases; modalities x1, x2, ... of sizes `dims`, if
+        it names none.
 
         Raises ValueError for sizes or a noise that are not positive.
         """
-        named = dict(dims) if isinstance(dims, Mapping) else {f"x{k + 1}": d for k, d in enumerate(dims)}
+        named = (
+            dict(dims)
+            if isinstance(dims, Mapping)
+            else {f"x{k + 1}": d for k, d in enumerate(dims)}
+        )
         if not named or min(named.values()) < 1 or latent < 1 or not noise > 0:
-            raise ValueError(f"Sizes and noise must be positive, got dims {named}, latent {latent}, noise {noise}.")
+            raise ValueError(
+                f"Sizes and noise must be positive, got dims {named}, latent {latent}, noise"
+                f" {noise}."
+            )
         generator = torch.Generator().manual_seed(seed)
         normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
         return cls(
@@ -68,20 +82,29 @@ class LinearGaussian:
         """n joint samples, in torch's default dtype."""
         normal = lambda d: torch.randn(n, d, generator=generator, dtype=torch.float64)
         z = normal(self.latent)
-        x = {m: z @ A.T + self.bias[m] + self.noise[m] * normal(len(A)) for m, A in self.loading.items()}
+        x = {
+            m: z @ A.T + self.bias[m] + self.noise[m] * normal(len(A))
+            for m, A in self.loading.items()
+        }
         return Batch({m: v.to(torch.get_default_dtype()) for m, v in x.items()})
 
     def _terms(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Precision (B, D, D) and h = precision @ mean (B, D) of p(z|x_S), and sum_S log N(x_m; b_m, s_m^2 I) (B,)."""
+        """Precision (B, D, D) and h = precision @ mean (B, D) of p(z|x_S), and sum_S log N(x_m;
+        b_m, s_m^2 I) (B,).
+        """
         like = next(iter(batch.x.values()))
-        precision = torch.eye(self.latent, dtype=like.dtype, device=like.device).expand(len(batch), -1, -1)
+        precision = torch.eye(self.latent, dtype=like.dtype, device=like.device).expand(
+            len(batch), -1, -1
+        )
         h, log_noise = like.new_zeros(len(batch), self.latent), like.new_zeros(len(batch))
         for m, x in batch.x.items():
             A, b, s = self.loading[m].to(like), self.bias[m].to(like), self.noise[m]
             here, r = batch.mask([m]).to(like.dtype), (x - b) / s
             precision = precision + here[:, None, None] * (A.T @ A / s**2)
             h = h + here[:, None] * (r @ A / s)
-            log_noise = log_noise - here * (0.5 * r.square().sum(-1) + len(b) * math.log(s * math.sqrt(2 * math.pi)))
+            log_noise = log_noise - here * (
+                0.5 * r.square().sum(-1) + len(b) * math.log(s * math.sqrt(2 * math.pi))
+            )
         return precision, h, log_noise
 
     def posterior(self, batch: Batch) -> MultivariateNormal:
@@ -100,11 +123,15 @@ class LinearGaussian:
         return log_noise + 0.5 * half.square().sum(-1) - log_det
 
     def conditional(self, batch: Batch, target: str) -> MultivariateNormal:
-        """p(x_target | x_S), S being what each sample holds besides `target`: batch shape (B,), event shape (d,)."""
+        """p(x_target | x_S), S being what each sample holds besides `target`: batch shape (B,),
+        event shape (d,).
+        """
         others = {m: x for m, x in batch.x.items() if m != target}
         A, b = (v[target].to(next(iter(batch.x.values()))) for v in (self.loading, self.bias))
         if others:
-            z = self.posterior(Batch(others, {m: v for m, v in batch.present.items() if m != target}))
+            z = self.posterior(
+                Batch(others, {m: v for m, v in batch.present.items() if m != target})
+            )
             mean, covariance = z.mean @ A.T + b, A @ z.covariance_matrix @ A.T
         else:
             mean, covariance = b.expand(len(batch), -1), A @ A.T
@@ -114,8 +141,15 @@ class LinearGaussian:
     def joint(self) -> MultivariateNormal:
         """p(x_1, ..., x_M) over the values side by side in the modalities' order, float64."""
         A = torch.cat(list(self.loading.values()))
-        noise = torch.cat([torch.full((len(v),), self.noise[m] ** 2, dtype=A.dtype) for m, v in self.loading.items()])
-        return MultivariateNormal(torch.cat(list(self.bias.values())), covariance_matrix=A @ A.T + noise.diag())
+        noise = torch.cat(
+            [
+                torch.full((len(v),), self.noise[m] ** 2, dtype=A.dtype)
+                for m, v in self.loading.items()
+            ]
+        )
+        return MultivariateNormal(
+            torch.cat(list(self.bias.values())), covariance_matrix=A @ A.T + noise.diag()
+        )
 
 
 def _splits(
@@ -130,7 +164,8 @@ def _splits(
     cut = {m: t.split(list(sizes)) for m, t in tables.items()}
     labels = [None] * len(sizes) if label is None else label.split(list(sizes))
     train, val, test = (
-        Dataset(modalities, {m: t[k] for m, t in cut.items()}, label=labels[k]) for k in range(len(sizes))
+        Dataset(modalities, {m: t[k] for m, t in cut.items()}, label=labels[k])
+        for k in range(len(sizes))
     )
     return Splits(train, val, test, name, truth)
 
@@ -143,7 +178,8 @@ def linear_gaussian(
     noise: float = 0.5,
     seed: int = 0,
 ) -> Splits:
-    """n samples of a `LinearGaussian` drawn with the same seed (it is `Splits.truth`), split .8/.1/.1.
+    """n samples of a `LinearGaussian` drawn with the same seed (it is `Splits.truth`), split
+    .8/.1/.1.
 
     Raises ValueError for n < 10 or sizes that are not positive.
     """
@@ -151,5 +187,6 @@ def linear_gaussian(
         raise ValueError(f"linear_gaussian needs n of at least 10 to be split .8/.1/.1, got {n}.")
     law = LinearGaussian.draw(dims, latent, noise, seed)
     x = law.sample(n, torch.Generator().manual_seed(seed + 1)).x
-    return _splits("linear_gaussian", law.modalities, x, None, (n - 2 * (n // 10), n // 10, n // 10), law)
-
+    return _splits(
+        "linear_gaussian", law.modalities, x, None, (n - 2 * (n // 10), n // 10, n // 10), law
+    )

@@ -1,4 +1,6 @@
-"""Data whose law is known: linear-Gaussian modalities with every posterior in closed form, and circles and squares."""
+"""Data whose law is known: linear-Gaussian modalities with every posterior in closed form, and
+circles and squares.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ SIZE, THICKNESS, RADII = 32, 0.25, (0.3, 0.9)
 
 
 def _draw(distance: Tensor, radius: Tensor, full: Tensor) -> Tensor:
-    """(N, 1, 32, 32) uint8, 255 inside: distance <= r when full, |distance - r| <= thickness / 2 when empty."""
+    """(N, 1, 32, 32) uint8, 255 inside: distance <= r when full, |distance - r| <= thickness / 2
+    when empty.
+    """
     inner = torch.where(full, -1.0, radius - THICKNESS / 2)[:, None, None, None]
     outer = torch.where(full, radius, radius + THICKNESS / 2)[:, None, None, None]
     return ((distance >= inner) & (distance <= outer)).to(torch.uint8).mul_(255)
@@ -25,7 +29,9 @@ def _grid() -> tuple[Tensor, Tensor]:
 
 
 def circles(radius: Tensor, full: Tensor) -> Tensor:
-    """Circles on the square [-1, 1]^2 as hard-edged (N, 1, 32, 32) uint8 images; radius (N,), full (N,) bool."""
+    """Circles on the square [-1, 1]^2 as hard-edged (N, 1, 32, 32) uint8 images; radius (N,), full
+    (N,) bool.
+    """
     y, x = _grid()
     return _draw((x.square() + y.square()).sqrt(), radius, full)
 
@@ -37,12 +43,14 @@ def squares(radius: Tensor, full: Tensor) -> Tensor:
 
 
 def shapes(*, n: int = 10_000, seed: int = 0) -> Splits:
-    """The toy set of Senellart et al. (2023), section 5.1: pairs (square, circle) that share being full or empty.
+    """The toy set of Senellart et al. (2023), section 5.1: pairs (square, circle) that share being
+    full or empty.
 
-    32 x 32 images with hard edges, radii U(.3, .9) independent of each other, contours .25 thick, squares as the balls
-    of |x| + |y|; 70 % of the pairs for training, of which a tenth is validation, 30 % for testing. The label is 1 for
-    full, 0 for empty: all that one modality tells about the other. The likelihood is the normal of scale 1 around a
-    sigmoid that the paper uses for images; the values being 0 and 1, "bernoulli" fits as well.
+    32 x 32 images with hard edges, radii U(.3, .9) independent of each other, contours .25 thick,
+    squares as the balls of |x| + |y|; 70 % of the pairs for training, of which a tenth is
+    validation, 30 % for testing. The label is 1 for full, 0 for empty: all that one modality tells
+    about the other. The likelihood is the normal of scale 1 around a sigmoid that the paper uses
+    for images; the values being 0 and 1, "bernoulli" fits as well.
 
     Raises ValueError for n < 15, too few to be split.
 
@@ -60,4 +68,3 @@ def shapes(*, n: int = 10_000, seed: int = 0) -> Splits:
     train = round(0.7 * n)
     val = train // 10
     return _splits("shapes", modalities, tables, full.long(), (train - val, val, n - train), None)
-

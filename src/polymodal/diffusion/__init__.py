@@ -1,12 +1,23 @@
-"""Diffusion models of latents: denoisers, samplers, energies, log-densities, and the prior built on them."""
+"""Diffusion models of latents: denoisers, samplers, energies, log-densities, and the prior built on
+them.
+"""
 
-from polymodal.diffusion.conditioning import Task
+from polymodal.diffusion.conditioning import Inpainting
 from polymodal.diffusion.denoisers import Denoiser
-from polymodal.diffusion.masking import Patterns
-from polymodal.diffusion.prior import ScorePrior
+from polymodal.diffusion.masking import TrainingMasks
+from polymodal.diffusion.prior import DiffusionPrior
 from polymodal.diffusion.registry import DIFFUSIONS
 from polymodal.diffusion.sampler import Diffusion
 from polymodal.diffusion.twisted import Twisted
-from polymodal.diffusion.whitening import Frame
+from polymodal.diffusion.whitening import LatentWhitening
 
-__all__ = ["DIFFUSIONS", "Denoiser", "Diffusion", "Frame", "Patterns", "ScorePrior", "Task", "Twisted"]
+__all__ = [
+    "DIFFUSIONS",
+    "Denoiser",
+    "Diffusion",
+    "LatentWhitening",
+    "TrainingMasks",
+    "DiffusionPrior",
+    "Inpainting",
+    "Twisted",
+]

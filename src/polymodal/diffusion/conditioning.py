@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 Denoise = Callable[[Tensor, Tensor], Tensor]  # x (N, d), sigma (N, M) -> E[x0 | x] (N, d)
-Pull = Callable[[Tensor, Tensor, float], Tensor]  # x (N, d), seen (N, M), sigma -> gradient of a log-weight (N, d)
+Pull = Callable[
+    [Tensor, Tensor, float], Tensor
+]  # x (N, d), seen (N, M), sigma -> gradient of a log-weight (N, d)
 
 CONDITIONINGS = ("masks", "guidance", "replacement", "repaint", "energy", "clean")
 AGAINST = ("unseen", "alone")
 
 
 @dataclass(frozen=True)
-class Task:
+class Inpainting:
     """What is to be drawn: blocks of `sizes` for N items, given the blocks that are `seen`.
 
     Args:
@@ -24,7 +26,8 @@ class Task:
         seen: (N, M) bool; all False: joint samples.
         sizes: dimensions of each block.
         active: (d,) bool: coordinates that exist; the others stay 0. None: all.
-        high: the highest sigma that the denoiser knows: samplers start there at most, and blocks left out have it.
+        high: the highest sigma that the denoiser knows: samplers start there at most, and blocks
+            left out have it.
     """
 
     value: Tensor
@@ -36,11 +39,15 @@ class Task:
 
     def __post_init__(self) -> None:
         n, m = self.seen.shape
-        if self.value.shape != (n, sum(self.sizes)) or m != len(self.sizes) or self.seen.dtype != torch.bool:
+        if (
+            self.value.shape != (n, sum(self.sizes))
+            or m != len(self.sizes)
+            or self.seen.dtype != torch.bool
+        ):
             raise ValueError(
-                f"A task of blocks of sizes {list(self.sizes)} needs value (N, {sum(self.sizes)}) and "
-                f"seen (N, {len(self.sizes)}) bool, got {tuple(self.value.shape)} and {self.seen.dtype} "
-                f"{tuple(self.seen.shape)}."
+                f"A task of blocks of sizes {list(self.sizes)} needs value (N, {sum(self.sizes)})"
+                f" and seen (N, {len(self.sizes)}) bool, got {tuple(self.value.shape)} and"
+                f" {self.seen.dtype} {tuple(self.seen.shape)}."
             )
         object.__setattr__(self, "known", spread(self.seen, self.sizes))
 
@@ -62,13 +69,12 @@ class Task:
         """sigma (N, M): `known` for the blocks that are seen, `unknown` for the others."""
         return torch.where(self.seen, self.value.new_tensor(known), self.value.new_tensor(unknown))
 
-    def rows(self, part: slice) -> Task:
+    def rows(self, part: slice) -> Inpainting:
         """Some of the items."""
-        return Task(self.value[part], self.seen[part], self.sizes, self.active, self.high)
+        return Inpainting(self.value[part], self.seen[part], self.sizes, self.active, self.high)
 
 
 def spread(per_block: Tensor, sizes: Sequence[int]) -> Tensor:
     """(..., M) -> (..., d): each block's entry for each of its coordinates."""
     repeats = torch.tensor(sizes, device=per_block.device)
     return per_block.repeat_interleave(repeats, -1, output_size=sum(sizes))
-

@@ -12,30 +12,37 @@ from polymodal.diffusion.noise_levels import process_of
 from polymodal.rng import noise
 
 
-class Patterns:
+class TrainingMasks:
     """Draws the sigmas that a denoiser learns from: which blocks are noised, known, unknown.
 
-    Every sample is, with probability `joint`, noised in all its blocks at one level; else a random subset of its
-    blocks is known (sigma 0: Bounoua et al. 2024) or, with probability `dropped`, left out altogether (the highest
-    sigma: what guidance compares with). What is missing is always left out and never counts.
+    Every sample is, with probability `joint`, noised in all its blocks at one level; else a random
+    subset of its blocks is known (sigma 0: Bounoua et al. 2024) or, with probability `dropped`,
+    left out altogether (the highest sigma: what guidance compares with). What is missing is always
+    left out and never counts.
 
     Args:
         masks: False: always joint, as Wesego and Rooshenas (2024).
         high: the highest sigma.
-        middle, width: log sigma ~ N(middle, width^2), up to `high` (Karras et al. 2022; theirs for images is -1.2,
-            1.2), where vp is None.
+        middle, width: log sigma ~ N(middle, width^2), up to `high` (Karras et al. 2022; theirs for
+            images is -1.2, 1.2), where vp is None.
         vp: the two betas of a `VP` whose t ~ U(0, 1) gives the levels, up to its highest, instead.
     """
 
     def __init__(
-        self, masks: bool = True, joint: float = 0.5, dropped: float = 0.1, high: float = 80.0, middle: float = -0.4,
-        width: float = 1.6, vp: Sequence[float] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        masks: bool = True,
+        joint: float = 0.5,
+        dropped: float = 0.1,
+        high: float = 80.0,
+        middle: float = -0.4,
+        width: float = 1.6,
+        vp: Sequence[float] | None = None,
+    ) -> None:
         finite = math.isfinite(middle) and math.isfinite(width) and math.isfinite(high)
         if not (0 <= joint <= 1 and 0 <= dropped <= 1 and width > 0 and high > 0 and finite):
             raise ValueError(
-                f"Patterns need joint and dropped in [0, 1], width and high above 0 and finite numbers, got {joint}, "
-                f"{dropped}, {width}, {high} and middle {middle}."
+                "Patterns need joint and dropped in [0, 1], width and high above 0 and finite"
+                f" numbers, got {joint}, {dropped}, {width}, {high} and middle {middle}."
             )
         self.vp = None if vp is None else process_of(vp)
         self.masks, self.joint, self.dropped = masks, joint, dropped
@@ -56,7 +63,9 @@ class Patterns:
         counted = present
         if self.masks and blocks > 1:
             some = noise(like, [size, 1], torch.rand) >= self.joint
-            share = noise(like, [size, 1], torch.rand)  # a share of its own for each sample: all sizes alike
+            share = noise(
+                like, [size, 1], torch.rand
+            )  # a share of its own for each sample: all sizes alike
             rank = torch.where(present, noise(like, [size, blocks], torch.rand), 2)
             first = rank == rank.amin(-1, keepdim=True)  # one block that is there is always noised
             known = some & (noise(like, [size, blocks], torch.rand) < share) & present & ~first
@@ -64,4 +73,3 @@ class Patterns:
             sigma = torch.where(known, torch.where(drop, self.high, 0.0), sigma)
             counted = present & ~known
         return torch.where(present, sigma, self.high), counted
-

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 
-def ladder(steps: int, low: float, high: float, rho: float = 7.0) -> list[float]:
-    """`steps` levels from `high` down to `low`, even in sigma^(1/rho), then 0: Karras et al. (2022), eq. (5).
+def karras_levels(steps: int, low: float, high: float, rho: float = 7.0) -> list[float]:
+    """`steps` levels from `high` down to `low`, even in sigma^(1/rho), then 0: Karras et al.
+    (2022), eq. (5).
 
     >>> [round(s, 3) for s in ladder(3, 0.01, 80.0)]
     [80.0, 3.46, 0.01, 0.0]
@@ -20,11 +21,12 @@ def ladder(steps: int, low: float, high: float, rho: float = 7.0) -> list[float]
 
 @dataclass(frozen=True)
 class VP:
-    """The variance-preserving process, dy = -1/2 beta y dt + sqrt(beta) dw, beta = first + t (last - first), t <= 1.
+    """The variance-preserving process, dy = -1/2 beta y dt + sqrt(beta) dw, beta = first + t (last
+    - first), t <= 1.
 
-    log alpha(t) = -1/4 t^2 (last - first) - 1/2 t first, and sigma = sqrt(1 - alpha^2) / alpha in the coordinates of
-    this module (Song et al. 2021, eq. (33)). Wesego and Rooshenas (2024) take 1 and 5 for PolyMNIST, .1 and 20
-    elsewhere.
+    log alpha(t) = -1/4 t^2 (last - first) - 1/2 t first, and sigma = sqrt(1 - alpha^2) / alpha in
+    the coordinates of this module (Song et al. 2021, eq. (33)). Wesego and Rooshenas (2024) take 1
+    and 5 for PolyMNIST, .1 and 20 elsewhere.
 
     >>> round(VP(1.0, 5.0).sigma(1.0), 3)
     4.369
@@ -35,7 +37,10 @@ class VP:
 
     def __post_init__(self) -> None:
         if not 0 <= self.first <= self.last < math.inf or not self.last > 0:
-            raise ValueError(f"The betas of a VP process are finite and rise from 0, got {self.first} and {self.last}.")
+            raise ValueError(
+                f"The betas of a VP process are finite and rise from 0, got {self.first} and"
+                f" {self.last}."
+            )
 
     def beta(self, t: float) -> float:
         return self.first + t * (self.last - self.first)
@@ -52,8 +57,9 @@ class VP:
 
 
 def process_of(vp: Sequence[float]) -> VP:
-    """The process of two betas. Raises ValueError for another number of them, or what cannot be betas."""
+    """The process of two betas. Raises ValueError for another number of them, or what cannot be
+    betas.
+    """
     if len(vp) != 2:
         raise ValueError(f"A VP process has two betas, such as [0.1, 20], got {list(vp)}.")
     return VP(*vp)
-

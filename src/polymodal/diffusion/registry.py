@@ -8,5 +8,7 @@ from typing import Any
 from polymodal.diffusion.sampler import Diffusion
 from polymodal.diffusion.twisted import Twisted
 
-DIFFUSIONS: dict[str, Callable[..., Any]] = {"diffusion": Diffusion, "twisted": Twisted}  # for priors of scores
-
+DIFFUSIONS: dict[str, Callable[..., Any]] = {
+    "diffusion": Diffusion,
+    "twisted": Twisted,
+}  # for priors of scores

@@ -21,7 +21,9 @@ def _heun(guess: Guess, x: Tensor, s: float, to: float) -> Tensor:
 
 
 def _multistep(guess: Guess, x: Tensor, levels: Sequence[float]) -> Tensor:
-    """DPM-Solver++(2M): second order in log sigma from the last two guesses; the step to 0 takes the guess."""
+    """DPM-Solver++(2M): second order in log sigma from the last two guesses; the step to 0 takes
+    the guess.
+    """
     before, last = None, 0.0
     for s, to in pairwise(levels):
         clean = guess(x, s)
@@ -32,4 +34,3 @@ def _multistep(guess: Guess, x: Tensor, levels: Sequence[float]) -> Tensor:
         x = to / s * x - math.expm1(-h) * ahead
         before, last = clean, h
     return x
-

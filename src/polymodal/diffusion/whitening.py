@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 
-class Frame(nn.Module):
-    """Coordinates y = (z - mean) @ matrix, block by block, of which `kept` are modelled and the others are N(0, I).
+class LatentWhitening(nn.Module):
+    """Coordinates y = (z - mean) @ matrix, block by block, of which `kept` are modelled and the
+    others are N(0, I).
 
     Args:
         sizes: {block: dimensions}, in their order in z.
@@ -17,7 +18,7 @@ class Frame(nn.Module):
 
     mean: Tensor
     matrix: Tensor
-    inverse: Tensor
+    inverse_matrix: Tensor
     kept: Tensor
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
@@ -26,27 +27,32 @@ class Frame(nn.Module):
         self.sizes = dict(sizes)
         self.register_buffer("mean", torch.zeros(d))
         self.register_buffer("matrix", torch.eye(d))
-        self.register_buffer("inverse", torch.eye(d))
+        self.register_buffer("inverse_matrix", torch.eye(d))
         self.register_buffer("kept", torch.ones(d, dtype=torch.bool))
 
     @torch.no_grad()
     def set_(self, mean: Tensor, matrix: Tensor, kept: Mapping[str, int] | None = None) -> None:
-        """Take a mean (d,), a block-diagonal matrix (d, d) and how many leading coordinates of each block to keep."""
+        """Take a mean (d,), a block-diagonal matrix (d, d) and how many leading coordinates of each
+        block to keep.
+        """
         self.mean.copy_(mean)
         self.matrix.copy_(matrix)
-        self.inverse.copy_(torch.linalg.inv(matrix.cpu().double()))  # not every device has double precision
+        self.inverse_matrix.copy_(
+            torch.linalg.inv(matrix.cpu().double())
+        )  # not every device has double precision
         if kept is not None:
             self.kept.copy_(torch.cat([torch.arange(d) < kept[m] for m, d in self.sizes.items()]))
 
     def forward(self, z: Tensor) -> Tensor:
         return (z - self.mean) @ self.matrix
 
-    def back(self, y: Tensor) -> Tensor:
-        return y @ self.inverse + self.mean
+    def inverse(self, y: Tensor) -> Tensor:
+        return y @ self.inverse_matrix + self.mean
 
-    def volumes(self) -> Tensor:
+    def log_det(self) -> Tensor:
         """log |det| of each block's matrix, (M,): log p(z_m) = log p(y_m) + it."""
         ends = torch.tensor(list(self.sizes.values())).cumsum(0).tolist()
-        blocks = [self.matrix[a:b, a:b].cpu().double() for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+        blocks = [
+            self.matrix[a:b, a:b].cpu().double() for a, b in zip([0, *ends[:-1]], ends, strict=True)
+        ]
         return torch.stack([torch.linalg.slogdet(block)[1] for block in blocks]).to(self.matrix)
-

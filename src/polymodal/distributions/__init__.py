@@ -7,4 +7,19 @@ from polymodal.distributions.normal import DiagLaplace, DiagNormal, Point, produ
 from polymodal.distributions.product import Product
 from polymodal.distributions.sums import sum_of
 
-__all__ = ["DiagLaplace", "DiagNormal", "Joint", "LIKELIHOODS", "Mixture", "Point", "Product", "Proposal", "choose", "detach", "divergence", "likelihood_of", "product", "sum_of"]
+__all__ = [
+    "DiagLaplace",
+    "DiagNormal",
+    "Joint",
+    "LIKELIHOODS",
+    "Mixture",
+    "Point",
+    "Product",
+    "Proposal",
+    "choose",
+    "detach",
+    "divergence",
+    "likelihood_of",
+    "product",
+    "sum_of",
+]

@@ -16,7 +16,10 @@ from polymodal.distributions.sums import sum_of
 @singledispatch
 def detach(q: Distribution) -> Distribution:
     """The same distribution with its parameters out of the graph (for DReG)."""
-    raise ValueError(f"detach is not defined for {type(q).__name__}; register it with polymodal.distributions.divergence.detach.")
+    raise ValueError(
+        f"detach is not defined for {type(q).__name__}; register it with"
+        " polymodal.distributions.divergence.detach."
+    )
 
 
 detach.register(DiagNormal)(lambda q: DiagNormal(q.loc.detach(), q.scale.detach()))
@@ -27,7 +30,8 @@ detach.register(Proposal)(lambda q: Proposal(q.draw, detach(q.density)))
 
 
 def divergence(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
-    """KL(q || p), (B,) nats: exact where known, by convexity an upper bound for a mixture q, else log q(z) - log p(z).
+    """KL(q || p), (B,) nats: exact where known, by convexity an upper bound for a mixture q, else
+    log q(z) - log p(z).
 
     Args:
         q: of batch_shape (B,).
@@ -38,9 +42,11 @@ def divergence(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
         parts = torch.stack([divergence(c, p, z) for c in q.components], dim=-1)
         return torch.where(q.weights > 0, q.weights * parts, 0).sum(-1)
     if isinstance(q, Joint) and isinstance(p, Joint):
-        return sum_of(divergence(a, b, s) for a, b, s in zip(q.parts, p.parts, z.split(q.sizes, -1), strict=True))
+        return sum_of(
+            divergence(a, b, s)
+            for a, b, s in zip(q.parts, p.parts, z.split(q.sizes, -1), strict=True)
+        )
     try:
         return kl_divergence(q, p)
     except NotImplementedError:
         return q.log_prob(z) - p.log_prob(z)
-

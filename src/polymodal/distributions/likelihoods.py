@@ -1,7 +1,8 @@
 """p(x | z): from a decoder network's output to a distribution over x. LIKELIHOODS names them.
 
-Every one has batch_shape (..., B) and event_shape `modality.shape`, so that log_prob(x) is (..., B), in nats, summed
-over the event. `params` says how many numbers a decoder must give for each number of x.
+Every one has batch_shape (..., B) and event_shape `modality.shape`, so that log_prob(x) is (...,
+B), in nats, summed over the event. `params` says how many numbers a decoder must give for each
+number of x.
 """
 
 from __future__ import annotations
@@ -26,13 +27,19 @@ from polymodal.batch import Modality
 
 
 class Isotropic(Distribution):
-    """Values of any shape, independent round `loc` with one fixed scale: few passes over memory. Abstract."""
+    """Values of any shape, independent round `loc` with one fixed scale: few passes over memory.
+    Abstract.
+    """
 
     arg_constraints: dict = {}
 
     def __init__(self, loc: Tensor, scale: float, event_dim: int) -> None:
         self.loc, self.scale = loc, scale
-        super().__init__(loc.shape[: loc.dim() - event_dim], loc.shape[loc.dim() - event_dim :], validate_args=False)
+        super().__init__(
+            loc.shape[: loc.dim() - event_dim],
+            loc.shape[loc.dim() - event_dim :],
+            validate_args=False,
+        )
 
     def _summed(self, x: Tensor) -> Tensor:
         return x.sum(tuple(range(-len(self.event_shape), 0)))
@@ -64,7 +71,8 @@ class IsotropicNormal(Isotropic):
 class IsotropicLaplace(Isotropic):
     """Laplace(loc, scale): -|x - loc| / scale - log(2 scale), summed over the event.
 
-    >>> IsotropicLaplace(torch.zeros(5, 2), 0.5, event_dim=1).log_prob(torch.ones(2))[0]  # -2 (1 / .5 + log 1)
+    # -2 (1 / .5 + log 1)
+    >>> IsotropicLaplace(torch.zeros(5, 2), 0.5, event_dim=1).log_prob(torch.ones(2))[0]
     tensor(-4.)
     """
 
@@ -73,7 +81,9 @@ class IsotropicLaplace(Isotropic):
         return self._summed((x - self.loc).abs()) * (-1 / self.scale) - constant
 
     def _noise(self, like: Tensor) -> Tensor:
-        return torch.empty_like(like).exponential_() * torch.empty_like(like).bernoulli_(0.5).mul_(2).sub_(1)
+        return torch.empty_like(like).exponential_() * torch.empty_like(like).bernoulli_(0.5).mul_(
+            2
+        ).sub_(1)
 
 
 @dataclass(frozen=True)
@@ -99,12 +109,16 @@ def _laplace(raw: Tensor, m: Modality) -> Distribution:
 
 
 def _bernoulli(raw: Tensor, m: Modality) -> Distribution:
-    return Independent(Bernoulli(logits=raw, validate_args=False), len(m.shape), validate_args=False)
+    return Independent(
+        Bernoulli(logits=raw, validate_args=False), len(m.shape), validate_args=False
+    )
 
 
 def _categorical(raw: Tensor, m: Modality) -> Distribution:
     """One-hot over the last dimension of the shape (tokens x vocabulary, or classes)."""
-    return Independent(OneHotCategorical(logits=raw, validate_args=False), len(m.shape) - 1, validate_args=False)
+    return Independent(
+        OneHotCategorical(logits=raw, validate_args=False), len(m.shape) - 1, validate_args=False
+    )
 
 
 def _poisson(raw: Tensor, m: Modality) -> Distribution:
@@ -129,12 +143,16 @@ LIKELIHOODS: dict[str, Likelihood] = {
 
 
 def likelihood_of(modality: Modality) -> Likelihood:
-    """The likelihood that `modality` names. Raises ValueError for a name or link that does not exist."""
+    """The likelihood that `modality` names. Raises ValueError for a name or link that does not
+    exist.
+    """
     if modality.likelihood not in LIKELIHOODS:
         raise ValueError(
-            f"Modality {modality.name!r} wants the likelihood {modality.likelihood!r}; there are {list(LIKELIHOODS)}."
+            f"Modality {modality.name!r} wants the likelihood {modality.likelihood!r}; there are"
+            f" {list(LIKELIHOODS)}."
         )
     if modality.link not in LINKS:
-        raise ValueError(f"Modality {modality.name!r} wants the link {modality.link!r}; there are {list(LINKS)}.")
+        raise ValueError(
+            f"Modality {modality.name!r} wants the link {modality.link!r}; there are {list(LINKS)}."
+        )
     return LIKELIHOODS[modality.likelihood]
-

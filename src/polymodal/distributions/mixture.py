@@ -46,12 +46,17 @@ class Mixture(Distribution):
     def log_prob(self, z: Tensor) -> Tensor:
         logs = torch.stack([q.log_prob(z) for q in self.components], dim=-1)
         weights = self.weights.to(logs)
-        log_weights = torch.where(weights > 0, weights.clamp_min(1e-30).log(), -math.inf)  # no gradient through log 0
+        log_weights = torch.where(
+            weights > 0, weights.clamp_min(1e-30).log(), -math.inf
+        )  # no gradient through log 0
         return torch.logsumexp(logs + log_weights, dim=-1)
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         if all(type(q) is DiagNormal for q in self.components):  # pick first, then draw once
-            loc, scale = (torch.stack([getattr(q, n) for q in self.components], dim=-2) for n in ("loc", "scale"))
+            loc, scale = (
+                torch.stack([getattr(q, n) for q in self.components], dim=-2)
+                for n in ("loc", "scale")
+            )
             pick = self._pick(loc, sample_shape)
             return DiagNormal(*(self._picked(v, pick) for v in (loc, scale))).rsample()
         draws = torch.stack([q.rsample(sample_shape) for q in self.components], dim=-2)
@@ -99,7 +104,9 @@ class Joint(Distribution):
         super().__init__(batch, torch.Size([sum(self.sizes)]), validate_args=False)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        return sum_of(p.log_prob(s) for p, s in zip(self.parts, z.split(self.sizes, dim=-1), strict=True))
+        return sum_of(
+            p.log_prob(s) for p, s in zip(self.parts, z.split(self.sizes, dim=-1), strict=True)
+        )
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         return torch.cat([p.rsample(sample_shape) for p in self.parts], dim=-1)
@@ -115,8 +122,8 @@ class Joint(Distribution):
 class Proposal(Distribution):
     """Draws from one distribution, is charged the density of another.
 
-    A stratum of a mixture draws from its component and is charged the whole mixture; a nuisance latent draws from an
-    auxiliary and is charged its prior, so that its weight cancels.
+    A stratum of a mixture draws from its component and is charged the whole mixture; a nuisance
+    latent draws from an auxiliary and is charged its prior, so that its weight cancels.
     """
 
     has_rsample = True
@@ -138,4 +145,3 @@ class Proposal(Distribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Proposal:
         return Proposal(self.draw.expand(batch_shape), self.density)
-

@@ -1,7 +1,9 @@
-"""Distributions over latents: batch_shape (B,), event_shape (D,); log_prob of (..., B, D) is (..., B), in nats.
+"""Distributions over latents: batch_shape (B,), event_shape (D,); log_prob of (..., B, D) is (...,
+B), in nats.
 
-Product, mixture, and mixture of products of experts; draws charged another density; divergences. Missing data lives
-here as zero precision in `product`, zero weight in `Mixture` and zero power in `Product`.
+Product, mixture, and mixture of products of experts; draws charged another density; divergences.
+Missing data lives here as zero precision in `product`, zero weight in `Mixture` and zero power in
+`Product`.
 """
 
 from __future__ import annotations
@@ -73,14 +75,17 @@ class DiagLaplace(Independent):
 
 
 def product(
-    experts: Sequence[DiagNormal], present: Sequence[Tensor] | None = None, over: DiagNormal | None = None
+    experts: Sequence[DiagNormal],
+    present: Sequence[Tensor] | None = None,
+    over: DiagNormal | None = None,
 ) -> DiagNormal:
     """Normalised product of Gaussian experts; an absent expert has zero precision.
 
-    Without `over` it is prod_m q_m (Wu and Goodman 2018). With `over` = p it is p prod_m (q_m / p): Bayes' rule under
-    conditional independence, prod_m q_m / p^(n-1) for n present experts (Senellart et al. 2023, eq. (12)), and p itself
-    where none is present. There an expert that is wider than the prior in some coordinate, which no exact posterior
-    is, counts as exactly as wide, so that the product is always normalisable.
+    Without `over` it is prod_m q_m (Wu and Goodman 2018). With `over` = p it is p prod_m (q_m / p):
+    Bayes' rule under conditional independence, prod_m q_m / p^(n-1) for n present experts
+    (Senellart et al. 2023, eq. (12)), and p itself where none is present. There an expert that is
+    wider than the prior in some coordinate, which no exact posterior is, counts as exactly as wide,
+    so that the product is always normalisable.
 
     Args:
         experts: DiagNormals of batch_shape (B,).
@@ -126,4 +131,3 @@ class Point(Distribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Point:
         return Point(self.loc.expand(*batch_shape, -1))
-

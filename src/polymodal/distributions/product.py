@@ -14,19 +14,24 @@ from polymodal.distributions.sums import sum_of
 
 
 class Product(Distribution):
-    """Unnormalised product of experts over a power of the prior, drawn by a sampler (Senellart et al. 2023, eq. (12)).
+    """Unnormalised product of experts over a power of the prior, drawn by a sampler (Senellart et
+    al. 2023, eq. (12)).
 
-    log prod = sum_m log q_m(z) - (n - 1) log p(z) for the n experts that are present, so log p(z) where none is. (The
-    paper's eq. (21) divides by p once whatever n; that is right for n = 2 alone.)
+    log prod = sum_m log q_m(z) - (n - 1) log p(z) for the n experts that are present, so log p(z)
+    where none is. (The paper's eq. (21) divides by p once whatever n; that is right for n = 2
+    alone.)
 
     Args:
-        experts: normalised distributions of batch_shape (B,), encoded already: the sampler only evaluates densities.
+        experts: normalised distributions of batch_shape (B,), encoded already: the sampler only
+            evaluates densities.
         prior: p(z), of batch_shape () or (B,).
-        sampler: `sampler(log_prob, start, start_log_prob, n) -> (z (n, B, D), Diagnostics)`, see `polymodal.sampling`.
+        sampler: `sampler(log_prob, start, start_log_prob, n) -> (z (n, B, D), Diagnostics)`, see
+            `polymodal.sampling`.
         present: one bool (B,) for each expert, or None: all present.
 
-    `diagnostics` holds what the sampler last reported. `log_prob` lacks the normalising constant, which is finite only
-    where experts' tails are light enough: for those of flows see `widest` of `polymodal.networks.flows.Flow`.
+    `diagnostics` holds what the sampler last reported. `log_prob` lacks the normalising constant,
+    which is finite only where experts' tails are light enough: for those of flows see
+    `tail_variance` of `polymodal.networks.flows.Flow`.
     """
 
     has_rsample = False
@@ -39,7 +44,12 @@ class Product(Distribution):
         sampler: Callable[..., tuple[Tensor, Any]],
         present: Sequence[Tensor] | None = None,
     ) -> None:
-        self.experts, self.prior, self.sampler, self.diagnostics = list(experts), prior, sampler, None
+        self.experts, self.prior, self.sampler, self.diagnostics = (
+            list(experts),
+            prior,
+            sampler,
+            None,
+        )
         batch = experts[0].batch_shape
         super().__init__(batch, experts[0].event_shape, validate_args=False)
         self.present = None if present is None else torch.stack(list(present))
@@ -52,7 +62,9 @@ class Product(Distribution):
         return sum_of(logs) - (self.present.sum(0) - 1) * self.prior.log_prob(z)
 
     def start(self) -> Mixture:
-        """The equal mixture of the experts that are present, the prior where none is: where the samplers start."""
+        """The equal mixture of the experts that are present, the prior where none is: where the
+        samplers start.
+        """
         if self.present is None:
             return Mixture(self.experts)
         none = ~self.present.any(0)
@@ -69,4 +81,3 @@ class Product(Distribution):
                 self.log_prob, lambda n: start.sample((n,)), start.log_prob, shape.numel()
             )
         return z.reshape(*shape, *z.shape[1:])
-

@@ -12,4 +12,3 @@ from torch import Tensor
 def sum_of(values: Any) -> Tensor:
     """Sum of one or more tensors, without the integer 0 that `sum` starts from."""
     return reduce(torch.add, values)
-

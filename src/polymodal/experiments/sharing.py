@@ -20,8 +20,8 @@ PLAIN = bool | int | float | complex | str | bytes | type | CodeType | None
 
 
 def same_stage(a: Stage, one: Method, b: Stage, other: Method) -> bool:
-    """Whether stage a of `one` and b of `other` have the same loss and steps, with every option that these hold, and
-    train parts of the same names, shapes and making.
+    """Whether stage a of `one` and b of `other` have the same loss and steps, with every option
+    that these hold, and train parts of the same names, shapes and making.
 
     What parameters start from is not looked at. What cannot be compared is taken for different.
     """
@@ -32,15 +32,18 @@ def same_stage(a: Stage, one: Method, b: Stage, other: Method) -> bool:
 
 
 class _Account:
-    """A stage in values that can be compared. The model's parts are each method's own: how they were made counts where
-    they are trained, not where a loss reads them."""
+    """A stage in values that can be compared. The model's parts are each method's own: how they
+    were made counts where they are trained, not where a loss reads them.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self.model, self.parts = model, {id(part) for part in model.modules()}
         self.met: dict[int, tuple[int, Any]] = {}
 
     def stage(self, stage: Stage) -> list[Any]:
-        state = {name: value.shape for name, (_, value) in plain_state(stage.trains, self.model).items()}
+        state = {
+            name: value.shape for name, (_, value) in plain_state(stage.trains, self.model).items()
+        }
         parts = [self.made(part) for part in parts_of(stage, self.model)]
         steps = [self.of(step) for step in (stage.loss, stage.prepare, stage.finish)]
         return [stage.name, state, steps, self.own(self.model), parts]
@@ -49,10 +52,18 @@ class _Account:
         """How a module was made, down to its smallest parts: all but the values of its parameters."""
         learned = {name: p.requires_grad for name, p in part.named_parameters(recurse=False)}
         held = {name: self.of(value) for name, value in part.named_buffers(recurse=False)}
-        return [self.own(part), learned, held, {name: self.made(child) for name, child in part.named_children()}]
+        return [
+            self.own(part),
+            learned,
+            held,
+            {name: self.made(child) for name, child in part.named_children()},
+        ]
 
     def own(self, part: nn.Module) -> list[Any]:
-        return [type(part), {name: self.of(value) for name, value in vars(part).items() if name not in OWN}]
+        return [
+            type(part),
+            {name: self.of(value) for name, value in vars(part).items() if name not in OWN},
+        ]
 
     def of(self, value: Any) -> Any:
         if isinstance(value, PLAIN):
@@ -74,13 +85,20 @@ class _Account:
         if isinstance(value, list | tuple):
             return [self.of(v) for v in value]
         if isinstance(value, partial):
-            return [self.of(v) for v in (value.func, *value.args)], {k: self.of(v) for k, v in value.keywords.items()}
+            return [self.of(v) for v in (value.func, *value.args)], {
+                k: self.of(v) for k, v in value.keywords.items()
+            }
         if isinstance(value, MethodType):
             return [self.of(value.__func__), self.of(value.__self__)]
         if isinstance(value, FunctionType):
             defaults = [self.of(v) for v in value.__defaults__ or ()]
             named = {k: self.of(v) for k, v in (value.__kwdefaults__ or {}).items()}
-            return [value.__code__, defaults, named, [self.cell(cell) for cell in value.__closure__ or ()]]
+            return [
+                value.__code__,
+                defaults,
+                named,
+                [self.cell(cell) for cell in value.__closure__ or ()],
+            ]
         if is_dataclass(value):
             return [type(value), {f.name: self.of(getattr(value, f.name)) for f in fields(value)}]
         if type(value).__eq__ is object.__eq__ and hasattr(value, "__dict__"):
@@ -92,4 +110,3 @@ class _Account:
             return self.of(cell.cell_contents)
         except ValueError:  # a name that was never given a value
             return "empty"
-

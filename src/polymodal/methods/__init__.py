@@ -1,4 +1,5 @@
-"""Methods as values: METHODS maps a name to a function (modalities, **options) -> `polymodal.model.Method`.
+"""Methods as values: METHODS maps a name to a function (modalities, **options) ->
+`polymodal.model.Method`.
 
 Every one of them has the options of `polymodal.methods.extras.extended` besides its own.
 """

@@ -16,30 +16,39 @@ from polymodal.methods.products import random_subset
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.networks.layers import mlp
 from polymodal.networks.modules import Decoder
-from polymodal.objectives import Loss, Part, bound, bounds, mmd
+from polymodal.objectives import Loss, Part, elbo, elbos, mmd
 
 Networks = Mapping[str, str] | None
 
 
 def vae(
-    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, posterior: str = "normal",
+    modalities: Sequence[Modality],
+    *,
+    latent: int = 20,
+    networks: Networks = None,
+    posterior: str = "normal",
     beta: float = 1.0,
-) -> Method:  # fmt: skip
-    """Independent VAEs (Kingma and Welling 2014), one per modality: z = [z_1, ..., z_M]. With one modality, the VAE.
+) -> Method:
+    """Independent VAEs (Kingma and Welling 2014), one per modality: z = [z_1, ..., z_M]. With one
+    modality, the VAE.
 
-    What is not given is drawn from the prior: coherence at chance, the baseline of every other method.
+    What is not given is drawn from the prior: coherence at chance, the baseline of every other
+        method.
 
     Args:
-        posterior: "normal"; or "point", a regularised autoencoder: beta |z|^2 / 2 for the divergence.
+        posterior: "normal"; or "point", a regularised autoencoder: beta |z|^2 / 2 for the
+            divergence.
     """
     parts = Parts(modalities, latent, networks)
     model = parts.apart(posterior)
-    loss = lambda batch, progress: bound(model, batch, model.posterior(batch), kl=beta)
+    loss = lambda batch, progress: elbo(model, batch, model.posterior(batch), kl=beta)
     return Method(model, [Stage("all", loss, [model])])
 
 
 class Condition(nn.Module):
-    """h(x_given), what a CVAE's decoder reads besides z: (B, dim). Reads any pattern of missing modalities."""
+    """h(x_given), what a CVAE's decoder reads besides z: (B, dim). Reads any pattern of missing
+    modalities.
+    """
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -61,9 +70,13 @@ class ConditionalPrior(nn.Module):
 
 
 class Conditional(nn.Module):
-    """q(z, h | x): h of what is given; z ~ q(z|x_target, x_given) where the target is seen, else the prior."""
+    """q(z, h | x): h of what is given; z ~ q(z|x_target, x_given) where the target is seen, else
+    the prior.
+    """
 
-    def __init__(self, target: str, joint: nn.Module, condition: nn.Module, prior: ConditionalPrior) -> None:
+    def __init__(
+        self, target: str, joint: nn.Module, condition: nn.Module, prior: ConditionalPrior
+    ) -> None:
         super().__init__()
         self.target, self.joint, self.condition, self.prior = target, joint, condition, prior
         self.experts = nn.ModuleDict()
@@ -77,14 +90,22 @@ class Conditional(nn.Module):
         if self.target not in batch.x:
             return Joint(p, h)
         q = self.joint(batch)
-        return Joint(choose(batch.present[self.target], q, p) if self.target in batch.present else q, h)
+        return Joint(
+            choose(batch.present[self.target], q, p) if self.target in batch.present else q, h
+        )
 
 
 def cvae(
-    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, hidden: int = 512,
-    target: str | None = None, beta: float = 1.0,
-) -> Method:  # fmt: skip
-    """Conditional VAE (Sohn et al. 2015): p(x_target | z, x_given), the others given in any pattern; z ~ N(0, I).
+    modalities: Sequence[Modality],
+    *,
+    latent: int = 20,
+    networks: Networks = None,
+    hidden: int = 512,
+    target: str | None = None,
+    beta: float = 1.0,
+) -> Method:
+    """Conditional VAE (Sohn et al. 2015): p(x_target | z, x_given), the others given in any
+    pattern; z ~ N(0, I).
 
     Args:
         target: the one modality that is generated; None: the last.
@@ -93,27 +114,41 @@ def cvae(
     names = [m.name for m in parts.modalities]
     wanted = names[-1] if target is None else target
     if wanted not in names or len(names) < 2:
-        raise ValueError(f"A CVAE generates one of several modalities given others; of {names} it cannot {wanted!r}.")
+        raise ValueError(
+            f"A CVAE generates one of several modalities given others; of {names} it cannot"
+            f" {wanted!r}."
+        )
     prior, one = ConditionalPrior(parts.prior(), latent), parts.modalities[names.index(wanted)]
-    posterior = Conditional(wanted, parts.joint(), Condition(parts.joint([m for m in names if m != wanted])), prior)
+    posterior = Conditional(
+        wanted, parts.joint(), Condition(parts.joint([m for m in names if m != wanted])), prior
+    )
     decoders = {wanted: Decoder(one, 2 * latent, parts.networks[wanted])}
     model = MultimodalVAE(prior, decoders, posterior, parts.modalities)
 
     def loss(batch: Batch, progress: float) -> Loss:
-        value, terms = bound(model, batch.only([wanted]), model.posterior(batch), kl=beta)
+        value, terms = elbo(model, batch.only([wanted]), model.posterior(batch), kl=beta)
         return Loss(torch.where(batch.mask([wanted]), value, 0), terms)
 
     return Method(model, [Stage("all", loss, [model])])
 
 
 def mfm(
-    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, hidden: int = 512,
-    private: int = 8, classes: int = 10, discriminate: float = 1.0, discrepancy: float = 100.0,
-) -> Method:  # fmt: skip
-    """MFM (Tsai et al. 2019): a shared factor that also predicts the label, and private factors, all deterministic.
+    modalities: Sequence[Modality],
+    *,
+    latent: int = 20,
+    networks: Networks = None,
+    hidden: int = 512,
+    private: int = 8,
+    classes: int = 10,
+    discriminate: float = 1.0,
+    discrepancy: float = 100.0,
+) -> Method:
+    """MFM (Tsai et al. 2019): a shared factor that also predicts the label, and private factors,
+    all deterministic.
 
-    -log p(X|u, w) + discriminate CE(label; u) + discrepancy MMD(z, p(z)). The shared factor's encoder reads any pattern
-    of missing modalities and learns each sample's whole and a random subset of it: the paper's surrogate inference.
+    -log p(X|u, w) + discriminate CE(label; u) + discrepancy MMD(z, p(z)). The shared factor's
+    encoder reads any pattern of missing modalities and learns each sample's whole and a random
+    subset of it: the paper's surrogate inference.
 
     Args:
         private: dimensions of each w_m; classes: number of labels.
@@ -128,13 +163,17 @@ def mfm(
 
 def _mfm_loss(model: MultimodalVAE, batch: Batch, discriminate: float, discrepancy: float) -> Loss:
     if batch.label is None:
-        raise ValueError("MFM predicts labels and the data have none; take data with labels or another method.")
+        raise ValueError(
+            "MFM predicts labels and the data have none; take data with labels or another method."
+        )
     posterior, keep = model.posterior, random_subset(batch, list(batch.x), least=1)
     shared = [posterior.shared(batch), posterior.shared(Batch(batch.x, keep))]
     own = posterior.own(batch)
     each = [Part(Joint(u, *own), list(batch.x), batch.present) for u in shared]
-    value, terms = bounds(model, batch, each, kl=0.0)
-    wrong = [cross_entropy(posterior.classify(u.loc), batch.label, reduction="none") for u in shared]
+    value, terms = elbos(model, batch, each, kl=0.0)
+    wrong = [
+        cross_entropy(posterior.classify(u.loc), batch.label, reduction="none") for u in shared
+    ]
     far = mmd(each[0].q.rsample(), model.prior().sample((len(batch),))).expand(len(batch))
     value = value / 2 + discriminate * (wrong[0] + wrong[1]) / 2 + discrepancy * far
     return Loss(value, terms | {"cross_entropy": wrong[0], "mmd": far.detach()})

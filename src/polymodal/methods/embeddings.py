@@ -1,4 +1,6 @@
-"""g_m: embeddings of what the modalities share, for JNF-DCCA's surrogates. EMBEDDERS names the ways to train them."""
+"""g_m: embeddings of what the modalities share, for JNF-DCCA's surrogates. EMBEDDERS names the ways
+to train them.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,11 @@ EMBEDDERS: dict[str, Callable[[Embeddings, Mapping[str, Tensor], float], Loss] |
 }
 
 
-def embedders(parts: Parts, size: int, kind: str, augment: int, dropout: float) -> dict[str, nn.Module]:
-    """g_m for every modality, each (B, *shape_m) -> (B, size): its encoder (or one linear map), then a `Projection`.
+def embedders(
+    parts: Parts, size: int, kind: str, augment: int, dropout: float
+) -> dict[str, nn.Module]:
+    """g_m for every modality, each (B, *shape_m) -> (B, size): its encoder (or one linear map),
+    then a `Projection`.
 
     Raises ValueError for a `kind` that is not in EMBEDDERS.
     """
@@ -55,7 +60,9 @@ def embedders(parts: Parts, size: int, kind: str, augment: int, dropout: float) 
     return {m.name: nn.Sequential(net(m), Projection(size)) for m in parts.modalities}
 
 
-def _collect(nets: Mapping[str, nn.Module], batches: Iterable[Batch]) -> tuple[Embeddings, dict[str, Tensor]]:
+def _collect(
+    nets: Mapping[str, nn.Module], batches: Iterable[Batch]
+) -> tuple[Embeddings, dict[str, Tensor]]:
     """nets[m](x_m) of all samples and which are present, each (N, ...)."""
     found: dict[str, list[Tensor]] = {m: [] for m in nets}
     present: dict[str, list[Tensor]] = {m: [] for m in nets}
@@ -63,24 +70,38 @@ def _collect(nets: Mapping[str, nn.Module], batches: Iterable[Batch]) -> tuple[E
         for m, net in nets.items():
             found[m].append(net(batch.x[m]))
             present[m].append(batch.mask([m]))
-    return {m: torch.cat(v) for m, v in found.items()}, {m: torch.cat(v) for m, v in present.items()}
+    return {m: torch.cat(v) for m, v in found.items()}, {
+        m: torch.cat(v) for m, v in present.items()
+    }
 
 
-def embedding_stage(embeddings: Mapping[str, Any], posterior: Any, kind: str, kept: int | None, ridge: float) -> Stage:
-    """Trains g_m by `kind`, then turns every g_m to its most correlated directions and keeps `kept` of them.
+def embedding_stage(
+    embeddings: Mapping[str, Any], posterior: Any, kind: str, kept: int | None, ridge: float
+) -> Stage:
+    """Trains g_m by `kind`, then turns every g_m to its most correlated directions and keeps `kept`
+    of them.
 
-    The closing step is linear CCA (three modalities and more: multiset CCA) of the embeddings; the spectrum is measured
-    on validation samples and written into `posterior.spectrum`. kept=None: `polymodal.analysis.dcca.choose_dim` of it.
+    The closing step is linear CCA (three modalities and more: multiset CCA) of the embeddings; the
+    spectrum is measured on validation samples and written into `posterior.spectrum`. kept=None:
+    `polymodal.analysis.dcca.choose_dim` of it.
     """
     objective: Any = EMBEDDERS[kind]
-    loss = lambda batch, _: objective({m: embeddings[m](x) for m, x in batch.x.items()}, batch.present, ridge)
+    loss = lambda batch, _: objective(
+        {m: embeddings[m](x) for m, x in batch.x.items()}, batch.present, ridge
+    )
 
     @torch.no_grad()
     def finish(train: Iterable[Batch], val: Iterable[Batch]) -> dict[str, Any]:
-        raw = {m: g[0] for m, g in embeddings.items()} if objective else {m: nn.Flatten() for m in embeddings}
+        raw = (
+            {m: g[0] for m, g in embeddings.items()}
+            if objective
+            else {m: nn.Flatten() for m in embeddings}
+        )
         h, here = _collect(raw, train)
         held, held_here = _collect(raw, val)
-        found, correlations, keep = fit_projections(h, kept, held, present=here, held_out_present=held_here)
+        found, correlations, keep = fit_projections(
+            h, kept, held, present=here, held_out_present=held_here
+        )
         for m, g in embeddings.items():
             mean, matrix = found[m]
             if objective is None:

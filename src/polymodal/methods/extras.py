@@ -1,4 +1,6 @@
-"""What every method can have besides: impartial gradients, rescaled likelihoods, a prior fitted after training."""
+"""What every method can have besides: impartial gradients, rescaled likelihoods, a prior fitted
+after training.
+"""
 
 from __future__ import annotations
 
@@ -21,21 +23,30 @@ EXTRAS = ("impartial", "rescale", "fitted_prior", "components")
 def extended(function: Callable[..., Method]) -> Callable[..., Method]:
     """`function` with the options EXTRAS besides its own.
 
-    impartial: a key of `polymodal.methods.gradients.RULES`: how the modalities' gradients meet at z; None: they add up.
-    rescale: "dimension": each modality's likelihood is weighed by the largest modality's size over its own; None: by
-        the modalities' weights.
-    fitted_prior: "mixture" (of `components` normals), "flow" or "diffusion": fitted to the aggregate posterior in a
-        last stage, "prior", and from then on the model's prior, for joint samples and likelihoods; None: none.
+    impartial: a key of `polymodal.methods.gradients.RULES`: how the modalities' gradients meet at
+        z; None: they add up.
+    rescale: "dimension": each modality's likelihood is weighed by the largest modality's size over
+        its own; None: by the modalities' weights.
+    fitted_prior: "mixture" (of `components` normals), "flow" or "diffusion": fitted to the
+        aggregate posterior in a last stage, "prior", and from then on the model's prior, for joint
+        samples and likelihoods; None: none.
 
     The library's own options are checked by `polymodal.methods.options` first.
     """
 
     @wraps(function)
     def method(
-        modalities: Sequence[Modality], *, impartial: str | None = None, rescale: str | None = None,
-        fitted_prior: str | None = None, components: int = 10, **options: Any,
-    ) -> Method:  # fmt: skip
-        if function.__module__.startswith("polymodal."):  # names have other meanings in methods of one's own
+        modalities: Sequence[Modality],
+        *,
+        impartial: str | None = None,
+        rescale: str | None = None,
+        fitted_prior: str | None = None,
+        components: int = 10,
+        **options: Any,
+    ) -> Method:
+        if function.__module__.startswith(
+            "polymodal."
+        ):  # names have other meanings in methods of one's own
             check(components=components, **options)
             check_switches(function, options)
         made = function(rescaled(modalities, rescale), **options)
@@ -57,7 +68,8 @@ def extended(function: Callable[..., Method]) -> Callable[..., Method]:
 
 
 def rescaled(modalities: Sequence[Modality], how: str | None) -> list[Modality]:
-    """The modalities with weights that make up for their sizes, instead of any other. ValueError for an unknown way.
+    """The modalities with weights that make up for their sizes, instead of any other. ValueError
+    for an unknown way.
 
     >>> [m.weight for m in rescaled([Modality("a", (2,)), Modality("b", (6,), weight=0.5)], "dimension")]
     [3.0, 1.0]
@@ -65,7 +77,9 @@ def rescaled(modalities: Sequence[Modality], how: str | None) -> list[Modality]:
     if how is None:
         return list(modalities)
     if how != "dimension":
-        raise ValueError(f"rescale is 'dimension' or null, not {how!r}; weights by hand are modalities.<name>.weight.")
+        raise ValueError(
+            f"rescale is 'dimension' or null, not {how!r}; weights by hand are"
+            " modalities.<name>.weight."
+        )
     most = max(math.prod(m.shape) for m in modalities)
     return [replace(m, weight=most / math.prod(m.shape)) for m in modalities]
-

@@ -1,8 +1,9 @@
-"""Impartial optimisation (Javaloy et al. 2022): the modalities' gradients meet at z, and a rule makes one of them.
+"""Impartial optimisation (Javaloy et al. 2022): the modalities' gradients meet at z, and a rule
+makes one of them.
 
-A rule takes the gradients of the modalities' losses with respect to z, each of z's shape, and returns one gradient, of
-the norm that their sum has, so that a learning rate means what it meant. RULES names them; those of a kept library,
-torchjd, are used where it has them.
+A rule takes the gradients of the modalities' losses with respect to z, each of z's shape, and
+returns one gradient, of the norm that their sum has, so that a learning rate means what it meant.
+RULES names them; those of a kept library, torchjd, are used where it has them.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def combined(z: Tensor, n: int, rule: Rule) -> tuple[Tensor, ...]:
 
 
 def cagrad(jacobian: Tensor, c: float = 0.4) -> Tensor:
-    """Conflict-averse gradient (Liu et al. 2021): the d within c |g0| of the mean gradient g0 that raises the least
-    improved task most; by its dual, min over the simplex of w'g0 + c |g0| |g_w|.
+    """Conflict-averse gradient (Liu et al. 2021): the d within c |g0| of the mean gradient g0 that
+    raises the least improved task most; by its dual, min over the simplex of w'g0 + c |g0| |g_w|.
 
     Args:
         jacobian: (M, N), a gradient in each row.
@@ -61,7 +62,8 @@ def cagrad(jacobian: Tensor, c: float = 0.4) -> Tensor:
 def gradnorm(jacobian: Tensor) -> Tensor:
     """The sum with every task's gradient scaled to the tasks' mean norm.
 
-    GradNorm (Chen et al. 2018) with equal training rates, its exponent 0, where its weights are known in closed form.
+    GradNorm (Chen et al. 2018) with equal training rates, its exponent 0, where its weights are
+    known in closed form.
     """
     norms = jacobian.norm(dim=1, keepdim=True)
     return (jacobian / norms.clamp_min(1e-12) * norms.mean()).sum(0)
@@ -102,4 +104,3 @@ def rule_of(name: str) -> Rule:
         return made.view_as(grads[0])
 
     return rule
-

@@ -1,5 +1,6 @@
-"""What the options of methods may be, checked once for all of them: an option of one name has one range everywhere, but
-for what a method narrows itself."""
+"""What the options of methods may be, checked once for all of them: an option of one name has one
+range everywhere, but for what a method narrows itself.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +18,11 @@ COUNTS = dict.fromkeys(("latent", "k", "pseudo", "size", "kept", "transforms", "
 COUNTS |= dict.fromkeys(("hidden", "augment", "extra", "private"), 0) | {"classes": 2}
 # Numbers from 0: weights and the like; shares of 1; and what must stay below 1.
 WEIGHTS = ("beta", "alpha", "consensus", "contrast", "tie", "gamma", "discriminate", "discrepancy")
-SCALES = ("ridge", "smooth", "epsilon", "steepest", "widest")
+SCALES = ("ridge", "smooth", "epsilon", "max_scale", "tail_variance")
 SHARES, BELOW = ("warmup",), ("dropout", "rho")
 MAPPINGS = ("patterns", "denoiser_options", "sampler_options")
 WORDS = {"objective": ("elbo", "iwae", "dreg"), "reference": REFERENCES}
-NONE = ("kept", "epsilon", "widest", *MAPPINGS)  # what may be left out
+NONE = ("kept", "epsilon", "tail_variance", *MAPPINGS)  # what may be left out
 
 
 def check(**options: Any) -> None:
@@ -45,7 +46,9 @@ def check_share(**options: float) -> None:
 
 
 def check_switches(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Raises ValueError for an option of `function` that is true or false by default, and neither now."""
+    """Raises ValueError for an option of `function` that is true or false by default, and neither
+    now.
+    """
     for name, parameter in signature(function).parameters.items():
         if isinstance(parameter.default, bool) and options.get(name, True) not in (True, False):
             raise ValueError(f"{name} must be true or false; got {options[name]!r}.")
@@ -65,4 +68,8 @@ def _wanted(name: str, value: Any) -> str | None:
         return "a number from 0 to below 1"
     if name in WORDS and value not in WORDS[name]:
         return f"one of {', '.join(WORDS[name])}"
-    return "a mapping of names to values" if name in MAPPINGS and not isinstance(value, Mapping) else None
+    return (
+        "a mapping of names to values"
+        if name in MAPPINGS and not isinstance(value, Mapping)
+        else None
+    )

@@ -1,4 +1,5 @@
-"""Methods with a shared latent and one private latent per modality: z = [u, w_1, ..., w_M]; decoder m reads [u, w_m].
+"""Methods with a shared latent and one private latent per modality: z = [u, w_1, ..., w_M]; decoder
+m reads [u, w_m].
 
 Private latents of modalities that are not observed have their priors.
 """
@@ -15,26 +16,34 @@ from polymodal.batch import Batch, Modality
 from polymodal.distributions.mixture import Joint
 from polymodal.methods.builder import Parts, check_family
 from polymodal.model import Method, MultimodalVAE, Stage
-from polymodal.objectives import Loss, Part, bound, bounds, evidence
-from polymodal.posteriors.pooled import MixtureOfProducts
+from polymodal.objectives import Loss, Part, elbo, elbos, variational_bound
+from polymodal.posteriors.pooled import PooledExperts
 from polymodal.posteriors.pooling import singletons, whole
 
 Networks = Mapping[str, str] | None
 
 
 def mmvae_plus(
-    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, private: int = 8,
-    posterior: str = "laplace", objective: str = "iwae", k: int = 1, inside: bool = False, beta: float = 1.0,
-) -> Method:  # fmt: skip
+    modalities: Sequence[Modality],
+    *,
+    latent: int = 20,
+    networks: Networks = None,
+    private: int = 8,
+    posterior: str = "laplace",
+    objective: str = "iwae",
+    k: int = 1,
+    inside: bool = False,
+    beta: float = 1.0,
+) -> Method:
     """MMVAE+ (Palumbo et al. 2023): MMVAE on a shared latent, with private ones.
 
-    Modality m reconstructs itself with w_m ~ q(w_m|x_m), and the others with w_n ~ r_n(w_n), learned priors for
-    training alone: generation draws unseen private latents from p(w_n).
+    Modality m reconstructs itself with w_m ~ q(w_m|x_m), and the others with w_n ~ r_n(w_n),
+    learned priors for training alone: generation draws unseen private latents from p(w_n).
 
     Args:
         private: dimensions of each w_m.
         posterior: "laplace" as in the paper, or "normal"; the priors are of the same family.
-        objective, k, inside, beta: see `polymodal.objectives.evidence`; not "elbo".
+        objective, k, inside, beta: see `polymodal.objectives.variational_bound`; not "elbo".
     """
     if objective == "elbo":
         raise ValueError(
@@ -42,36 +51,49 @@ def mmvae_plus(
         )
     check_family(posterior, ("normal", "laplace"))
     parts = Parts(modalities, latent, networks)
-    shared = lambda prior: MixtureOfProducts(parts.experts(posterior), singletons, prior)
+    shared = lambda prior: PooledExperts(parts.experts(posterior), singletons, prior)
     model = parts.with_private(shared, private, posterior, auxiliary=True)
-    loss = lambda batch, progress: evidence(model, batch, objective, k, beta=beta, inside=inside)
+    loss = lambda batch, progress: variational_bound(
+        model, batch, objective, k, beta=beta, inside=inside
+    )
     return Method(model, [Stage("all", loss, [model])])
 
 
 def dmvae(
-    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, private: int = 4,
-    beta: float = 1.0, contrast: float = 0.0,
-) -> Method:  # fmt: skip
-    """DMVAE (Lee and Pavlovic 2021): a shared latent from a product of experts with the prior, and private ones.
+    modalities: Sequence[Modality],
+    *,
+    latent: int = 20,
+    networks: Networks = None,
+    private: int = 4,
+    beta: float = 1.0,
+    contrast: float = 0.0,
+) -> Method:
+    """DMVAE (Lee and Pavlovic 2021): a shared latent from a product of experts with the prior, and
+    private ones.
 
-    The sum of the ELBOs of [u, w] with u ~ q(u|X) and with u ~ q(u|x_m) for each m, all decoding all modalities, each
-    with its own private latent: joint, own and cross reconstruction.
+    The sum of the ELBOs of [u, w] with u ~ q(u|X) and with u ~ q(u|x_m) for each m, all decoding
+    all modalities, each with its own private latent: joint, own and cross reconstruction.
 
     Args:
         private: dimensions of each w_m.
-        contrast: weight of a contrastive term that tells the experts' shared locations of one sample from others'.
+        contrast: weight of a contrastive term that tells the experts' shared locations of one
+            sample from others'.
     """
     parts = Parts(modalities, latent, networks)
-    shared = lambda prior: MixtureOfProducts(parts.experts(), whole, prior, prior_expert=True)
+    shared = lambda prior: PooledExperts(parts.experts(), whole, prior, prior_expert=True)
     model = parts.with_private(shared, private)
 
     def loss(batch: Batch, progress: float) -> Loss:
         posterior = model.posterior
         q, own = posterior.shared.unimodal(batch), posterior.own(batch)
         each = posterior.shared.own(q)
-        whole_part = Part(Joint(posterior.shared.pool(q, batch.present), *own), list(q), batch.present)
-        singles = [Part(Joint(u, *own), list(q), batch.present, batch.mask([m])) for m, u in each.items()]
-        made = bounds(model, batch, [whole_part, *singles], kl=beta)
+        whole_part = Part(
+            Joint(posterior.shared.pool(q, batch.present), *own), list(q), batch.present
+        )
+        singles = [
+            Part(Joint(u, *own), list(q), batch.present, batch.mask([m])) for m, u in each.items()
+        ]
+        made = elbos(model, batch, [whole_part, *singles], kl=beta)
         if not contrast or len(q) < 2:
             return made
         apart = contrastive({m: e.loc for m, e in q.items()}, batch.present)
@@ -81,25 +103,39 @@ def dmvae(
 
 
 def partitioned(
-    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, private: int = 4,
-    beta: float = 1.0, contrast: float = 1.0,
-) -> Method:  # fmt: skip
-    """Shared and private factors with a contrastive shared factor (Hsu and Glass 2018; Daunhawer et al. 2021).
+    modalities: Sequence[Modality],
+    *,
+    latent: int = 20,
+    networks: Networks = None,
+    private: int = 4,
+    beta: float = 1.0,
+    contrast: float = 1.0,
+) -> Method:
+    """Shared and private factors with a contrastive shared factor (Hsu and Glass 2018; Daunhawer et
+    al. 2021).
 
-    `dmvae` with its contrastive term: the shared latents of one sample's modalities must be closer to each other than
-    to those of other samples, which keeps private information out of them.
+    `dmvae` with its contrastive term: the shared latents of one sample's modalities must be closer
+    to each other than to those of other samples, which keeps private information out of them.
     """
-    return dmvae(modalities, latent=latent, networks=networks, private=private, beta=beta, contrast=contrast)
+    return dmvae(
+        modalities, latent=latent, networks=networks, private=private, beta=beta, contrast=contrast
+    )
 
 
 def vcca(
-    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, lead: str | None = None,
-    private: int = 0, beta: float = 1.0,
-) -> Method:  # fmt: skip
-    """VCCA, and with `private` VCCA-private (Wang et al. 2016): q(u|x_lead) alone encodes, all modalities are decoded.
+    modalities: Sequence[Modality],
+    *,
+    latent: int = 20,
+    networks: Networks = None,
+    lead: str | None = None,
+    private: int = 0,
+    beta: float = 1.0,
+) -> Method:
+    """VCCA, and with `private` VCCA-private (Wang et al. 2016): q(u|x_lead) alone encodes, all
+    modalities are decoded.
 
-    Given other modalities only, u has its prior: the model has no other encoder of u. Samples without the lead train
-    nothing.
+    Given other modalities only, u has its prior: the model has no other encoder of u. Samples
+    without the lead train nothing.
 
     Args:
         lead: the modality that is encoded; None: the first.
@@ -110,12 +146,14 @@ def vcca(
     first = names[0] if lead is None else lead
     if first not in names:
         raise ValueError(f"The lead of VCCA must be one of {names}, got {lead!r}.")
-    shared = lambda prior: MixtureOfProducts({first: parts.experts()[first]}, whole, prior)
+    shared = lambda prior: PooledExperts({first: parts.experts()[first]}, whole, prior)
     model = parts.with_private(shared, private) if private else _without_private(parts, shared)
 
     def loss(batch: Batch, progress: float) -> Loss:
-        value, terms = bound(model, batch, model.posterior(batch), kl=beta)
-        here = batch.mask([first]) if first in batch.x else torch.zeros_like(value, dtype=torch.bool)
+        value, terms = elbo(model, batch, model.posterior(batch), kl=beta)
+        here = (
+            batch.mask([first]) if first in batch.x else torch.zeros_like(value, dtype=torch.bool)
+        )
         return Loss(torch.where(here, value, 0), terms)
 
     return Method(model, [Stage("all", loss, [model])])

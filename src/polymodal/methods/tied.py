@@ -1,4 +1,6 @@
-"""Methods whose experts are tied to each other instead of pooled: MEME's mutual supervision, and coordinated VAEs."""
+"""Methods whose experts are tied to each other instead of pooled: MEME's mutual supervision, and
+coordinated VAEs.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,8 @@ from polymodal.distributions.sums import sum_of
 from polymodal.methods.builder import Parts
 from polymodal.methods.products import present_count
 from polymodal.model import Method, MultimodalVAE, Stage
-from polymodal.objectives import Loss, Part, bounds
-from polymodal.posteriors.pooled import MixtureOfProducts
+from polymodal.objectives import Loss, Part, elbos
+from polymodal.posteriors.pooled import PooledExperts
 from polymodal.posteriors.pooling import singletons
 from polymodal.priors import MixedPrior, PseudoInputs
 
@@ -27,8 +29,15 @@ Networks = Mapping[str, str] | None
 
 
 def _directed(
-    model: MultimodalVAE, batch: Batch, experts: Mapping[str, Any], s: str, t: str, k: int, gamma: float, closed: bool
-) -> Tensor:  # fmt: skip
+    model: MultimodalVAE,
+    batch: Batch,
+    experts: Mapping[str, Any],
+    s: str,
+    t: str,
+    k: int,
+    gamma: float,
+    closed: bool,
+) -> Tensor:
     """MEME's bound on log p(s|t) in the direction s -> t, (B,), nats, for samples that have both."""
     q, prior = experts[s], experts[t]
     log = lambda m, z: model.weights[m] * model.decoders[m](z).log_prob(batch.x[m])
@@ -49,22 +58,34 @@ def _alone(model: MultimodalVAE, batch: Batch, q: Any, m: str, prior: nn.Module)
 
 
 def meme(
-    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, k: int = 10, gamma: float = 1.0,
-    closed: bool = False, pseudo: int = 50,
-) -> Method:  # fmt: skip
-    """MEME (Joy et al. 2022): every expert is the others' prior; beyond the paper, for any number of modalities.
+    modalities: Sequence[Modality],
+    *,
+    latent: int = 20,
+    networks: Networks = None,
+    k: int = 10,
+    gamma: float = 1.0,
+    closed: bool = False,
+    pseudo: int = 50,
+) -> Method:
+    """MEME (Joy et al. 2022): every expert is the others' prior; beyond the paper, for any number
+    of modalities.
 
-    For each ordered pair (s, t), their mean: w [log p(s|z) - log q(t|z) - log q(z|s) / q(z|t)] + gamma log q(t|s), with
-    w = q(t|z) / q(t|s) without gradient. A sample's only modality s is bounded with p(z) = mean_i q(z|u_i) instead.
+    For each ordered pair (s, t), their mean: w [log p(s|z) - log q(t|z) - log q(z|s) / q(z|t)] +
+    gamma log q(t|s), with w = q(t|z) / q(t|s) without gradient. A sample's only modality s is
+    bounded with p(z) = mean_i q(z|u_i) instead.
 
     Args:
-        k: further draws in the estimate of q(t|s); gamma: 1 as derived, 10 in the authors' code; pseudo: inputs u_i.
-        closed: KL(q(z|s)||q(z|t)) for the last logarithm, as the authors' code; w depends on z, so that is no bound.
+        k: further draws in the estimate of q(t|s); gamma: 1 as derived, 10 in the authors' code;
+            pseudo: inputs u_i.
+        closed: KL(q(z|s)||q(z|t)) for the last logarithm, as the authors' code; w depends on z, so
+            that is no bound.
     """
     parts = Parts(modalities, latent, networks)
     experts = parts.experts()
     prior = MixedPrior({m.name: PseudoInputs(experts[m.name], m, pseudo) for m in parts.modalities})
-    model = MultimodalVAE(prior, parts.decoders(), MixtureOfProducts(experts, singletons, prior), parts.modalities)
+    model = MultimodalVAE(
+        prior, parts.decoders(), PooledExperts(experts, singletons, prior), parts.modalities
+    )
     directed = partial(_directed, model, k=k, gamma=gamma, closed=closed)
 
     def loss(batch: Batch, progress: float) -> Loss:
@@ -72,8 +93,13 @@ def meme(
         count = present_count(batch, list(q))
         both = lambda s, t: torch.where(here[s] & here[t], directed(batch, q, s, t), 0)
         terms = {f"{s}_{t}": both(s, t) for s, t in permutations(batch.x, 2)}
-        lone = batch.x if batch.present or len(batch.x) == 1 else ()  # on complete data nobody is alone
-        alone = [torch.where(here[m] & (count == 1), _alone(model, batch, q[m], m, prior.parts[m]), 0) for m in lone]
+        lone = (
+            batch.x if batch.present or len(batch.x) == 1 else ()
+        )  # on complete data nobody is alone
+        alone = [
+            torch.where(here[m] & (count == 1), _alone(model, batch, q[m], m, prior.parts[m]), 0)
+            for m in lone
+        ]
         pairs = [v / (count * (count - 1)).clamp_min(1) for v in terms.values()]
         return Loss(-sum_of([*alone, *pairs]), terms or {"alone": sum_of(alone)})
 
@@ -89,15 +115,23 @@ def _apart(kind: str, q: DiagNormal, p: DiagNormal) -> Tensor:
 
 
 def coordinated(
-    modalities: Sequence[Modality], *, latent: int = 20, networks: Networks = None, tie: float = 1.0,
-    distance: str = "mean", beta: float = 1.0,
-) -> Method:  # fmt: skip
-    """Tied VAEs (Yin et al. 2017; Wang et al. 2016): one VAE per modality, the latents of a sample pulled together.
+    modalities: Sequence[Modality],
+    *,
+    latent: int = 20,
+    networks: Networks = None,
+    tie: float = 1.0,
+    distance: str = "mean",
+    beta: float = 1.0,
+) -> Method:
+    """Tied VAEs (Yin et al. 2017; Wang et al. 2016): one VAE per modality, the latents of a sample
+    pulled together.
 
-    sum_m ELBO_m - tie sum_{m<n} d(q_m, q_n); several given modalities are drawn from in equal parts.
+    sum_m ELBO_m - tie sum_{m<n} d(q_m, q_n); several given modalities are drawn from in equal
+    parts.
 
     Args:
-        distance: "mean", |mu_m - mu_n|^2; "wasserstein", with |s_m - s_n|^2 besides; "kl", in both directions.
+        distance: "mean", |mu_m - mu_n|^2; "wasserstein", with |s_m - s_n|^2 besides; "kl", in both
+            directions.
     """
     if distance not in ("mean", "wasserstein", "kl"):
         raise ValueError(f"The distance is mean, wasserstein or kl, not {distance!r}.")
@@ -105,10 +139,14 @@ def coordinated(
 
     def loss(batch: Batch, progress: float) -> Loss:
         q = model.posterior.unimodal(batch)
-        value, terms = bounds(model, batch, [Part(e, [m], batch.present) for m, e in q.items()], kl=beta)
-        gaps = [torch.where(batch.mask([m, n]), _apart(distance, q[m], q[n]), 0) for m, n in combinations(q, 2)]
+        value, terms = elbos(
+            model, batch, [Part(e, [m], batch.present) for m, e in q.items()], kl=beta
+        )
+        gaps = [
+            torch.where(batch.mask([m, n]), _apart(distance, q[m], q[n]), 0)
+            for m, n in combinations(q, 2)
+        ]
         apart = sum_of(gaps) if gaps else torch.zeros_like(value)
         return Loss(value + tie * apart, terms | {"apart": apart})
 
     return Method(model, [Stage("all", loss, [model])])
-

@@ -37,11 +37,13 @@ class Metric:
     """One thing to measure.
 
     Args:
-        compute: (measurement, given, target) -> value, standard error, n; None where it means nothing.
+        compute: (measurement, given, target) -> value, standard error, n; None where it means
+            nothing.
         direction: "higher" or "lower" is better; "none".
         unit: of the value.
-        over: for what it is computed: "pairs" (a target and a subset without it; the whole set with each target),
-            "others" (a target and a subset without it), "every" (a target and a subset), "subsets", "targets", "once".
+        over: for what it is computed: "pairs" (a target and a subset without it; the whole set with
+            each target), "others" (a target and a subset without it), "every" (a target and a
+            subset), "subsets", "targets", "once".
         labels: whether it needs the data's labels.
         default: whether it is measured where no metrics are named.
     """
@@ -54,7 +56,9 @@ class Metric:
     default: bool = True
 
     def places(self, names: Sequence[str], subsets: Sequence[Given]) -> Iterator[tuple[Given, str]]:
-        """What it is computed for: (given, target), of the modalities `names` and the subsets asked for."""
+        """What it is computed for: (given, target), of the modalities `names` and the subsets asked
+        for.
+        """
         if self.over == "once":
             yield (), "+".join(names)
         elif self.over == "targets":
@@ -62,7 +66,9 @@ class Metric:
         elif self.over == "subsets":
             yield from ((s, "z") for s in subsets)
         else:
-            within = lambda s: self.over == "every" or (self.over == "pairs" and len(s) == len(names))
+            within = lambda s: (
+                self.over == "every" or (self.over == "pairs" and len(s) == len(names))
+            )
             yield from ((s, m) for s in subsets for m in names if m not in s or within(s))
 
 
@@ -87,7 +93,11 @@ def _coherence_macro(m: Measurement, given: Given, target: str) -> Value | None:
 
 def _joint_labels(m: Measurement) -> dict[str, Tensor] | None:
     """What each modality's classifier sees in joint samples; None with fewer than two."""
-    names = [] if m.classifiers is None else [name for name in m.classifiers.judges if name in m.model.decoders]
+    names = (
+        []
+        if m.classifiers is None
+        else [name for name in m.classifiers.judges if name in m.model.decoders]
+    )
     return {name: m.seen((), name)[1] for name in names} if len(names) > 1 else None
 
 
@@ -141,14 +151,20 @@ def _classifier_accuracy(m: Measurement, given: Given, target: str) -> Value | N
     return judge.accuracy, math.nan if judge.several else math.sqrt(binomial), judge.size
 
 
-def _report(name: str, low: float = -math.inf, high: float = math.inf) -> Callable[..., Value | None]:
-    """The mean of what the sampler reports under `name`; with bounds, the share of samples within them."""
+def _report(
+    name: str, low: float = -math.inf, high: float = math.inf
+) -> Callable[..., Value | None]:
+    """The mean of what the sampler reports under `name`; with bounds, the share of samples within
+    them.
+    """
 
     def compute(m: Measurement, given: Given, target: str) -> Value | None:
         values = m.reported(given, name)
         if values is None:
             return None
-        values = values[values.isfinite()] if low == -high == -math.inf else share(values, low, high)
+        values = (
+            values[values.isfinite()] if low == -high == -math.inf else share(values, low, high)
+        )
         return (*plain(values), len(values)) if len(values) else None
 
     return compute

@@ -19,31 +19,44 @@ from polymodal.metrics.table import COLUMNS, Table
 from polymodal.model import MultimodalVAE
 
 if TYPE_CHECKING:
-
     from polymodal.runs.run import Run
 
 
 def evaluate(
-    run: Run, data: Splits | Dataset, metrics: Sequence[str] | None = None, subsets: Any = "all",
-    limit: int | None = None, samples: int = 1000, seed: int = 0, classifiers: Classifiers | None = None,
-    cache: str | os.PathLike[str] | None = None, *, batch: int = 256, precision: str | None = None, save: bool = True,
+    run: Run,
+    data: Splits | Dataset,
+    metrics: Sequence[str] | None = None,
+    subsets: Any = "all",
+    limit: int | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+    classifiers: Classifiers | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    *,
+    batch: int = 256,
+    precision: str | None = None,
+    save: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Table:
-    """Measures a run on test data, for every subset of modalities given and every target; saves the table in it.
+    """Measures a run on test data, for every subset of modalities given and every target; saves the
+    table in it.
 
-    The latents z ~ q(z|x_S) are drawn once for each S and serve all metrics (the likelihoods draw their own K). Every
-    number is a function of the run, the data and `seed`; weights of modalities are off.
+    The latents z ~ q(z|x_S) are drawn once for each S and serve all metrics (the likelihoods draw
+    their own K). Every number is a function of the run, the data and `seed`; weights of modalities
+    are off.
 
     Args:
         run: what `fit` or `load` returned.
-        data: its test part is used, its training part for classifiers and linear probes; or a Dataset to measure on,
-            then with `classifiers`, or without the metrics that need them.
+        data: its test part is used, its training part for classifiers and linear probes; or a
+            Dataset to measure on, then with `classifiers`, or without the metrics that need them.
         metrics: keys of `METRICS`; None: all that apply but FID.
-        subsets: which modalities are given: "all" subsets, or a list of such as "mnist+svhn" or ["mnist", "svhn"].
+        subsets: which modalities are given: "all" subsets, or a list of such as "mnist+svhn" or
+            ["mnist", "svhn"].
         limit: measure on the first so many samples.
         samples: K of the likelihoods.
         seed: of the evaluation's draws; the column `seed` is the run's.
-        classifiers: for coherence; None: those of the data set, trained once and kept (`Classifiers.fit_or_load`).
+        classifiers: for coherence; None: those of the data set, trained once and kept
+            (`Classifiers.fit_or_load`).
         cache: where they are kept; default the user's cache directory.
         batch: samples encoded at once.
         precision: "bf16" runs decoders and classifiers in bfloat16.
@@ -51,8 +64,8 @@ def evaluate(
         progress: told in a line what is being measured.
 
     Raises:
-        ValueError: for unknown metrics, subsets or modalities (with the nearest name), data that the model does not
-            fit, or labels that a named metric needs and the data lacks.
+        ValueError: for unknown metrics, subsets or modalities (with the nearest name), data that
+            the model does not fit, or labels that a named metric needs and the data lacks.
 
     >>> # evaluate(run, load_data("shapes"), metrics=["coherence"], subsets=["square"]).print()
     """
@@ -60,7 +73,8 @@ def evaluate(
     names = [m.name for m in run.model.modalities]
     if set(part.names) != set(names):
         raise ValueError(
-            f"The model's modalities are {names}, the data's {part.names}; give the data it was trained on."
+            f"The model's modalities are {names}, the data's {part.names}; give the data it was"
+            " trained on."
         )
     chosen = _metrics(metrics, part, classifiers is not None or splits is not None)
     given = _subsets(subsets, names)
@@ -74,15 +88,28 @@ def evaluate(
         )
     with evaluating(run.model):
         measurement = Measurement(
-            run.model, part.to(device), None if splits is None else splits.train.to(device),
-            None if classifiers is None else classifiers.to(device), samples=samples, seed=seed, batch=batch,
+            run.model,
+            part.to(device),
+            None if splits is None else splits.train.to(device),
+            None if classifiers is None else classifiers.to(device),
+            samples=samples,
+            seed=seed,
+            batch=batch,
             precision=precision,
-        )  # fmt: skip
-        base = {"method": _name(run), "data": "data" if splits is None else splits.name, "seed": run.seed}
-        table = Table.from_records([base | row for row in _rows(measurement, chosen, names, given, progress)])
+        )
+        base = {
+            "method": _name(run),
+            "data": "data" if splits is None else splits.name,
+            "seed": run.seed,
+        }
+        table = Table.from_records(
+            [base | row for row in _rows(measurement, chosen, names, given, progress)]
+        )
     table = replace(table, frame=table.frame[[c for c in COLUMNS if c in table.frame]])
     if save:
-        _save(run, table, {"seed": seed, "samples": samples, "limit": limit, "precision": precision})
+        _save(
+            run, table, {"seed": seed, "samples": samples, "limit": limit, "precision": precision}
+        )
     return table
 
 
@@ -113,7 +140,10 @@ def _metrics(names: Sequence[str] | None, data: Dataset, judged: bool) -> dict[s
         if key is None:
             raise ValueError(f"There is no metric {name!r}; {meant(name, METRICS)}")
         if METRICS[key].labels and not judged:
-            raise ValueError(f"{key} needs classifiers; give `classifiers`, or a data set with its training part.")
+            raise ValueError(
+                f"{key} needs classifiers; give `classifiers`, or a data set with its training"
+                " part."
+            )
         chosen[key] = METRICS[key]
     return chosen
 
@@ -126,19 +156,28 @@ def _subsets(subsets: Any, names: Sequence[str]) -> list[Given]:
         members = subset.split("+") if isinstance(subset, str) else list(subset)
         for m in members:
             if m not in names:
-                raise ValueError(f"The model does not know {m!r}, of the subset {subset!r}; {meant(m, names)}")
+                raise ValueError(
+                    f"The model does not know {m!r}, of the subset {subset!r}; {meant(m, names)}"
+                )
         ordered = tuple(m for m in names if m in members)
         if not ordered:
-            raise ValueError("A subset must name at least one modality, such as 'mnist' or 'mnist+svhn'.")
+            raise ValueError(
+                "A subset must name at least one modality, such as 'mnist' or 'mnist+svhn'."
+            )
         found += [ordered] if ordered not in found else []
     return found
 
 
 def _rows(
-    measurement: Measurement, metrics: Mapping[str, Metric], names: Sequence[str], subsets: Sequence[Given],
+    measurement: Measurement,
+    metrics: Mapping[str, Metric],
+    names: Sequence[str],
+    subsets: Sequence[Given],
     progress: Callable[[str], None] | None,
 ) -> list[dict[str, Any]]:
-    """In the order of the metrics; computed place by place, so that what a place's metrics share is there for all."""
+    """In the order of the metrics; computed place by place, so that what a place's metrics share is
+    there for all.
+    """
     places: dict[tuple[Given, str], list[str]] = {}
     unknown = set(names) - set(measurement.model.decoders)  # a CVAE generates one modality alone
     for name, metric in metrics.items():
@@ -148,7 +187,10 @@ def _rows(
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in metrics}
     for (given, target), here in places.items():
         if progress:
-            progress(f"Measuring {', '.join(here)} of {target}" + (f" given {', '.join(given)}." if given else "."))
+            progress(
+                f"Measuring {', '.join(here)} of {target}"
+                + (f" given {', '.join(given)}." if given else ".")
+            )
         for name in here:
             value = metrics[name].compute(measurement, given, target)
             if value is not None:
@@ -162,6 +204,7 @@ def _rows(
 def _save(run: Run, table: Table, how: Mapping[str, Any]) -> None:
     new = table.records()
     measured = {(row["data"], row["metric"]) for row in new}
-    old = [row for row in run.metrics.get("table", ()) if (row["data"], row["metric"]) not in measured]
+    old = [
+        row for row in run.metrics.get("table", ()) if (row["data"], row["metric"]) not in measured
+    ]
     run.save_metrics({**run.metrics, "table": old + new, "evaluation": dict(how)})
-

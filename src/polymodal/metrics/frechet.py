@@ -13,12 +13,16 @@ GROUPS = 10
 
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean (F,) of features (N, F), and a triangular R with R^T R their covariance (divisor N - 1), float64.
+    """The mean (F,) of features (N, F), and a triangular R with R^T R their covariance (divisor N -
+    1), float64.
 
     Raises ValueError for fewer than two samples.
     """
     if features.dim() != 2 or len(features) < 2:
-        raise ValueError(f"The Frechet distance needs features (N, F) of N >= 2 samples, got {tuple(features.shape)}.")
+        raise ValueError(
+            "The Frechet distance needs features (N, F) of N >= 2 samples, got"
+            f" {tuple(features.shape)}."
+        )
     features = features.double()
     mean = features.mean(0)
     factor = torch.linalg.qr((features - mean) / math.sqrt(len(features) - 1), mode="r").R
@@ -28,9 +32,10 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
 def distance(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> float:
     """The squared Frechet distance of two normals from their `moments`.
 
-    |m - n|^2 + tr(S + T - 2 (S T)^(1/2)): Heusel et al. (2017), eq. (6). With S = A^T A and T = B^T B the eigenvalues
-    of S T are the squared singular values of A B^T, so that the last trace is their sum: no square root of a matrix, no
-    eigenvalue that rounding makes negative, and exact for covariances without full rank.
+    |m - n|^2 + tr(S + T - 2 (S T)^(1/2)): Heusel et al. (2017), eq. (6). With S = A^T A and T = B^T
+    B the eigenvalues of S T are the squared singular values of A B^T, so that the last trace is
+    their sum: no square root of a matrix, no eigenvalue that rounding makes negative, and exact for
+    covariances without full rank.
     """
     (m, a), (n, b) = one, other
     cross = torch.linalg.svdvals(a @ b.T).sum()
@@ -52,17 +57,20 @@ def frechet(real: Tensor, fake: Tensor) -> float:
     (True, 12.0)
     """
     if real.shape[1:] != fake.shape[1:]:
-        raise ValueError(f"The features must be of one kind, got {tuple(real.shape)} and {tuple(fake.shape)}.")
+        raise ValueError(
+            f"The features must be of one kind, got {tuple(real.shape)} and {tuple(fake.shape)}."
+        )
     return distance(moments(real), moments(fake))
 
 
 def frechet_with_error(real: Tensor, fake: Tensor, groups: int = GROUPS) -> tuple[float, float]:
-    """`frechet`, and its standard error by the jackknife over `groups` groups of samples left out in turn.
+    """`frechet`, and its standard error by the jackknife over `groups` groups of samples left out
+    in turn.
 
-    Sample i of both sets belongs to group i modulo `groups`: pairs (a value and what was generated for it) stay
-    together. sqrt((G - 1) / G sum_g (d_g - mean d)^2), Efron and Stein (1981); unlike the bootstrap it needs few
-    distances, and the bias of the distance, which is almost the same in all of them, does not enter. NaN for fewer than
-    2 G samples.
+    Sample i of both sets belongs to group i modulo `groups`: pairs (a value and what was generated
+    for it) stay together. sqrt((G - 1) / G sum_g (d_g - mean d)^2), Efron and Stein (1981); unlike
+    the bootstrap it needs few distances, and the bias of the distance, which is almost the same in
+    all of them, does not enter. NaN for fewer than 2 G samples.
     """
     value = frechet(real, fake)
     if min(len(real), len(fake)) < 2 * groups:
@@ -73,12 +81,16 @@ def frechet_with_error(real: Tensor, fake: Tensor, groups: int = GROUPS) -> tupl
 
 
 def inception(device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Images (B, 1 or 3, H, W) in [0, 1] -> Inception-v3 features (B, 2048), as FID is defined (Heusel et al. 2017).
+    """Images (B, 1 or 3, H, W) in [0, 1] -> Inception-v3 features (B, 2048), as FID is defined
+    (Heusel et al. 2017).
 
     Grey is repeated to three channels. Raises ValueError where the extra `image` is not installed.
     """
     if find_spec("torch_fidelity") is None:
-        raise ValueError("FID needs the Inception network: pip install polymodal[image], or ask for `frechet` instead.")
+        raise ValueError(
+            "FID needs the Inception network: pip install polymodal[image], or ask for `frechet`"
+            " instead."
+        )
     from torchmetrics.image.fid import NoTrainInceptionV3
 
     net = NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"]).to(device)

@@ -13,7 +13,9 @@ DRAWS = 8
 
 @torch.no_grad()
 def latent_means(model: MultimodalVAE, batch: Batch) -> Tensor:
-    """E[z|x_S] for what the batch holds, (B, D): exact where the posterior knows it, else the mean of 8 draws."""
+    """E[z|x_S] for what the batch holds, (B, D): exact where the posterior knows it, else the mean
+    of 8 draws.
+    """
     q = model.posterior(batch)
     try:
         return q.mean
@@ -22,9 +24,11 @@ def latent_means(model: MultimodalVAE, batch: Batch) -> Tensor:
 
 
 def probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor) -> Tensor:
-    """1 where logistic regression on standardised latents, fitted on `train`, finds the label of a test latent, else 0.
+    """1 where logistic regression on standardised latents, fitted on `train`, finds the label of a
+    test latent, else 0.
 
-    scikit-learn's LogisticRegression with its default penalty, as Sutter et al. (2021) and Hwang et al. (2021) use it.
+    scikit-learn's LogisticRegression with its default penalty, as Sutter et al. (2021) and Hwang et
+    al. (2021) use it.
 
     Args:
         train, test: (N, D) and (K, D).

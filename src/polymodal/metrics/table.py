@@ -12,7 +12,19 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-COLUMNS = ("method", "data", "metric", "target", "given", "value", "se", "n", "seed", "direction", "unit")
+COLUMNS = (
+    "method",
+    "data",
+    "metric",
+    "target",
+    "given",
+    "value",
+    "se",
+    "n",
+    "seed",
+    "direction",
+    "unit",
+)
 QUANTITY = ["method", "data", "metric", "target", "given"]
 ARROWS = {"higher": "↑", "lower": "↓"}
 
@@ -22,9 +34,10 @@ class Table:
     """Results, a row for each figure.
 
     Args:
-        frame: columns method, data, metric, target, given ("mnist+svhn"; "" where nothing is given), value, se
-            (standard error over the samples, NaN where none is known), n (samples), seed (of the run), direction
-            ("higher" or "lower" is better, "none"), unit; from `combine` also se_seeds and seeds.
+        frame: columns method, data, metric, target, given ("mnist+svhn"; "" where nothing is
+            given), value, se (standard error over the samples, NaN where none is known), n
+            (samples), seed (of the run), direction ("higher" or "lower" is better, "none"), unit;
+            from `combine` also se_seeds and seeds.
     """
 
     frame: pd.DataFrame
@@ -41,7 +54,10 @@ class Table:
     def records(self) -> list[dict[str, Any]]:
         """Rows as mappings of plain values, None for NaN: what metrics.json holds."""
         plain = lambda v: None if isinstance(v, float) and math.isnan(v) else v
-        return [{k: plain(v) for k, v in row.items()} for row in self.frame.astype(object).to_dict("records")]
+        return [
+            {k: plain(v) for k, v in row.items()}
+            for row in self.frame.astype(object).to_dict("records")
+        ]
 
     def to_json(self) -> str:
         """The rows as a JSON list."""
@@ -53,7 +69,13 @@ class Table:
         """A Markdown table: value ± standard error over samples (| over seeds)."""
         header, rows = self._cells()
         lines = [header, ["---"] * len(header), *rows]
-        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+        return (
+            "\n".join(
+                "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
+                for line in lines
+            )
+            + "\n"
+        )
 
     def print(self, console: Console | None = None) -> None:
         """The table on the terminal."""
@@ -64,12 +86,18 @@ class Table:
         header, rows = self._cells()
         same = lambda k: len({row[k] for row in rows}) == 1
         one = [k for k, name in enumerate(header) if name in ("method", "data", "seed") and same(k)]
-        title = ", ".join(f"{header[k]} {rows[0][k]}" for k in one)  # what all rows share is said once
+        title = ", ".join(
+            f"{header[k]} {rows[0][k]}" for k in one
+        )  # what all rows share is said once
         table = Rich(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
         columns = [k for k in range(len(header)) if k not in one]
         for k in columns:
             right = header[k] in ("value", "n", "seed")
-            table.add_column(header[k], justify="right" if right else "left", no_wrap=header[k] in ("metric", "value"))
+            table.add_column(
+                header[k],
+                justify="right" if right else "left",
+                no_wrap=header[k] in ("metric", "value"),
+            )
         for row in rows:
             table.add_row(*(row[k] for k in columns))
         (console or Console()).print(table)
@@ -94,15 +122,18 @@ def shown(value: float, *errors: float) -> str:
     """
     known = [e for e in errors if e > 0]
     digits = min(max(1 - math.floor(math.log10(min(known))), 0), 6) if known else 3
-    return f"{value:.{digits}f}" + (" ± " + " | ".join(f"{e:.{digits}f}" for e in known) if known else "")
+    return f"{value:.{digits}f}" + (
+        " ± " + " | ".join(f"{e:.{digits}f}" for e in known) if known else ""
+    )
 
 
 def combine(tables: Sequence[Table]) -> Table:
     """One row for each quantity: the mean over the runs' seeds.
 
-    `se_seeds` is the standard error of that mean over seeds, s / sqrt(number of seeds), NaN for one seed. `se` stays
-    the error over test samples, the root mean square of the runs': all of them were measured on the same samples, so
-    that it does not shrink with their number. `n` is the smallest, `seed` all of them, `seeds` their number.
+    `se_seeds` is the standard error of that mean over seeds, s / sqrt(number of seeds), NaN for one
+    seed. `se` stays the error over test samples, the root mean square of the runs': all of them
+    were measured on the same samples, so that it does not shrink with their number. `n` is the
+    smallest, `seed` all of them, `seeds` their number.
 
     Raises ValueError for no tables, or two rows of one quantity and one seed.
     """
@@ -114,16 +145,21 @@ def combine(tables: Sequence[Table]) -> Table:
     if frame.duplicated([*QUANTITY, "seed"]).any():
         twice = frame[frame.duplicated([*QUANTITY, "seed"])].iloc[0]
         raise ValueError(
-            f"{twice['metric']} of {twice['method']} is there twice for seed {twice['seed']}; combine runs of "
-            "different seeds."
+            f"{twice['metric']} of {twice['method']} is there twice for seed {twice['seed']};"
+            " combine runs of different seeds."
         )
     rows = []
     for _, group in frame.groupby(QUANTITY, sort=False):
         value, count = group["value"], len(group)
-        rows.append(dict(group.iloc[0]) | {
-            "value": value.mean(), "se": math.sqrt((group["se"] ** 2).mean(skipna=False)),
-            "se_seeds": value.std() / math.sqrt(count) if count > 1 else math.nan, "n": int(group["n"].min()),
-            "seed": ",".join(str(s) for s in sorted(group["seed"])), "seeds": count,
-        })  # fmt: skip
+        rows.append(
+            dict(group.iloc[0])
+            | {
+                "value": value.mean(),
+                "se": math.sqrt((group["se"] ** 2).mean(skipna=False)),
+                "se_seeds": value.std() / math.sqrt(count) if count > 1 else math.nan,
+                "n": int(group["n"].min()),
+                "seed": ",".join(str(s) for s in sorted(group["seed"])),
+                "seeds": count,
+            }
+        )
     return Table.from_records(rows)
-

@@ -1,8 +1,20 @@
-"""Network architectures by name, and the modules that turn them into experts, joint encoders and decoders."""
+"""Network architectures by name, and the modules that turn them into experts, joint encoders and
+decoders.
+"""
 
 from polymodal.networks.architectures import NETWORKS, Network, network_of
 from polymodal.networks.heads import HEADS
 from polymodal.networks.layers import keep_heap, mlp
 from polymodal.networks.modules import Decoder, Expert, JointEncoder
 
-__all__ = ["Decoder", "Expert", "HEADS", "JointEncoder", "NETWORKS", "Network", "keep_heap", "mlp", "network_of"]
+__all__ = [
+    "Decoder",
+    "Expert",
+    "HEADS",
+    "JointEncoder",
+    "NETWORKS",
+    "Network",
+    "keep_heap",
+    "mlp",
+    "network_of",
+]

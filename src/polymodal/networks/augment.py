@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 
 class RandomShift(nn.Module):
-    """In training, each image moved by up to `pixels` in both directions, its border repeated; else the identity."""
+    """In training, each image moved by up to `pixels` in both directions, its border repeated; else
+    the identity.
+    """
 
     def __init__(self, pixels: int) -> None:
         super().__init__()
@@ -21,5 +23,6 @@ class RandomShift(nn.Module):
         rows = (torch.arange(height, device=x.device) + move[0]).clamp(0, height - 1)
         columns = (torch.arange(width, device=x.device) + move[1]).clamp(0, width - 1)
         each = torch.arange(size, device=x.device)[:, None, None]
-        return x.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
+        return x.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]].permute(
+            0, 3, 1, 2
+        )

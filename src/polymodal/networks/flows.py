@@ -1,6 +1,7 @@
 """Conditional normalising flows on a Gaussian base: the door to zuko.
 
-Importing zuko switches off the validation of torch's distributions for the whole process; this restores the flag.
+Importing zuko switches off the validation of torch's distributions for the whole process; this
+restores the flag.
 """
 
 from __future__ import annotations
@@ -24,8 +25,16 @@ _validate = Distribution._validate_args
 Distribution.set_default_validate_args(_validate)
 
 
-def _coupling(features: int, context: int, transforms: int, hidden_features: Sequence[int], randmask: bool = False):
-    return zuko.flows.NICE(features, context, transforms=transforms, hidden_features=hidden_features, randmask=randmask)
+def _coupling(
+    features: int,
+    context: int,
+    transforms: int,
+    hidden_features: Sequence[int],
+    randmask: bool = False,
+):
+    return zuko.flows.NICE(
+        features, context, transforms=transforms, hidden_features=hidden_features, randmask=randmask
+    )
 
 
 FLOWS: dict[str, Callable[..., nn.Module]] = {
@@ -38,8 +47,8 @@ FLOWS: dict[str, Callable[..., nn.Module]] = {
 class Flow(nn.Module):
     """q(z | h): N(loc(h), scale(h)) sent through invertible maps (Senellart et al. 2023, eq. (8)).
 
-    The first 2 D numbers of h are the base's location and log-variance, as in the paper, where the maps do not see h
-    otherwise; with `conditional` they see all of h besides.
+    The first 2 D numbers of h are the base's location and log-variance, as in the paper, where the
+    maps do not see h otherwise; with `conditional` they see all of h besides.
 
     Args:
         dim: D.
@@ -48,11 +57,12 @@ class Flow(nn.Module):
         transforms: how many maps (the paper: 2 MADE blocks).
         hidden: hidden layers of each map's network (the paper: 3 x 128).
         conditional: whether the maps see h.
-        steepest: of "maf": every map's scales lie between this and its inverse. Below zuko's 1000, densities are
-            smoother far from the data, where products of several experts look.
-        widest: of "maf": far from the data the density falls at least as fast as that of N(0, widest I). The products
-            prod q_m / p^(n-1) over p = N(0, I) then have a finite integral for widest < n / (n - 1); without a bound
-            many have none, and chains get lost in the tails. Scales then lie between 1 and `steepest`. None: no bound.
+        max_scale: of "maf": every map's scales lie between this and its inverse. Below zuko's 1000,
+            densities are smoother far from the data, where products of several experts look.
+        tail_variance: of "maf": far from the data the density falls at least as fast as that of
+            N(0, tail_variance I). The products prod q_m / p^(n-1) over p = N(0, I) then have a
+            finite integral for tail_variance < n / (n - 1); without a bound many have none, and
+            chains get lost in the tails. Scales then lie between 1 and `max_scale`. None: no bound.
 
     `forward(h)`: h (B, features) -> a normalised distribution of batch_shape (B,), with rsample.
     Raises ValueError for an unknown kind, too few features, or bounds that cannot be kept.
@@ -68,38 +78,50 @@ class Flow(nn.Module):
         transforms: int = 2,
         hidden: Sequence[int] = (128, 128, 128),
         conditional: bool = True,
-        steepest: float = STEEPEST,
-        widest: float | None = None,
+        max_scale: float = STEEPEST,
+        tail_variance: float | None = None,
     ) -> None:
         super().__init__()
         if kind not in FLOWS:
             raise ValueError(f"There is no flow {kind!r}; there are {list(FLOWS)}.")
         if features < 2 * dim:
             raise ValueError(
-                f"A flow in {dim} dimensions needs at least {2 * dim} features for its base, got {features}."
+                f"A flow in {dim} dimensions needs at least {2 * dim} features for its base, got"
+                f" {features}."
             )
-        if not steepest > 1:
-            raise ValueError(f"The steepest scale of a flow must be above 1, got {steepest}.")
-        if widest is not None and not (widest > 0 and kind == "maf" and dim > 1):
+        if not max_scale > 1:
+            raise ValueError(f"max_scale of a flow must be above 1, got {max_scale}.")
+        if tail_variance is not None and not (tail_variance > 0 and kind == "maf" and dim > 1):
             raise ValueError(
-                f"The bound `widest` is a positive variance, for flows of kind 'maf' in 2 and more dimensions; got "
-                f"widest={widest}, kind={kind!r}, {dim} dimensions."
+                "The bound `tail_variance` is a positive variance, for flows of kind 'maf' in 2"
+                f" and more dimensions; got tail_variance={tail_variance}, kind={kind!r}, {dim}"
+                " dimensions."
             )
-        self.dim, self.conditional, self.steepest, self.widest = dim, conditional, steepest, widest
+        self.dim, self.conditional, self.max_scale, self.tail_variance = (
+            dim,
+            conditional,
+            max_scale,
+            tail_variance,
+        )
         context = features if conditional else 0
-        self.maps = FLOWS[kind](dim, context, transforms=transforms, hidden_features=tuple(hidden)).transform
+        self.maps = FLOWS[kind](
+            dim, context, transforms=transforms, hidden_features=tuple(hidden)
+        ).transform
 
     def forward(self, h: Tensor) -> Distribution:
         loc, log_variance = h[..., : 2 * self.dim].chunk(2, -1)
-        if self.widest is not None:
-            log_variance = math.log(self.widest) - softplus(-log_variance)
-        return self.push(DiagNormal(loc, (0.5 * log_variance).exp()), h if self.conditional else None)
+        if self.tail_variance is not None:
+            log_variance = math.log(self.tail_variance) - softplus(-log_variance)
+        return self.push(
+            DiagNormal(loc, (0.5 * log_variance).exp()), h if self.conditional else None
+        )
 
     def push(self, base: Distribution, seen: Tensor | None = None) -> Distribution:
         """The law of what `base`, of event_shape (D,), becomes; `seen`: h, for conditional maps."""
         modules = list(self.maps.transforms)
-        affine = all(isinstance(m, MaskedAutoregressiveTransform) and m.univariate is Affine for m in modules)
-        bounds = self.steepest, self.widest is not None
+        affine = all(
+            isinstance(m, MaskedAutoregressiveTransform) and m.univariate is Affine for m in modules
+        )
+        bounds = self.max_scale, self.tail_variance is not None
         maps = MaskedAffine(modules, seen, self.dim, *bounds) if affine else self.maps(seen)
         return zuko.distributions.NormalizingFlow(maps, base)
-

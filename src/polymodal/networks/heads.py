@@ -8,17 +8,21 @@ from torch import Tensor, nn
 
 from polymodal.distributions.normal import DiagLaplace, DiagNormal, Point
 
-WIDEST = 20.0  # largest logarithm of a variance
+MAX_LOG_VARIANCE = 20.0  # largest logarithm of a variance
 
 
 def normal_head(h: Tensor) -> DiagNormal:
-    """The features' two halves as location and log-variance, the latter within +-WIDEST.
+    """The features' two halves as location and log-variance, the latter within +-MAX_LOG_VARIANCE.
 
-    In a product an expert that has nothing to say grows without bound, until its variance is infinite and its gradient
-    no number. The gradient passes the bound, so that what a large step threw beyond it can come back.
+    In a product an expert that has nothing to say grows without bound, until its variance is
+    infinite and its gradient no number. The gradient passes the bound, so that what a large step
+    threw beyond it can come back.
     """
     loc, log_variance = h.chunk(2, -1)
-    bounded = log_variance + (log_variance.clamp(-WIDEST, WIDEST) - log_variance).detach()
+    bounded = (
+        log_variance
+        + (log_variance.clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE) - log_variance).detach()
+    )
     return DiagNormal(loc, (0.5 * bounded).exp())
 
 
@@ -44,5 +48,8 @@ class PointHead(nn.Module):
         return Point(h.chunk(2, -1)[0])
 
 
-HEADS: dict[str, Callable[[], nn.Module]] = {"normal": NormalHead, "laplace": LaplaceHead, "point": PointHead}
-
+HEADS: dict[str, Callable[[], nn.Module]] = {
+    "normal": NormalHead,
+    "laplace": LaplaceHead,
+    "point": PointHead,
+}

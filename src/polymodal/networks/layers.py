@@ -12,10 +12,11 @@ HEAP = 2**25 - 2**14  # bytes, just below 32 MB
 
 
 def keep_heap() -> None:
-    """Has glibc keep freed memory, up to 64 MB, instead of mapping it afresh for every layer: 5 to 20 % of the time.
+    """Has glibc keep freed memory, up to 64 MB, instead of mapping it afresh for every layer: 5 to
+    20 % of the time.
 
-    Freeing a block just below 32 MB raises its thresholds to that (mallopt(3), M_MMAP_THRESHOLD); elsewhere it is
-    nothing.
+    Freeing a block just below 32 MB raises its thresholds to that (mallopt(3), M_MMAP_THRESHOLD);
+    elsewhere it is nothing.
     """
     torch.empty(HEAP, dtype=torch.uint8)
 
@@ -26,7 +27,9 @@ def relu() -> nn.Module:
 
 
 def mlp(sizes: Sequence[int]) -> nn.Sequential:
-    """Linear layers of the given sizes with ReLU between them, none at the end; a hidden size of 0 is no layer."""
+    """Linear layers of the given sizes with ReLU between them, none at the end; a hidden size of 0
+    is no layer.
+    """
     layers: list[nn.Module] = []
     first, *hidden, last = sizes
     for a, b in pairwise([first, *filter(None, hidden), last]):
@@ -46,7 +49,9 @@ class Reshape(nn.Module):
 
 
 class ChannelsLast(nn.Module):
-    """A convolutional network whose weights and activations lie channels-last in memory: faster, the same numbers."""
+    """A convolutional network whose weights and activations lie channels-last in memory: faster,
+    the same numbers.
+    """
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
@@ -57,7 +62,9 @@ class ChannelsLast(nn.Module):
 
 
 class ToGrid(nn.Module):
-    """(B, C*H*W) -> (B, C, H, W) channels-last without a copy, as a transposed convolution of a 1x1 map gives it."""
+    """(B, C*H*W) -> (B, C, H, W) channels-last without a copy, as a transposed convolution of a 1x1
+    map gives it.
+    """
 
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
@@ -75,8 +82,9 @@ class FromGrid(nn.Module):
 
 
 class UpToImage(nn.Module):
-    """`nn.ConvTranspose2d(channels, out, 4, 2, 1)`, computed as a 2x2 convolution to 4 * out channels, one for each
-    pixel of a 2x2 block: the same numbers and gradients, three times as fast for the few channels of an image.
+    """`nn.ConvTranspose2d(channels, out, 4, 2, 1)`, computed as a 2x2 convolution to 4 * out
+    channels, one for each pixel of a 2x2 block: the same numbers and gradients, three times as fast
+    for the few channels of an image.
 
     The blocks hold the pixels 2i - 1 and 2i, which see the inputs i - 1 and i alone.
 
@@ -91,10 +99,14 @@ class UpToImage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.conv.out_channels
-        taps = self.conv.weight.unflatten(3, (2, 2)).unflatten(2, (2, 2)).flip(2, 4)  # in, out, (place, pixel) twice
+        taps = (
+            self.conv.weight.unflatten(3, (2, 2)).unflatten(2, (2, 2)).flip(2, 4)
+        )  # in, out, (place, pixel) twice
         weight = taps.permute(3, 5, 1, 0, 2, 4).reshape(4 * out, -1, 2, 2)
         bias = None if self.conv.bias is None else self.conv.bias.repeat(4)
-        with torch.autocast(x.device.type, enabled=False):  # the image itself in full precision, for nothing
+        with torch.autocast(
+            x.device.type, enabled=False
+        ):  # the image itself in full precision, for nothing
             x, weight = x.to(weight.dtype), weight.contiguous(memory_format=torch.channels_last)
             y = nn.functional.conv2d(x, weight, bias, padding=1)
         size, _, height, width = y.shape
@@ -112,4 +124,3 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)
-

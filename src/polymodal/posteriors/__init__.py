@@ -1,11 +1,21 @@
 """q(z | x_S) for the non-empty subset S that a batch holds: Batch -> Distribution."""
 
 from polymodal.posteriors.concatenated import Concatenated
-from polymodal.posteriors.diffusion import Embedded
+from polymodal.posteriors.diffusion import JointWithDiffusion
 from polymodal.posteriors.joint import JointWithSurrogates, SampledProduct
 from polymodal.posteriors.masks import masks, observed
-from polymodal.posteriors.pooled import MixtureOfProducts
+from polymodal.posteriors.pooled import PooledExperts
 from polymodal.posteriors.pooling import POOLINGS
 from polymodal.posteriors.private import SharedPrivate
 
-__all__ = ["Concatenated", "Embedded", "JointWithSurrogates", "MixtureOfProducts", "POOLINGS", "SampledProduct", "SharedPrivate", "masks", "observed"]
+__all__ = [
+    "Concatenated",
+    "JointWithDiffusion",
+    "JointWithSurrogates",
+    "PooledExperts",
+    "POOLINGS",
+    "SampledProduct",
+    "SharedPrivate",
+    "masks",
+    "observed",
+]

@@ -22,9 +22,11 @@ class Concatenated(nn.Module):
     """
 
     def __init__(
-        self, experts: Mapping[str, nn.Module], prior: nn.Module,
+        self,
+        experts: Mapping[str, nn.Module],
+        prior: nn.Module,
         fill: Callable[[dict[str, Distribution], Batch], Distribution | None] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.experts, self.prior, self.fill = nn.ModuleDict(experts), prior, fill
 
@@ -47,4 +49,3 @@ class Concatenated(nn.Module):
     def _joined(self, q: Mapping[str, Distribution], batch: Batch) -> Joint:
         priors = zip(self.experts, self.prior().parts, strict=True)
         return Joint(*(observed(q.get(m), p, batch, m) for m, p in priors))
-

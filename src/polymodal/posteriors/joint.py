@@ -13,12 +13,16 @@ from polymodal.posteriors.masks import Combine, masks
 
 
 class SampledProduct:
-    """Combines experts to their `Product` over the prior, drawn by `sampler`, which can be exchanged at any time."""
+    """Combines experts to their `Product` over the prior, drawn by `sampler`, which can be
+    exchanged at any time.
+    """
 
     def __init__(self, prior: nn.Module, sampler: Callable) -> None:
         self.prior, self.sampler = prior, sampler
 
-    def __call__(self, experts: Sequence[Distribution], present: Sequence[Tensor] | None) -> Distribution:
+    def __call__(
+        self, experts: Sequence[Distribution], present: Sequence[Tensor] | None
+    ) -> Distribution:
         return Product(experts, self.prior(), self.sampler, present)
 
 
@@ -28,10 +32,13 @@ class JointWithSurrogates(nn.Module):
     Args:
         joint: joint(batch) -> DiagNormal; reads batches with missing modalities too.
         experts: experts[m](x_m) -> q(z | x_m), normalised.
-        combine: (experts, present masks or None) -> distribution, for subsets of two and more that are not the whole.
+        combine: (experts, present masks or None) -> distribution, for subsets of two and more that
+            are not the whole.
     """
 
-    def __init__(self, joint: nn.Module, experts: Mapping[str, nn.Module], combine: Combine) -> None:
+    def __init__(
+        self, joint: nn.Module, experts: Mapping[str, nn.Module], combine: Combine
+    ) -> None:
         super().__init__()
         self.joint, self.experts, self.combine = joint, nn.ModuleDict(experts), combine
 
@@ -39,9 +46,12 @@ class JointWithSurrogates(nn.Module):
         if all(m in batch.x for m in self.experts):
             return self.joint(batch)
         q, present = self.unimodal(batch), masks(batch.present, list(batch.x))
-        return next(iter(q.values())) if len(q) == 1 and present is None else self.combine(list(q.values()), present)
+        return (
+            next(iter(q.values()))
+            if len(q) == 1 and present is None
+            else self.combine(list(q.values()), present)
+        )
 
     def unimodal(self, batch: Batch) -> dict[str, Distribution]:
         """Every modality's own posterior q(z | x_m), for what the batch holds."""
         return {m: self.experts[m](x) for m, x in batch.x.items()}
-

@@ -29,4 +29,3 @@ def observed(q: Any, p: Any, batch: Batch, m: str) -> Distribution:
     if q is None:
         return p
     return choose(batch.present[m], q, p) if m in batch.present else q
-

@@ -17,8 +17,9 @@ from polymodal.posteriors.masks import Strata, masks
 from polymodal.posteriors.pooling import Family, Rule
 
 
-class MixtureOfProducts(nn.Module):
-    """q(z | x_S) = mean over A in family(S) of rule({q(z | x_m): m in A}): product, mixture, or both.
+class PooledExperts(nn.Module):
+    """q(z | x_S) = mean over A in family(S) of rule({q(z | x_m): m in A}): product, mixture, or
+    both.
 
     Where nothing at all is observed it is the prior.
 
@@ -28,17 +29,30 @@ class MixtureOfProducts(nn.Module):
         prior: () -> p(z).
         prior_expert: whether the prior is one more expert in every product (MVAE).
         rule: one distribution of the experts in a subset, see `polymodal.posteriors.pooling`.
-        flow: an unconditional `Flow` that all components are sent through: the rule then holds in its base coordinates.
-        logits: learned logarithms of the subsets' weights, {names, sorted and joined by "+": number}; None: equal.
+        flow: an unconditional `Flow` that all components are sent through: the rule then holds in
+            its base coordinates.
+        logits: learned logarithms of the subsets' weights, {names, sorted and joined by "+":
+            number}; None: equal.
     """
 
     def __init__(
-        self, experts: Mapping[str, nn.Module], family: Family, prior: nn.Module | None = None, *,
-        prior_expert: bool = False, rule: Rule = product, flow: nn.Module | None = None,
+        self,
+        experts: Mapping[str, nn.Module],
+        family: Family,
+        prior: nn.Module | None = None,
+        *,
+        prior_expert: bool = False,
+        rule: Rule = product,
+        flow: nn.Module | None = None,
         logits: Mapping[str, nn.Parameter] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
-        self.experts, self.family, self.prior, self.prior_expert = nn.ModuleDict(experts), family, prior, prior_expert
+        self.experts, self.family, self.prior, self.prior_expert = (
+            nn.ModuleDict(experts),
+            family,
+            prior,
+            prior_expert,
+        )
         self.rule: Rule = rule
         self.flow: Any = flow
         self.logits = None if logits is None else nn.ParameterDict(logits)
@@ -76,11 +90,16 @@ class MixtureOfProducts(nn.Module):
             return [q], torch.ones(len(batch), 1, device=batch.device)
         return [Proposal(c, q) for c in q.components], q.weights.expand(len(batch), -1)
 
-    def weights(self, q: Mapping[str, Any], subsets: Sequence[Sequence[str]], present: Mapping[str, Tensor]) -> Tensor:
+    def weights(
+        self, q: Mapping[str, Any], subsets: Sequence[Sequence[str]], present: Mapping[str, Tensor]
+    ) -> Tensor:
         """Of the subsets, (B, C), not normalised: 0 where one of its modalities is absent."""
         like = next(iter(q.values()))
         every = torch.ones(like.batch_shape, dtype=torch.bool, device=like.mean.device)
-        here = [reduce(torch.logical_and, (present[m] for m in s if m in present), every) for s in subsets]
+        here = [
+            reduce(torch.logical_and, (present[m] for m in s if m in present), every)
+            for s in subsets
+        ]
         weights = torch.stack(here, dim=-1).to(like.mean.dtype)
         if self.logits is None:
             return weights
@@ -88,8 +107,10 @@ class MixtureOfProducts(nn.Module):
 
     def one(
         self, q: Mapping[str, Any], present: Mapping[str, Tensor] | None = None, alone: bool = False
-    ) -> Distribution:  # fmt: skip
-        """The component of the subset that q's keys are; with `alone`, of the experts that are present in it."""
+    ) -> Distribution:
+        """The component of the subset that q's keys are; with `alone`, of the experts that are
+        present in it.
+        """
         experts, here = list(q.values()), masks(present or {}, list(q)) if alone else None
         if self.prior_expert:
             here = None if here is None else [*here, torch.ones_like(here[0])]
@@ -113,4 +134,3 @@ class MixtureOfProducts(nn.Module):
         if self.prior is not None:
             return self.prior().expand(like.batch_shape)
         return DiagNormal(torch.zeros_like(like.mean), torch.ones_like(like.mean))
-

@@ -1,8 +1,8 @@
 """Pooling: one posterior of several experts q(z | x_m), for the experts that are present.
 
-A pooling is a family of subsets and a rule that makes one distribution of the experts in a subset; what it gives is the
-equal mixture over the family. POOLINGS names them. Every rule counts absent experts (`present` False) as not there and
-leaves a single expert as it is.
+A pooling is a family of subsets and a rule that makes one distribution of the experts in a subset;
+what it gives is the equal mixture over the family. POOLINGS names them. Every rule counts absent
+experts (`present` False) as not there and leaves a single expert as it is.
 """
 
 from __future__ import annotations
@@ -55,12 +55,17 @@ def powerset(names: Sequence[str]) -> list[tuple[str, ...]]:
 def _stacked(experts: Sequence[DiagNormal], present: Present) -> tuple[Tensor, Tensor, Tensor]:
     """Locations and scales (n, B, D), and which are present as numbers (n, B, 1)."""
     loc, scale = (torch.stack([getattr(q, name) for q in experts]) for name in ("loc", "scale"))
-    here = loc.new_ones(*loc.shape[:2], 1) if present is None else torch.stack(list(present)).unsqueeze(-1).to(loc)
+    here = (
+        loc.new_ones(*loc.shape[:2], 1)
+        if present is None
+        else torch.stack(list(present)).unsqueeze(-1).to(loc)
+    )
     return loc, scale, here
 
 
 def barycentre(experts: Sequence[DiagNormal], present: Present = None) -> DiagNormal:
-    """The 2-Wasserstein barycentre of diagonal normals: the means of the locations and of the scales (MWB-VAE).
+    """The 2-Wasserstein barycentre of diagonal normals: the means of the locations and of the
+    scales (MWB-VAE).
 
     >>> q = barycentre([DiagNormal(torch.full((1, 1), x), torch.ones(1, 1)) for x in (0.0, 1.0)])
     >>> q.loc.item(), q.scale.item()
@@ -79,29 +84,41 @@ def geometric(experts: Sequence[DiagNormal], present: Present = None) -> DiagNor
     return DiagNormal((precision * loc).sum(0) / total, total.rsqrt())
 
 
-def correlated(experts: Sequence[DiagNormal], present: Present = None, rho: float = 0.4) -> DiagNormal:
-    """Consensus of dependent experts (CoDE-VAE, Mancisidor et al. 2025): errors with correlation `rho`.
+def correlated(
+    experts: Sequence[DiagNormal], present: Present = None, rho: float = 0.4
+) -> DiagNormal:
+    """Consensus of dependent experts (CoDE-VAE, Mancisidor et al. 2025): errors with correlation
+    `rho`.
 
-    With covariance S_ij = rho s_i s_j between the experts' errors (s_i^2 for i = j), the best linear estimate has
-    weights S^-1 1 / (1' S^-1 1) and variance 1 / (1' S^-1 1). rho = 0 is the product of the experts.
+    With covariance S_ij = rho s_i s_j between the experts' errors (s_i^2 for i = j), the best
+    linear estimate has weights S^-1 1 / (1' S^-1 1) and variance 1 / (1' S^-1 1). rho = 0 is the
+    product of the experts.
 
     Raises ValueError unless 0 <= rho < 1.
     """
     if not 0 <= rho < 1:
-        raise ValueError(f"The correlation rho of experts lies between 0 and 1 (1 excluded), got {rho}.")
+        raise ValueError(
+            f"The correlation rho of experts lies between 0 and 1 (1 excluded), got {rho}."
+        )
     loc, scale, here = _stacked(experts, present)
     v = here / scale
-    shared = rho / (1 + (here.sum(0) - 1) * rho) * v.sum(0)  # R^-1 v = (v - shared) / (1 - rho), R = corr. matrix
+    shared = (
+        rho / (1 + (here.sum(0) - 1) * rho) * v.sum(0)
+    )  # R^-1 v = (v - shared) / (1 - rho), R = corr. matrix
     weights = v * (v - here * shared) / (1 - rho)
     total = weights.sum(0)
     return DiagNormal((weights * loc).sum(0) / total, total.rsqrt())
 
 
-def hoelder(experts: Sequence[DiagNormal], present: Present = None, moments: bool = False) -> Distribution:
-    """Hoelder pooling with exponent 1/2, (sum_m sqrt(q_m))^2 normalised: between mixture and product of experts.
+def hoelder(
+    experts: Sequence[DiagNormal], present: Present = None, moments: bool = False
+) -> Distribution:
+    """Hoelder pooling with exponent 1/2, (sum_m sqrt(q_m))^2 normalised: between mixture and
+    product of experts.
 
-    Exactly the mixture sum_j c q_j + sum_{i<j} 2 c S_ij N(mu_ij, s_ij^2), with mu_ij = (mu_i s_j^2 + mu_j s_i^2) /
-    (s_i^2 + s_j^2), s_ij^2 = 2 s_i^2 s_j^2 / (s_i^2 + s_j^2) and S_ij the integral of sqrt(q_i q_j) (Hoelder++, 2026).
+    Exactly the mixture sum_j c q_j + sum_{i<j} 2 c S_ij N(mu_ij, s_ij^2), with mu_ij = (mu_i s_j^2
+    + mu_j s_i^2) / (s_i^2 + s_j^2), s_ij^2 = 2 s_i^2 s_j^2 / (s_i^2 + s_j^2) and S_ij the integral
+    of sqrt(q_i q_j) (Hoelder++, 2026).
 
     Args:
         moments: the normal of the same mean and variances instead (HELVAE, 2026).
@@ -112,21 +129,26 @@ def hoelder(experts: Sequence[DiagNormal], present: Present = None, moments: boo
         total = scale[i].square() + scale[j].square()
         mean = (loc[i] * scale[j].square() + loc[j] * scale[i].square()) / total
         components.append(DiagNormal(mean, (2 / total).sqrt() * scale[i] * scale[j]))
-        apart = 0.5 * (2 * scale[i] * scale[j] / total).log() - (loc[i] - loc[j]).square() / (4 * total)
+        apart = 0.5 * (2 * scale[i] * scale[j] / total).log() - (loc[i] - loc[j]).square() / (
+            4 * total
+        )
         weights.append((2 * apart.sum(-1).exp()) * here[i].squeeze(-1) * here[j].squeeze(-1))
     q = Mixture(components, torch.stack(weights, dim=-1))
     if not moments:
         return q
     share = q.weights.T.unsqueeze(-1)
-    means, variances = (torch.stack([getattr(c, name) for c in components]) for name in ("mean", "variance"))
+    means, variances = (
+        torch.stack([getattr(c, name) for c in components]) for name in ("mean", "variance")
+    )
     mean = (share * means).sum(0)
     return DiagNormal(mean, ((share * (variances + (means - mean).square())).sum(0)).sqrt())
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """`family`: over which subsets to mix; `rule`: one distribution of the experts in a subset; `normal`: whether the
-    rule needs normal experts (that of a mixture of single experts does not)."""
+    """`family`: over which subsets to mix; `rule`: one distribution of the experts in a subset;
+    `normal`: whether the rule needs normal experts (that of a mixture of single experts does not).
+    """
 
     family: Family
     rule: Rule
@@ -145,4 +167,3 @@ POOLINGS: dict[str, Pooling] = {
     "hoelder": Pooling(whole, hoelder),  # with exponent 1/2, exactly: Hoelder++
     "hoelder_moments": Pooling(whole, partial(hoelder, moments=True)),  # its moments: HELVAE
 }
-

@@ -15,19 +15,24 @@ from polymodal.posteriors.masks import Strata, observed
 
 
 class SharedPrivate(nn.Module):
-    """A shared latent u from any posterior and one private latent w_m per modality: z = [u, w_1, ..., w_M].
+    """A shared latent u from any posterior and one private latent w_m per modality: z = [u, w_1,
+    ..., w_M].
 
     Args:
         shared: Batch -> q(u | x_S).
         private: private[m](x_m) -> q(w_m | x_m); where x_m is not seen, w_m has its prior.
         prior: () -> Joint of p(u), p(w_1), ..., in the order of `private`.
-        auxiliary: auxiliary[m]() -> r_m(w_m), from which MMVAE+ draws foreign private latents in training.
+        auxiliary: auxiliary[m]() -> r_m(w_m), from which MMVAE+ draws foreign private latents in
+            training.
     """
 
     def __init__(
-        self, shared: Any, private: Mapping[str, nn.Module], prior: nn.Module,
+        self,
+        shared: Any,
+        private: Mapping[str, nn.Module],
+        prior: nn.Module,
         auxiliary: Mapping[str, nn.Module] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.shared, self.private, self.prior = shared, nn.ModuleDict(private), prior
         self.auxiliary = nn.ModuleDict(auxiliary or {})
@@ -49,12 +54,15 @@ class SharedPrivate(nn.Module):
         ]
 
     def strata(self, batch: Batch) -> Strata:
-        """One for each modality m: its shared expert, charged the whole mixture, its private latent, and the others'
-        private latents from their auxiliaries, charged their priors, so that their weights cancel (MMVAE+)."""
+        """One for each modality m: its shared expert, charged the whole mixture, its private
+        latent, and the others' private latents from their auxiliaries, charged their priors, so
+        that their weights cancel (MMVAE+).
+        """
         mixture, own, (_, *priors) = self.shared(batch), self.own(batch), self.prior().parts
         components = mixture.components if isinstance(mixture, Mixture) else [mixture]
         foreign = [
-            Proposal(self.auxiliary[n]().expand((len(batch),)), p) for n, p in zip(self.private, priors, strict=True)
+            Proposal(self.auxiliary[n]().expand((len(batch),)), p)
+            for n, p in zip(self.private, priors, strict=True)
         ]
         names = list(self.private)
         pick = lambda m: [own[i] if n == m else foreign[i] for i, n in enumerate(names)]
@@ -62,4 +70,3 @@ class SharedPrivate(nn.Module):
             Joint(Proposal(u, mixture), *pick(m)) for m, u in zip(batch.x, components, strict=False)
         ]
         return strata, torch.stack([batch.mask([m]) for m in batch.x], dim=-1).to(own[0].mean)
-

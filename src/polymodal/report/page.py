@@ -1,4 +1,6 @@
-"""`write_report`: run directories in, one HTML page out that needs nothing else: no scripts, no network."""
+"""`write_report`: run directories in, one HTML page out that needs nothing else: no scripts, no
+network.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,13 @@ from polymodal.report.pictures import Generated, Group, Scenes, drawn
 from polymodal.report.tables import NOTE, methods_of, results, rows_of
 from polymodal.runs.files import make_directory, write
 from polymodal.runs.run import Run, load
-from polymodal.sampling.diagnostics import Diagnostics
+from polymodal.sampling.diagnostics import ChainReport
 
 COHERENCE = "coherence"
-SAME = "Above: test samples, the same for all; below: draws (the decoders' means), with the same noise for all."
+SAME = (
+    "Above: test samples, the same for all; below: draws (the decoders' means), with the same noise"
+    " for all."
+)
 
 
 @dataclass
@@ -40,21 +45,27 @@ class Section:
 
 
 def write_report(
-    runs: Sequence[str | os.PathLike[str] | Run], out: str | os.PathLike[str] = "report.html", *,
-    data: Splits | str | None = None, labels: Sequence[str] | None = None,
+    runs: Sequence[str | os.PathLike[str] | Run],
+    out: str | os.PathLike[str] = "report.html",
+    *,
+    data: Splits | str | None = None,
+    labels: Sequence[str] | None = None,
 ) -> Path:
     """One page on runs of the same data, compared if there are several; returns where it lies.
 
-    What was run, results with direction, n, seeds and standard errors, given and generated images for every subset,
-    joint samples, reconstructions, losses, and what methods offer besides: spectra, embeddings, samplers, planes.
+    What was run, results with direction, n, seeds and standard errors, given and generated images
+    for every subset, joint samples, reconstructions, losses, and what methods offer besides:
+    spectra, embeddings, samplers, planes.
 
     Args:
         runs: run directories, or runs; seeds of one method are put together.
         out: the page.
         data: the data; a folder or file in which it lies; None: as the first run says.
-        labels: a name for each run, without its seed; None: the method's, or the directory's where that is ambiguous.
+        labels: a name for each run, without its seed; None: the method's, or the directory's where
+            that is ambiguous.
 
-    Raises ValueError for no runs, runs of different modalities, or what `load` and `load_data` raise.
+    Raises ValueError for no runs, runs of different modalities, or what `load` and `load_data`
+    raise.
     """
     found = [one if isinstance(one, Run) else load(one) for one in runs]
     if not found:
@@ -64,7 +75,10 @@ def write_report(
     for name, run in zip(names, found, strict=True):
         shapes = [(m.name, m.shape) for m in run.modalities]
         if shapes != [(m.name, m.shape) for m in splits.modalities]:
-            raise ValueError(f"Runs in one report must be of the same data, but {name!r} has the modalities {shapes}.")
+            raise ValueError(
+                f"Runs in one report must be of the same data, but {name!r} has the modalities"
+                f" {shapes}."
+            )
     page = _page(found, names, splits)
     target = Path(out)
     make_directory(target.parent)
@@ -85,14 +99,22 @@ def data_of(settings: Mapping[str, Any], data: str | None = None) -> Splits:
 
 
 def label_of(runs: Sequence[Run]) -> list[str]:
-    """A label for each run: its method; where methods of other settings share that, its directory without the seed."""
+    """A label for each run: its method; where methods of other settings share that, its directory
+    without the seed.
+    """
     said = ("method", "networks", "training")
     kinds = [json.dumps({k: run.settings[k] for k in said}, sort_keys=True) for run in runs]
-    methods = [str(run.settings["method"].get("name") or "own method").replace("_", "-") for run in runs]
+    methods = [
+        str(run.settings["method"].get("name") or "own method").replace("_", "-") for run in runs
+    ]
     labels = []
     for run, kind, method in zip(runs, kinds, methods, strict=True):
         alone = len({k for k, m in zip(kinds, methods, strict=True) if m == method}) == 1
-        folder = re.sub(r"-seed\d+$", "", run.directory.name) if run.directory else f"{method} {kinds.index(kind) + 1}"
+        folder = (
+            re.sub(r"-seed\d+$", "", run.directory.name)
+            if run.directory
+            else f"{method} {kinds.index(kind) + 1}"
+        )
         labels.append(method if alone else folder)
     return labels
 
@@ -106,7 +128,8 @@ def _page(runs: Sequence[Run], labels: Sequence[str], splits: Splits) -> str:
     generated = scenes.generated()
     seeds = f" Pictures are of seed {runs[0].seed}." if len(runs) > len(first) else ""
     sections = [
-        _what(runs, labels, splits), _results(results(runs, labels), list(first)),
+        _what(runs, labels, splits),
+        _results(results(runs, labels), list(first)),
         Section("Generated from what is given", [SAME + seeds], groups=generated.groups),
         Section("Joint samples", groups=[scenes.joint()]),
         Section("Reconstructions", groups=[scenes.reconstructed()]),
@@ -115,17 +138,26 @@ def _page(runs: Sequence[Run], labels: Sequence[str], splits: Splits) -> str:
         Section("Dimensions that matter", groups=scenes.reduced()),
         _samplers(generated),
         Section("The latent plane", groups=[g for g in [scenes.plane()] if g]),
-    ]  # fmt: skip
-    sections = [s for s in sections if s.head or any(g.pictures for g in s.groups) or s.title == "Results"]
+    ]
+    sections = [
+        s for s in sections if s.head or any(g.pictures for g in s.groups) or s.title == "Results"
+    ]
     title = f"{splits.name}: {', '.join(first)}"
-    subtitle = f"polymodal {runs[0].info['versions'].get('polymodal', '')}, {time.strftime('%Y-%m-%d %H:%M')}"
-    template = Environment(loader=PackageLoader("polymodal.report", ""), autoescape=True).get_template("report.html.j2")
+    subtitle = (
+        f"polymodal {runs[0].info['versions'].get('polymodal', '')},"
+        f" {time.strftime('%Y-%m-%d %H:%M')}"
+    )
+    template = Environment(
+        loader=PackageLoader("polymodal.report", ""), autoescape=True
+    ).get_template("report.html.j2")
     return template.render(title=title, subtitle=subtitle, sections=sections)
 
 
 def _what(runs: Sequence[Run], labels: Sequence[str], splits: Splits) -> Section:
     sizes = ", ".join(f"{len(getattr(splits, part)):,} {part}" for part in ("train", "val", "test"))
-    kinds = ", ".join(f"{m.name} {'×'.join(map(str, m.shape))} ({m.likelihood})" for m in splits.modalities)
+    kinds = ", ".join(
+        f"{m.name} {'×'.join(map(str, m.shape))} ({m.likelihood})" for m in splits.modalities
+    )
     rows = []
     for label, run in zip(labels, runs, strict=True):
         count = sum(p.numel() for p in run.model.parameters())
@@ -134,8 +166,13 @@ def _what(runs: Sequence[Run], labels: Sequence[str], splits: Splits) -> Section
         rows.append([label, str(run.directory or ""), stages, run.seed, latent, f"{count:,}"])
     versions = {json.dumps(run.info["versions"]): run.info["versions"] for run in runs}
     said = "; ".join(", ".join(f"{k} {v}" for k, v in one.items()) for one in versions.values())
-    commits = ", ".join(sorted({str(run.info["commit"])[:10] for run in runs if run.info.get("commit")}))
-    details = [(f"Settings of {label}, seed {run.seed}", _yaml(run)) for label, run in zip(labels, runs, strict=True)]
+    commits = ", ".join(
+        sorted({str(run.info["commit"])[:10] for run in runs if run.info.get("commit")})
+    )
+    details = [
+        (f"Settings of {label}, seed {run.seed}", _yaml(run))
+        for label, run in zip(labels, runs, strict=True)
+    ]
     texts = [f"Data: {splits.name}, {sizes} samples. Modalities: {kinds}."]
     head = ["method", "directory", "stages", "seed", "latent", "parameters"]
     note = f"Versions: {said}." + (f" Source: {commits}." if commits else "")
@@ -157,13 +194,23 @@ def _yaml(run: Run) -> str:
 
 def _results(table: Table | None, labels: Sequence[str]) -> Section:
     if table is None:
-        return Section("Results", ["These runs have not been evaluated yet: polymodal evaluate RUN."])
+        return Section(
+            "Results", ["These runs have not been evaluated yet: polymodal evaluate RUN."]
+        )
     rows = rows_of(table)
     methods = methods_of(rows)
     lacking = ", ".join(label for label in labels if label not in methods)
     text = [f"Not evaluated yet: {lacking} (polymodal evaluate RUN)."] if lacking else []
     body = [
-        [r.metric, r.quantity, r.direction, *(r.cells.get(m, "") for m in methods), r.unit, r.n, r.seeds]
+        [
+            r.metric,
+            r.quantity,
+            r.direction,
+            *(r.cells.get(m, "") for m in methods),
+            r.unit,
+            r.n,
+            r.seeds,
+        ]
         for r in rows
     ]
     groups = []
@@ -191,20 +238,39 @@ def _losses(runs: Mapping[str, Run]) -> list[Group]:
 def _samplers(generated: Generated) -> Section:
     groups, warnings, rows = [], [], []
     for (label, given), found in generated.diagnostics.items():
-        picture = drawn(plots.sampler_diagnostics(found), f"Histograms of how the sampler fared, {label} given {given}")
+        picture = drawn(
+            plots.sampler_diagnostics(found),
+            f"Histograms of how the sampler fared, {label} given {given}",
+        )
         groups.append(Group([picture], f"{label} given {given}"))
         rows.append([label, given, *_fared(found)])
         if warning := found.warning():
             warnings.append(f"{label} given {given}: {warning}")
     if not groups:
         return Section("How the samplers fared")
-    text = "Subsets of two and more whose posterior has no closed form are drawn by a sampler; green is well."
-    head = ["method", "given", "items", "acceptance", "R-hat below limit", "divergent", "effective sample size"]
+    text = (
+        "Subsets of two and more whose posterior has no closed form are drawn by a sampler; green"
+        " is well."
+    )
+    head = [
+        "method",
+        "given",
+        "items",
+        "acceptance",
+        "R-hat below limit",
+        "divergent",
+        "effective sample size",
+    ]
     return Section("How the samplers fared", [text], warnings, head, rows, 2, groups=groups)
 
 
-def _fared(found: Diagnostics) -> list[str]:
+def _fared(found: ChainReport) -> list[str]:
     said = found.summary()
     well = f"{said['rhat_ok']:.0%}" if "rhat_ok" in said else "–"
-    return [f"{said['items']}", f"{said['acceptance']:.2f}", well, f"{said['divergent']:.0f}", f"{said['ess']:.0f}"]
-
+    return [
+        f"{said['items']}",
+        f"{said['acceptance']:.2f}",
+        well,
+        f"{said['divergent']:.0f}",
+        f"{said['ess']:.0f}",
+    ]

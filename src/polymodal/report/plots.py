@@ -1,4 +1,5 @@
-"""Pictures: data in, matplotlib `Figure` out. Nothing is shown, saved or kept in global state; `png` gives the bytes.
+"""Pictures: data in, matplotlib `Figure` out. Nothing is shown, saved or kept in global state;
+`png` gives the bytes.
 
 >>> figure = image_grid([torch.rand(4, 1, 8, 8), torch.rand(4, 3, 10, 10)], ["given", "generated"])
 >>> png(figure)[:4]
@@ -22,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from polymodal.sampling.diagnostics import ACCEPTANCE, RHAT, Diagnostics
+from polymodal.sampling.diagnostics import ACCEPTANCE, RHAT, ChainReport
 
 DPI = 120
 INK, FAINT, FIRST, SECOND = "#222222", "#d9d9d9", "#1f5a92", "#c4552d"
@@ -30,7 +31,9 @@ PAPER, GAP, WIDE = 255, 2, 6  # what lies between images, and how wide it is, in
 
 
 def png(picture: Figure | np.ndarray, scale: int = 1) -> bytes:
-    """The bytes of a PNG file: of a figure, or of an image (H, W, 3) with every pixel `scale` times as large."""
+    """The bytes of a PNG file: of a figure, or of an image (H, W, 3) with every pixel `scale` times
+    as large.
+    """
     out = io.BytesIO()
     if isinstance(picture, Figure):
         picture.savefig(out, format="png", dpi=DPI)
@@ -42,10 +45,11 @@ def png(picture: Figure | np.ndarray, scale: int = 1) -> bytes:
 
 
 def as_images(x: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
-    """Values (n, *shape) of any shape as colour images (n, 3, H, W) in [0, 1], `low` black and `high` white.
+    """Values (n, *shape) of any shape as colour images (n, 3, H, W) in [0, 1], `low` black and
+    `high` white.
 
-    Images of one or three channels stay what they are; a vector is laid out row by row in a near-square; of other
-    shapes the last axis becomes the width.
+    Images of one or three channels stay what they are; a vector is laid out row by row in a
+    near-square; of other shapes the last axis becomes the width.
     """
     x = ((x.detach().float().cpu() - low) / max(high - low, 1e-12)).clamp(0, 1)
     if x.dim() == 2:
@@ -57,7 +61,8 @@ def as_images(x: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
 
 
 def mosaic(rows: Sequence[Tensor], apart: int = 0) -> np.ndarray:
-    """Rows of images (n, 3, H, W) or (n, 1, H, W) in [0, 1] as one image, uint8 (H, W, 3), pixel for pixel.
+    """Rows of images (n, 3, H, W) or (n, 1, H, W) in [0, 1] as one image, uint8 (H, W, 3), pixel
+    for pixel.
 
     Args:
         rows: from top to bottom; smaller images stand in the middle of their place.
@@ -69,7 +74,9 @@ def mosaic(rows: Sequence[Tensor], apart: int = 0) -> np.ndarray:
     rows = [as_images(row) for row in rows]
     height, width = (max(r.shape[k] for r in rows) for k in (-2, -1))
     count, wide = max(map(len, rows)), WIDE if 0 < apart < len(rows) else 0
-    canvas = np.full((len(rows) * (height + GAP) - GAP + wide, count * (width + GAP) - GAP, 3), PAPER, np.uint8)
+    canvas = np.full(
+        (len(rows) * (height + GAP) - GAP + wide, count * (width + GAP) - GAP, 3), PAPER, np.uint8
+    )
     for i, row in enumerate(rows):
         pixels = (row.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
         top = i * (height + GAP) + (wide if i >= apart else 0) + (height - pixels.shape[1]) // 2
@@ -80,12 +87,17 @@ def mosaic(rows: Sequence[Tensor], apart: int = 0) -> np.ndarray:
 
 
 def image_grid(
-    rows: Sequence[Tensor], labels: Sequence[str] | None = None, title: str = "", scale: int = 2, apart: int = 0
+    rows: Sequence[Tensor],
+    labels: Sequence[str] | None = None,
+    title: str = "",
+    scale: int = 2,
+    apart: int = 0,
 ) -> Figure:
-    """`mosaic` as a figure in which every pixel is exactly `scale` pixels wide, with a label left of each row.
+    """`mosaic` as a figure in which every pixel is exactly `scale` pixels wide, with a label left
+    of each row.
 
-    For given-and-generated images: rows = [given, sample 1, sample 2, ...], apart=1; for joint samples and
-    reconstructions likewise.
+    For given-and-generated images: rows = [given, sample 1, sample 2, ...], apart=1; for joint
+    samples and reconstructions likewise.
     """
     image = mosaic(rows, apart=apart)
     high, wide = image.shape[0] * scale, image.shape[1] * scale
@@ -100,7 +112,9 @@ def image_grid(
         above = i * (tall + GAP) + (WIDE if apart and i >= apart else 0)
         axes.text(-4, above + tall / 2, label, ha="right", va="center", fontsize=7, color=INK)
     if title:
-        figure.text(left / total[0], 1 - 8 / total[1], title, ha="left", va="top", fontsize=8, color=INK)
+        figure.text(
+            left / total[0], 1 - 8 / total[1], title, ha="left", va="top", fontsize=8, color=INK
+        )
     return figure
 
 
@@ -125,14 +139,18 @@ def loss_curves(history: pd.DataFrame) -> Figure:
     """Training and validation loss over the epochs, a panel for each stage.
 
     Args:
-        history: a row for each epoch, with columns stage, epoch, train_loss and val_loss (`Run.history`).
+        history: a row for each epoch, with columns stage, epoch, train_loss and val_loss
+            (`Run.history`).
     """
     history = history[history["train_loss"].notna()]
     stages = list(dict.fromkeys(history["stage"]))
     figure, panels = _figure(len(stages))
     for axes, stage in zip(panels, stages, strict=True):
         rows = history[history["stage"] == stage]
-        for column, colour, name in (("train_loss", FIRST, "training"), ("val_loss", SECOND, "validation")):
+        for column, colour, name in (
+            ("train_loss", FIRST, "training"),
+            ("val_loss", SECOND, "validation"),
+        ):
             seen = rows[rows[column].notna()]
             marker = "." if len(seen) < 3 else ""
             axes.plot(seen["epoch"], seen[column], color=colour, lw=1.3, marker=marker, label=name)
@@ -144,9 +162,13 @@ def loss_curves(history: pd.DataFrame) -> Figure:
 
 
 def bars(
-    values: Mapping[str, Mapping[str, tuple[float, float]]], title: str = "", y: str = "", floor: float | None = 0.0
+    values: Mapping[str, Mapping[str, tuple[float, float]]],
+    title: str = "",
+    y: str = "",
+    floor: float | None = 0.0,
 ) -> Figure:
-    """Groups of bars with standard errors, for coherences: values[group][method] = (value, standard error).
+    """Groups of bars with standard errors, for coherences: values[group][method] = (value, standard
+    error).
 
     Args:
         floor: where the axis begins; None: as it comes (for figures that are not shares).
@@ -158,9 +180,19 @@ def bars(
         at = [(i, *group[method]) for i, group in enumerate(values.values()) if method in group]
         x = [i + (k - (len(methods) - 1) / 2) * width for i, *_ in at]
         errors = [0.0 if math.isnan(e) else e for *_, e in at]
-        axes.bar(x, [v for _, v, _ in at], 0.92 * width, yerr=errors, label=method, color=colormaps["tab10"](k),
-                 error_kw={"lw": 0.8, "ecolor": INK})  # fmt: skip
-    axes.set_xticks(range(len(values)), [group.replace(" | ", "\ngiven ").replace(", ", ",\n") for group in values])
+        axes.bar(
+            x,
+            [v for _, v, _ in at],
+            0.92 * width,
+            yerr=errors,
+            label=method,
+            color=colormaps["tab10"](k),
+            error_kw={"lw": 0.8, "ecolor": INK},
+        )
+    axes.set_xticks(
+        range(len(values)),
+        [group.replace(" | ", "\ngiven ").replace(", ", ",\n") for group in values],
+    )
     axes.grid(axis="y", color=FAINT, lw=0.5)
     axes.set_ylim(bottom=floor)
     _words(axes, title, "", y)
@@ -170,7 +202,9 @@ def bars(
 
 
 def spectrum(correlations: Tensor, kept: int) -> Figure:
-    """The embeddings' canonical correlations on held-out data, (K,), those kept in the stronger colour."""
+    """The embeddings' canonical correlations on held-out data, (K,), those kept in the stronger
+    colour.
+    """
     figure, (axes,) = _figure(1)
     _correlations(axes, correlations, kept)
     return figure
@@ -186,15 +220,18 @@ def _correlations(axes: Axes, correlations: Tensor, kept: int) -> None:
 
 
 def spectra(
-    values: Mapping[str, Sequence[float]], kept: Mapping[str, int], correlations: Tensor | None = None,
+    values: Mapping[str, Sequence[float]],
+    kept: Mapping[str, int],
+    correlations: Tensor | None = None,
     directions: int = 0,
-) -> Figure:  # fmt: skip
+) -> Figure:
     """What score ratio matching found, beside the spectrum of deep CCA where there is one.
 
     Args:
         values: each modality's eigenvalues of H, descending.
         kept: how many of them each modality keeps.
-        correlations: of deep CCA's embeddings, (K,), of which `directions` are kept; None: no such panel.
+        correlations: of deep CCA's embeddings, (K,), of which `directions` are kept; None: no such
+            panel.
     """
     figure, panels = _figure(2 if correlations is None else 3, (3.4, 2.7))
     if correlations is not None:
@@ -216,7 +253,8 @@ def spectra(
 
 
 def tsne(embeddings: Mapping[str, Tensor], label: Tensor | None = None, seed: int = 0) -> Figure:
-    """Each modality's embeddings (N, d) of the same N samples, coloured by label (N,): t-SNE; of d = 1 histograms.
+    """Each modality's embeddings (N, d) of the same N samples, coloured by label (N,): t-SNE; of d
+    = 1 histograms.
 
     Of d = 2 they stand where they are.
     """
@@ -226,7 +264,9 @@ def tsne(embeddings: Mapping[str, Tensor], label: Tensor | None = None, seed: in
     for axes, (name, values) in zip(panels, embeddings.items(), strict=True):
         x = values.detach().double().cpu().numpy()
         if x.shape[1] > 2:
-            x = TSNE(perplexity=min(30.0, (len(x) - 1) / 3), init="pca", random_state=seed).fit_transform(x)
+            x = TSNE(
+                perplexity=min(30.0, (len(x) - 1) / 3), init="pca", random_state=seed
+            ).fit_transform(x)
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
@@ -234,7 +274,9 @@ def tsne(embeddings: Mapping[str, Tensor], label: Tensor | None = None, seed: in
         _words(axes, name)
     if label is not None and 1 < len(label.unique()) <= 20:
         handles, names = panels[-1].get_legend_handles_labels()
-        figure.legend(handles, names, fontsize=7, frameon=False, loc="outside right center", markerscale=2)
+        figure.legend(
+            handles, names, fontsize=7, frameon=False, loc="outside right center", markerscale=2
+        )
     return figure
 
 
@@ -245,17 +287,22 @@ def _points(axes: Axes, at: np.ndarray, label: Tensor | None) -> None:
         mine = at if label is None else at[(label == value).cpu().numpy()]
         look: dict[str, Any] = {"color": colormaps["tab10"](k % 10), "label": str(value), "lw": 0}
         if at.shape[1] == 1:
-            axes.hist(mine[:, 0], bins=np.linspace(at.min(), at.max(), 41).tolist(), alpha=0.7, **look)
+            axes.hist(
+                mine[:, 0], bins=np.linspace(at.min(), at.max(), 41).tolist(), alpha=0.7, **look
+            )
         else:
             axes.scatter(mine[:, 0], mine[:, 1], s=4, **look)
 
 
-def sampler_diagnostics(diagnostics: Diagnostics) -> Figure:
-    """How chains fared over the items: acceptance, R-hat (if the sampler has one), effective sample size.
+def sampler_diagnostics(diagnostics: ChainReport) -> Figure:
+    """How chains fared over the items: acceptance, R-hat (if the sampler has one), effective sample
+    size.
 
     Green: the range in which a chain is well.
     """
-    shown: list[tuple[str, Tensor, tuple[float, float] | None]] = [("acceptance", diagnostics.acceptance, ACCEPTANCE)]
+    shown: list[tuple[str, Tensor, tuple[float, float] | None]] = [
+        ("acceptance", diagnostics.acceptance, ACCEPTANCE)
+    ]
     if diagnostics.rhat is not None:
         shown.append(("R-hat, largest over dimensions", diagnostics.rhat, (1.0, RHAT)))
     shown.append(("effective sample size, smallest", diagnostics.ess, None))
@@ -263,8 +310,15 @@ def sampler_diagnostics(diagnostics: Diagnostics) -> Figure:
     for axes, (name, values, band) in zip(panels, shown, strict=True):
         finite = values[values.isfinite()].double().cpu().numpy()
         if len(finite):
-            top = np.quantile(finite, 0.99)  # a few wild chains must not squeeze the rest into one bar
-            axes.hist(np.minimum(finite, top), 25, range=(0, 1) if name == "acceptance" else None, color=FIRST)
+            top = np.quantile(
+                finite, 0.99
+            )  # a few wild chains must not squeeze the rest into one bar
+            axes.hist(
+                np.minimum(finite, top),
+                25,
+                range=(0, 1) if name == "acceptance" else None,
+                color=FIRST,
+            )
         if band:
             axes.axvspan(*band, color="#9ecf9e", alpha=0.35, lw=0, zorder=0)
         if name == "acceptance":
@@ -291,7 +345,9 @@ class Plane:
 
 
 def extent(x: Tensor) -> Tensor:
-    """How large what images (N, C, H, W) show is, (N,): the larger side of the bright part's box, as a share."""
+    """How large what images (N, C, H, W) show is, (N,): the larger side of the bright part's box,
+    as a share.
+    """
     on = x.amax(1) > 0.5
     sides = torch.stack([on.any(1).float().mean(1), on.any(2).float().mean(1)])
     return sides.amax(0)
@@ -302,8 +358,8 @@ def latent_plane(
 ) -> Figure:
     """A latent of two dimensions, as in Figure 2 of Senellart et al. (2023).
 
-    Dots are joint embeddings; contours enclose 30, 60 and 90 % of one unimodal posterior's mass (within the panel).
-    Beside each panel stands the given image, and below it what was generated.
+    Dots are joint embeddings; contours enclose 30, 60 and 90 % of one unimodal posterior's mass
+    (within the panel). Beside each panel stands the given image, and below it what was generated.
 
     Args:
         panels: one for each method.
@@ -330,12 +386,17 @@ def _plane(axes: Axes, panel: Plane, label: Tensor | None, size: Tensor | None) 
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
     with torch.no_grad():
         density = panel.log_prob(grid.reshape(-1, 2).to(panel.z)).exp().cpu().reshape(150, 150)
-    # Levels that enclose given shares of the mass, so that a narrow and a wide posterior are both seen whole.
+    # Levels that enclose given shares of the mass, so that a narrow and a wide posterior are both
+    # seen whole.
     ordered = density.flatten().sort(descending=True).values
     mass = ordered.cumsum(0) / ordered.sum().clamp_min(1e-30)
-    levels = sorted({ordered[min(int((mass < share).sum()), len(mass) - 1)].item() for share in (0.9, 0.6, 0.3)})
+    levels = sorted(
+        {ordered[min(int((mass < share).sum()), len(mass) - 1)].item() for share in (0.9, 0.6, 0.3)}
+    )
     if density.max() > 0:
-        axes.contourf(x, y, density, [*levels, density.max().item() * 1.001], cmap="Greys", alpha=0.45, vmin=0)
+        axes.contourf(
+            x, y, density, [*levels, density.max().item() * 1.001], cmap="Greys", alpha=0.45, vmin=0
+        )
         axes.contour(x, y, density, levels, colors=INK, linewidths=0.7)
     axes.scatter(z[:, 0], z[:, 1], c=point_colours(len(z), label, size), s=9, lw=0)
     axes.set_xlim(low[0].item(), high[0].item())
@@ -354,4 +415,3 @@ def point_colours(n: int, label: Tensor | None, size: Tensor | None) -> Any:
     classes = np.ones(n, int) if label is None else label.cpu().numpy()
     maps = [colormaps[name] for name in ("Reds", "Blues", "Greens", "Oranges", "Purples", "Greys")]
     return np.stack([maps[c % len(maps)](s) for c, s in zip(classes, strength, strict=True)])
-

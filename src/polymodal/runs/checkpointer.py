@@ -30,16 +30,18 @@ if TYPE_CHECKING:
     pass
 
 
-class Keeper:
+class Checkpointer:
     """Keeps a run in its directory while it trains; `out` None: keeps nothing.
 
-    A checkpoint holds all that a run is at one moment: the model, the stage's trainer, how many rows of the log count.
+    A checkpoint holds all that a run is at one moment: the model, the stage's trainer, how many
+        rows of the log count.
 
     Args:
         out: the directory; may hold an unfinished run of the same settings, which then goes on.
         info: what run.json is to say.
 
-    Raises ValueError for a run of other settings, damaged files, or a directory that cannot be written.
+    Raises ValueError for a run of other settings, damaged files, or a directory that cannot be
+    written.
     """
 
     def __init__(self, out: str | os.PathLike[str] | None, info: Mapping[str, Any]) -> None:
@@ -55,7 +57,8 @@ class Keeper:
             for name in (MODEL, LAST, LOG, METRICS):
                 if (self.path / name).exists():
                     raise ValueError(
-                        f"{self.path} holds a {name} but no {RUN}; give another --out, nothing is overwritten."
+                        f"{self.path} holds a {name} but no {RUN}; give another --out, nothing is"
+                        " overwritten."
                     )
 
     def _found(self, path: Path) -> list[dict[str, Any]]:
@@ -64,12 +67,14 @@ class Keeper:
         try:
             difference = first_difference(computed(theirs), computed(self.info))
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path / RUN} is damaged ({error}); remove the directory to start again.") from None
+            raise ValueError(
+                f"{path / RUN} is damaged ({error}); remove the directory to start again."
+            ) from None
         if difference:
             key, there, here = difference
             raise ValueError(
-                f"{path} holds a run of other settings: {key} is {there!r} there and {here!r} here; give another "
-                "--out, or the same settings to go on with that run."
+                f"{path} holds a run of other settings: {key} is {there!r} there and {here!r} here;"
+                " give another --out, or the same settings to go on with that run."
             )
         self.finished = theirs.get("status") == "finished"
         if self.finished or not (path / LAST).exists():
@@ -86,7 +91,9 @@ class Keeper:
             ) from None
 
     def begin(self, model: nn.Module, writes: bool = True) -> None:
-        """Puts the checkpoint's weights, if there is one, into `model`; from now on the process that `writes` does."""
+        """Puts the checkpoint's weights, if there is one, into `model`; from now on the process
+        that `writes` does.
+        """
         self.model = model
         if self._model is not None:
             model.load_state_dict(self._model)
@@ -97,8 +104,12 @@ class Keeper:
             write_json(self.target / RUN, self.info)
         self.log = Log(self.target / LOG if self.target else None, self._rows)
 
-    def offer(self, snapshot: Callable[[], Mapping[str, Any]], seconds: float | None = None) -> None:
-        """Writes a checkpoint if the last is `seconds` old; None: so old that writing takes a tenth of the time."""
+    def offer(
+        self, snapshot: Callable[[], Mapping[str, Any]], seconds: float | None = None
+    ) -> None:
+        """Writes a checkpoint if the last is `seconds` old; None: so old that writing takes a tenth
+        of the time.
+        """
         age = time.monotonic() - self._saved
         if self.target and age >= (9 * self._cost if seconds is None else seconds):
             self._save(self.target, snapshot())
@@ -106,8 +117,14 @@ class Keeper:
     def _save(self, target: Path, trainer: Mapping[str, Any] | None) -> None:
         start = time.monotonic()
         self.log.sync()
-        state = {"stage": self.stage, "rows": len(self.log.rows), "stages": json.dumps(self.info["stages"])}
-        save_checkpoint(target / LAST, state | {"model": self.model.state_dict(), "trainer": trainer})
+        state = {
+            "stage": self.stage,
+            "rows": len(self.log.rows),
+            "stages": json.dumps(self.info["stages"]),
+        }
+        save_checkpoint(
+            target / LAST, state | {"model": self.model.state_dict(), "trainer": trainer}
+        )
         self._saved = time.monotonic()
         self._cost = self._saved - start
 
@@ -128,5 +145,13 @@ class Keeper:
             save_weights(self.target / MODEL, self.model)
             write_json(self.target / RUN, self.info)
         log = Log(None, self.log.rows)
-        return Run(method.model, method, list(modalities), self.info["settings"], self.info, {}, self.path, log)
-
+        return Run(
+            method.model,
+            method,
+            list(modalities),
+            self.info["settings"],
+            self.info,
+            {},
+            self.path,
+            log,
+        )

@@ -27,11 +27,13 @@ class Log:
     def read(path: Path, rows: int) -> list[dict[str, Any]]:
         """The first `rows` rows. Raises ValueError if there are fewer."""
         text = _read(path).decode(errors="replace") if rows else ""
-        found = [{k: v for k, v in row.items() if v and k} for row in csv.DictReader(io.StringIO(text))][:rows]
+        found = [
+            {k: v for k, v in row.items() if v and k} for row in csv.DictReader(io.StringIO(text))
+        ][:rows]
         if len(found) < rows:
             raise ValueError(
-                f"{path} is damaged: {rows} rows were expected, there are {len(found)}. Remove last.ckpt beside it "
-                "to start again from the beginning."
+                f"{path} is damaged: {rows} rows were expected, there are {len(found)}. Remove"
+                " last.ckpt beside it to start again from the beginning."
             )
         return found
 
@@ -81,4 +83,3 @@ def _number(value: Any) -> Any:
     except (TypeError, ValueError):
         return value
     return int(number) if str(value).lstrip("-").isdigit() else number
-

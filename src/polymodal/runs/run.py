@@ -1,7 +1,8 @@
 """A run: what lies in its directory, how training keeps it there, how it is read again.
 
-`run.json` says how the run was made and how far it is, `model.safetensors` holds the weights, `last.ckpt` what training
-needs to go on (tensors and plain values, never code), `log.csv` the course of the losses, `metrics.json` the results.
+`run.json` says how the run was made and how far it is, `model.safetensors` holds the weights,
+`last.ckpt` what training needs to go on (tensors and plain values, never code), `log.csv` the
+course of the losses, `metrics.json` the results.
 """
 
 from __future__ import annotations
@@ -34,7 +35,13 @@ from polymodal.runs.log import Log
 if TYPE_CHECKING:
     import pandas as pd
 
-RUN, MODEL, LAST, LOG, METRICS = "run.json", "model.safetensors", "last.ckpt", "log.csv", "metrics.json"
+RUN, MODEL, LAST, LOG, METRICS = (
+    "run.json",
+    "model.safetensors",
+    "last.ckpt",
+    "log.csv",
+    "metrics.json",
+)
 # Settings that say nothing of what is computed; a run may go on with others.
 IDLE = {
     "": ("about", "evaluation", "compare", "seeds"),
@@ -69,7 +76,9 @@ class Run:
 
     @property
     def history(self) -> pd.DataFrame:
-        """log.csv: stage, epoch, step, seconds, lr, grad_norm, train_<term>, val_<term> (nats per sample), figures."""
+        """log.csv: stage, epoch, step, seconds, lr, grad_norm, train_<term>, val_<term> (nats per
+        sample), figures.
+        """
         return self.log.frame()
 
     @property
@@ -122,23 +131,32 @@ def modalities_of(info: Mapping[str, Any]) -> list[Modality]:
 
 
 def build(settings: Mapping[str, Any], modalities: Sequence[Modality]) -> Method:
-    """The method that resolved `settings` name, with fresh weights from torch's global random stream."""
+    """The method that resolved `settings` name, with fresh weights from torch's global random
+    stream.
+    """
     given = dict(settings["method"])
     name = given.pop("name", None)
     if name is None:
-        raise ValueError(f"The settings name no method; write method.name, one of: {', '.join(METHODS)}.")
-    return METHODS[find(name, METHODS, "method")](modalities, networks=dict(settings["networks"]) or None, **given)
+        raise ValueError(
+            f"The settings name no method; write method.name, one of: {', '.join(METHODS)}."
+        )
+    return METHODS[find(name, METHODS, "method")](
+        modalities, networks=dict(settings["networks"]) or None, **given
+    )
 
 
 def load(run_dir: str | os.PathLike[str], method: Method | None = None) -> Run:
-    """A finished run, its model rebuilt from run.json and model.safetensors. Code in the directory is never run.
+    """A finished run, its model rebuilt from run.json and model.safetensors. Code in the directory
+    is never run.
 
     Args:
         run_dir: what was `out` of `fit`.
-        method: for a run of a `Method` that has no name in METHODS: the same method, into whose model the weights go.
+        method: for a run of a `Method` that has no name in METHODS: the same method, into whose
+            model the weights go.
 
     Raises:
-        ValueError: in one sentence, if it is no run, not finished, damaged, or holds files that can run code.
+        ValueError: in one sentence, if it is no run, not finished, damaged, or holds files that can
+            run code.
 
     >>> load("no/such/run")
     Traceback (most recent call last):
@@ -146,23 +164,30 @@ def load(run_dir: str | os.PathLike[str], method: Method | None = None) -> Run:
     """
     directory = Path(run_dir)
     if not (directory / RUN).is_file():
-        raise ValueError(f"{directory} is no run directory; give one that `polymodal train` wrote, with a {RUN} in it.")
+        raise ValueError(
+            f"{directory} is no run directory; give one that `polymodal train` wrote, with a {RUN}"
+            " in it."
+        )
     refuse_code(directory)
     if (directory / LAST).exists():
         load_checkpoint(directory / LAST, values=False)
     info = read_json(directory / RUN)
     if info.get("status") != "finished":
         raise ValueError(
-            f"The run in {directory} is not finished; train it to its end first, the same command goes on."
+            f"The run in {directory} is not finished; train it to its end first, the same command"
+            " goes on."
         )
     try:
         modalities, settings, rows = modalities_of(info), info["settings"], info["rows"]
         named = settings["method"].get("name") is not None
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{directory / RUN} is damaged ({error}); restore it, or train the run again.") from None
+        raise ValueError(
+            f"{directory / RUN} is damaged ({error}); restore it, or train the run again."
+        ) from None
     if method is None and not named:
         raise ValueError(
-            f"The run in {directory} has a method of its own; give the same one: load(run_dir, method=...)."
+            f"The run in {directory} has a method of its own; give the same one: load(run_dir,"
+            " method=...)."
         )
     with torch.random.fork_rng(devices=[]):  # building draws weights that are then replaced
         method = method or build(settings, modalities)
@@ -174,9 +199,14 @@ def load(run_dir: str | os.PathLike[str], method: Method | None = None) -> Run:
 
 
 def computed(info: Mapping[str, Any]) -> dict[str, Any]:
-    """What of run.json determines the numbers: settings (without `IDLE` ones), seed, data and modalities."""
+    """What of run.json determines the numbers: settings (without `IDLE` ones), seed, data and
+    modalities.
+    """
     settings = {k: v for k, v in info["settings"].items() if k not in IDLE[""]}
     for part in ("data", "training"):
         settings[part] = {k: v for k, v in settings[part].items() if k not in IDLE[part]}
-    return settings | {"seed": info["seed"], "samples": info["data"], "modalities of the data": info["modalities"]}
-
+    return settings | {
+        "seed": info["seed"],
+        "samples": info["data"],
+        "modalities of the data": info["modalities"],
+    }

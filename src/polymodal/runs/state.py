@@ -14,15 +14,18 @@ if TYPE_CHECKING:
 
 
 def state_of(modules: Sequence[nn.Module], model: nn.Module) -> dict[str, Tensor]:
-    """The entries of the model's state that belong to `modules`, by name, sharing memory with the model.
+    """The entries of the model's state that belong to `modules`, by name, sharing memory with the
+    model.
 
-    Raises ValueError if a module has parameters that are not the model's, since they would not be saved.
+    Raises ValueError if a module has parameters that are not the model's, since they would not be
+    saved.
     """
     parts = {id(t): t for module in modules for t in module.state_dict(keep_vars=True).values()}
     found = {name: t for name, t in model.state_dict(keep_vars=True).items() if id(t) in parts}
     if parts.keys() - {id(t) for t in found.values()}:
         raise ValueError(
-            "A stage trains a module that is no part of the model; add it to the model, or it is not saved."
+            "A stage trains a module that is no part of the model; add it to the model, or it is"
+            " not saved."
         )
     return {name: t.detach() for name, t in found.items()}
 
@@ -41,4 +44,3 @@ def plain_state(modules: Sequence[nn.Module], model: nn.Module) -> dict[str, tup
             base = fitted and name.startswith("prior.base.")
             found[name.replace("prior.base.", "prior.", 1) if base else name] = (name, value)
     return found
-

@@ -1,7 +1,8 @@
 """Samplers that know a log-density and nothing else of polymodal.
 
-`HMC` for one mode or modes that touch, `SMC` for modes apart (and for normalising constants), `MALA` for one gradient a
-transition, `Importance` for products of learned densities that err far from the data. Each is a value to call:
+`HMC` for one mode or modes that touch, `SMC` for modes apart (and for normalising constants),
+`MALA` for one gradient a transition, `Importance` for products of learned densities that err far
+from the data. Each is a value to call:
 
 >>> import torch
 >>> _ = torch.manual_seed(0)
@@ -14,7 +15,7 @@ transition, `Importance` for products of learned densities that err far from the
 
 from __future__ import annotations
 
-from polymodal.sampling.diagnostics import Calls, Diagnostics, ess, rhat
+from polymodal.sampling.diagnostics import ChainReport, ParticleReport, ess, rhat
 from polymodal.sampling.importance import Importance
 from polymodal.sampling.kernels import Density, Info, State, hmc, mala
 from polymodal.sampling.mcmc import HMC, MALA, Result, run
@@ -22,6 +23,21 @@ from polymodal.sampling.registry import SAMPLERS, make_sampler
 from polymodal.sampling.smc import SMC
 
 __all__ = [
-    "HMC", "MALA", "SAMPLERS", "SMC", "Calls", "Density", "Diagnostics", "Importance", "Info", "Result", "State", "ess",
-    "hmc", "make_sampler", "mala", "rhat", "run",
+    "HMC",
+    "MALA",
+    "SAMPLERS",
+    "SMC",
+    "ChainReport",
+    "Density",
+    "Importance",
+    "Info",
+    "ParticleReport",
+    "Result",
+    "State",
+    "ess",
+    "hmc",
+    "make_sampler",
+    "mala",
+    "rhat",
+    "run",
 ]

@@ -1,8 +1,10 @@
-"""Importance resampling: of many draws of the start, those that the target would have; no gradient, no chain.
+"""Importance resampling: of many draws of the start, those that the target would have; no gradient,
+no chain.
 
-The other samplers follow the target wherever it goes. A product of learned densities prod q_m / p^(n-1) can have nearly
-all of its mass where no q_m was ever trained: each errs there in favour of the same points, far out, and the product
-multiplies it. Here nothing is drawn that the start does not draw, so that such regions play no part.
+The other samplers follow the target wherever it goes. A product of learned densities prod q_m /
+p^(n-1) can have nearly all of its mass where no q_m was ever trained: each errs there in favour of
+the same points, far out, and the product multiplies it. Here nothing is drawn that the start does
+not draw, so that such regions play no part.
 """
 
 from __future__ import annotations
@@ -15,37 +17,45 @@ import torch
 from torch import Tensor
 
 from polymodal.checks import check_positive
-from polymodal.sampling.diagnostics import Calls
+from polymodal.sampling.diagnostics import ParticleReport
 from polymodal.sampling.kernels import LogProb, check_values
 from polymodal.sampling.mcmc import starts
 from polymodal.sampling.smc import take
 
 ROWS = 2**14  # proposals that are drawn and weighed at once
-ADVICE = "raise `proposals`; in many dimensions draws stay the best of the start's, wider than the target's."
+ADVICE = (
+    "raise `proposals`; in many dimensions draws stay the best of the start's, wider than the"
+    " target's."
+)
 
 
 @dataclass(frozen=True)
 class Importance:
-    """Proposals from the start, resampled by the target: `sampler(log_prob, start, start_log_prob, n)` -> z (n, B, D).
+    """Proposals from the start, resampled by the target: `sampler(log_prob, start, start_log_prob,
+    n)` -> z (n, B, D).
 
-    Every draw is one of the proposals, picked with probability in proportion to exp(log_prob - start_log_prob)
-    (sampling importance resampling, Rubin 1988). Exact as proposals grow, where the start reaches all of the target's
-    mass. How many are needed grows exponentially with the dimensions: in 64, of two or more experts, the effective
-    number of 256 is near 1, and a draw is the best of single experts' draws. That is no sampler of the product, but a
-    remedy where the product is not to be trusted. Draws of one item may be equal.
+    Every draw is one of the proposals, picked with probability in proportion to exp(log_prob -
+    start_log_prob) (sampling importance resampling, Rubin 1988). Exact as proposals grow, where the
+    start reaches all of the target's mass. How many are needed grows exponentially with the
+    dimensions: in 64, of two or more experts, the effective number of 256 is near 1, and a draw is
+    the best of single experts' draws. That is no sampler of the product, but a remedy where the
+    product is not to be trusted. Draws of one item may be equal.
 
     Args:
-        proposals: for each item, at least; four times as many as draws where more draws are asked for.
+        proposals: for each item, at least; four times as many as draws where more draws are asked
+            for.
 
-    Returns of a call: the draws, and `Calls` with the effective number of proposals, (sum w)^2 / sum w^2, `ess`, and
-    `log_normalizer`, an estimate of the log of the integral of exp(log_prob), nats. Memory grows with n, not with
-    proposals. Raises ValueError for n or proposals below 1, or densities that do not return (N, B).
+    Returns of a call: the draws, and `ParticleReport` with the effective number of proposals, (sum
+    w)^2 / sum w^2, `ess`, and `log_normalizer`, an estimate of the log of the integral of
+    exp(log_prob), nats. Memory grows with n, not with proposals. Raises ValueError for n or
+    proposals below 1, or densities that do not return (N, B).
 
     >>> _ = torch.manual_seed(0)
     >>> target = lambda z: -(z - 2).square().sum(-1)  # N(2, 1/2) for 3 items in 1 dimension
     >>> start = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(3, 1), 3.0), 1)
     >>> z, report = Importance(4000)(target, lambda n: start.sample((n,)), start.log_prob, n=500)
-    >>> z.shape, z.mean().round(decimals=1).item(), report.log_normalizer.mean().round(decimals=1)  # log sqrt(pi)
+    # log sqrt(pi)
+    >>> z.shape, z.mean().round(decimals=1).item(), report.log_normalizer.mean().round(decimals=1)
     (torch.Size([500, 3, 1]), 2.0, tensor(0.6000))
     """
 
@@ -57,19 +67,30 @@ class Importance:
     @torch.no_grad()
     def __call__(
         self, log_prob: LogProb, start: Callable[[int], Tensor], start_log_prob: LogProb, n: int
-    ) -> tuple[Tensor, Calls]:
+    ) -> tuple[Tensor, ParticleReport]:
         """n draws of each item; arguments as for `HMC`."""
         check_positive("A sampler", n=n)
         left = count = max(int(self.proposals), 4 * n if n > 1 else 1)
         z = starts(start, 1)  # how many items there are
-        each, kept, report = max(1, ROWS // z.shape[1]), z.expand(n, -1, -1), Calls(z.shape[1], advice=ADVICE)
+        each, kept, report = (
+            max(1, ROWS // z.shape[1]),
+            z.expand(n, -1, -1),
+            ParticleReport(z.shape[1], advice=ADVICE),
+        )
         total = squares = z.new_full((z.shape[1],), -math.inf)
         while left:
             z = starts(start, min(left, each))
-            report.calls, report.rows, left = report.calls + 1, report.rows + z.shape[0] * z.shape[1], left - len(z)
+            report.calls, report.rows, left = (
+                report.calls + 1,
+                report.rows + z.shape[0] * z.shape[1],
+                left - len(z),
+            )
             log_weight = _weights(log_prob, start_log_prob, z)
             mass = log_weight.logsumexp(0)
-            total, squares = torch.logaddexp(total, mass), torch.logaddexp(squares, (2 * log_weight).logsumexp(0))
+            total, squares = (
+                torch.logaddexp(total, mass),
+                torch.logaddexp(squares, (2 * log_weight).logsumexp(0)),
+            )
             swap = torch.rand(n, len(mass), device=z.device, dtype=z.dtype) < (mass - total).exp()
             kept = torch.where(swap.unsqueeze(-1), take(z, _picked(log_weight, n)), kept)
         report.ess = torch.where(total.isneginf(), 0, (2 * total - squares).exp())

@@ -1,4 +1,6 @@
-"""Hamiltonian and Langevin kernels, state -> (state, info), that leave a density invariant; chains are independent."""
+"""Hamiltonian and Langevin kernels, state -> (state, info), that leave a density invariant; chains
+are independent.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ DIVERGENCE = 1000.0
 
 
 class State(NamedTuple):
-    """Where the chains are: z (..., B, D), log_prob (..., B) in nats, grad (..., B, D) of log_prob by z."""
+    """Where the chains are: z (..., B, D), log_prob (..., B) in nats, grad (..., B, D) of log_prob
+    by z.
+    """
 
     z: Tensor
     log_prob: Tensor
@@ -26,8 +30,9 @@ class State(NamedTuple):
 class Info(NamedTuple):
     """What a transition did, each (..., B) but the step.
 
-    acceptance: the probability with which the proposal was taken; divergent: energy error above 1000 nats or not
-    finite; energy: that error, the Hamiltonian's rise over the trajectory, nats; step_size: (B,), as used.
+    acceptance: the probability with which the proposal was taken; divergent: energy error above
+    1000 nats or not finite; energy: that error, the Hamiltonian's rise over the trajectory, nats;
+    step_size: (B,), as used.
     """
 
     acceptance: Tensor
@@ -44,8 +49,8 @@ def check_values(value: Tensor, z: Tensor) -> Tensor:
     """`value`; ValueError where it is not one number for each draw of z (..., D)."""
     if value.shape != z.shape[:-1]:
         raise ValueError(
-            f"log_prob of z {tuple(z.shape)} must have shape {tuple(z.shape[:-1])}, one value for each draw, "
-            f"got {tuple(value.shape)}."
+            f"log_prob of z {tuple(z.shape)} must have shape {tuple(z.shape[:-1])}, one value for"
+            f" each draw, got {tuple(value.shape)}."
         )
     return value
 
@@ -53,9 +58,11 @@ def check_values(value: Tensor, z: Tensor) -> Tensor:
 class Density:
     """A log-density evaluated with its gradient, one call at a time; `calls` counts them.
 
-    Where the log-density is not finite it counts as -inf, and its gradient as 0: proposals there are rejected.
+    Where the log-density is not finite it counts as -inf, and its gradient as 0: proposals there
+    are rejected.
 
-    >>> state = Density(lambda z: -z.square().sum(-1) / 2)(torch.ones(4, 3, 2))  # 4 chains, 3 items, 2 dimensions
+    # 4 chains, 3 items, 2 dimensions
+    >>> state = Density(lambda z: -z.square().sum(-1) / 2)(torch.ones(4, 3, 2))
     >>> state.log_prob.shape, state.grad[0, 0]
     (torch.Size([4, 3]), tensor([-1., -1.]))
     """
@@ -70,8 +77,8 @@ class Density:
             value = check_values(self.log_prob(z), z)
             if not value.requires_grad:
                 raise ValueError(
-                    "log_prob must depend on z differentiably, which nothing does under torch.inference_mode; "
-                    "take torch.no_grad there."
+                    "log_prob must depend on z differentiably, which nothing does under"
+                    " torch.inference_mode; take torch.no_grad there."
                 )
             (grad,) = torch.autograd.grad(value.sum(), z)
         value = torch.where(value.isfinite(), value, -math.inf).detach()
@@ -79,9 +86,15 @@ class Density:
 
 
 def leapfrog(
-    evaluate: Callable[[Tensor], S], state: S, momentum: Tensor, step: Tensor, steps: int, factor: Tensor | None = None
+    evaluate: Callable[[Tensor], S],
+    state: S,
+    momentum: Tensor,
+    step: Tensor,
+    steps: int,
+    factor: Tensor | None = None,
 ) -> tuple[S, Tensor]:
-    """`steps` leapfrog steps of the Hamiltonian -log p(A u) + |momentum|^2 / 2: Neal (2011), eqs. (5.18) to (5.20).
+    """`steps` leapfrog steps of the Hamiltonian -log p(A u) + |momentum|^2 / 2: Neal (2011), eqs.
+    (5.18) to (5.20).
 
     Args:
         evaluate: z -> state; see `Density`.
@@ -90,7 +103,8 @@ def leapfrog(
         step: broadcasts against the momentum: (B, 1) for a step size per item.
         factor: A, see `metric.forward`.
 
-    Returns: the last state and momentum. From there, with the momentum negated, the same steps lead back.
+    Returns: the last state and momentum. From there, with the momentum negated, the same steps lead
+        back.
     """
     momentum = momentum + step / 2 * metric.backward(factor, state.grad)
     for left in reversed(range(steps)):
@@ -100,23 +114,33 @@ def leapfrog(
 
 
 def transition(
-    evaluate: Callable[[Tensor], S], state: S, step_size: Tensor, steps: int, factor: Tensor | None = None
+    evaluate: Callable[[Tensor], S],
+    state: S,
+    step_size: Tensor,
+    steps: int,
+    factor: Tensor | None = None,
 ) -> tuple[S, Info]:
-    """One Metropolis-adjusted trajectory of `steps` steps of `step_size` (B,) from a fresh momentum."""
+    """One Metropolis-adjusted trajectory of `steps` steps of `step_size` (B,) from a fresh
+    momentum.
+    """
     momentum = torch.randn_like(state.z)
     proposal, end = leapfrog(evaluate, state, momentum, step_size.unsqueeze(-1), steps, factor)
     energy = state.log_prob - proposal.log_prob + (end.square() - momentum.square()).sum(-1) / 2
     log_ratio = torch.where(energy.isnan(), -math.inf, -energy)
     accepted = torch.rand_like(log_ratio).log() < log_ratio
-    keep = lambda new, old: torch.where(accepted if new.dim() == accepted.dim() else accepted.unsqueeze(-1), new, old)
+    keep = lambda new, old: torch.where(
+        accepted if new.dim() == accepted.dim() else accepted.unsqueeze(-1), new, old
+    )
     info = Info(log_ratio.clamp(max=0).exp(), ~(energy < DIVERGENCE), energy, step_size)
     return type(state)(*map(keep, proposal, state)), info
 
 
 def jittered(steps: int, jitter: float) -> tuple[int, float]:
-    """A number of steps, and a factor on their size, so that the length is uniform on (1 -+ jitter) times the nominal.
+    """A number of steps, and a factor on their size, so that the length is uniform on (1 -+ jitter)
+    times the nominal.
 
-    A fixed length resonates: where it is half a period of one direction, HMC merely mirrors that direction.
+    A fixed length resonates: where it is half a period of one direction, HMC merely mirrors that
+        direction.
     """
     if not jitter:
         return steps, 1.0
@@ -126,16 +150,23 @@ def jittered(steps: int, jitter: float) -> tuple[int, float]:
 
 
 def hmc(
-    log_prob: LogProb, step_size: float | Tensor, leapfrog: int, *, factor: Tensor | None = None, jitter: float = 0.5
+    log_prob: LogProb,
+    step_size: float | Tensor,
+    leapfrog: int,
+    *,
+    factor: Tensor | None = None,
+    jitter: float = 0.5,
 ) -> Kernel:
-    """A Hamiltonian Monte Carlo kernel on independent chains: state -> (state, info). Neal (2011), section 5.3.
+    """A Hamiltonian Monte Carlo kernel on independent chains: state -> (state, info). Neal (2011),
+    section 5.3.
 
     Args:
         log_prob: (..., B, D) -> (..., B), unnormalised, nats; called with z requiring gradients.
         step_size: one, or one for each item, (B,).
         leapfrog: mean number of steps, each one call of `log_prob`.
         factor: A of the metric A A^T, (B, D, D) or its diagonal (B, D).
-        jitter: trajectory lengths are uniform on (1 -+ jitter) * leapfrog * step_size, drawn anew at every call.
+        jitter: trajectory lengths are uniform on (1 -+ jitter) * leapfrog * step_size, drawn anew
+            at every call.
 
     Raises: ValueError for fewer than one step, or a jitter outside [0, 1).
 
@@ -146,7 +177,10 @@ def hmc(
     (torch.Size([4, 3]), tensor(False))
     """
     if leapfrog < 1 or not 0 <= jitter < 1:
-        raise ValueError(f"hmc takes leapfrog >= 1 and 0 <= jitter < 1, got leapfrog={leapfrog}, jitter={jitter}.")
+        raise ValueError(
+            f"hmc takes leapfrog >= 1 and 0 <= jitter < 1, got leapfrog={leapfrog},"
+            f" jitter={jitter}."
+        )
     evaluate = Density(log_prob)
 
     def kernel(state: State) -> tuple[State, Info]:
@@ -158,7 +192,8 @@ def hmc(
 
 
 def mala(log_prob: LogProb, step_size: float | Tensor, *, factor: Tensor | None = None) -> Kernel:
-    """The Metropolis-adjusted Langevin kernel, z' = z + step^2 / 2 A A^T grad + step A noise: one call of `log_prob`.
+    """The Metropolis-adjusted Langevin kernel, z' = z + step^2 / 2 A A^T grad + step A noise: one
+    call of `log_prob`.
 
     That is a single leapfrog step (Neal 2011, section 5.5.2). Arguments as for `hmc`.
     """

@@ -1,7 +1,9 @@
-"""Adaptive Hamiltonian Monte Carlo on many items and chains at once, knowing a log-density and nothing else.
+"""Adaptive Hamiltonian Monte Carlo on many items and chains at once, knowing a log-density and
+nothing else.
 
-Every item of a batch is its own target with its own step size and metric; chains and items share each call of the
-log-density. `HMC` and `MALA` are the samplers a model takes; `run` starts chains from given points.
+Every item of a batch is its own target with its own step size and metric; chains and items share
+each call of the log-density. `HMC` and `MALA` are the samplers a model takes; `run` starts chains
+from given points.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from polymodal.checks import check_positive
 from polymodal.sampling import metric
-from polymodal.sampling.diagnostics import Diagnostics, ess, rhat
+from polymodal.sampling.diagnostics import ChainReport, ess, rhat
 from polymodal.sampling.kernels import (
     Density,
     Info,
@@ -32,16 +34,18 @@ __all__ = ["HMC", "MALA", "Info", "Result", "State", "ess", "hmc", "mala", "rhat
 
 
 class Result(NamedTuple):
-    """samples (draws, ..., B, D) and `Diagnostics`."""
+    """samples (draws, ..., B, D) and `ChainReport`."""
 
     samples: Tensor
-    diagnostics: Diagnostics
+    diagnostics: ChainReport
 
 
 class StepSize:
-    """A step size for each item, found by stochastic approximation: log step += 2 k^-0.6 (acceptance - target).
+    """A step size for each item, found by stochastic approximation: log step += 2 k^-0.6
+    (acceptance - target).
 
-    `best` averages the later iterates (Polyak). From a guess within a factor of 3 it settles in some 10 updates.
+    `best` averages the later iterates (Polyak). From a guess within a factor of 3 it settles in
+    some 10 updates.
     """
 
     def __init__(self, guess: Tensor, target: float) -> None:
@@ -54,7 +58,9 @@ class StepSize:
     def update(self, acceptance: Tensor, limit: float = math.inf) -> None:
         """Learn from acceptance (B,), means over the chains; `limit`: no step above this is of use."""
         self.count += 1
-        self.log = (self.log + 2 * self.count**-0.6 * (acceptance - self.target)).clamp(-25, math.log(limit))
+        self.log = (self.log + 2 * self.count**-0.6 * (acceptance - self.target)).clamp(
+            -25, math.log(limit)
+        )
         self.mean = self.mean + self.count**-0.75 * (self.log - self.mean)
 
     @property
@@ -69,7 +75,8 @@ class StepSize:
 def plan(step: Tensor, trajectory: float | None, leapfrog: int) -> tuple[Tensor, int, float]:
     """How many steps take nearly every item to the length `trajectory`, at most `leapfrog`.
 
-    Returns: the step sizes (B,), shortened where fewer steps would do; their number; the largest step of any use.
+    Returns: the step sizes (B,), shortened where fewer steps would do; their number; the largest
+        step of any use.
     """
     if trajectory is None:
         return step, leapfrog, math.inf
@@ -85,10 +92,22 @@ def _flat(x: Tensor) -> Tensor:
 class Tuning:
     """What warm-up learns, item by item: a metric and a step size. See `run` for the arguments."""
 
-    UPDATES = (0.13, 0.27, 0.4, 0.53, 0.7)  # of the warm-up; what follows the last settles the step size
+    UPDATES = (
+        0.13,
+        0.27,
+        0.4,
+        0.53,
+        0.7,
+    )  # of the warm-up; what follows the last settles the step size
 
     def __init__(
-        self, state: State, warmup: int, leapfrog: int, trajectory: float | None, jitter: float, target: float
+        self,
+        state: State,
+        warmup: int,
+        leapfrog: int,
+        trajectory: float | None,
+        jitter: float,
+        target: float,
     ) -> None:
         self.leapfrog, self.trajectory, self.jitter, self.done = leapfrog, trajectory, jitter, 0
         self.updates = {max(2, round(share * warmup)) for share in self.UPDATES}
@@ -97,7 +116,9 @@ class Tuning:
         self.factor = metric.scale(*self.seen[0])
         if dim <= metric.DENSE_LIMIT:
             self.factor = torch.diag_embed(self.factor)
-        self.guess = state.z.new_full((batch,), 1.2 * dim**-0.25)  # near the best for a round density
+        self.guess = state.z.new_full(
+            (batch,), 1.2 * dim**-0.25
+        )  # near the best for a round density
         self.step = StepSize(self.guess / 2, target)
 
     def __call__(self, evaluate: Density, state: State) -> State:
@@ -110,32 +131,47 @@ class Tuning:
         self.done += 1
         if self.done in self.updates:
             if self.done > min(self.updates):
-                self.seen = self.seen[-(self.done // 2) - 1 :]  # the first half leads from the starts to the target
+                self.seen = self.seen[
+                    -(self.done // 2) - 1 :
+                ]  # the first half leads from the starts to the target
             self.factor = metric.update(self.factor, *map(torch.cat, zip(*self.seen, strict=True)))
             self.step.restart(self.guess)
         return state
 
 
 def run(
-    log_prob: LogProb, z0: Tensor, *, draws: int = 40, warmup: int = 30, thin: int = 1, leapfrog: int = 8,
-    trajectory: float | None = 2.0, jitter: float = 0.5, target: float = 0.8,
+    log_prob: LogProb,
+    z0: Tensor,
+    *,
+    draws: int = 40,
+    warmup: int = 30,
+    thin: int = 1,
+    leapfrog: int = 8,
+    trajectory: float | None = 2.0,
+    jitter: float = 0.5,
+    target: float = 0.8,
 ) -> Result:
-    """Adaptive HMC from the points z0: warm-up, which finds a metric and a step size for each item, then draws.
+    """Adaptive HMC from the points z0: warm-up, which finds a metric and a step size for each item,
+    then draws.
 
     Args:
         log_prob: (..., B, D) -> (..., B), unnormalised, nats.
-        z0: (..., B, D): the starts; all leading dimensions are chains. Spread them wider than the target.
+        z0: (..., B, D): the starts; all leading dimensions are chains. Spread them wider than the
+            target.
         draws, thin: kept draws of each chain, one of every `thin` transitions.
-        warmup: transitions that adapt and are thrown away; 30 serve up to 20 dimensions, 40 up to 64 (4 chains).
+        warmup: transitions that adapt and are thrown away; 30 serve up to 20 dimensions, 40 up to
+            64 (4 chains).
         leapfrog: at most so many steps a transition, on average over the jitter.
-        trajectory: length in the metric's units, in which the target is about as wide as N(0, I): pi/2 forgets the
-            start, 2 gains a little against imperfect metrics; 3 to 5 suit strongly curved targets. None: always
-            `leapfrog` steps, however long.
+        trajectory: length in the metric's units, in which the target is about as wide as N(0, I):
+            pi/2 forgets the start, 2 gains a little against imperfect metrics; 3 to 5 suit strongly
+            curved targets. None: always `leapfrog` steps, however long.
         jitter: see `hmc`.
-        target: of the mean acceptance probability. Items that need fewer steps than others exceed it.
+        target: of the mean acceptance probability. Items that need fewer steps than others exceed
+            it.
 
-    Returns: samples (draws, ..., B, D) and diagnostics. `log_prob` is called once for the start and once for each
-        leapfrog step: 1 + (warmup + draws * thin) * leapfrog times where trajectory is None and jitter 0.
+    Returns: samples (draws, ..., B, D) and diagnostics. `log_prob` is called once for the start and
+        once for each leapfrog step: 1 + (warmup + draws * thin) * leapfrog times where trajectory
+        is None and jitter 0.
     Raises: ValueError for settings out of range, or a log_prob that does not return (..., B).
 
     >>> _ = torch.manual_seed(0)
@@ -146,7 +182,9 @@ def run(
     check_positive("A sampler", draws=draws, thin=thin)
     check_moves(warmup, leapfrog, trajectory, jitter, target)
     if z0.dim() < 2 or not z0.is_floating_point():
-        raise ValueError(f"z0 must be real, of shape (..., B, D), got {z0.dtype} of shape {tuple(z0.shape)}.")
+        raise ValueError(
+            f"z0 must be real, of shape (..., B, D), got {z0.dtype} of shape {tuple(z0.shape)}."
+        )
     evaluate = Density(log_prob)
     state = _rescued(evaluate(z0))
     tuning = Tuning(state, warmup, leapfrog, trajectory, jitter, target)
@@ -165,8 +203,14 @@ def run(
 
 
 def _rescued(state: State) -> State:
-    """Chains that start where the density vanishes, moved to where another chain of their item starts."""
-    z, log_prob, grad = _flat(state.z), state.log_prob.reshape(-1, state.z.shape[-2]), _flat(state.grad)
+    """Chains that start where the density vanishes, moved to where another chain of their item
+    starts.
+    """
+    z, log_prob, grad = (
+        _flat(state.z),
+        state.log_prob.reshape(-1, state.z.shape[-2]),
+        _flat(state.grad),
+    )
     lost = log_prob.isneginf()
     if not lost.any():
         return state
@@ -175,18 +219,24 @@ def _rescued(state: State) -> State:
     index = torch.where(lost, others, torch.arange(len(z), device=z.device).unsqueeze(-1))
     pick = lambda x: x.gather(0, index.unsqueeze(-1).expand_as(x))
     return State(
-        pick(z).reshape(state.z.shape), log_prob.gather(0, index).reshape(state.log_prob.shape),
+        pick(z).reshape(state.z.shape),
+        log_prob.gather(0, index).reshape(state.log_prob.shape),
         pick(grad).reshape(state.z.shape),
     )
 
 
-def check_moves(warmup: int, leapfrog: int, trajectory: float | None, jitter: float, target: float) -> None:
+def check_moves(
+    warmup: int, leapfrog: int, trajectory: float | None, jitter: float, target: float
+) -> None:
     """Raise ValueError for settings without which HMC cannot move or adapt."""
-    check_positive("A sampler", leapfrog=leapfrog, trajectory=1.0 if trajectory is None else trajectory)
+    check_positive(
+        "A sampler", leapfrog=leapfrog, trajectory=1.0 if trajectory is None else trajectory
+    )
     if warmup < 0 or not 0 < target < 1 or not 0 <= jitter < 1 or trajectory == math.inf:
         raise ValueError(
-            f"HMC takes warmup >= 0, a target between 0 and 1, 0 <= jitter < 1 and a finite trajectory, got "
-            f"warmup={warmup}, target={target}, jitter={jitter}, trajectory={trajectory}."
+            "HMC takes warmup >= 0, a target between 0 and 1, 0 <= jitter < 1 and a finite"
+            f" trajectory, got warmup={warmup}, target={target}, jitter={jitter},"
+            f" trajectory={trajectory}."
         )
 
 
@@ -194,39 +244,50 @@ def starts(start: Callable[[int], Tensor], n: int) -> Tensor:
     """n starting points (n, B, D). Raises ValueError where `start` gives another shape."""
     z = start(n)
     if z.dim() != 3 or len(z) != n or not z.is_floating_point():
-        raise ValueError(f"start({n}) must give real draws of shape ({n}, B, D), got {z.dtype} {tuple(z.shape)}.")
+        raise ValueError(
+            f"start({n}) must give real draws of shape ({n}, B, D), got {z.dtype} {tuple(z.shape)}."
+        )
     return z
 
 
-def _diagnose(samples: Tensor, infos: list[Info], step: Tensor, gradients: int) -> Diagnostics:
-    flat = lambda name: torch.stack([getattr(info, name) for info in infos]).reshape(-1, samples.shape[-2])
+def _diagnose(samples: Tensor, infos: list[Info], step: Tensor, gradients: int) -> ChainReport:
+    flat = lambda name: torch.stack([getattr(info, name) for info in infos]).reshape(
+        -1, samples.shape[-2]
+    )
     chains = samples.reshape(len(samples), -1, *samples.shape[-2:])
     long = len(samples) >= 4
-    return Diagnostics(
-        acceptance=flat("acceptance").mean(0), divergent=flat("divergent").sum(0),
-        ess=ess(chains).amin(-1) if long else torch.full_like(step, torch.nan), step_size=step, gradients=gradients,
-        transitions=len(infos) * chains.shape[1], rhat=rhat(chains).amax(-1) if long else None,
+    return ChainReport(
+        acceptance=flat("acceptance").mean(0),
+        divergent=flat("divergent").sum(0),
+        ess=ess(chains).amin(-1) if long else torch.full_like(step, torch.nan),
+        step_size=step,
+        gradients=gradients,
+        transitions=len(infos) * chains.shape[1],
+        rhat=rhat(chains).amax(-1) if long else None,
     )
 
 
 @dataclass(frozen=True)
 class HMC:
-    """The sampler to use by default: `sampler(log_prob, start, start_log_prob, n) -> (z (n, B, D), Diagnostics)`.
+    """The sampler to use by default: `sampler(log_prob, start, start_log_prob, n) -> (z (n, B, D),
+    Diagnostics)`.
 
-    Chains start at draws of `start`, adapt for `warmup` transitions and keep `draws`; see `run` for the settings. Asked
-    for n draws, it returns those that lie furthest apart: the last of n chains for n <= chains, evenly spaced ones of
-    all chains otherwise; where chains * draws do not suffice it runs more chains. R-hat and ESS see every kept draw.
+    Chains start at draws of `start`, adapt for `warmup` transitions and keep `draws`; see `run` for
+    the settings. Asked for n draws, it returns those that lie furthest apart: the last of n chains
+    for n <= chains, evenly spaced ones of all chains otherwise; where chains * draws do not suffice
+    it runs more chains. R-hat and ESS see every kept draw.
 
-    The defaults were chosen by measurement: float64, 64 items, seeds 1 to 3, starts 2 to 20 times too wide.
-    ESS is the median item's worst dimension, of 160 draws.
+    The defaults were chosen by measurement: float64, 64 items, seeds 1 to 3, starts 2 to 20 times
+    too wide. ESS is the median item's worst dimension, of 160 draws.
 
-    | target                                               | gradients | ESS | items with R-hat < 1.05 |
+    | target                                               | gradients | ESS | items with R-hat <
+    1.05 |
     |------------------------------------------------------|-----------|-----|-------------------------|
-    | normal, covariance of condition 100, D = 20          | 231       | 196 | 99 %                    |
-    | the same, D = 64                                     | 344       | 149 | 93 %                    |
-    | banana: a ~ N(0, 1), b - (a^2 - 1) / 2 ~ N(0, 1)     | 217       | 85  | 71 %                    |
-    | ten such bananas, D = 20                             | 336       | 30  | 3 %                     |
-    | these by `HMC(40, 100, leapfrog=16, trajectory=3.0)` | 897       | 172 | 100 % (seed 1)          |
+    | normal, covariance of condition 100, D = 20          | 231       | 196 | 99 % | | the same, D
+    = 64                                     | 344       | 149 | 93 % | | banana: a ~ N(0, 1), b -
+    (a^2 - 1) / 2 ~ N(0, 1)     | 217       | 85  | 71 % | | ten such bananas, D = 20 | 336       |
+    30  | 3 % | | these by `HMC(40, 100, leapfrog=16, trajectory=3.0)` | 897       | 172 | 100 %
+    (seed 1) |
     """
 
     warmup: int = 30
@@ -243,22 +304,30 @@ class HMC:
 
     def __call__(
         self, log_prob: LogProb, start: Callable[[int], Tensor], start_log_prob: LogProb, n: int
-    ) -> tuple[Tensor, Diagnostics]:
+    ) -> tuple[Tensor, ChainReport]:
         """n draws of each item.
 
         Args:
             log_prob: (..., B, D) -> (..., B), the unnormalised target, nats.
-            start: n -> (n, B, D), draws of something wider than the target, such as the mixture of the experts.
+            start: n -> (n, B, D), draws of something wider than the target, such as the mixture of
+                the experts.
             start_log_prob: its log-density; not used here (`SMC` uses it).
             n: how many.
 
-        Raises: ValueError for n < 1, and as `run`; for settings out of range when the sampler is made.
+        Raises: ValueError for n < 1, and as `run`; for settings out of range when the sampler is
+            made.
         """
         check_positive("A sampler", n=n)
         chains = max(self.chains, math.ceil(n / self.draws))
         samples, diagnostics = run(
-            log_prob, starts(start, chains), draws=self.draws, warmup=self.warmup, leapfrog=self.leapfrog,
-            trajectory=self.trajectory, jitter=self.jitter, target=self.target,
+            log_prob,
+            starts(start, chains),
+            draws=self.draws,
+            warmup=self.warmup,
+            leapfrog=self.leapfrog,
+            trajectory=self.trajectory,
+            jitter=self.jitter,
+            target=self.target,
         )
         each = math.ceil(n / chains)
         last = [self.draws - 1 - i * self.draws // each for i in range(each)]
@@ -267,9 +336,11 @@ class HMC:
 
 @dataclass(frozen=True)
 class MALA(HMC):
-    """Langevin's sampler, one gradient a transition; the interface and the rest of the settings are those of `HMC`.
+    """Langevin's sampler, one gradient a transition; the interface and the rest of the settings are
+    those of `HMC`.
 
-    Cheaper transitions, more alike: it needs about 4 times as many draws for the same effective sample size.
+    Cheaper transitions, more alike: it needs about 4 times as many draws for the same effective
+        sample size.
     """
 
     warmup: int = 50

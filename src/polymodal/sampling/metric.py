@@ -1,9 +1,10 @@
 """The metric of an item: linear coordinates in which its density is as round as it gets, z = A u.
 
-Learnt from positions *and* gradients (Seyboldt, Carlson & Carpenter 2026, arXiv:2603.18845): the matrix that minimises
-the Fisher divergence of the density of u from N(0, I) is the geometric mean of the positions' covariance and the
-gradients' inverse covariance. For a normal density g = -P (z - mean), so this is P^-1 whatever the points are
-distributed like: chains that start too far apart teach the metric as well as settled ones do, from D + 1 points on.
+Learnt from positions *and* gradients (Seyboldt, Carlson & Carpenter 2026, arXiv:2603.18845): the
+matrix that minimises the Fisher divergence of the density of u from N(0, I) is the geometric mean
+of the positions' covariance and the gradients' inverse covariance. For a normal density g = -P (z -
+mean), so this is P^-1 whatever the points are distributed like: chains that start too far apart
+teach the metric as well as settled ones do, from D + 1 points on.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ SHRINKAGE = 0.1
 
 
 def forward(factor: Tensor | None, u: Tensor) -> Tensor:
-    """A u. Args: `factor` (B, D, D), its diagonal (B, D), or None for the identity; `u` (..., B, D)."""
+    """A u. Args: `factor` (B, D, D), its diagonal (B, D), or None for the identity; `u` (..., B,
+    D).
+    """
     if factor is None:
         return u
     return factor * u if factor.dim() == 2 else torch.einsum("bij,...bj->...bi", factor, u)
@@ -36,18 +39,23 @@ def scale(z: Tensor, grad: Tensor) -> Tensor:
         z: (N, B, D) points.
         grad: (N, B, D), gradients of the log-density there.
     """
-    spread, slope = (x.var(0, correction=0) if len(x) > 1 else torch.ones_like(x[0]) for x in (z, grad))
+    spread, slope = (
+        x.var(0, correction=0) if len(x) > 1 else torch.ones_like(x[0]) for x in (z, grad)
+    )
     return _root(spread, slope)
 
 
 def _root(spread: Tensor, slope: Tensor) -> Tensor:
-    """(spread / slope)^(1/4), kept within what one estimate may claim, and 1 where either is unknown."""
+    """(spread / slope)^(1/4), kept within what one estimate may claim, and 1 where either is
+    unknown.
+    """
     ratio = (spread / slope).pow(0.25)
     return torch.where((spread > 0) & (slope > 0) & ratio.isfinite(), ratio, 1).clamp(1e-4, 1e4)
 
 
 def update(factor: Tensor, z: Tensor, grad: Tensor) -> Tensor:
-    """The factor A with A A^T the geometric mean of cov(z) and cov(grad)^-1, shrunk a little towards the old one.
+    """The factor A with A A^T the geometric mean of cov(z) and cov(grad)^-1, shrunk a little
+    towards the old one.
 
     Args:
         factor: the old A, (B, D, D), or (B, D) for a diagonal metric.
@@ -69,11 +77,15 @@ def update(factor: Tensor, z: Tensor, grad: Tensor) -> Tensor:
     vectors = vectors * values.clamp_min(1e-12).pow(0.25).unsqueeze(-2)
     root = torch.linalg.solve_triangular(lower.mT, vectors, upper=True)
     known = (size > 0) & (steep > 0)
-    return torch.where(known[:, None, None], factor @ root * _root(size, steep)[:, None, None], factor)
+    return torch.where(
+        known[:, None, None], factor @ root * _root(size, steep)[:, None, None], factor
+    )
 
 
 def _covariance(x: Tensor, weight: float) -> tuple[Tensor, Tensor]:
-    """Covariance of (B, D, N) over its mean variance, shrunk to I; and the mean variance. I where it is not finite."""
+    """Covariance of (B, D, N) over its mean variance, shrunk to I; and the mean variance. I where
+    it is not finite.
+    """
     eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     size = x.square().mean((1, 2))
     normed = x / size.clamp_min(torch.finfo(x.dtype).tiny).sqrt()[:, None, None]

@@ -10,12 +10,19 @@ from polymodal.sampling.importance import Importance
 from polymodal.sampling.mcmc import HMC, MALA
 from polymodal.sampling.smc import SMC
 
-SAMPLERS: dict[str, Callable[..., Any]] = {"hmc": HMC, "mala": MALA, "smc": SMC, "importance": Importance}
+SAMPLERS: dict[str, Callable[..., Any]] = {
+    "hmc": HMC,
+    "mala": MALA,
+    "smc": SMC,
+    "importance": Importance,
+}
 
 
-def make_sampler(name: str, known: Mapping[str, Callable[..., Any]] = SAMPLERS, /, **settings: Any) -> Any:
-    """The sampler `name` of `known` with its settings. Raises ValueError for an unknown name or setting, naming the
-    nearest.
+def make_sampler(
+    name: str, known: Mapping[str, Callable[..., Any]] = SAMPLERS, /, **settings: Any
+) -> Any:
+    """The sampler `name` of `known` with its settings. Raises ValueError for an unknown name or
+    setting, naming the nearest.
 
     >>> make_sampler("hmc", chains=8).chains
     8
@@ -23,4 +30,3 @@ def make_sampler(name: str, known: Mapping[str, Callable[..., Any]] = SAMPLERS, 
     if name not in list(known):  # a list: what cannot be hashed is no name either
         raise ValueError(f"There is no sampler {name!r}; {meant(name, known)}")
     return call(known[name], settings, f"sampler_options of {name}")
-

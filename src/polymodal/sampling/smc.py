@@ -1,8 +1,10 @@
-"""Annealed sequential Monte Carlo: from a normalised start to the target, weighing modes however far apart they are.
+"""Annealed sequential Monte Carlo: from a normalised start to the target, weighing modes however
+far apart they are.
 
-Chains stay in the mode where they started, so the weights of separate modes are those of the start. Here particles pass
-through the densities start^(1-t) target^t, t from 0 to 1, are resampled by how much each gains, and moved by HMC at
-each t (Del Moral, Doucet & Jasra 2006). Each item has its own temperatures, metric and step size.
+Chains stay in the mode where they started, so the weights of separate modes are those of the start.
+Here particles pass through the densities start^(1-t) target^t, t from 0 to 1, are resampled by how
+much each gains, and moved by HMC at each t (Del Moral, Doucet & Jasra 2006). Each item has its own
+temperatures, metric and step size.
 """
 
 from __future__ import annotations
@@ -17,13 +19,15 @@ from torch import Tensor
 
 from polymodal.checks import check_positive
 from polymodal.sampling import metric
-from polymodal.sampling.diagnostics import Diagnostics
+from polymodal.sampling.diagnostics import ChainReport
 from polymodal.sampling.kernels import Density, Info, LogProb, jittered, transition
 from polymodal.sampling.mcmc import StepSize, check_moves, plan, starts
 
 
 class Tempered(NamedTuple):
-    """Particles at temperature t: log_prob = (1 - t) start + t target, the same for grad; (P, B) and (P, B, D)."""
+    """Particles at temperature t: log_prob = (1 - t) start + t target, the same for grad; (P, B)
+    and (P, B, D).
+    """
 
     z: Tensor
     log_prob: Tensor
@@ -42,11 +46,14 @@ def _mix(t: Tensor, start: Tensor, target: Tensor) -> Tensor:
 def at(t: Tensor, state: Tempered) -> Tempered:
     """The same particles at temperatures t (B,): no density is evaluated."""
     log_prob = _mix(t, state.start_log_prob, state.target_log_prob)
-    return state._replace(log_prob=log_prob, grad=_mix(t.unsqueeze(-1), state.start_grad, state.target_grad))
+    return state._replace(
+        log_prob=log_prob, grad=_mix(t.unsqueeze(-1), state.start_grad, state.target_grad)
+    )
 
 
 def next_temperature(t: Tensor, gain: Tensor, share: float) -> Tensor:
-    """The largest temperature at which the weights exp((t' - t) gain) keep an ESS of `share`; 1 where that is possible.
+    """The largest temperature at which the weights exp((t' - t) gain) keep an ESS of `share`; 1
+    where that is possible.
 
     Args:
         t: (B,), now.
@@ -67,7 +74,9 @@ def next_temperature(t: Tensor, gain: Tensor, share: float) -> Tensor:
 
 
 def log_weights(step: Tensor, gain: Tensor) -> Tensor:
-    """step * gain, (P, B): 0 where the temperature stays, also for a particle at the edge of a support."""
+    """step * gain, (P, B): 0 where the temperature stays, also for a particle at the edge of a
+    support.
+    """
     return torch.where(step > 0, step * gain, 0)
 
 
@@ -77,7 +86,8 @@ def relative_ess(log_weight: Tensor) -> Tensor:
 
 
 def resample(log_weight: Tensor) -> Tensor:
-    """Systematic resampling of every item at once: P indices in proportion to the weights, (P, B) -> (P, B).
+    """Systematic resampling of every item at once: P indices in proportion to the weights, (P, B)
+    -> (P, B).
 
     Particle i gets floor or ceil of P w_i copies; P w_i on average.
 
@@ -86,22 +96,36 @@ def resample(log_weight: Tensor) -> Tensor:
     """
     count, batch = log_weight.shape
     edges = log_weight.softmax(0).cumsum(0)
-    ladder = torch.arange(count, device=log_weight.device, dtype=log_weight.dtype).unsqueeze(-1)
-    points = (ladder + torch.rand(batch, device=log_weight.device, dtype=log_weight.dtype)) / count * edges[-1]
-    return torch.searchsorted(edges.T.contiguous(), points.T.contiguous(), right=True).T.clamp(max=count - 1)
+    karras_levels = torch.arange(count, device=log_weight.device, dtype=log_weight.dtype).unsqueeze(
+        -1
+    )
+    points = (
+        (karras_levels + torch.rand(batch, device=log_weight.device, dtype=log_weight.dtype))
+        / count
+        * edges[-1]
+    )
+    return torch.searchsorted(edges.T.contiguous(), points.T.contiguous(), right=True).T.clamp(
+        max=count - 1
+    )
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:
     """x (P, B) or (P, B, D) at the particles index (P', B) of each item."""
-    return x.gather(0, index) if x.dim() == 2 else x.gather(0, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+    return (
+        x.gather(0, index)
+        if x.dim() == 2
+        else x.gather(0, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+    )
 
 
 @dataclass(frozen=True)
 class SMC:
-    """For targets of separate modes: `sampler(log_prob, start, start_log_prob, n) -> (z (n, B, D), Diagnostics)`.
+    """For targets of separate modes: `sampler(log_prob, start, start_log_prob, n) -> (z (n, B, D),
+    Diagnostics)`.
 
-    Unlike chains it needs the start's density, which must reach every mode. Its draws are equally weighted; its
-    `log_normalizer` estimates the log of the integral of exp(log_prob). Errors shrink like 1 / sqrt(particles).
+    Unlike chains it needs the start's density, which must reach every mode. Its draws are equally
+    weighted; its `log_normalizer` estimates the log of the integral of exp(log_prob). Errors shrink
+    like 1 / sqrt(particles).
 
     Args:
         particles: of each item; n where n is larger.
@@ -111,10 +135,12 @@ class SMC:
         temperatures: at most so many; the last jumps to the target, whatever the weights.
 
     >>> _ = torch.manual_seed(0)
-    >>> target = lambda z: torch.logaddexp(-(z - 9).square(), 1 - (z + 9).square()).squeeze(-1)  # weights 1 to e
+    # weights 1 to e
+    >>> target = lambda z: torch.logaddexp(-(z - 9).square(), 1 - (z + 9).square()).squeeze(-1)
     >>> start = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(5, 1), 9.0), 1)
     >>> z, diagnostics = SMC(particles=1000)(target, lambda n: start.sample((n,)), start.log_prob, n=1000)
-    >>> (z < 0).float().mean().round(decimals=1), diagnostics.log_normalizer.mean().round(decimals=1)  # log 6.59
+    # log 6.59
+    >>> (z < 0).float().mean().round(decimals=1), diagnostics.log_normalizer.mean().round(decimals=1)
     (tensor(0.7000), tensor(1.9000))
     """
 
@@ -128,18 +154,22 @@ class SMC:
     temperatures: int = 100
 
     def __post_init__(self) -> None:
-        check_positive("A sampler", particles=self.particles, moves=self.moves, temperatures=self.temperatures)
+        check_positive(
+            "A sampler", particles=self.particles, moves=self.moves, temperatures=self.temperatures
+        )
         check_moves(0, self.leapfrog, self.trajectory, self.jitter, self.target)
         if not 0 < self.ess < 1:
-            raise ValueError(f"SMC keeps a relative ESS between 0 and 1, got ess={self.ess}; 0.5 is usual.")
+            raise ValueError(
+                f"SMC keeps a relative ESS between 0 and 1, got ess={self.ess}; 0.5 is usual."
+            )
 
     def __call__(
         self, log_prob: LogProb, start: Callable[[int], Tensor], start_log_prob: LogProb, n: int
-    ) -> tuple[Tensor, Diagnostics]:
+    ) -> tuple[Tensor, ChainReport]:
         """n draws of each item; arguments as for `HMC`.
 
-        Raises: ValueError for n < 1, or densities that do not return (..., B); for settings out of range when the
-        sampler is made.
+        Raises: ValueError for n < 1, or densities that do not return (..., B); for settings out of
+        range when the sampler is made.
         """
         check_positive("A sampler", n=n)
         target, first = Density(log_prob), Density(start_log_prob)
@@ -159,7 +189,11 @@ class SMC:
         while (t < 1).any():
             rounds += 1
             gain = state.target_log_prob - state.start_log_prob
-            new = next_temperature(t, gain, self.ess) if rounds < self.temperatures else torch.ones_like(t)
+            new = (
+                next_temperature(t, gain, self.ess)
+                if rounds < self.temperatures
+                else torch.ones_like(t)
+            )
             log_weight, t = log_weights(new - t, gain), new
             log_normalizer = log_normalizer + log_weight.logsumexp(0) - math.log(count)
             index = resample(torch.where(log_weight.isneginf().all(0), 0, log_weight))
@@ -171,7 +205,11 @@ class SMC:
         return _thin(state.z, n), _diagnose(origin, infos, target.calls, log_normalizer)
 
     def _move(
-        self, evaluate: Callable[[Tensor], Tempered], state: Tempered, factor: Tensor, size: StepSize
+        self,
+        evaluate: Callable[[Tensor], Tempered],
+        state: Tempered,
+        factor: Tensor,
+        size: StepSize,
     ) -> tuple[Tempered, list[Info]]:
         infos = []
         for _ in range(self.moves):
@@ -191,26 +229,36 @@ def _metric(state: Tempered) -> Tensor:
 
 
 def _thin(z: Tensor, n: int) -> Tensor:
-    """n of the P particles (P, B, D) of each item, one from each n-th of them (neighbours are kin), in random order."""
+    """n of the P particles (P, B, D) of each item, one from each n-th of them (neighbours are kin),
+    in random order.
+    """
     count, batch = z.shape[:2]
     random = lambda *shape: torch.rand(*shape, device=z.device, dtype=z.dtype)
-    ladder = torch.arange(n, device=z.device).unsqueeze(-1)
-    index = ((ladder + random(batch)) * (count / n)).long().clamp(max=count - 1)
+    karras_levels = torch.arange(n, device=z.device).unsqueeze(-1)
+    index = ((karras_levels + random(batch)) * (count / n)).long().clamp(max=count - 1)
     return take(z, index.gather(0, random(n, batch).argsort(0)))
 
 
 def lineage(origin: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """The effective number and the share of the starts that particles descend from, (P, B) -> (B,) each."""
+    """The effective number and the share of the starts that particles descend from, (P, B) -> (B,)
+    each.
+    """
     ones = like.new_ones(1).expand(origin.shape)
     family = torch.zeros_like(ones).scatter_add(0, origin, ones)  # descendants of each start
     return len(origin) ** 2 / family.square().sum(0), (family > 0).to(ones.dtype).mean(0)
 
 
-def _diagnose(origin: Tensor, infos: list[Info], gradients: int, log_normalizer: Tensor) -> Diagnostics:
+def _diagnose(
+    origin: Tensor, infos: list[Info], gradients: int, log_normalizer: Tensor
+) -> ChainReport:
     count, (size, unique) = len(origin), lineage(origin, log_normalizer)
-    return Diagnostics(
+    return ChainReport(
         acceptance=torch.stack([info.acceptance.mean(0) for info in infos]).mean(0),
         divergent=torch.stack([info.divergent.sum(0) for info in infos]).sum(0),
-        ess=size, step_size=infos[-1].step_size, gradients=gradients,
-        transitions=count * len(infos), log_normalizer=log_normalizer, unique=unique,
+        ess=size,
+        step_size=infos[-1].step_size,
+        gradients=gradients,
+        transitions=count * len(infos),
+        log_normalizer=log_normalizer,
+        unique=unique,
     )

@@ -11,4 +11,16 @@ from polymodal.settings.schema import (
     TrainingSettings,
 )
 
-__all__ = ["DataSettings", "EvaluationSettings", "MethodSettings", "Settings", "StageSettings", "TrainingSettings", "load_recipe", "read_yaml", "recipes", "resolve", "to_dict"]
+__all__ = [
+    "DataSettings",
+    "EvaluationSettings",
+    "MethodSettings",
+    "Settings",
+    "StageSettings",
+    "TrainingSettings",
+    "load_recipe",
+    "read_yaml",
+    "recipes",
+    "resolve",
+    "to_dict",
+]

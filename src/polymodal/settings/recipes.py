@@ -27,8 +27,8 @@ def recipes() -> list[str]:
 def load_recipe(name: str | Path, above: Sequence[str] = ()) -> dict[str, Any]:
     """A built-in recipe by name, or a YAML file, as a mapping.
 
-    A method's name is a recipe too: that method on the user's own data.
-    A recipe that says `base: <recipe>` is laid over that one (a built-in name, or a YAML file beside it).
+    A method's name is a recipe too: that method on the user's own data. A recipe that says `base:
+    <recipe>` is laid over that one (a built-in name, or a YAML file beside it).
 
     Args:
         above: the recipes whose base this one is, outermost first.
@@ -38,20 +38,32 @@ def load_recipe(name: str | Path, above: Sequence[str] = ()) -> dict[str, Any]:
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
-            raise ValueError(f"There is no file {str(path)!r}; give a YAML file or one of: {', '.join(recipes())}.")
+            raise ValueError(
+                f"There is no file {str(path)!r}; give a YAML file or one of:"
+                f" {', '.join(recipes())}."
+            )
         text = path.read_text()
     else:
         if (method := _as_method(str(name))) is not None:
-            about = f"{name} on your own data: polymodal train {name} --data pairs.npz, with the settings of `jnf`."
+            about = (
+                f"{name} on your own data: polymodal train {name} --data pairs.npz, with the"
+                " settings of `jnf`."
+            )
             return load_recipe("jnf") | {"about": about, "method": {"name": method}}
-        text = (files("polymodal.settings") / "recipes" / f"{find(str(name), recipes(), 'recipe')}.yaml").read_text()
+        text = (
+            files("polymodal.settings") / "recipes" / f"{find(str(name), recipes(), 'recipe')}.yaml"
+        ).read_text()
     recipe = read_yaml(text, str(name))
     if (base := recipe.pop("base", None)) is None:
         return recipe
     if str(name) in above:
-        raise ValueError(f"The recipe {above[0]!r} is its own base: {', '.join([*above, str(name)])}.")
+        raise ValueError(
+            f"The recipe {above[0]!r} is its own base: {', '.join([*above, str(name)])}."
+        )
     beside = path.parent / str(base) if str(base).endswith((".yaml", ".yml")) else str(base)
-    merged = OmegaConf.to_container(OmegaConf.merge(load_recipe(beside, [*above, str(name)]), recipe))
+    merged = OmegaConf.to_container(
+        OmegaConf.merge(load_recipe(beside, [*above, str(name)]), recipe)
+    )
     return merged  # type: ignore[return-value]
 
 
@@ -74,7 +86,7 @@ def read_yaml(text: str, name: str) -> dict[str, Any]:
         raise ValueError(f"The recipe {name!r} is not readable YAML: {where}.") from None
     if not isinstance(plain, dict):
         raise ValueError(
-            f"The recipe {name!r} must be a mapping such as training: {{epochs: 5}}, got {type(plain).__name__}."
+            f"The recipe {name!r} must be a mapping such as training: {{epochs: 5}}, got"
+            f" {type(plain).__name__}."
         )
     return {str(k): v for k, v in plain.items()}
-

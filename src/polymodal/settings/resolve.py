@@ -26,39 +26,50 @@ def _check_names(settings: Settings) -> Settings:
         path = f"modalities.{m}"
         for key in given:
             if key not in keys:
-                raise ValueError(f"There is no setting {path}.{key}.{suggest(key, keys, path + '.')}")
+                raise ValueError(
+                    f"There is no setting {path}.{key}.{suggest(key, keys, path + '.')}"
+                )
         modalities[m] = {k: convert(v, hints[k], f"{path}.{k}") for k, v in given.items()}
     method, data = settings.method, settings.data
     if method.name is not None:
         from polymodal.methods import METHODS  # here, since `show` and `--help` need no torch
 
         name = find(method.name, METHODS, "method")
-        options = checked_options(METHODS[name], method.options, "method", ("modalities", "networks"))
+        options = checked_options(
+            METHODS[name], method.options, "method", ("modalities", "networks")
+        )
         method = MethodSettings(name, options)
     if data.name is not None and not Path(data.name).exists():
         from polymodal.data import DATASETS, load_data
 
         name = find(data.name, DATASETS, "data set")
         shared = [
-            n for n in inspect.signature(load_data).parameters if n not in ("name_or_path", "kwargs", "modalities")
+            n
+            for n in inspect.signature(load_data).parameters
+            if n not in ("name_or_path", "kwargs", "modalities")
         ]
         checked_options(DATASETS[name], data.options, "data", ("path", "limit"), shared)
         data = DataSettings(name, data.path, data.limit, data.options)
     return replace(settings, modalities=modalities, method=method, data=data)
 
 
-def resolve(given: Any = None, overrides: Sequence[str] = (), *, more: Mapping[str, Any] | None = None) -> Settings:
-    """Typed settings from a mapping (a recipe, an OmegaConf, `Settings`) and overrides `a.b=value`, which win.
+def resolve(
+    given: Any = None, overrides: Sequence[str] = (), *, more: Mapping[str, Any] | None = None
+) -> Settings:
+    """Typed settings from a mapping (a recipe, an OmegaConf, `Settings`) and overrides `a.b=value`,
+    which win.
 
     `more` is a mapping that wins over `given`, key by key.
 
-    Raises ValueError for an unknown key (with the nearest there is), a wrong type, a value out of range, an unknown
-    method, data set or option of one.
+    Raises ValueError for an unknown key (with the nearest there is), a wrong type, a value out of
+    range, an unknown method, data set or option of one.
     """
     for one in overrides:
         key, equals, _ = one.partition("=")
         if not equals or not key.strip():
-            raise ValueError(f"A setting is written key=value, such as training.epochs=5; got {one!r}.")
+            raise ValueError(
+                f"A setting is written key=value, such as training.epochs=5; got {one!r}."
+            )
     try:
         base = OmegaConf.create(to_dict(given) if isinstance(given, Settings) else given or {})
         merged = OmegaConf.merge(base, plain(more or {}), OmegaConf.from_dotlist(list(overrides)))
@@ -69,15 +80,18 @@ def resolve(given: Any = None, overrides: Sequence[str] = (), *, more: Mapping[s
 
 
 def to_dict(settings: Any) -> dict[str, Any]:
-    """Settings as plain nested mappings, as a recipe writes them; `resolve` of it gives the settings back."""
+    """Settings as plain nested mappings, as a recipe writes them; `resolve` of it gives the
+    settings back.
+    """
 
     def flat(value: Any) -> Any:
         if isinstance(value, Mapping):
             value = {k: flat(v) for k, v in value.items()}
             return (
-                {k: v for k, v in value.items() if k != "options"} | value["options"] if "options" in value else value
+                {k: v for k, v in value.items() if k != "options"} | value["options"]
+                if "options" in value
+                else value
             )
         return [flat(v) for v in value] if isinstance(value, list | tuple) else value
 
     return flat(asdict(settings))
-

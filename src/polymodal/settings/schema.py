@@ -1,4 +1,5 @@
-"""What a recipe says, typed: `resolve` makes `Settings` of a mapping and `key=value` overrides, or says what is wrong.
+"""What a recipe says, typed: `resolve` makes `Settings` of a mapping and `key=value` overrides, or
+says what is wrong.
 
 >>> settings = resolve({"training": {"epochs": 5}}, ["training.lr=3e-4", "training.stages.joint.batch=64"])
 >>> settings.training.epochs, settings.training.stage("joint").batch, settings.training.stage("joint").lr
@@ -23,7 +24,9 @@ LOGGERS = ("tensorboard", "wandb")
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Which data: arguments of `polymodal.load_data`, those of the particular data set in `options`."""
+    """Which data: arguments of `polymodal.load_data`, those of the particular data set in
+    `options`.
+    """
 
     name: str | None = None
     path: str | None = None
@@ -33,7 +36,9 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class MethodSettings:
-    """A name in `polymodal.METHODS` and the keyword arguments of that function (latent, alpha, ...)."""
+    """A name in `polymodal.METHODS` and the keyword arguments of that function (latent, alpha,
+    ...).
+    """
 
     name: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
@@ -45,19 +50,21 @@ class StageSettings:
 
     Args:
         epochs: passes over the training data; 0 leaves the weights as they are.
-        batch: samples per gradient, over all processes. A shorter last batch is left out, unless it is the only one.
+        batch: samples per gradient, over all processes. A shorter last batch is left out, unless it
+            is the only one.
         lr: learning rate, after warm-up.
         optimizer: adam, adamw, amsgrad, rmsprop or sgd (momentum 0.9).
         weight_decay: decoupled for adamw, else added to the gradient.
-        schedule: constant; cosine (to 0 over the stage); plateau (times `factor` after more than `plateau` evaluations
-            without a better validation loss).
+        schedule: constant; cosine (to 0 over the stage); plateau (times `factor` after more than
+            `plateau` evaluations without a better validation loss).
         factor: of the plateau.
         plateau: evaluations without progress that the plateau bears.
         warmup: steps over which the learning rate rises linearly to `lr`.
         clip: largest norm of the gradient; 0: not clipped.
-        ema: decay of an exponential moving average of the weights, which is then what is evaluated and saved; 0: none.
-        patience: the stage stops after so many evaluations without a better validation loss, and keeps the weights
-            of the best; 0: no early stop, the last weights.
+        ema: decay of an exponential moving average of the weights, which is then what is evaluated
+            and saved; 0: none.
+        patience: the stage stops after so many evaluations without a better validation loss, and
+            keeps the weights of the best; 0: no early stop, the last weights.
         precision: 32-true, bf16-mixed or 16-mixed.
         accumulate: gradients of so many batches are averaged for one step.
         compile: `torch.compile` the loss; pays on GPUs in long runs alone.
@@ -84,10 +91,17 @@ class StageSettings:
     eval_every: int = 1
 
     def __post_init__(self) -> None:
-        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+        for name, known in (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
+        ):
             if getattr(self, name) not in known:
                 value = getattr(self, name)
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}.{suggest(value, known)}")
+                raise ValueError(
+                    f"{name} must be one of {', '.join(known)}, got"
+                    f" {value!r}.{suggest(value, known)}"
+                )
         for name, least in (
             ("epochs", 0),
             ("batch", 1),
@@ -106,7 +120,9 @@ class StageSettings:
             raise ValueError(f"lr must be positive, such as 0.001, got {self.lr}.")
         for name in ("ema", "factor"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}.")
+                raise ValueError(
+                    f"{name} must be at least 0 and below 1, got {getattr(self, name)}."
+                )
 
 
 @dataclass(frozen=True)
@@ -116,10 +132,12 @@ class TrainingSettings(StageSettings):
     Args:
         stages: what is different in a stage: {"joint": {"epochs": 100}}.
         device: auto, cpu, cuda, mps.
-        deterministic: on GPUs too the same run gives the same bits, more slowly. (On CPUs it always does.)
+        deterministic: on GPUs too the same run gives the same bits, more slowly. (On CPUs it always
+            does.)
         progress: show it.
         logger: tensorboard or wandb, besides log.csv.
-        checkpoint_minutes: how often last.ckpt is written within an epoch; it is besides at the end of epochs.
+        checkpoint_minutes: how often last.ckpt is written within an epoch; it is besides at the end
+            of epochs.
     """
 
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -132,14 +150,18 @@ class TrainingSettings(StageSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.logger is not None and self.logger not in LOGGERS:
-            raise ValueError(f"logger must be one of {', '.join(LOGGERS)} or null, got {self.logger!r}.")
+            raise ValueError(
+                f"logger must be one of {', '.join(LOGGERS)} or null, got {self.logger!r}."
+            )
         for name, given in self.stages.items():
             fill(StageSettings, given, f"training.stages.{name}")
 
     def stage(self, name: str) -> StageSettings:
         """The settings of the stage `name`."""
         common = {f.name: getattr(self, f.name) for f in fields(StageSettings)}
-        return fill(StageSettings, common | dict(self.stages.get(name) or {}), f"training.stages.{name}")
+        return fill(
+            StageSettings, common | dict(self.stages.get(name) or {}), f"training.stages.{name}"
+        )
 
 
 @dataclass(frozen=True)
@@ -157,8 +179,10 @@ class Settings:
 
     Args:
         about: what the recipe is, one sentence.
-        modalities: what of a `Modality` is different: {"svhn": {"likelihood": "laplace", "weight": 2}}.
-        networks: names in `polymodal.networks.architectures.NETWORKS`; the others' are chosen by shape.
+        modalities: what of a `Modality` is different: {"svhn": {"likelihood": "laplace", "weight":
+            2}}.
+        networks: names in `polymodal.networks.architectures.NETWORKS`; the others' are chosen by
+            shape.
         compare: recipes to train and to compare; then only `seeds` and `evaluation` count besides.
         seeds: of those runs.
     """
@@ -172,4 +196,3 @@ class Settings:
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     compare: list[str] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
-

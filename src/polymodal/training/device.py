@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from polymodal.runs.checkpointer import Keeper
+from polymodal.runs.checkpointer import Checkpointer
 from polymodal.settings.schema import TrainingSettings
 
 
@@ -28,12 +28,14 @@ def _machine(training: TrainingSettings, precision: str) -> Any:
             strategy="ddp" if world > 1 else "auto",
         )
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"training.device={training.device} cannot be used: {' '.join(str(error).split())}") from None
+        raise ValueError(
+            f"training.device={training.device} cannot be used: {' '.join(str(error).split())}"
+        ) from None
     fabric.launch()
     return fabric
 
 
-def _loggers(training: TrainingSettings, keeper: Keeper) -> list[Any]:
+def _loggers(training: TrainingSettings, keeper: Checkpointer) -> list[Any]:
     """Loggers besides log.csv. Raises ValueError if the package is missing."""
     if training.logger is None or keeper.target is None:
         return []
@@ -54,7 +56,10 @@ def _loggers(training: TrainingSettings, keeper: Keeper) -> list[Any]:
 @contextmanager
 def _deterministic(wanted: bool) -> Iterator[None]:
     """Inside, torch uses deterministic kernels alone, where there are such."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -62,4 +67,3 @@ def _deterministic(wanted: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-

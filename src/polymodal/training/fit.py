@@ -1,15 +1,17 @@
-"""`fit`: trains a method on data, stage by stage, so that a run can stop anywhere and go on as if it had not.
+"""`fit`: trains a method on data, stage by stage, so that a run can stop anywhere and go on as if
+it had not.
 
-The loop is our own, on Lightning Fabric (devices, precision, processes). The data lie on the device; a batch is an
-index into them. What a stage does not train is frozen and in evaluation mode, what it `prepare`s is computed once.
+The loop is our own, on Lightning Fabric (devices, precision, processes). The data lie on the
+device; a batch is an index into them. What a stage does not train is frozen and in evaluation mode,
+what it `prepare`s is computed once.
 
     run = fit("jmvae", load_data("shapes"), out="runs/first", epochs=20, latent=4)
     run.model.generate(batch.only(["square"]))["circle"]
 
-Several processes: `torchrun --nproc_per_node 2 $(which polymodal) train ...`. The batch is then shared out,
-`training.batch` is that of all processes together, and the losses are those of one process, within rounding, where a
-method draws its noise through `polymodal.distributions.noise`. (A loss that couples the samples of a batch must gather
-them from all processes, as deep CCA's does.)
+Several processes: `torchrun --nproc_per_node 2 $(which polymodal) train ...`. The batch is then
+shared out, `training.batch` is that of all processes together, and the losses are those of one
+process, within rounding, where a method draws its noise through `polymodal.distributions.noise`. (A
+loss that couples the samples of a batch must gather them from all processes, as deep CCA's does.)
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from polymodal.methods import METHODS
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.networks.layers import keep_heap
 from polymodal.rng import own_random_state, seed_all
-from polymodal.runs.checkpointer import Keeper
+from polymodal.runs.checkpointer import Checkpointer
 from polymodal.runs.run import Run, build, commit, load, versions
 from polymodal.runs.state import state_of
 from polymodal.settings.resolve import resolve, to_dict
@@ -53,30 +55,33 @@ def fit(
     reuse: Mapping[str, str | os.PathLike[str] | Run] | None = None,
     **settings: Any,
 ) -> Run:
-    """Trains a method and returns the run; goes on where the run in `out` stopped, and returns a finished one as it is.
+    """Trains a method and returns the run; goes on where the run in `out` stopped, and returns a
+    finished one as it is.
 
     Args:
-        method: a name in `polymodal.METHODS`; a whole recipe (`Settings` or a mapping); or a `Method`, whose model is
-            then trained in place.
+        method: a name in `polymodal.METHODS`; a whole recipe (`Settings` or a mapping); or a
+            `Method`, whose model is then trained in place.
         data: `Splits`, or what `load_data` takes; None: what the settings say.
         out: the run directory; None: nothing is written.
-        seed: of weights, order and noise. The same seed and settings give the same run, bit for bit on one machine.
-        reuse: {stage: run}: takes what that stage trained in another run, with the same settings for data, modalities,
-            networks, latent, seed and that stage, instead of training it.
-        settings: sections of a recipe (training={"stages": ...}, networks=...), or settings of `TrainingSettings`
-            (epochs=20, lr=3e-4, progress=False), or options of the method (latent=8, alpha=1.0).
+        seed: of weights, order and noise. The same seed and settings give the same run, bit for bit
+            on one machine.
+        reuse: {stage: run}: takes what that stage trained in another run, with the same settings
+            for data, modalities, networks, latent, seed and that stage, instead of training it.
+        settings: sections of a recipe (training={"stages": ...}, networks=...), or settings of
+            `TrainingSettings` (epochs=20, lr=3e-4, progress=False), or options of the method
+            (latent=8, alpha=1.0).
 
     Returns: the `Run`; its model is on the CPU and in evaluation mode.
     Raises:
-        ValueError: in one sentence, for settings that are not there or do not fit, for a run of other settings in
-            `out`, for files that are damaged or cannot be written, and for a loss that is not finite (which, where,
-            what to try).
+        ValueError: in one sentence, for settings that are not there or do not fit, for a run of
+            other settings in `out`, for files that are damaged or cannot be written, and for a loss
+            that is not finite (which, where, what to try).
     """
     given = _settings(method, data, settings)
     splits = _changed(_loaded(data, given), given.modalities)
     fabric = _machine(given.training, "32-true")
     with own_random_state(fabric.device), _deterministic(given.training.deterministic):
-        keeper = Keeper(out, _info(given, splits, seed))
+        keeper = Checkpointer(out, _info(given, splits, seed))
         if keeper.finished:
             return load(keeper.path or "", method if isinstance(method, Method) else None)
         if not isinstance(method, Method):
@@ -86,7 +91,11 @@ def fit(
         left = method.stages[keeper.stage :]
         reuse = reuse or {}
         _check_stages(method, given.training, reuse)
-        taken = {s.name: taken_from(s, reuse[s.name], keeper.info, model) for s in left if s.name in reuse}
+        taken = {
+            s.name: taken_from(s, reuse[s.name], keeper.info, model)
+            for s in left
+            if s.name in reuse
+        }
         fabric.barrier()  # all processes have read before one writes
         keeper.begin(model, fabric.is_global_zero)
         with Reporter(given.training.progress and fabric.is_global_zero) as reporter:
@@ -97,7 +106,9 @@ def fit(
                     copy_into(model.state_dict(), state)
                     reporter.say(f"{stage.name}: {said_of(outcome)}")
                 else:
-                    outcome = _stage(stage, model, given.training, splits, seed, keeper, reporter, loggers)
+                    outcome = _stage(
+                        stage, model, given.training, splits, seed, keeper, reporter, loggers
+                    )
                 keeper.stage_done(stage.name, outcome)
         model.to("cpu").eval()
         run = keeper.close(method, splits.modalities)
@@ -111,7 +122,7 @@ def _stage(
     training: TrainingSettings,
     splits: Splits,
     seed: int,
-    keeper: Keeper,
+    keeper: Checkpointer,
     reporter: Reporter,
     loggers: Sequence[Any],
 ) -> dict[str, Any]:
@@ -129,7 +140,11 @@ def _stage(
         with training_only(model, stage.trains) as parameters:
             trainer = StageTrainer(model, parameters, stage, settings, train, val, seed, fabric)
             _epochs(trainer, keeper, reporter, training.checkpoint_minutes, loggers)
-        outcome |= {"epochs": trainer.epoch, "steps": trainer.step, "seconds": round(trainer.seconds, 3)}
+        outcome |= {
+            "epochs": trainer.epoch,
+            "steps": trainer.step,
+            "seconds": round(trainer.seconds, 3),
+        }
         if trainer.best_epoch:
             outcome |= {"best_epoch": trainer.best_epoch, "best_val_loss": trainer.best_value}
     if stage.finish is not None:
@@ -137,14 +152,27 @@ def _stage(
         ours = state_of(stage.trains, model)
         before = {k: v.clone() for k, v in model.state_dict().items() if k not in ours}
         with torch.no_grad():
-            figures = _plain(stage.finish(Batches(train, settings.batch), Batches(val, settings.batch)))
+            figures = _plain(
+                stage.finish(Batches(train, settings.batch), Batches(val, settings.batch))
+            )
         now = model.state_dict()
-        outcome |= {"figures": figures, "finish": [k for k, v in before.items() if not torch.equal(v, now[k])]}
-        keeper.log.append({"stage": stage.name} | {k: v for k, v in figures.items() if isinstance(v, int | float)})
+        outcome |= {
+            "figures": figures,
+            "finish": [k for k, v in before.items() if not torch.equal(v, now[k])],
+        }
+        keeper.log.append(
+            {"stage": stage.name} | {k: v for k, v in figures.items() if isinstance(v, int | float)}
+        )
     return outcome
 
 
-def _epochs(trainer: StageTrainer, keeper: Keeper, reporter: Reporter, minutes: float, loggers: Sequence[Any]) -> None:
+def _epochs(
+    trainer: StageTrainer,
+    keeper: Checkpointer,
+    reporter: Reporter,
+    minutes: float,
+    loggers: Sequence[Any],
+) -> None:
     """The epochs that are left, each with its row of the log and its checkpoint."""
     if keeper.trainer is not None:
         trainer.restore(keeper.trainer)
@@ -159,7 +187,9 @@ def _epochs(trainer: StageTrainer, keeper: Keeper, reporter: Reporter, minutes: 
         row = trainer.run_epoch(stepped)
         keeper.log.append(row)
         for logger in loggers:
-            values = {f"{trainer.stage.name}/{k}": v for k, v in row.items() if k not in ("stage", "step")}
+            values = {
+                f"{trainer.stage.name}/{k}": v for k, v in row.items() if k not in ("stage", "step")
+            }
             logger.log_metrics(values, step=row["step"])
         reporter.epoch(row, trainer.settings.epochs, trainer.done)
         keeper.offer(trainer.snapshot)
@@ -184,7 +214,13 @@ def _settings(method: Any, data: Any, given: Mapping[str, Any]) -> Settings:
     training = [f.name for f in fields(TrainingSettings)]
     name = recipe.get("method", {}).get("name")
     options = (
-        [n for n in inspect.signature(METHODS[name]).parameters if n not in ("modalities", *sections)] if name else []
+        [
+            n
+            for n in inspect.signature(METHODS[name]).parameters
+            if n not in ("modalities", *sections)
+        ]
+        if name
+        else []
     )
     more: dict[str, Any] = {"training": {}, "method": {}}
     for key, value in given.items():
@@ -193,13 +229,16 @@ def _settings(method: Any, data: Any, given: Mapping[str, Any]) -> Settings:
         elif key in training or key in options:
             more["training" if key in training else "method"][key] = value
         else:
-            raise ValueError(f"fit has no setting {key!r}.{suggest(key, [*options, *training, *sections])}")
+            raise ValueError(
+                f"fit has no setting {key!r}.{suggest(key, [*options, *training, *sections])}"
+            )
     if isinstance(data, str | os.PathLike):
         more["data"] = {**more.get("data", {}), "name": os.fspath(data)}
     settings = resolve(recipe, more=more)
     if settings.compare:
         raise ValueError(
-            f"This recipe compares {', '.join(settings.compare)}; fit trains one method, give one of those."
+            f"This recipe compares {', '.join(settings.compare)}; fit trains one method, give one"
+            " of those."
         )
     return settings
 
@@ -209,10 +248,15 @@ def _loaded(data: Any, settings: Settings) -> Splits:
         return data
     given = settings.data
     if given.name is None and given.path is None:
-        raise ValueError("There is no data: give Splits, the name of a data set, or data.name in the settings.")
+        raise ValueError(
+            "There is no data: give Splits, the name of a data set, or data.name in the settings."
+        )
     options: dict[str, Any] = dict(given.options)
     return load_data(
-        given.name or given.path or "", path=given.path if given.name else None, limit=given.limit, **options
+        given.name or given.path or "",
+        path=given.path if given.name else None,
+        limit=given.limit,
+        **options,
     )
 
 
@@ -222,10 +266,13 @@ def _changed(splits: Splits, changes: Mapping[str, Mapping[str, Any]]) -> Splits
     for name in changes:
         if name not in names:
             raise ValueError(
-                f"There is no modality {name!r} in the data, which has {', '.join(names)}.{suggest(name, names)}"
+                f"There is no modality {name!r} in the data, which has"
+                f" {', '.join(names)}.{suggest(name, names)}"
             )
     modalities: list[Modality] = [replace(m, **changes.get(m.name, {})) for m in splits.modalities]
-    train, val, test = (replace(part, modalities=modalities) for part in (splits.train, splits.val, splits.test))
+    train, val, test = (
+        replace(part, modalities=modalities) for part in (splits.train, splits.val, splits.test)
+    )
     return replace(splits, train=train, val=val, test=test)
 
 
@@ -254,7 +301,9 @@ def _check_stages(method: Method, training: TrainingSettings, reuse: Mapping[str
     for what, given in (("setting training.stages.", training.stages), ("stage to reuse: ", reuse)):
         for name in given:
             if name not in names:
-                raise ValueError(f"There is no {what}{name}; the stages are {', '.join(names)}.{suggest(name, names)}")
+                raise ValueError(
+                    f"There is no {what}{name}; the stages are"
+                    f" {', '.join(names)}.{suggest(name, names)}"
+                )
     for stage in method.stages:
         state_of(stage.trains, method.model)
-

@@ -12,13 +12,20 @@ from torch import nn
 from polymodal.settings.schema import StageSettings
 
 
-def make_optimizer(parameters: Sequence[nn.Parameter], settings: StageSettings) -> torch.optim.Optimizer:
-    """The optimiser that the settings name; fused (a few times faster on small networks) where that exists."""
+def make_optimizer(
+    parameters: Sequence[nn.Parameter], settings: StageSettings
+) -> torch.optim.Optimizer:
+    """The optimiser that the settings name; fused (a few times faster on small networks) where that
+    exists.
+    """
     given: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     if settings.optimizer == "rmsprop":
         return torch.optim.RMSprop(parameters, **given)
     # A fused step unscales by itself, which is too late for clipping.
-    given["fused"] = settings.precision != "16-mixed" and parameters[0].device.type in ("cpu", "cuda")
+    given["fused"] = settings.precision != "16-mixed" and parameters[0].device.type in (
+        "cpu",
+        "cuda",
+    )
     if settings.optimizer == "sgd":
         return torch.optim.SGD(parameters, momentum=0.9, **given)
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
@@ -36,7 +43,9 @@ class Rate:
         s = self.settings
         rate = s.lr * self.scale * min(1.0, (step + 1) / s.warmup if s.warmup else 1.0)
         if s.schedule == "cosine" and step >= s.warmup:
-            rate *= 0.5 * (1 + math.cos(math.pi * (step - s.warmup) / max(1, self.steps - s.warmup)))
+            rate *= 0.5 * (
+                1 + math.cos(math.pi * (step - s.warmup) / max(1, self.steps - s.warmup))
+            )
         return rate
 
     def evaluated(self, value: float) -> None:
@@ -46,4 +55,3 @@ class Rate:
         self.best, self.bad = (value, 0) if value < self.best else (self.best, self.bad + 1)
         if self.bad > self.settings.plateau:
             self.scale, self.bad = self.scale * self.settings.factor, 0
-

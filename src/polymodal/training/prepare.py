@@ -1,4 +1,6 @@
-"""What the steps of a stage need: random streams, optimiser, learning rate, which parameters, which data."""
+"""What the steps of a stage need: random streams, optimiser, learning rate, which parameters, which
+data.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,9 @@ from polymodal.rng import seed_all
 def prepared(stage: Stage, data: Dataset, size: int, *keys: Any) -> Dataset:
     """What `stage.prepare` makes of the data, `size` samples at a time.
 
-    A modality that comes back as it was stays in its table, one that changed is stored for each sample, one that is
-    gone is dropped, a new name is added. The random stream is a function of `keys`.
+    A modality that comes back as it was stays in its table, one that changed is stored for each
+    sample, one that is gone is dropped, a new name is added. The random stream is a function of
+    `keys`.
     """
     if stage.prepare is None:
         return data
@@ -44,14 +47,19 @@ def prepared(stage: Stage, data: Dataset, size: int, *keys: Any) -> Dataset:
             rows = torch.arange(len(data), device=data.device).split(size)
             at = lambda r, m=m: data.index[m][r] if m in data.index else r
             tables[m] = torch.cat(
-                [gather(data.tables[m], at(r)) if x is None else x for r, x in zip(rows, parts, strict=True)]
+                [
+                    gather(data.tables[m], at(r)) if x is None else x
+                    for r, x in zip(rows, parts, strict=True)
+                ]
             )
     shapes = {m: tuple(table.shape[1:]) for m, table in tables.items()}
     modalities = [replace(m, shape=shapes[m.name]) for m in data.modalities if m.name in tables]
     modalities += [Modality(m, shapes[m]) for m in tables if m not in data.names]
     present = {m: v for m, v in data.present.items() if m in tables}
     joined = {k: torch.cat(v) for k, v in kept.items()}
-    return replace(data, modalities=modalities, tables=tables, index=index, present=present, kept=joined)
+    return replace(
+        data, modalities=modalities, tables=tables, index=index, present=present, kept=joined
+    )
 
 
 def _same(x: Tensor, y: Tensor) -> bool:
@@ -71,7 +79,9 @@ class Batches:
 
 @contextmanager
 def training_only(model: nn.Module, modules: Sequence[nn.Module]) -> Iterator[list[nn.Parameter]]:
-    """Inside, gradients reach the parameters of `modules` alone: those given here, less what was frozen before."""
+    """Inside, gradients reach the parameters of `modules` alone: those given here, less what was
+    frozen before.
+    """
     flags = {p: p.requires_grad for p in model.parameters()}
     wanted = {id(p) for module in modules for p in module.parameters()}
     try:
@@ -88,4 +98,3 @@ def copy_into(state: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None
     """Writes `values` into the tensors of `state` of the same names."""
     for name, value in values.items():
         state[name].copy_(value)
-

@@ -1,4 +1,6 @@
-"""What the user sees while a run trains: a moving bar in a terminal, else a plain line every few seconds."""
+"""What the user sees while a run trains: a moving bar in a terminal, else a plain line every few
+seconds.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ class Reporter:
         console: where to; default standard error.
     """
 
-    def __init__(self, shown: bool = True, every: float = 5.0, console: Console | None = None) -> None:
+    def __init__(
+        self, shown: bool = True, every: float = 5.0, console: Console | None = None
+    ) -> None:
         self.console = console or Console(stderr=True)
         self.shown, self.every, self.told, self.moved = shown, every, -every, 0.0
         columns = (
@@ -29,7 +33,9 @@ class Reporter:
             TimeRemainingColumn(),
             TextColumn("{task.fields[losses]}"),
         )
-        self.bar = Progress(*columns, console=self.console) if shown and self.console.is_terminal else None
+        self.bar = (
+            Progress(*columns, console=self.console) if shown and self.console.is_terminal else None
+        )
         self.task: Any = None
 
     def __enter__(self) -> Reporter:
@@ -61,7 +67,9 @@ class Reporter:
 
     def epoch(self, row: Mapping[str, Any], epochs: int, last: bool) -> None:
         """An epoch ended, with this row of the log."""
-        losses = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k.startswith(("train_", "val_")))
+        losses = "  ".join(
+            f"{k} {v:.4g}" for k, v in row.items() if k.startswith(("train_", "val_"))
+        )
         now = time.monotonic()
         if self.bar:
             short = "  ".join(f"{k} {row[k]:.4g}" for k in ("train_loss", "val_loss") if k in row)
@@ -72,7 +80,11 @@ class Reporter:
             )
         elif self.shown and (last or now - self.told >= self.every):
             self.told = now
-            left = (now - self.begun) * (self.steps - row["step"]) / max(1, row["step"] - self.start)
+            left = (
+                (now - self.begun) * (self.steps - row["step"]) / max(1, row["step"] - self.start)
+            )
             left_text = "" if last else f", {left:.0f} s left"
-            self.say(f"{self.name} epoch {row['epoch']}/{epochs} ({row['seconds']:.0f} s{left_text}): {losses}")
-
+            self.say(
+                f"{self.name} epoch {row['epoch']}/{epochs} ({row['seconds']:.0f} s{left_text}):"
+                f" {losses}"
+            )

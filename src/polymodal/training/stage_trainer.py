@@ -1,7 +1,8 @@
-"""The training of one stage: steps, validation, averages, early stop, and all of its state for a checkpoint.
+"""The training of one stage: steps, validation, averages, early stop, and all of its state for a
+checkpoint.
 
-The random stream of every step is a function of (seed, stage, step), and the order of the samples one of (seed, stage,
-epoch); so a resumed run repeats what an uninterrupted one does, bit for bit.
+The random stream of every step is a function of (seed, stage, step), and the order of the samples
+one of (seed, stage, epoch); so a resumed run repeats what an uninterrupted one does, bit for bit.
 """
 
 from __future__ import annotations
@@ -89,11 +90,18 @@ class StageTrainer:
     def _check(self) -> None:
         s, name = self.settings, self.stage.name
         if not self.parameters:
-            raise ValueError(f"Stage {name!r} trains modules without parameters; leave `trains` empty.")
+            raise ValueError(
+                f"Stage {name!r} trains modules without parameters; leave `trains` empty."
+            )
         if s.batch % self.world:
-            raise ValueError(f"training.batch must be a multiple of the {self.world} processes, got {s.batch}.")
+            raise ValueError(
+                f"training.batch must be a multiple of the {self.world} processes, got {s.batch}."
+            )
         if len(self.train) < self.world:
-            raise ValueError(f"Training needs at least one sample per process ({self.world}), got {len(self.train)}.")
+            raise ValueError(
+                f"Training needs at least one sample per process ({self.world}), got"
+                f" {len(self.train)}."
+            )
 
     @property
     def done(self) -> bool:
@@ -101,9 +109,13 @@ class StageTrainer:
         return self.stopped or self.epoch * self.per_epoch >= self.steps
 
     def run_epoch(self, on_step: Callable[[], None] = lambda: None) -> dict[str, Any]:
-        """One epoch, or what is left of it, and its row for the log. `on_step` is called after every step."""
+        """One epoch, or what is left of it, and its row for the log. `on_step` is called after
+        every step.
+        """
         clock = time.perf_counter() - self.seconds
-        generator = torch.Generator().manual_seed(stream(self.seed, self.stage.name, "order", self.epoch))
+        generator = torch.Generator().manual_seed(
+            stream(self.seed, self.stage.name, "order", self.epoch)
+        )
         order = torch.randperm(len(self.train), generator=generator).to(self.device)
         self.model.eval()
         for module in self.stage.trains:
@@ -125,7 +137,12 @@ class StageTrainer:
         if self.done or self.epoch % self.settings.eval_every == 0:
             figures |= {f"val_{k}": v for k, v in self._evaluated().items()}
         self.seconds = time.perf_counter() - clock
-        row = {"stage": self.stage.name, "epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 3)}
+        row = {
+            "stage": self.stage.name,
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": round(self.seconds, 3),
+        }
         return row | figures
 
     def _train_step(self, rows: Tensor) -> None:
@@ -138,7 +155,9 @@ class StageTrainer:
         for part in rows.split(self.settings.batch):
             mine = part.tensor_split(self.world)[self.rank]
             with self.fabric.autocast(), shard(self.rank, self.world):
-                loss = self._checked(self.loss(self.train.batch(mine), self.epoch / self.settings.epochs), len(mine))
+                loss = self._checked(
+                    self.loss(self.train.batch(mine), self.epoch / self.settings.epochs), len(mine)
+                )
             names, values = _table(loss)
             self.recent.append((self.step, mine, names, values))
             for name, total in zip(names, values.sum(1), strict=True):
@@ -146,7 +165,9 @@ class StageTrainer:
                 counts[name] = counts.get(name, 0) + len(part)
             self.fabric.backward(loss.value.sum() / len(rows))
         if self.world > 1:
-            totals = dict(zip(totals, self._reduced(torch.stack(list(totals.values()))), strict=True))
+            totals = dict(
+                zip(totals, self._reduced(torch.stack(list(totals.values()))), strict=True)
+            )
         totals["grad_norm"], counts["grad_norm"] = self._clipped(), 1
         if self.step % self.look_every == 0:
             self._look()
@@ -160,18 +181,22 @@ class StageTrainer:
     def _checked(self, loss: Loss, size: int) -> Loss:
         if loss.value.shape != (size,):
             raise ValueError(
-                f"The loss of stage {self.stage.name!r} must be per sample, of shape ({size},), got "
-                f"{tuple(loss.value.shape)}; the trainer averages it."
+                f"The loss of stage {self.stage.name!r} must be per sample, of shape ({size},), got"
+                f" {tuple(loss.value.shape)}; the trainer averages it."
             )
         if not loss.value.requires_grad:
-            raise ValueError(f"The loss of stage {self.stage.name!r} does not depend on the modules that it trains.")
+            raise ValueError(
+                f"The loss of stage {self.stage.name!r} does not depend on the modules that it"
+                " trains."
+            )
         return loss
 
     def _reduced(self, sums: Tensor) -> Tensor:
         """Adds up, over the processes, the gradients (in place) and `sums`, in one message.
 
-        Not DistributedDataParallel: losses are functions of a batch that call the model's parts, never its `forward`,
-        and a parameter may be out of a step's graph; it then adds nothing, and stays untouched if it is out everywhere.
+        Not DistributedDataParallel: losses are functions of a batch that call the model's parts,
+        never its `forward`, and a parameter may be out of a step's graph; it then adds nothing, and
+        stays untouched if it is out everywhere.
         """
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
         here = sums.new_tensor([p.grad is not None for p in self.parameters], dtype=grads[0].dtype)
@@ -190,23 +215,34 @@ class StageTrainer:
                     torch.distributed.broadcast(buffer, 0)
 
     def _clipped(self) -> Tensor:
-        """The norm of the gradient, which is then clipped: before the step, without the mixed precision's scale."""
+        """The norm of the gradient, which is then clipped: before the step, without the mixed
+        precision's scale.
+        """
         self.fabric.strategy.precision.unscale_gradients(self.optimizer.optimizer)
         norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         if self.settings.clip:
             clip_grads_with_norm_(self.parameters, self.settings.clip, norm)
-        if self.settings.precision != "16-mixed":  # there an overflow now and then is expected, and its step left out
+        if (
+            self.settings.precision != "16-mixed"
+        ):  # there an overflow now and then is expected, and its step left out
             self.recent.append((self.step, torch.empty(0), ["the gradient"], norm.reshape(1, 1)))
         return norm.detach()
 
     def _look(self) -> None:
         """Raises ValueError if a loss since the last look was not finite."""
         recent, self.recent = self.recent, []
-        if not recent or torch.stack([values.sum().double().cpu() for *_, values in recent]).isfinite().all():
+        if (
+            not recent
+            or torch.stack([values.sum().double().cpu() for *_, values in recent]).isfinite().all()
+        ):
             return
         for step, rows, names, values in recent:
             if not values.isfinite().all():
-                raise ValueError(self._sentence(f"at step {step + 1} (epoch {self.epoch + 1})", rows, names, values))
+                raise ValueError(
+                    self._sentence(
+                        f"at step {step + 1} (epoch {self.epoch + 1})", rows, names, values
+                    )
+                )
 
     def _sentence(self, when: str, rows: Tensor, names: list[str], values: Tensor) -> str:
         bad = ~values.isfinite()
@@ -217,8 +253,9 @@ class StageTrainer:
         where = f" in the rows {', '.join(map(str, hurt[:5]))} of the data" if hurt else ""
         where += f" and {len(hurt) - 5} more of the batch's {len(rows)}" if len(hurt) > 5 else ""
         return (
-            f"Stage {self.stage.name!r} stopped {when}: {', '.join(terms)} became infinite or NaN{where}; try a "
-            f"smaller training.lr (now {self.settings.lr:g}) or training.clip=1{mend}."
+            f"Stage {self.stage.name!r} stopped {when}: {', '.join(terms)} became infinite or"
+            f" NaN{where}; try a smaller training.lr (now {self.settings.lr:g}) or"
+            f" training.clip=1{mend}."
         )
 
     @torch.no_grad()
@@ -265,13 +302,16 @@ class StageTrainer:
         """Means over the validation samples, always with the same noise."""
         seed_all(self.device, self.seed, self.stage.name, "validation")
         totals: dict[str, Tensor] = {}
-        # Parts of equal size, since a short last one would spoil losses that couple the samples of a batch.
+        # Parts of equal size, since a short last one would spoil losses that couple the samples of
+        # a batch.
         parts = math.ceil(len(self.val) / self.settings.batch)
         for rows in torch.arange(len(self.val), device=self.device).tensor_split(parts):
             with self.fabric.autocast():
                 names, values = _table(self.stage.loss(self.val.batch(rows), 1.0))
             if not values.sum().isfinite():
-                raise ValueError(self._sentence(f"in the validation of epoch {self.epoch}", rows, names, values))
+                raise ValueError(
+                    self._sentence(f"in the validation of epoch {self.epoch}", rows, names, values)
+                )
             for name, total in zip(names, values.sum(1), strict=True):
                 totals[name] = totals[name] + total if name in totals else total
         return {name: float(total) / len(self.val) for name, total in totals.items()}
@@ -305,6 +345,7 @@ class StageTrainer:
 def _table(loss: Loss) -> tuple[list[str], Tensor]:
     """The names of the loss and its terms, and their values (T, B)."""
     value = loss.value.detach()
-    values = torch.stack([value, *(t.detach().to(value.dtype).expand_as(value) for t in loss.terms.values())])
+    values = torch.stack(
+        [value, *(t.detach().to(value.dtype).expand_as(value) for t in loss.terms.values())]
+    )
     return ["loss", *loss.terms], values if values.device.type == "mps" else values.double()
-

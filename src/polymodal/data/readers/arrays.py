@@ -1,4 +1,6 @@
-"""A user's own arrays: one .npz file, one array for each modality, and what each modality is, read from its values."""
+"""A user's own arrays: one .npz file, one array for each modality, and what each modality is, read
+from its values.
+"""
 
 from __future__ import annotations
 
@@ -20,36 +22,53 @@ CHANNELS = (1, 3, 4)
 
 def _split_keys(arrays: Mapping[str, np.ndarray], file: Path) -> dict[str, dict[str, np.ndarray]]:
     """Arrays by part; a file without prefixes is one part, "train"."""
-    prefixed = {name: name.split("_", 1)[0] for name in arrays if name.split("_", 1)[0] in PARTS and "_" in name}
+    prefixed = {
+        name: name.split("_", 1)[0]
+        for name in arrays
+        if name.split("_", 1)[0] in PARTS and "_" in name
+    }
     if not prefixed:
         return {"train": dict(arrays)}
     if loose := [name for name in arrays if name not in prefixed]:
         raise ValueError(
-            f"{file} has arrays with a prefix ({next(iter(prefixed))!r}) and without ({loose}); give all of them one "
-            f"of {[p + '_' for p in PARTS]}, or none."
+            f"{file} has arrays with a prefix ({next(iter(prefixed))!r}) and without ({loose});"
+            f" give all of them one of {[p + '_' for p in PARTS]}, or none."
         )
     parts: dict[str, dict[str, np.ndarray]] = {}
     for name, part in prefixed.items():
         parts.setdefault(part, {})[name.split("_", 1)[1]] = arrays[name]
     names = {part: sorted(_values(found)) for part, found in parts.items()}
     if "train" not in parts or any(names[part] != names["train"] for part in parts):
-        raise ValueError(f"{file} needs the same modalities in every part and a train part, got {names}.")
+        raise ValueError(
+            f"{file} needs the same modalities in every part and a train part, got {names}."
+        )
     return parts
 
 
 def _values(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {n: x for n, x in arrays.items() if n not in ("label", "labels") and not n.endswith("_present")}
+    return {
+        n: x
+        for n, x in arrays.items()
+        if n not in ("label", "labels") and not n.endswith("_present")
+    }
 
 
 def _channels_first(shape: tuple[int, ...]) -> bool:
-    """Whether images (N, H, W, C) must be turned; (N, C, H, W) when the last size is no number of channels."""
+    """Whether images (N, H, W, C) must be turned; (N, C, H, W) when the last size is no number of
+    channels.
+    """
     return len(shape) == 4 and shape[-1] in CHANNELS
 
 
 def _kind(name: str, arrays: list[np.ndarray], file: Path) -> Modality:
-    """What the values say: 0/1 is bernoulli; uint8 images are normal around a sigmoid; other numbers are normal."""
+    """What the values say: 0/1 is bernoulli; uint8 images are normal around a sigmoid; other
+    numbers are normal.
+    """
     if any(x.dtype.kind not in "biuf" or x.ndim < 1 for x in arrays):
-        raise ValueError(f"{name!r} in {file} must hold real numbers, one row for each sample, got {arrays[0].dtype}.")
+        raise ValueError(
+            f"{name!r} in {file} must hold real numbers, one row for each sample, got"
+            f" {arrays[0].dtype}."
+        )
     if len({x.shape[1:] for x in arrays}) > 1:
         shapes = [x.shape[1:] for x in arrays]
         raise ValueError(f"{name!r} in {file} must have one shape in all parts, got {shapes}.")
@@ -63,7 +82,9 @@ def _kind(name: str, arrays: list[np.ndarray], file: Path) -> Modality:
 
 
 def _table(x: np.ndarray, modality: Modality) -> Tensor:
-    """uint8 images stay bytes (read as x / 255), everything else becomes the default float; images channels-last."""
+    """uint8 images stay bytes (read as x / 255), everything else becomes the default float; images
+    channels-last.
+    """
     table = torch.from_numpy(np.ascontiguousarray(x))
     if not (x.dtype == np.uint8 and modality.link == "sigmoid"):
         table = table.to(torch.get_default_dtype())
@@ -74,11 +95,16 @@ def _table(x: np.ndarray, modality: Modality) -> Tensor:
     )
 
 
-def _present(name: str, x: np.ndarray, arrays: Mapping[str, np.ndarray], nan_is_missing: bool) -> Tensor | None:
+def _present(
+    name: str, x: np.ndarray, arrays: Mapping[str, np.ndarray], nan_is_missing: bool
+) -> Tensor | None:
     mask = None
     if (given := arrays.get(f"{name}_present")) is not None:
         if given.shape != (len(x),) or not np.isin(given, (0, 1)).all():
-            raise ValueError(f"{name}_present must hold {len(x)} zeros and ones, a row each, got shape {given.shape}.")
+            raise ValueError(
+                f"{name}_present must hold {len(x)} zeros and ones, a row each, got shape"
+                f" {given.shape}."
+            )
         mask = torch.from_numpy(given.astype(bool))
     if nan_is_missing and x.dtype.kind == "f":
         there = torch.from_numpy(~np.isnan(x.reshape(len(x), -1)).all(1))
@@ -86,10 +112,14 @@ def _present(name: str, x: np.ndarray, arrays: Mapping[str, np.ndarray], nan_is_
     return None if mask is None or mask.all() else mask
 
 
-def _dataset(arrays: Mapping[str, np.ndarray], modalities: list[Modality], nan_is_missing: bool) -> Dataset:
+def _dataset(
+    arrays: Mapping[str, np.ndarray], modalities: list[Modality], nan_is_missing: bool
+) -> Dataset:
     label = arrays.get("label", arrays.get("labels"))
     if label is not None and (label.ndim != 1 or label.dtype.kind not in "biu"):
-        raise ValueError(f"Labels must be whole numbers, one a sample, got {label.dtype} of shape {label.shape}.")
+        raise ValueError(
+            f"Labels must be whole numbers, one a sample, got {label.dtype} of shape {label.shape}."
+        )
     present = {m.name: _present(m.name, arrays[m.name], arrays, nan_is_missing) for m in modalities}
     return Dataset(
         modalities,
@@ -112,17 +142,19 @@ def _cut(data: Dataset, sizes: list[int], generator: torch.Generator) -> list[Da
 def own_arrays(path: str | Path, *, seed: int = 0, nan_is_missing: bool = False) -> Splits:
     """The data in an .npz file: one array (N, ...) for each modality, in the file's order.
 
-    `label` or `labels` (N,) are whole numbers for evaluation; `<modality>_present` (N,) says which samples have that
-    modality. Names may begin with `train_`, `val_` and `test_`; a part the file does not name is split off the
-    training part at random (seeded), a tenth each.
+    `label` or `labels` (N,) are whole numbers for evaluation; `<modality>_present` (N,) says which
+    samples have that modality. Names may begin with `train_`, `val_` and `test_`; a part the file
+    does not name is split off the training part at random (seeded), a tenth each.
 
-    What a modality is follows from its values: 0 and 1 alone: bernoulli; uint8 images (N, H, W) or (N, H, W, C) or
-    (N, C, H, W): normal around a sigmoid, read as x / 255; all else: normal, as it stands (nothing is standardised:
-    scale it yourself, and keep the scale for reading results). A last size of 1, 3 or 4 of four is taken for channels.
+    What a modality is follows from its values: 0 and 1 alone: bernoulli; uint8 images (N, H, W) or
+    (N, H, W, C) or (N, C, H, W): normal around a sigmoid, read as x / 255; all else: normal, as it
+    stands (nothing is standardised: scale it yourself, and keep the scale for reading results). A
+    last size of 1, 3 or 4 of four is taken for channels.
 
     Raises:
-        ValueError: for a file that is no .npz of numbers, parts or shapes that do not fit, or values that are NaN or
-            infinite where present. With `nan_is_missing` a sample whose values are all NaN is missing that modality.
+        ValueError: for a file that is no .npz of numbers, parts or shapes that do not fit, or
+            values that are NaN or infinite where present. With `nan_is_missing` a sample whose
+            values are all NaN is missing that modality.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -130,9 +162,20 @@ def own_arrays(path: str | Path, *, seed: int = 0, nan_is_missing: bool = False)
     arrays = _split_keys(read_npz(file), file)
     names = list(_values(arrays["train"]))
     if not names:
-        raise ValueError(f"{file} holds no modality; write one array for each with numpy.savez(file, name=array, ...).")
-    if empty := [f"{part}: {name}" for part, found in arrays.items() for name in names if not found[name].size]:
-        raise ValueError(f"{file} holds arrays without any value ({empty}); a data set needs at least one sample.")
+        raise ValueError(
+            f"{file} holds no modality; write one array for each with numpy.savez(file, name=array,"
+            " ...)."
+        )
+    if empty := [
+        f"{part}: {name}"
+        for part, found in arrays.items()
+        for name in names
+        if not found[name].size
+    ]:
+        raise ValueError(
+            f"{file} holds arrays without any value ({empty}); a data set needs at least one"
+            " sample."
+        )
     kinds = [_kind(name, [found[name] for found in arrays.values()], file) for name in names]
     parts = {part: _dataset(found, kinds, nan_is_missing) for part, found in arrays.items()}
     lacking = [part for part in ("val", "test") if part not in parts]
@@ -140,9 +183,10 @@ def own_arrays(path: str | Path, *, seed: int = 0, nan_is_missing: bool = False)
         held = max(1, round(HELD * len(parts["train"])))
         sizes = [len(parts["train"]) - held * len(lacking), *[held] * len(lacking)]
         if sizes[0] < 1:
-            raise ValueError(f"{file} has {len(parts['train'])} samples, too few to be split into parts.")
+            raise ValueError(
+                f"{file} has {len(parts['train'])} samples, too few to be split into parts."
+            )
         parts["train"].check()  # here, so that what is wrong is named by its row in the file
         cut = _cut(parts["train"], sizes, torch.Generator().manual_seed(seed))
         parts |= dict(zip(("train", *lacking), cut, strict=True))
     return Splits(parts["train"], parts["val"], parts["test"], file.stem)
-

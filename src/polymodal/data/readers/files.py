@@ -1,4 +1,6 @@
-"""Where data files lie, how they are fetched and read. Nothing half-written is ever left under a file's own name."""
+"""Where data files lie, how they are fetched and read. Nothing half-written is ever left under a
+file's own name.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,10 @@ def data_folder(path: str | os.PathLike[str] | None = None) -> Path:
         return cache_folder()
     folder = Path(given).expanduser()
     if not folder.is_dir():
-        raise ValueError(f"There is no folder {folder}; create it or give another (path=, --data, $POLYMODAL_DATA).")
+        raise ValueError(
+            f"There is no folder {folder}; create it or give another (path=, --data,"
+            " $POLYMODAL_DATA)."
+        )
     return folder
 
 
@@ -79,7 +84,9 @@ def find(folder: Path, subfolders: Sequence[str], *names: str) -> Path | None:
 
 @contextlib.contextmanager
 def atomic(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write to; it is renamed to `target` when the block ends well, and removed otherwise."""
+    """A path beside `target` to write to; it is renamed to `target` when the block ends well, and
+    removed otherwise.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
@@ -94,7 +101,15 @@ def reading(file: Path, remedy: str) -> Iterator[None]:
     """Turns every way in which a truncated or damaged file fails into one sentence."""
     try:
         yield
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        zlib.error,
+        zipfile.BadZipFile,
+    ) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{file} is truncated or damaged ({why}); {remedy}.") from error
 
@@ -106,9 +121,11 @@ def _same(content: bytes, md5: str) -> None:
 
 
 def fetch(url: str, target: Path, md5: str) -> Path:
-    """Downloads `url` to `target`; `md5` is that of the decompressed content, checked before the file gets its name.
+    """Downloads `url` to `target`; `md5` is that of the decompressed content, checked before the
+    file gets its name.
 
-    Raises ValueError, saying which file to put where, when it cannot be downloaded or is not the published one.
+    Raises ValueError, saying which file to put where, when it cannot be downloaded or is not the
+    published one.
     """
     import pooch
 
@@ -121,16 +138,18 @@ def fetch(url: str, target: Path, md5: str) -> Path:
     except (OSError, EOFError, ValueError, zlib.error) as error:
         why = type(error).__name__ if isinstance(error, OSError) else str(error)
         raise ValueError(
-            f"{target.name} is not in {target.parent} and could not be fetched from {url} ({why}); put the file there "
-            f"yourself, or say where it lies (path=, --data, $POLYMODAL_DATA)."
+            f"{target.name} is not in {target.parent} and could not be fetched from {url} ({why});"
+            " put the file there yourself, or say where it lies (path=, --data, $POLYMODAL_DATA)."
         ) from error
     return target
 
 
 def read_idx(file: Path, md5: str | None = None) -> np.ndarray:
-    """The uint8 array in an IDX file (`.gz` or not): zero, zero, type, rank, big-endian sizes, values.
+    """The uint8 array in an IDX file (`.gz` or not): zero, zero, type, rank, big-endian sizes,
+    values.
 
-    Raises ValueError when the file is truncated, damaged, or its decompressed content has not this `md5`.
+    Raises ValueError when the file is truncated, damaged, or its decompressed content has not this
+    `md5`.
     """
     with reading(file, "delete it and fetch it again"):
         content = file.read_bytes()
@@ -140,14 +159,19 @@ def read_idx(file: Path, md5: str | None = None) -> np.ndarray:
         rank = content[3]
         shape = np.frombuffer(content, ">u4", rank, 4).astype(int)
         if len(content) != 4 + 4 * rank + shape.prod():
-            raise ValueError(f"it should hold {shape.prod()} bytes of values and holds {len(content) - 4 - 4 * rank}")
+            raise ValueError(
+                f"it should hold {shape.prod()} bytes of values and holds"
+                f" {len(content) - 4 - 4 * rank}"
+            )
         if md5:
             _same(content, md5)
         return np.frombuffer(bytearray(content), np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
 def read_npz(file: Path) -> dict[str, np.ndarray]:
-    """All arrays of an .npz file. Raises ValueError when it is truncated, damaged or holds Python objects."""
+    """All arrays of an .npz file. Raises ValueError when it is truncated, damaged or holds Python
+    objects.
+    """
     remedy = "write it again with numpy.savez and arrays of numbers"
     with reading(file, remedy), np.load(file, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
@@ -167,29 +191,44 @@ def read_mat(file: Path) -> dict[str, Any]:
 
 def _images(nhwc: np.ndarray, labels: np.ndarray) -> Part:
     """Channels-last in memory, (N, C, H, W) in shape."""
-    return torch.from_numpy(np.ascontiguousarray(nhwc)).permute(0, 3, 1, 2), torch.from_numpy(labels.astype(np.int64))
+    return torch.from_numpy(np.ascontiguousarray(nhwc)).permute(0, 3, 1, 2), torch.from_numpy(
+        labels.astype(np.int64)
+    )
 
 
 def idx_digits(name: str, path: str | os.PathLike[str] | None = None) -> dict[str, Part]:
-    """The "train" and "test" parts of "mnist" or "fashion-mnist", from IDX files that are there or fetched."""
+    """The "train" and "test" parts of "mnist" or "fashion-mnist", from IDX files that are there or
+    fetched.
+    """
     url, hashes = IDX[name]
     folder = data_folder(path)
     arrays = []
     for stem, md5 in hashes.items():
         # Both sets call their files the same, so only one of them may lie in the folder itself.
-        subfolders = ("mnist", "MNIST/raw", ".") if name == "mnist" else ("fashion-mnist", "FashionMNIST/raw")
+        subfolders = (
+            ("mnist", "MNIST/raw", ".")
+            if name == "mnist"
+            else ("fashion-mnist", "FashionMNIST/raw")
+        )
         file = find(folder, subfolders, stem + ".gz", stem)
-        arrays.append(read_idx(file or fetch(url + stem + ".gz", folder / name / (stem + ".gz"), md5), md5))
+        arrays.append(
+            read_idx(file or fetch(url + stem + ".gz", folder / name / (stem + ".gz"), md5), md5)
+        )
     train, train_labels, test, test_labels = arrays
-    return {"train": _images(train[..., None], train_labels), "test": _images(test[..., None], test_labels)}
+    return {
+        "train": _images(train[..., None], train_labels),
+        "test": _images(test[..., None], test_labels),
+    }
 
 
 def svhn_digits(path: str | os.PathLike[str] | None = None) -> tuple[dict[str, Part], bool]:
-    """The "train" and "test" parts of SVHN (cropped digits), and whether they come from the packed 10,000.
+    """The "train" and "test" parts of SVHN (cropped digits), and whether they come from the packed
+    10,000.
 
-    The official `train_32x32.mat` and `test_32x32.mat` are looked for first; then `svhn_test_first10000.npz`, the
-    first 10,000 official test images, of which 8,000 serve for training and the last 2,000 for testing (contiguous:
-    neighbours are digits of one house); then the official files are fetched.
+    The official `train_32x32.mat` and `test_32x32.mat` are looked for first; then
+    `svhn_test_first10000.npz`, the first 10,000 official test images, of which 8,000 serve for
+    training and the last 2,000 for testing (contiguous: neighbours are digits of one house); then
+    the official files are fetched.
     """
     folder = data_folder(path)
     files = {name: find(folder, ("svhn", "SVHN", "."), name) for name in SVHN}
@@ -198,13 +237,17 @@ def svhn_digits(path: str | os.PathLike[str] | None = None) -> tuple[dict[str, P
         arrays = read_npz(packed)
         with reading(packed, "delete it and copy it again"):
             images, labels = _images(arrays["images"], arrays["labels"])
-        return {"train": (images[:8000], labels[:8000]), "test": (images[8000:], labels[8000:])}, True
+        return {
+            "train": (images[:8000], labels[:8000]),
+            "test": (images[8000:], labels[8000:]),
+        }, True
     parts = {}
     for name, md5 in SVHN.items():
         file = files[name] or fetch(SVHN_URL + name, folder / "svhn" / name, md5)
         arrays = read_mat(file)
         with reading(file, "delete it and fetch it again"):
             # Stored as (32, 32, 3, N) and labels 1..10, where 10 stands for the digit 0.
-            parts[name.split("_")[0]] = _images(arrays["X"].transpose(3, 0, 1, 2), arrays["y"].ravel() % 10)
+            parts[name.split("_")[0]] = _images(
+                arrays["X"].transpose(3, 0, 1, 2), arrays["y"].ravel() % 10
+            )
     return parts, False
-
