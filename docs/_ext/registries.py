@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from inspect import getdoc
 from pathlib import Path
 
+import polymodal
 from polymodal.cli.catalog import entries
 
 DOCS = Path(__file__).resolve().parents[1]
@@ -70,6 +72,20 @@ def name_table() -> str:
     return table(("", "names"), ((NAMED[kind], names[kind]) for kind in NAMED))
 
 
+def name_links() -> str:
+    """The public names of polymodal, the module of each, and its first sentence."""
+    rows = []
+    for name in (n for n in polymodal.__all__ if not n.startswith("__")):
+        public = getattr(polymodal, name)
+        home = getattr(public, "__module__", None) or "polymodal"
+        own = isinstance(public, type) or callable(public)
+        said = (getdoc(public) or "").split("\n\n")[0] if own else "a registry: name to value"
+        room = home.split(".")[1] if own else ""
+        link = f"[`{name}`](/api/{room}.md)" if room else f"`{name}`"
+        rows.append((link, " ".join(said.split())))
+    return table(("name", "what it is"), rows)
+
+
 def readme_block() -> str:
     """What stands between the markers of README.md."""
     return f"{START}\n{family_table('docs/methods/')}\n\n{name_table()}\n{END}"
@@ -106,6 +122,11 @@ def setup(app) -> dict[str, bool]:
         def made(self) -> str:
             return family_table("/methods/")
 
+    class Names(Table):
+        def made(self) -> str:
+            return name_links()
+
+    app.add_directive("names", Names)
     app.add_directive("registry", Registry)
     app.add_directive("families", Families)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
