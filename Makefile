@@ -1,11 +1,12 @@
-# `make demo` does the main job on built-in data and writes files under demo/; `make test` passes the tests.
-# Both make the virtual environment first if it is not there: Python 3.11 with pip and venv is all they need.
+# `make demo` does the main job on built-in data and writes files under demo/; `make test` runs the tests; `make docs`
+# builds the documentation into build/docs. Each makes the virtual environment first if it is not there: Python 3.11 with pip and venv is all they need.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint docs bench clean
 
 setup: $(STAMP)
 
@@ -25,6 +26,13 @@ test: setup
 lint: setup
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
+
+docs: $(DOCS_STAMP)
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 
 bench: setup
 	$(BIN)/python benchmarks/run.py
