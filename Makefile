@@ -1,5 +1,6 @@
 # `make demo` does the main job on built-in data and writes files under demo/; `make test` runs the tests; `make docs`
-# builds the documentation into build/docs. Each makes the virtual environment first if it is not there: Python 3.11 with pip and venv is all they need.
+# builds the documentation into build/docs. Each makes the virtual environment first if it is not there: Python 3.11 with
+# pip and venv is all they need.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin

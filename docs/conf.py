@@ -10,7 +10,7 @@ project = "polymodal"
 author = "The polymodal developers"
 release = metadata.version("polymodal")
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "api", "mathml", "registries"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "api", "mathml", "measured", "registries"]
 exclude_patterns = ["_ext"]
 nitpicky = False
 
