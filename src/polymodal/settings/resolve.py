@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from polymodal.batch import Modality
-from polymodal.checks import checked_options, convert, fill, find, plain, suggest
+from polymodal.checks import checked_options, fill, find, plain, suggest, typed
 from polymodal.settings.schema import DataSettings, MethodSettings, Settings
 
 
@@ -29,7 +29,7 @@ def _check_names(settings: Settings) -> Settings:
                 raise ValueError(
                     f"There is no setting {path}.{key}.{suggest(key, keys, path + '.')}"
                 )
-        modalities[m] = {k: convert(v, hints[k], f"{path}.{k}") for k, v in given.items()}
+        modalities[m] = {k: typed(hints[k], v, f"{path}.{k}") for k, v in given.items()}
     method, data = settings.method, settings.data
     if method.name is not None:
         from polymodal.methods import METHODS  # here, since `show` and `--help` need no torch
