@@ -469,33 +469,3 @@ def first_difference(ours: Any, theirs: Any, path: str = "") -> tuple[str, Any, 
 
 def _or_nothing(value: Any) -> Any:
     return "nothing" if value is ABSENT else value
-
-
-# Until the schema consists of groups.
-
-
-def fill(cls: Any, given: Any, path: str) -> Any:
-    """A settings class from a mapping; unnamed keys go to its `options`."""
-    if given is None:
-        given = {}
-    if not isinstance(given, Mapping):
-        raise ValueError(
-            f"{path or 'The settings'} must be a mapping such as {{key: value}}, got {given!r}."
-        )
-    hints, prefix = get_type_hints(cls), f"{path}." if path else ""
-    known = {k: v for k, v in given.items() if k in hints and k != "options"}
-    rest = {k: v for k, v in given.items() if k not in known}
-    if rest and "options" not in hints:
-        key = next(iter(rest))
-        raise ValueError(f"There is no setting {prefix}{key}.{suggest(key, hints, prefix)}")
-    values = {
-        k: fill(hints[k], v, prefix + k)
-        if is_dataclass(hints[k])
-        else typed(hints[k], v, prefix + k)
-        for k, v in known.items()
-    }
-    try:
-        return cls(**values, **({"options": rest} if rest else {}))
-    except ValueError as error:
-        at_door = str(error).startswith(("training.", "There is no"))
-        raise ValueError(str(error) if at_door else prefix + str(error)) from None
