@@ -9,6 +9,7 @@ from torch import nn
 
 from polymodal.batch import Batch, Modality
 from polymodal.checks import meant
+from polymodal.data.kinds import kind_of
 from polymodal.distributions.normal import DiagNormal
 from polymodal.methods.options import check
 from polymodal.model import MultimodalVAE
@@ -64,7 +65,8 @@ class Parts:
                     f" {meant(m, names)}"
                 )
         self.networks: dict[str, Network] = {
-            m.name: network_of(m, (networks or {}).get(m.name)) for m in self.modalities
+            m.name: network_of(m, (networks or {}).get(m.name) or kind_of(m).network(m))
+            for m in self.modalities
         }
 
     def prior(self) -> StandardNormal:

@@ -10,17 +10,18 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import zuko  # noqa: E402
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import softplus
-from zuko.flows import MaskedAutoregressiveTransform  # noqa: E402
-from zuko.transforms import MonotonicAffineTransform as Affine  # noqa: E402
 
 from polymodal.distributions.normal import DiagNormal
 from polymodal.networks.masked_affine import STEEPEST, MaskedAffine
 
 _validate = Distribution._validate_args
+
+import zuko  # noqa: E402
+from zuko.flows import MaskedAutoregressiveTransform  # noqa: E402
+from zuko.transforms import MonotonicAffineTransform as Affine  # noqa: E402
 
 Distribution.set_default_validate_args(_validate)
 
