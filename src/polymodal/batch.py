@@ -25,6 +25,7 @@ class Modality:
         scale: fixed standard deviation (normal) or scale (laplace) of the likelihood.
         link: maps the decoder's output to the likelihood's mean: "identity", or "sigmoid" for
             values in [0, 1].
+        kind: the kind of data, a key of `polymodal.data.kinds.KINDS`; None: by shape.
 
     Raises:
         ValueError: for a name that cannot name a module, an empty shape, or a weight or scale that
@@ -37,6 +38,7 @@ class Modality:
     weight: float = 1.0
     scale: float = 1.0
     link: str = "identity"
+    kind: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))

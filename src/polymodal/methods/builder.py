@@ -9,6 +9,7 @@ from torch import nn
 
 from polymodal.batch import Modality
 from polymodal.checks import meant
+from polymodal.data.kinds import kind_of
 from polymodal.distributions import product
 from polymodal.methods.settings import FlowSettings
 from polymodal.model import MultimodalVAE
@@ -64,7 +65,8 @@ class Builder:
                     f"networks names the modality {m!r}, which the data does not have; {near}"
                 )
         self.networks: dict[str, Network] = {
-            m.name: network_of(m, self.chosen.get(m.name)) for m in self.modalities
+            m.name: network_of(m, self.chosen.get(m.name) or kind_of(m).network(m))
+            for m in self.modalities
         }
 
     def values(self) -> dict[str, Any]:
