@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +236,8 @@ def _comparison(
                 )
         # What is said of a stage that only some of the methods have is for those.
         mine = {k: v for k, v in one.training.stages.items() if k in stages[label]}
-        found[label] = replace(one, training=replace(one.training, stages=mine))
+        training = one.training.model_copy(update={"stages": mine})
+        found[label] = one.model_copy(update={"training": training})
     runs = []
     for seed in seeds:
         for k, (label, one) in enumerate(found.items()):

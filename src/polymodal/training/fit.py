@@ -21,7 +21,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -210,8 +210,8 @@ def _settings(method: Any, data: Any, given: Mapping[str, Any]) -> Settings:
     recipe = to_dict(resolve(method)) if isinstance(method, Settings | Mapping) else {}
     if isinstance(method, str):
         recipe = {"method": {"name": find(method, METHODS, "method")}}
-    sections = [f.name for f in fields(Settings) if f.name != "method"]
-    training = [f.name for f in fields(TrainingSettings)]
+    sections = [name for name in Settings.model_fields if name != "method"]
+    training = list(TrainingSettings.model_fields)
     name = recipe.get("method", {}).get("name")
     options = (
         [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
@@ -91,5 +90,5 @@ def _stage_says(info: Mapping[str, Any], stage: str) -> dict[str, Any]:
     }
     return kept | {
         "latent": says["method"].get("latent"),
-        f"training.stages.{stage}": asdict(training),
+        f"training.stages.{stage}": training.model_dump(),
     }
