@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch
-from polymodal.distributions.divergence import detach, divergence
+from polymodal.distributions.divergences import detach, divergence
 from polymodal.distributions.mixture import Mixture
 from polymodal.distributions.sums import sum_of
 from polymodal.model import Loss, MultimodalVAE

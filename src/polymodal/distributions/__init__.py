@@ -1,10 +1,10 @@
 """Distributions of latents and of values: experts, mixtures, products, divergences, p(x|z)."""
 
-from polymodal.distributions.divergence import detach, divergence
+from polymodal.distributions.divergences import detach, divergence
 from polymodal.distributions.likelihoods import LIKELIHOODS, likelihood_of
 from polymodal.distributions.mixture import Joint, Mixture, Proposal, choose
 from polymodal.distributions.normal import DiagLaplace, DiagNormal, Point, product
-from polymodal.distributions.product import Product
+from polymodal.distributions.products import Product
 from polymodal.distributions.sampled import Sampled, report_of, weighable
 from polymodal.distributions.sums import sum_of
 

@@ -99,7 +99,9 @@ def product(
         base = over.variance.reciprocal()
         if len(experts) > 1:
             bounded = torch.maximum(precision, base)
-            precision = bounded if present is None else torch.where(_several(present), bounded, precision)
+            precision = (
+                bounded if present is None else torch.where(_several(present), bounded, precision)
+            )
         precision, shift = precision - base, precision * loc - base * over.loc
     if present is not None:
         mask = torch.stack(list(present)).unsqueeze(-1)

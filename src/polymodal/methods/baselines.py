@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from polymodal.batch import Batch
-from polymodal.checks import CountOrZero, Count, NonNegative
+from polymodal.checks import Count, NonNegative
 from polymodal.distributions import Joint, Point, choose
 from polymodal.methods.builder import Builder
 from polymodal.methods.joint import HIDDEN
@@ -137,7 +137,9 @@ def mfm_loss(
     sample and a random subset of it.
     """
     if batch.label is None:
-        raise ValueError("MFM predicts labels and the data have none; take data with labels or another method.")
+        raise ValueError(
+            "MFM predicts labels and the data have none; take data with labels or another method."
+        )
     posterior: Any = model.posterior
     names, subset = list(batch.x), random_subset(batch, list(batch.x), least=1)
     shared = [posterior.shared(batch), posterior.shared(Batch(batch.x, subset))]

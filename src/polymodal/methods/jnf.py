@@ -68,9 +68,7 @@ def jnf_dcca(
         flow, sampler: see `jnf`.
     """
     size = embedding.embedding_size
-    model = _with_flows(
-        builder, flow, sampler, lambda: make_embeddings(builder, embedding), size
-    )
+    model = _with_flows(builder, flow, sampler, lambda: make_embeddings(builder, embedding), size)
     shared = embedding_stage(builder.names, embedding, part="embed")
     stages = [joint_stage(builder), shared, surrogate_stage(builder.names, embed=True)]
     return Method(model, stages)

@@ -75,9 +75,7 @@ def kept_joint(batch: Batch) -> DiagNormal:
 def surrogate_kl(model: Surrogates, batch: Batch, progress: float) -> Loss:
     """L(0, 0, 1) on a batch that `keep_joint` made: sum_m KL(q(z|X) || q_m), eqs. (4) and (9)."""
     experts = {m: model.posterior.experts[m].given(x) for m, x in batch.x.items()}
-    return elbo(
-        model, batch, kept_joint(batch), likelihood=0, kl=0, consensus=1, experts=experts
-    )
+    return elbo(model, batch, kept_joint(batch), likelihood=0, kl=0, consensus=1, experts=experts)
 
 
 def surrogate_stage(names: Sequence[str], embed: bool = False) -> Stage:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial, wraps
 from typing import Any, get_type_hints
 
-
 from polymodal.batch import Modality
 from polymodal.checks import Count, CountOrZero, suggest, typed
 from polymodal.methods.builder import Builder
@@ -23,9 +22,7 @@ Networks = Mapping[str, str]
 Function = Callable[..., Method]
 
 
-def method(
-    function: Function | None = None, *, latent: int = 20, hidden: int | None = None
-) -> Any:
+def method(function: Function | None = None, *, latent: int = 20, hidden: int | None = None) -> Any:
     """Enters `function(builder, **options) -> Method` into METHODS, as a function of modalities.
 
     The options are the function's keyword arguments, checked against their annotations, and those

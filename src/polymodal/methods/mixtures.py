@@ -20,8 +20,8 @@ from polymodal.distributions import divergence, sum_of
 from polymodal.methods.builder import Builder, learned_prior, pooling_of
 from polymodal.methods.joint import warmed_up
 from polymodal.methods.method import method
-from polymodal.methods.settings import PriorSettings
 from polymodal.methods.products import Objective, Pooled, present_count, whole_model
+from polymodal.methods.settings import PriorSettings
 from polymodal.model import Loss, Method, MultimodalVAE, Step
 from polymodal.objectives import ElboTerm, elbo, elbos, variational_bound
 from polymodal.posteriors import masks

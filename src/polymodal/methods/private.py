@@ -127,9 +127,7 @@ def partitioned(
     return _dmvae(builder, private, beta, contrast)
 
 
-def vcca_loss(
-    model: MultimodalVAE, batch: Batch, progress: float, lead: str, beta: float
-) -> Loss:
+def vcca_loss(model: MultimodalVAE, batch: Batch, progress: float, lead: str, beta: float) -> Loss:
     """The ELBO of samples that have the lead; 0 for the others."""
     value, terms = elbo(model, batch, model.posterior(batch), kl=beta)
     return Loss(torch.where(batch.mask([lead]), value, 0), terms)

@@ -130,9 +130,7 @@ def mvae(
     return Method(model, whole_model(Step(mvae_loss, bound=bound, **options)))
 
 
-def mvtcae_loss(
-    model: Pooled, batch: Batch, progress: float, alpha: float, beta: float
-) -> Loss:
+def mvtcae_loss(model: Pooled, batch: Batch, progress: float, alpha: float, beta: float) -> Loss:
     """L(q; (n - alpha) / n, beta (1 - alpha), beta alpha / n)."""
     q = model.posterior.unimodal(batch)
     n = present_count(batch, list(q))
@@ -170,9 +168,7 @@ def crmvae_loss(model: Pooled, batch: Batch, progress: float, beta: float) -> Lo
     terms = [ElboTerm(joint, list(q), batch.present)]
     terms += [ElboTerm(e, [m], batch.present) for m, e in experts.items()]
     value, logs = elbos(model, batch, terms, kl=[beta] + [0.0] * len(experts))
-    agreement = elbo(
-        model, batch, joint, likelihood=0, kl=0, consensus=beta, experts=experts
-    )
+    agreement = elbo(model, batch, joint, likelihood=0, kl=0, consensus=beta, experts=experts)
     count = present_count(batch, list(q)) + 1
     return Loss((value + agreement.value) / count, logs | agreement.terms)
 

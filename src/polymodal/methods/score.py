@@ -10,32 +10,32 @@ docs/methods/score.md says which.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from polymodal.batch import Batch
 from polymodal.checks import NonNegative, call
-from polymodal.diffusion.denoisers import Denoiser, matching
-from polymodal.diffusion.energies import PairEnergies, contrasted
-from polymodal.diffusion.fitting import fit_frame, whole
 from polymodal.diffusion.masking import TrainingMasks
-from polymodal.diffusion.prior import DiffusionPrior
 from polymodal.distributions import DiagNormal, Joint
 from polymodal.methods.builder import Builder
-from polymodal.methods.diffusion_stages import LATENT, DiffusionStages, Model, Options, diffusion_prior
+from polymodal.methods.diffusion_stages import (
+    LATENT,
+    DiffusionStages,
+    Model,
+    Options,
+    diffusion_prior,
+)
 from polymodal.methods.embeddings import embedding_stage, make_embeddings
-from polymodal.methods.joint import HIDDEN, joint_stage
 from polymodal.methods.jnf import EMBEDDING
+from polymodal.methods.joint import HIDDEN, joint_stage
 from polymodal.methods.method import method
 from polymodal.methods.settings import DiffusionSettings, EmbeddingSettings
 from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
 from polymodal.objectives import elbo
 from polymodal.posteriors import Concatenated, JointWithDiffusion
 from polymodal.priors import FittedPrior
-
 
 SAMPLER = DiffusionSettings()
 

@@ -114,15 +114,11 @@ def meme(
         pseudo_inputs: how many inputs u_i.
     """
     experts = builder.experts()
-    parts = {
-        m.name: PseudoInputs(experts[m.name], m, pseudo_inputs) for m in builder.modalities
-    }
+    parts = {m.name: PseudoInputs(experts[m.name], m, pseudo_inputs) for m in builder.modalities}
     prior = MixedPrior(parts)
     decoders, q = builder.decoders(), PooledExperts(experts, singletons, prior)
     model = MultimodalVAE(prior, decoders, q, builder.modalities)
-    return Method(
-        model, whole_model(Step(meme_loss, k=k, gamma=gamma, analytic_kl=analytic_kl))
-    )
+    return Method(model, whole_model(Step(meme_loss, k=k, gamma=gamma, analytic_kl=analytic_kl)))
 
 
 def expert_distance(kind: Distance, q: DiagNormal, p: DiagNormal) -> Tensor:

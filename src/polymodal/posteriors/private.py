@@ -59,7 +59,11 @@ class SharedPrivate(Posterior):
         latent, and the others' private latents from their auxiliaries, charged their priors, so
         that their weights cancel (MMVAE+).
         """
-        mixture, own, (_, *priors) = self.shared(batch), self.private_latents(batch), self.prior().parts
+        mixture, own, (_, *priors) = (
+            self.shared(batch),
+            self.private_latents(batch),
+            self.prior().parts,
+        )
         components = mixture.components if isinstance(mixture, Mixture) else [mixture]
         foreign = [
             Proposal(self.auxiliary[n]().expand((len(batch),)), p)
