@@ -1,4 +1,4 @@
-"""How the documentation is built: `make docs`, which needs no network and treats warnings as errors."""
+"""How `make docs` builds the documentation: without a network, with warnings as errors."""
 
 import sys
 from importlib import metadata

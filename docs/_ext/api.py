@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import iter_modules, walk_packages
 
+import polymodal
 from docutils import nodes
-from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -25,6 +25,15 @@ def modules_of(room: str) -> list[str]:
     name = f"polymodal.{room}"
     path = getattr(import_module(name), "__path__", None)
     return [name, *(f"{name}.{m.name}" for m in iter_modules(path or []))]
+
+
+def import_everything(app: Sphinx) -> None:
+    """Imports all modules first: autodoc changes annotations of the classes that it documents,
+    from which pydantic could then build no subclass.
+    """
+    for module in walk_packages(polymodal.__path__, "polymodal."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
 
 
 def escaped(text: str) -> str:
@@ -105,6 +114,7 @@ class Room(SphinxDirective):
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("builder-inited", import_everything)
     app.connect("autodoc-process-docstring", process)
     app.add_directive("room", Room)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
