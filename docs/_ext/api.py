@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from importlib import import_module
 from pkgutil import iter_modules, walk_packages
 
-import polymodal
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+
+import polymodal
 
 SECTIONS = ("Args", "Returns", "Raises", "Yields", "Attributes")
 CODE = re.compile(r"(`+[^`]+`+)")
@@ -100,6 +101,11 @@ def process(app, what: str, name: str, obj, options, lines: list[str]) -> None:
     lines[:] = structured(lines)
 
 
+def skip(app, what: str, name: str, obj, skipped: bool, options) -> bool | None:
+    """Leaves out the configuration of pydantic, which every group of settings has."""
+    return True if name in ("model_config", "model_post_init") else None
+
+
 class Room(SphinxDirective):
     """Documents the modules of a room."""
 
@@ -115,6 +121,7 @@ class Room(SphinxDirective):
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", import_everything)
+    app.connect("autodoc-skip-member", skip)
     app.connect("autodoc-process-docstring", process)
     app.add_directive("room", Room)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
