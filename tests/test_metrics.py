@@ -16,7 +16,7 @@ from polymodal.data import Dataset, LinearGaussian, Splits
 from polymodal.distributions.likelihoods import IsotropicNormal
 from polymodal.distributions.mixture import Joint, Mixture
 from polymodal.distributions.normal import DiagNormal
-from polymodal.distributions.product import Product
+from polymodal.distributions.products import Product
 from polymodal.metrics import classifiers as classifying
 from polymodal.metrics.classifiers import (
     Classifier,
@@ -278,7 +278,7 @@ def test_bfloat16_agrees_within_a_tenth_of_a_nat() -> None:
         Modality("grey", (1, 28, 28), link="sigmoid"),
         Modality("colour", (3, 32, 32), link="sigmoid"),
     ]
-    decoders = {m.name: Decoder(m, 20, network_of(m)) for m in modalities}
+    decoders = {m.name: Decoder(m, 20, network_of(m, "mlp")) for m in modalities}
     # A posterior whose density is that of the prior: the estimate is that of the likelihood alone.
     prior = StandardNormal(20)
     model = MultimodalVAE(
