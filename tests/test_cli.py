@@ -75,7 +75,9 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_help_and_list_import_nothing_heavy() -> None:
     heavy = {"torch", "numpy", "scipy", "matplotlib", "lightning", "pandas", "sklearn"}
-    code = "import sys; from polymodal.cli.main import run; run({!r}); print({!r} & set(sys.modules))"
+    code = (
+        "import sys; from polymodal.cli.main import run; run({!r}); print({!r} & set(sys.modules))"
+    )
     for arguments in (["train", "--help"], ["list"]):
         command = [sys.executable, "-c", code.format(arguments, heavy)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
