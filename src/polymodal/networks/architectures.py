@@ -143,18 +143,21 @@ NETWORKS: dict[str, Network] = {
 }
 
 
+def network_name(modality: Modality) -> str:
+    """The default network: digit-conv for 28x28 colour images, svhn-conv for 32x32, celeba-conv for
+    64x64, else mlp.
+    """
+    by_size = {28: "digit-conv", 32: "svhn-conv", 64: "celeba-conv"}
+    by_shape: dict[tuple[int, ...], str] = {(3, n, n): network for n, network in by_size.items()}
+    return by_shape.get(modality.shape, "mlp")
+
+
 def network_of(modality: Modality, name: str | None = None) -> Network:
-    """The network `name`, or by shape: digit-conv for 28x28 colour images, svhn-conv for 32x32,
-    celeba-conv for 64x64, else mlp.
+    """The network `name`; None: the default by shape.
 
     Raises ValueError for an unknown name or a network that cannot read the modality's shape.
     """
-    if name is None:
-        by_size = {28: "digit-conv", 32: "svhn-conv", 64: "celeba-conv"}
-        by_shape: dict[tuple[int, ...], str] = {
-            (3, n, n): network for n, network in by_size.items()
-        }
-        name = by_shape.get(modality.shape, "mlp")
+    name = name or network_name(modality)
     if name not in NETWORKS:
         raise ValueError(
             f"There is no network {name!r} (for modality {modality.name!r}); there are"
