@@ -9,7 +9,21 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from polymodal.diffusion.registry import DIFFUSIONS
-from polymodal.sampling import HMC, MALA, ChainReport, Density, ess, hmc, mala, metric, rhat, run
+from polymodal.sampling import (
+    HMC,
+    MALA,
+    ChainReport,
+    Density,
+    Histogram,
+    ParticleReport,
+    SamplerReport,
+    ess,
+    hmc,
+    mala,
+    metric,
+    rhat,
+    run,
+)
 from polymodal.sampling.kernels import jittered, leapfrog
 from polymodal.sampling.registry import SAMPLERS, make_sampler
 
@@ -397,6 +411,66 @@ def test_summary_and_warning_count_the_items() -> None:
     ]:
         warning = ChainReport(**good | change).warning()
         assert word in warning and "25%" in warning
+
+
+def report_of_chains(**changes: object) -> ChainReport:
+    figures = dict(
+        acceptance=torch.tensor([0.7, 0.99]),
+        divergent=torch.tensor([0, 3]),
+        ess=torch.tensor([100.0, 4.0]),
+        step_size=torch.tensor([0.5, 0.7]),
+        gradients=7,
+        transitions=100,
+        rhat=torch.tensor([1.01, 1.2]),
+    )
+    return ChainReport(**figures | changes)
+
+
+def good(histogram: Histogram) -> list[bool]:
+    values = histogram.values
+    return ((values >= histogram.low) & (values <= histogram.high)).tolist()
+
+
+def test_a_report_of_chains_shows_which_items_are_good() -> None:
+    report = report_of_chains()
+    assert isinstance(report, SamplerReport)
+    assert list(report.per_item()) == ["acceptance", "divergent", "step_size", "ess", "rhat"]
+    assert report.per_item()["divergent"].tolist() == [0, 3]
+    shown = {h.title: h for h in report.histograms()}
+    assert [good(h) for h in shown.values()] == [[True, False]] * 3 + [[True, True]]
+    assert [(h.low, h.high) for h in shown.values()] == [
+        (0.6, 0.95),
+        (-math.inf, 1.05),
+        (0.0, 0.01),
+        (-math.inf, math.inf),
+    ]
+    torch.testing.assert_close(
+        shown["share of divergent transitions"].values, torch.tensor([0.0, 0.03])
+    )
+    assert report.summary()["divergent"] == 3 and report.summary()["acceptance_ok"] == 0.5
+
+
+def test_the_starts_of_particles_have_a_range_and_r_hat_is_left_out() -> None:
+    report = report_of_chains(rhat=None, unique=torch.ones(2), log_normalizer=torch.zeros(2))
+    assert {"unique", "log_normalizer"} < set(report.per_item()) and "rhat" not in report.per_item()
+    titles = [h.title for h in report.histograms()]
+    assert titles == ["acceptance", "share of divergent transitions", "effective number of starts"]
+    last = report.histograms()[-1]
+    assert good(last) == [True, False] and (last.low, last.high) == (5, math.inf)
+
+
+def test_a_report_of_particles_counts_calls_and_says_where_particles_are_few() -> None:
+    calls = ParticleReport(items=4, calls=3, rows=14)
+    assert isinstance(calls, SamplerReport) and calls.warning() is None
+    assert calls.summary() == {"items": 4, "calls": 3, "calls_per_draw": 3.5}
+    assert calls.per_item()["calls_per_draw"].tolist() == [3.5] * 4
+    (histogram,) = calls.histograms()
+    assert (histogram.low, histogram.high) == (-math.inf, math.inf)
+    few = ParticleReport(4, 3, 14, ess=torch.tensor([1.0, 9.0, 9.0, 9.0]), advice="raise `x`.")
+    assert list(few.per_item()) == ["calls_per_draw", "ess"]
+    assert good(few.histograms()[1]) == [False, True, True, True]
+    assert few.summary()["ess"] == 9 and few.warning().endswith("effectively: raise `x`.")
+    assert "25%" in few.warning()
 
 
 # ---------------------------------------------------------------- edges and cost

@@ -278,7 +278,7 @@ def test_bfloat16_agrees_within_a_tenth_of_a_nat() -> None:
         Modality("grey", (1, 28, 28), link="sigmoid"),
         Modality("colour", (3, 32, 32), link="sigmoid"),
     ]
-    decoders = {m.name: Decoder(m, 20, network_of(m)) for m in modalities}
+    decoders = {m.name: Decoder(m, 20, network_of(m, "mlp")) for m in modalities}
     # A posterior whose density is that of the prior: the estimate is that of the likelihood alone.
     prior = StandardNormal(20)
     model = MultimodalVAE(

@@ -28,13 +28,6 @@ def test_a_mosaic_shows_every_pixel_in_its_place() -> None:
     ).all()
 
 
-def test_values_of_any_shape_become_images_in_range() -> None:
-    assert plots.as_images(torch.arange(10.0).reshape(2, 5), 0, 9).shape == (2, 3, 2, 3)
-    vector = plots.as_images(torch.tensor([[-2.0, 0.0, 2.0, 5.0]]), -2, 2)
-    assert torch.equal(vector[0, 0], torch.tensor([[0.0, 0.5], [1.0, 1.0]]))
-    assert plots.as_images(torch.rand(2, 4, 6)).shape == (2, 3, 4, 6)
-
-
 def test_png_of_an_image_repeats_pixels_exactly() -> None:
     image = np.random.default_rng(0).integers(0, 255, (3, 4, 3), np.uint8)
     back = np.asarray(Image.open(io.BytesIO(plots.png(image, scale=2))))

@@ -2,6 +2,8 @@
 input is told.
 """
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -38,7 +40,8 @@ def digits_like(n, start, generator):
 def mnist(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     digits = {"train": digits_like(4000, 0, generator), "test": digits_like(800, 5000, generator)}
-    monkeypatch.setattr("polymodal.data.composites.idx_digits", lambda name, path: digits)
+    module = import_module("polymodal.data.polymnist")  # the package's attribute is the function
+    monkeypatch.setattr(module, "idx_digits", lambda name, path: digits)
     return digits
 
 

@@ -25,6 +25,7 @@ class Modality:
         scale: fixed standard deviation (normal) or scale (laplace) of the likelihood.
         link: maps the decoder's output to the likelihood's mean: "identity", or "sigmoid" for
             values in [0, 1].
+        kind: the kind of data, a key of `polymodal.data.kinds.KINDS`; None: by shape.
 
     Raises:
         ValueError: for a name that cannot name a module, an empty shape, or a weight or scale that
@@ -37,6 +38,7 @@ class Modality:
     weight: float = 1.0
     scale: float = 1.0
     link: str = "identity"
+    kind: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
@@ -131,11 +133,33 @@ class Batch:
         )
 
     def mask(self, names: Iterable[str]) -> Tensor:
-        """True where all of `names` are present, shape (B,)."""
+        """True where all of `names` are present, shape (B,); False everywhere for a name without
+        values.
+        """
         mask = torch.ones(len(self), dtype=torch.bool, device=self.device)
         for m in names:
-            mask = mask & self.present[m] if m in self.present else mask
+            if m not in self.x:
+                return torch.zeros_like(mask)
+            if m in self.present:
+                mask = mask & self.present[m]
         return mask
+
+    def where(self, m: str, value: Tensor) -> Tensor:
+        """`value` (..., B) where modality m is present, 0 where it is absent."""
+        if m not in self.x:
+            return torch.zeros_like(value)
+        return torch.where(self.present[m], value, 0) if m in self.present else value
+
+    def has_all(self, names: Iterable[str]) -> bool:
+        """Whether every sample has all of `names`."""
+        return all(m in self.x for m in names) and bool(self.mask(names).all())
+
+    def rows(self, index: Tensor | slice) -> Batch:
+        """The samples that `index` selects."""
+        x = {m: v[index] for m, v in self.x.items()}
+        present = {m: v[index] for m, v in self.present.items()}
+        kept = {k: v[index] for k, v in self.kept.items()}
+        return Batch(x, present, None if self.label is None else self.label[index], kept)
 
     def to(self, *args: Any, **kwargs: Any) -> Batch:
         """Every tensor moved as by `Tensor.to` (device; the dtype of masks and labels stays)."""

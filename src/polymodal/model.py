@@ -5,100 +5,131 @@ how it is trained.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from polymodal.batch import Batch, Modality
-from polymodal.diffusion.prior import DiffusionPosterior, FirstBlock
-from polymodal.distributions.product import Product
-from polymodal.distributions.sums import sum_of
+from polymodal.distributions import report_of, sum_of
+from polymodal.posteriors import Posterior
+from polymodal.sampling import SamplerReport
+
+P = TypeVar("P", bound=Posterior)
 
 
-class MultimodalVAE(nn.Module):
+class Draws(NamedTuple):
+    """Latents z (n, B, D), and the report of the sampler that drew them (None: closed form)."""
+
+    z: Tensor
+    report: SamplerReport | None
+
+
+class Loss(NamedTuple):
+    """`value` (B,), nats, is minimised; `terms`, each (B,), are logged: unweighted and named."""
+
+    value: Tensor
+    terms: dict[str, Tensor]
+
+
+class MultimodalVAE(nn.Module, Generic[P]):
     """p(z) prod_m p(x_m | z), and q(z | x_S) for every non-empty subset S of the modalities.
 
     Args:
         prior: () -> p(z), batch_shape () and event_shape (D,).
         decoders: decoders[m](z (..., B, D)) -> p(x_m|z) of batch_shape (..., B).
-        posterior: Batch -> q(z|x_S), for whatever the batch holds; `.experts[m](x_m)` is q(z|x_m).
-        modalities: what each modality is, in order.
+        posterior: Batch -> q(z|x_S), for the subset that the batch holds.
+        modalities: the modalities, in order.
     """
 
-    prior: Any
-    posterior: Any
-    decoders: Any
+    prior: nn.Module
+    posterior: P
+    decoders: nn.ModuleDict
 
     def __init__(
         self,
         prior: nn.Module,
         decoders: Mapping[str, nn.Module],
-        posterior: nn.Module,
+        posterior: P,
         modalities: Sequence[Modality],
     ) -> None:
         super().__init__()
         self.prior, self.decoders, self.posterior = prior, nn.ModuleDict(decoders), posterior
         self.modalities = tuple(modalities)
         self.weights = {m.name: m.weight for m in modalities}
-        self.diagnostics: Any = None
         self.gradient_copies: Callable[[Tensor, int], Sequence[Tensor]] | None = None
+
+    @property
+    def sampler(self) -> Any:
+        """The sampler of subsets; None if all of them are drawn in closed form. It can be set,
+        which raises ValueError if there is none.
+        """
+        return self.posterior.sampler
+
+    @sampler.setter
+    def sampler(self, sampler: Any) -> None:
+        self.posterior.sampler = sampler
 
     def copies(self, z: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
         """z for each decoder of `names`.
 
-        What flows back through the copies is added, or combined by `gradient_copies` where that is
-        set: (z, count) -> count tensors equal to z (`polymodal.methods.gradients`).
+        The gradients that flow back through the copies are added, or combined by `gradient_copies`
+        if that is set: (z, count) -> count tensors equal to z (`polymodal.methods.gradients`).
         """
-        names = [m for m in self.decoders if m in set(names)]
-        if (
-            self.gradient_copies is None
-            or len(names) < 2
-            or not (torch.is_grad_enabled() and z.requires_grad)
-        ):
-            return dict.fromkeys(names, z)
-        return dict(zip(names, self.gradient_copies(z, len(names)), strict=True))
+        wanted = set(names)
+        ordered = [m for m in self.decoders if m in wanted]
+        needs_gradient = torch.is_grad_enabled() and z.requires_grad
+        if self.gradient_copies is None or len(ordered) < 2 or not needs_gradient:
+            return dict.fromkeys(ordered, z)
+        return dict(zip(ordered, self.gradient_copies(z, len(ordered)), strict=True))
 
     def log_likelihoods(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
-        """log p(x_m|z), each (..., B), nats, unweighted, for what the batch holds; 0 where it is
-        absent.
+        """log p(x_m|z), each (..., B), nats, unweighted, for the modalities of the batch; 0 where a
+        modality is absent.
         """
-        logs = {
-            m: self.decoders[m](v).log_prob(batch.x[m]) for m, v in self.copies(z, batch.x).items()
-        }
+        copies = self.copies(z, batch.x)
         return {
-            m: torch.where(batch.present[m], v, 0) if m in batch.present else v
-            for m, v in logs.items()
+            m: batch.where(m, self.decoders[m](v).log_prob(batch.x[m])) for m, v in copies.items()
         }
 
     def log_likelihood(self, batch: Batch, z: Tensor, weighted: bool = False) -> Tensor:
-        """sum_m log p(x_m|z) over what the batch holds, (..., B), nats; `weighted`: times each
-        modality's weight.
+        """sum_m log p(x_m|z) over the modalities of the batch, (..., B), nats; `weighted`: times
+        each modality's weight.
         """
         logs = self.log_likelihoods(batch, z)
         return sum_of(self.weights[m] * v if weighted else v for m, v in logs.items())
 
     @torch.no_grad()
-    def latents(self, batch: Batch | None = None, n: int = 1) -> Tensor:
-        """n draws z ~ q(z|x_S), (n, B, D); without a batch z ~ p(z), (n, 1, D).
+    def draw(self, batch: Batch | None = None, n: int = 1) -> Draws:
+        """n draws z ~ q(z|x_S), (n, B, D), with the sampler's report; without a batch z ~ p(z),
+        (n, 1, D).
 
-        `diagnostics` then holds what a sampler reported (`polymodal.sampling.ChainReport` or
-        `ParticleReport`), or None.
+        Raises ValueError as `generate`.
         """
         if batch is None:
             p = self.prior()
-            z = p.sample((n,)).unsqueeze(1)
-            self.diagnostics = p.diagnostics if isinstance(p, DiffusionPosterior) else None
-            return z
-        q = self.posterior(self._check(batch))
-        z = q.sample((n,))
-        self.diagnostics = (
-            q.diagnostics if isinstance(q, Product | DiffusionPosterior | FirstBlock) else None
-        )
-        return z
+            return Draws(p.sample((n,)).unsqueeze(1), report_of(p))
+        q = self.posterior(self._checked(batch))
+        return Draws(q.sample((n,)), report_of(q))
+
+    def latents(self, batch: Batch | None = None, n: int = 1) -> Tensor:
+        """The latents of `draw`."""
+        return self.draw(batch, n).z
 
     @torch.no_grad()
+    def decode(
+        self, z: Tensor, targets: Iterable[str] | None = None, mean: bool = True
+    ) -> dict[str, Tensor]:
+        """Every target modality for latents z (n, B, D), each (n, B, *shape_m).
+
+        Args:
+            targets: names of modalities; None: all.
+            mean: the mean of p(x_m|z); False: a draw from it.
+        """
+        decoded = {m: self.decoders[m](z) for m in self._targets(targets)}
+        return {m: p.mean if mean else p.sample() for m, p in decoded.items()}
+
     def generate(
         self,
         batch: Batch | None = None,
@@ -109,7 +140,7 @@ class MultimodalVAE(nn.Module):
         """Every target modality, n times, given any subset of the modalities.
 
         Args:
-            batch: what is given, any non-empty subset; None: joint samples, z ~ p(z), with B = 1.
+            batch: the given values, of any non-empty subset; None: joint samples, z ~ p(z), B = 1.
             n: draws of z for each sample.
             targets: names of modalities; None: all.
             mean: the mean of p(x_m|z), as the papers show; False: a draw from it.
@@ -118,64 +149,114 @@ class MultimodalVAE(nn.Module):
         Raises: ValueError for a target or a given modality that the model does not know, or a wrong
             shape.
 
-        # model.generate(batch.only(["svhn"]), n=8, targets=["mnist"])["mnist"]  -> (8, B, 1, 28,
-        # 28)
-        >>>
+        >>> # model.generate(batch.only(["svhn"]), n=8, targets=["mnist"])["mnist"]
+        >>> # -> (8, B, 1, 28, 28)
         """
-        targets = list(self.decoders) if targets is None else list(targets)
-        if unknown := [m for m in targets if m not in self.decoders]:
-            raise ValueError(f"The model generates {list(self.decoders)}, not {unknown}.")
-        z = self.latents(batch, n)
-        p = {m: self.decoders[m](z) for m in targets}
-        return {m: d.mean if mean else d.sample() for m, d in p.items()}
+        wanted = self._targets(targets)
+        return self.decode(self.latents(batch, n), wanted, mean)
 
-    def _check(self, batch: Batch) -> Batch:
+    def _targets(self, targets: Iterable[str] | None) -> list[str]:
+        names = list(self.decoders) if targets is None else list(targets)
+        if unknown := [m for m in names if m not in self.decoders]:
+            raise ValueError(f"The model generates {list(self.decoders)}, not {unknown}.")
+        return names
+
+    def _checked(self, batch: Batch) -> Batch:
         shapes = {m.name: m.shape for m in self.modalities}
         for m, x in batch.x.items():
             if m not in shapes:
                 raise ValueError(f"The model knows the modalities {list(shapes)}, not {m!r}.")
             if tuple(x.shape[1:]) != shapes[m]:
-                raise ValueError(
-                    f"{m!r} must have shape (B, {', '.join(map(str, shapes[m]))}), got"
-                    f" {tuple(x.shape)}."
-                )
+                sizes = ", ".join(map(str, shapes[m]))
+                raise ValueError(f"{m!r} must have shape (B, {sizes}), got {tuple(x.shape)}.")
         return batch
+
+
+class Step:
+    """A named function with plain options, which is called with further arguments in front.
+
+    Two steps are equal if their functions and options are: so stages can be compared by value.
+
+    >>> half = Step(max, default=0)
+    >>> half([3, 5]), half == Step(max, default=0), half == Step(max, default=1)
+    (5, True, False)
+    """
+
+    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
+        self.function, self.options = function, options
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments, **self.options)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Step):
+            return NotImplemented
+        return self.function is other.function and self.options == other.options
+
+    def __hash__(self) -> int:
+        return hash(self.function)
+
+    def __repr__(self) -> str:
+        said = "".join(f", {k}={v!r}" for k, v in self.options.items())
+        return f"Step({self.function.__qualname__}{said})"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One optimisation problem: which loss, over which parts; the rest is frozen.
+    """One optimisation problem: a loss, and the parts of the model that it trains; the others are
+    frozen.
+
+    A stage is a value: it names parts instead of holding them, and its functions take the model.
 
     Args:
-        name: "joint", "surrogates", ...; settings for it stand under training.stages.<name>.
-        loss: (batch, progress) -> Loss, per sample, nats; `progress` goes from 0 to 1 over the
-            stage (for warm-ups) and is 1 in validation.
-        trains: the modules whose parameters are optimised; may be empty if there is a `finish`.
-        prepare: Batch -> Batch, what depends on x and frozen parts alone: run once over the data
-            and kept. A modality whose tensor it returns unchanged stays where it was; what it puts
-            in `kept` is kept.
-        finish: (train batches, validation batches) -> figures for the log: a closed-form step after
-            the training.
+        name: "joint", "surrogates", ...; its settings stand under training.stages.<name>.
+        loss: (model, batch, progress) -> Loss, per sample, nats; `progress` goes from 0 to 1 over
+            the stage (for warm-ups) and is 1 in validation.
+        trains: names of the parts whose parameters are optimised, such as ("prior", "decoders",
+            "posterior.joint"); "" is the whole model. May be empty if there is a `finish`.
+        prepare: (model, batch) -> Batch: it depends on x and frozen parts only, and is run once over
+            the data. A modality whose tensor it returns unchanged stays where it was; its `kept`
+            values are stored.
+        finish: (model, training batches, validation batches) -> figures for the log: a closed-form
+            step after the training.
+        built_from: plain values that determine how its parts were built. Stages of two methods are
+            equal, and can be trained once for both, only if both say it.
     """
 
     name: str
-    loss: Callable[[Batch, float], Any]
-    trains: Sequence[nn.Module]
-    prepare: Callable[[Batch], Batch] | None = None
-    finish: Callable[[Iterable[Batch], Iterable[Batch]], dict[str, Any]] | None = None
+    loss: Callable[[MultimodalVAE, Batch, float], Loss]
+    trains: Sequence[str]
+    prepare: Callable[[MultimodalVAE, Batch], Batch] | None = None
+    finish: Callable[[MultimodalVAE, Iterable[Batch], Iterable[Batch]], dict[str, Any]] | None = None
+    built_from: Mapping[str, Any] | None = None
 
-
-def parts_of(stage: Stage, model: nn.Module) -> list[nn.Module]:
-    """What a stage trains, with its parts in place of the model itself, unless the model has
-    parameters of its own.
-    """
-    apart = not [*model.parameters(recurse=False)]
-    return [part for p in stage.trains for part in (p.children() if apart and p is model else [p])]
+    def modules(self, model: nn.Module) -> list[nn.Module]:
+        """The parts of `model` that the stage trains. Raises ValueError for a name without one."""
+        try:
+            return [model.get_submodule(name) for name in self.trains]
+        except AttributeError as error:
+            raise ValueError(
+                f"Stage {self.name!r} trains {list(self.trains)}, but the model has no such part"
+                f" ({error}); name parts as `dict(model.named_modules())` does."
+            ) from None
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to train a model: the stages, in turn."""
+    """A model and the stages that train it, in turn.
+
+    Args:
+        renamed: {beginning of a name in the model's state: its beginning in the same model without
+            a fitted prior}.
+    """
 
     model: MultimodalVAE
     stages: Sequence[Stage]
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+    def plain_name(self, name: str) -> str:
+        """The name of a part or an entry of the state in the same model without a fitted prior."""
+        for ours, plain in self.renamed.items():
+            if name == ours or name.startswith(f"{ours}."):
+                return plain + name[len(ours) :]
+        return name

@@ -16,6 +16,7 @@ from polymodal.checks import meant
 from polymodal.data.celeba import ATTRIBUTES, celeba
 from polymodal.data.dataset import Dataset, Splits, gather
 from polymodal.data.digits import match, mnist_fashion, mnist_svhn, mnist_svhn_fashion
+from polymodal.data.kinds import KINDS, Kind, kind_of
 from polymodal.data.linear_gaussian import LinearGaussian, linear_gaussian
 from polymodal.data.missing import PATTERNS, by_label, lay, mar, mcar, unpaired
 from polymodal.data.polymnist import polymnist
@@ -27,8 +28,10 @@ from polymodal.distributions.likelihoods import likelihood_of
 __all__ = [
     "ATTRIBUTES",
     "DATASETS",
+    "KINDS",
     "PATTERNS",
     "Dataset",
+    "Kind",
     "LinearGaussian",
     "Splits",
     "by_label",
@@ -37,6 +40,7 @@ __all__ = [
     "circles",
     "data_folder",
     "gather",
+    "kind_of",
     "lay",
     "linear_gaussian",
     "load_data",
@@ -165,6 +169,7 @@ def change_modalities(splits: Splits, changes: Mapping[str, Mapping[str, Any]]) 
     new = [replace(m, **changes.get(m.name, {})) for m in splits.modalities]
     for modality in new:
         likelihood_of(modality)
+        kind_of(modality)
     parts = {p: replace(getattr(splits, p), modalities=new) for p in ("train", "val", "test")}
     return replace(splits, **parts)
 

@@ -4,13 +4,14 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from polymodal.batch import Batch, Modality
+from polymodal.data.kinds import Fault, kind_of
 
 
 def gather(table: Tensor, rows: Tensor) -> Tensor:
@@ -71,9 +72,7 @@ class Dataset:
                     f"Modality {m.name!r} has shape {m.shape}, but its table holds values of shape "
                     f"{tuple(self.tables[m.name].shape[1:])}."
                 )
-        sizes = {
-            m: len(self.index[m]) if m in self.index else len(self.tables[m]) for m in self.names
-        }
+        sizes = {m: self._size(m) for m in self.names}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"Every modality must have the same number of samples, got {sizes}.")
         if not len(self):
@@ -94,21 +93,34 @@ class Dataset:
             )
 
     def __len__(self) -> int:
-        m = self.modalities[0].name
+        return self._size(self.names[0])
+
+    def _size(self, m: str) -> int:
         return len(self.index[m]) if m in self.index else len(self.tables[m])
 
     @property
     def names(self) -> list[str]:
         return [m.name for m in self.modalities]
 
-    def batch(self, rows: Tensor) -> Batch:
-        """The samples `rows` (B,) as a Batch."""
-        at = lambda m: self.index[m].index_select(0, rows) if m in self.index else rows
+    def rows_of(self, m: str, samples: Tensor | None = None) -> Tensor:
+        """The rows of table m where `samples` (B,) stand, (B,); of all samples if None."""
+        if samples is None:
+            samples = torch.arange(len(self), device=self.device)
+        return self.index[m].index_select(0, samples) if m in self.index else samples
+
+    def is_present(self, m: str) -> Tensor:
+        """Which samples have modality m, (N,) bool."""
+        if m in self.present:
+            return self.present[m]
+        return torch.ones(len(self), dtype=torch.bool, device=self.device)
+
+    def batch(self, samples: Tensor) -> Batch:
+        """The samples (B,) as a Batch."""
         return Batch(
-            {m: gather(table, at(m)) for m, table in self.tables.items()},
-            {m: v.index_select(0, rows) for m, v in self.present.items()},
-            None if self.label is None else self.label.index_select(0, rows),
-            {k: v.index_select(0, rows) for k, v in self.kept.items()},
+            {m: gather(table, self.rows_of(m, samples)) for m, table in self.tables.items()},
+            _picked(self.present, samples),
+            None if self.label is None else self.label.index_select(0, samples),
+            _picked(self.kept, samples),
         )
 
     def batches(self, size: int) -> Iterator[Batch]:
@@ -116,13 +128,14 @@ class Dataset:
         for rows in torch.arange(len(self), device=self.device).split(size):
             yield self.batch(rows)
 
-    def take(self, rows: Tensor) -> Dataset:
-        """The samples `rows` as a data set; the tables are shared, not copied."""
-        index = {m: self.index[m][rows] if m in self.index else rows for m in self.tables}
-        label = None if self.label is None else self.label[rows]
-        pick = lambda d: {k: v[rows] for k, v in d.items()}
+    def take(self, samples: Tensor) -> Dataset:
+        """The samples (B,) as a data set; the tables are shared, not copied."""
         return replace(
-            self, index=index, present=pick(self.present), label=label, kept=pick(self.kept)
+            self,
+            index={m: self.rows_of(m, samples) for m in self.tables},
+            present=_picked(self.present, samples),
+            label=None if self.label is None else self.label.index_select(0, samples),
+            kept=_picked(self.kept, samples),
         )
 
     @property
@@ -131,15 +144,13 @@ class Dataset:
 
     def to(self, device: torch.device | str) -> Dataset:
         """The data set with everything on `device`."""
-        move = lambda d: {k: v.to(device) for k, v in d.items()}
-        label = None if self.label is None else self.label.to(device)
         return replace(
             self,
-            tables=move(self.tables),
-            index=move(self.index),
-            present=move(self.present),
-            label=label,
-            kept=move(self.kept),
+            tables=_moved(self.tables, device),
+            index=_moved(self.index, device),
+            present=_moved(self.present, device),
+            label=None if self.label is None else self.label.to(device),
+            kept=_moved(self.kept, device),
         )
 
     def check(self) -> Dataset:
@@ -150,32 +161,15 @@ class Dataset:
                 its modality is present (naming modality, how many, where), a modality present
                 nowhere, a sample with nothing present.
         """
-        every = torch.ones(len(self), dtype=torch.bool, device=self.device)
-        here = {m: self.present.get(m, every) for m in self.names}
+        present = {m: self.is_present(m) for m in self.names}
         for m in self.modalities:
-            if not here[m.name].any():
+            if not present[m.name].any():
                 raise ValueError(
                     f"Modality {m.name!r} is missing from all {len(self)} samples; leave it out."
                 )
-            table = self.tables[m.name]
-            if table.dtype != torch.uint8:
-                self._refuse(
-                    m.name,
-                    here[m.name],
-                    ~table.isfinite(),
-                    "NaN or infinite",
-                    "repair or mask them",
-                )
-            if (domain := _domain(m)) and (table.dtype != torch.uint8 or m.likelihood in DOMAINS):
-                known = table / 255 if table.dtype == torch.uint8 else table
-                remedy = (
-                    f"the likelihood is {m.likelihood} with link {m.link}: rescale the values or"
-                    " choose another"
-                )
-                self._refuse(
-                    m.name, here[m.name], ~domain[1](known), f"that are not {domain[0]}", remedy
-                )
-        empty = ~torch.stack(list(here.values())).any(0)
+            for fault in kind_of(m).faults(self.tables[m.name], m):
+                self._refuse(m.name, present[m.name], fault)
+        empty = ~torch.stack(list(present.values())).any(0)
         if empty.any():
             raise ValueError(
                 f"{int(empty.sum())} samples have no modality at all (first: {_first(empty)}); drop"
@@ -183,42 +177,23 @@ class Dataset:
             )
         return self
 
-    def _refuse(self, m: str, here: Tensor, bad: Tensor, what: str, remedy: str) -> None:
-        count = bad.flatten(1).sum(1)
-        count = (count[self.index[m]] if m in self.index else count) * here
+    def _refuse(self, m: str, present: Tensor, fault: Fault) -> None:
+        """Raises ValueError if a modality has bad values where it is present."""
+        count = fault.bad.flatten(1).sum(1)[self.rows_of(m)] * present
         if count.any():
             raise ValueError(
-                f"Modality {m!r} has {int(count.sum())} values {what}, in"
+                f"Modality {m!r} has {int(count.sum())} values {fault.words}, in"
                 f" {int(count.count_nonzero())} of {len(self)} samples (first:"
-                f" {_first(count > 0)}); {remedy}."
+                f" {_first(count > 0)}); {fault.remedy}."
             )
 
 
-def _counts(x: Tensor) -> Tensor:
-    return (x >= 0) & (x == x.round())
+def _picked(values: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+    return {k: v.index_select(0, rows) for k, v in values.items()}
 
 
-def _one_hot(x: Tensor) -> Tensor:
-    return ((x == 0) | (x == 1)) & (x.sum(-1, keepdim=True) == 1)
-
-
-def _unit(x: Tensor) -> Tensor:
-    return (x >= 0) & (x <= 1)
-
-
-DOMAINS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
-    "bernoulli": ("in [0, 1]", _unit),
-    "categorical": ("one-hot", _one_hot),
-    "poisson": ("counts", _counts),
-    "negative_binomial": ("counts", _counts),
-}
-
-
-def _domain(modality: Modality) -> tuple[str, Callable[[Tensor], Tensor]] | None:
-    """What the likelihood can be of, in words and as a test, elementwise; None: any number."""
-    return DOMAINS.get(
-        modality.likelihood, ("in [0, 1]", _unit) if modality.link == "sigmoid" else None
-    )
+def _moved(values: Mapping[str, Tensor], device: torch.device | str) -> dict[str, Tensor]:
+    return {k: v.to(device) for k, v in values.items()}
 
 
 def _first(mask: Tensor, most: int = 5) -> list[int]:

@@ -226,8 +226,7 @@ def _by_value(table: Any, values: Sequence[int]) -> Tensor:
 
 def _had(data: Dataset) -> Tensor:
     """What is present, (N, M) bool."""
-    every = torch.ones(len(data), dtype=torch.bool)
-    return torch.stack([data.present.get(m, every) for m in data.names], 1)
+    return torch.stack([data.is_present(m) for m in data.names], 1)
 
 
 def _with(data: Dataset, keep: Tensor) -> Dataset:
@@ -249,10 +248,8 @@ def _thinned(data: Dataset, chance: Tensor, seed: int) -> Dataset:
 
 def _means(data: Dataset, m: str, at_once: int = 4096) -> Tensor:
     """The mean of the values of modality m of each sample, (N,) float64."""
-    rows = data.index.get(m, torch.arange(len(data)))
-    return torch.cat(
-        [gather(data.tables[m], r).double().flatten(1).mean(1) for r in rows.split(at_once)]
-    )
+    parts = data.rows_of(m).split(at_once)
+    return torch.cat([gather(data.tables[m], r).double().flatten(1).mean(1) for r in parts])
 
 
 def _logistic(score: Tensor, rates: Tensor) -> Tensor:

@@ -87,14 +87,47 @@ class IsotropicLaplace(Isotropic):
 
 
 @dataclass(frozen=True)
-class Likelihood:
-    """How many numbers a decoder gives for each number of x, and what distribution they make.
+class Values:
+    """The values that a likelihood admits: in words, and as a test of x (N, *shape).
 
-    `make(raw, modality)`: raw of shape (..., B, params, *shape) with `params` dropped when it is 1.
+    The test gives bool of the shape of x, or a shape that broadcasts to it.
+    """
+
+    words: str
+    admits: Callable[[Tensor], Tensor]
+
+
+def _unit(x: Tensor) -> Tensor:
+    return (x >= 0) & (x <= 1)
+
+
+def _counts(x: Tensor) -> Tensor:
+    return (x >= 0) & (x == x.round())
+
+
+def _one_hot(x: Tensor) -> Tensor:
+    return ((x == 0) | (x == 1)) & (x.sum(-1, keepdim=True) == 1)
+
+
+UNIT = Values("in [0, 1]", _unit)
+COUNTS = Values("counts", _counts)
+ONE_HOT = Values("one-hot", _one_hot)
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """A density p(x | z) that a decoder's output parametrises.
+
+    Args:
+        make: `make(raw, modality)`, the distribution of x; raw is (..., B, params, *shape), without
+            the axis of `params` when that is 1.
+        params: how many numbers a decoder gives for each number of x.
+        values: the values that x can have; None: any number, or [0, 1] under the link "sigmoid".
     """
 
     make: Callable[[Tensor, Modality], Distribution]
     params: int = 1
+    values: Values | None = None
 
 
 LINKS: dict[str, Callable[[Tensor], Tensor]] = {"identity": lambda x: x, "sigmoid": torch.sigmoid}
@@ -135,10 +168,10 @@ def _negative_binomial(raw: Tensor, m: Modality) -> Distribution:
 LIKELIHOODS: dict[str, Likelihood] = {
     "normal": Likelihood(_normal),
     "laplace": Likelihood(_laplace),
-    "bernoulli": Likelihood(_bernoulli),
-    "categorical": Likelihood(_categorical),
-    "poisson": Likelihood(_poisson),
-    "negative_binomial": Likelihood(_negative_binomial, params=2),
+    "bernoulli": Likelihood(_bernoulli, values=UNIT),
+    "categorical": Likelihood(_categorical, values=ONE_HOT),
+    "poisson": Likelihood(_poisson, values=COUNTS),
+    "negative_binomial": Likelihood(_negative_binomial, params=2, values=COUNTS),
 }
 
 
@@ -156,3 +189,10 @@ def likelihood_of(modality: Modality) -> Likelihood:
             f"Modality {modality.name!r} wants the link {modality.link!r}; there are {list(LINKS)}."
         )
     return LIKELIHOODS[modality.likelihood]
+
+
+def values_of(modality: Modality) -> Values | None:
+    """The values that a modality can have; None: any finite number."""
+    if values := likelihood_of(modality).values:
+        return values
+    return UNIT if modality.link == "sigmoid" else None

@@ -8,11 +8,11 @@ from polymodal.networks.layers import keep_heap, mlp
 from polymodal.networks.modules import Decoder, Expert, JointEncoder
 
 __all__ = [
+    "HEADS",
+    "NETWORKS",
     "Decoder",
     "Expert",
-    "HEADS",
     "JointEncoder",
-    "NETWORKS",
     "Network",
     "keep_heap",
     "mlp",

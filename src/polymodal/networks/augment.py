@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 
 class RandomShift(nn.Module):
-    """In training, each image moved by up to `pixels` in both directions, its border repeated; else
-    the identity.
+    """Moves each image by up to `pixels` in both directions, repeating its border; in training and
+    for images only, else the identity.
     """
 
     def __init__(self, pixels: int) -> None:
@@ -18,11 +18,13 @@ class RandomShift(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.pixels or x.dim() != 4:
             return x
-        size, (height, width) = len(x), x.shape[-2:]
-        move = torch.randint(-self.pixels, self.pixels + 1, (2, size, 1), device=x.device)
-        rows = (torch.arange(height, device=x.device) + move[0]).clamp(0, height - 1)
-        columns = (torch.arange(width, device=x.device) + move[1]).clamp(0, width - 1)
-        each = torch.arange(size, device=x.device)[:, None, None]
-        return x.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]].permute(
-            0, 3, 1, 2
-        )
+        move = torch.randint(-self.pixels, self.pixels + 1, (2, len(x), 1), device=x.device)
+        rows = _moved(x.shape[-2], move[0])[:, :, None]
+        columns = _moved(x.shape[-1], move[1])[:, None, :]
+        each = torch.arange(len(x), device=x.device)[:, None, None]
+        return x.permute(0, 2, 3, 1)[each, rows, columns].permute(0, 3, 1, 2)
+
+
+def _moved(size: int, by: Tensor) -> Tensor:
+    """The places 0, ..., size - 1 moved `by` (B, 1) and kept within the image, (B, size)."""
+    return (torch.arange(size, device=by.device) + by).clamp(0, size - 1)

@@ -1,7 +1,7 @@
-"""Conditional normalising flows on a Gaussian base: the door to zuko.
+"""Conditional normalising flows on a Gaussian base, made of zuko's maps.
 
 Importing zuko switches off the validation of torch's distributions for the whole process; this
-restores the flag.
+module restores the flag.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import zuko  # noqa: E402
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import softplus
-from zuko.flows import MaskedAutoregressiveTransform  # noqa: E402
-from zuko.transforms import MonotonicAffineTransform as Affine  # noqa: E402
 
 from polymodal.distributions.normal import DiagNormal
-from polymodal.networks.masked_affine import STEEPEST, MaskedAffine
+from polymodal.networks.masked_affine import MAX_SCALE, MaskedAffine
 
 _validate = Distribution._validate_args
+
+import zuko  # noqa: E402
+from zuko.flows import MaskedAutoregressiveTransform  # noqa: E402
+from zuko.transforms import MonotonicAffineTransform as Affine  # noqa: E402
 
 Distribution.set_default_validate_args(_validate)
 
@@ -31,7 +32,7 @@ def _coupling(
     transforms: int,
     hidden_features: Sequence[int],
     randmask: bool = False,
-):
+) -> nn.Module:
     return zuko.flows.NICE(
         features, context, transforms=transforms, hidden_features=hidden_features, randmask=randmask
     )
@@ -45,10 +46,10 @@ FLOWS: dict[str, Callable[..., nn.Module]] = {
 
 
 class Flow(nn.Module):
-    """q(z | h): N(loc(h), scale(h)) sent through invertible maps (Senellart et al. 2023, eq. (8)).
+    """q(z | h): N(loc(h), scale(h)) mapped by invertible maps (Senellart et al. 2023, eq. (8)).
 
-    The first 2 D numbers of h are the base's location and log-variance, as in the paper, where the
-    maps do not see h otherwise; with `conditional` they see all of h besides.
+    The first 2 D numbers of h are the base's location and log-variance. With `conditional` the maps
+    also depend on h; in the paper they do not.
 
     Args:
         dim: D.
@@ -56,13 +57,13 @@ class Flow(nn.Module):
         kind: a key of FLOWS: "maf", "coupling" or "spline".
         transforms: how many maps (the paper: 2 MADE blocks).
         hidden: hidden layers of each map's network (the paper: 3 x 128).
-        conditional: whether the maps see h.
+        conditional: whether the maps depend on h.
         max_scale: of "maf": every map's scales lie between this and its inverse. Below zuko's 1000,
-            densities are smoother far from the data, where products of several experts look.
+            densities are smoother far from the data, where products of several experts need them.
         tail_variance: of "maf": far from the data the density falls at least as fast as that of
             N(0, tail_variance I). The products prod q_m / p^(n-1) over p = N(0, I) then have a
             finite integral for tail_variance < n / (n - 1); without a bound many have none, and
-            chains get lost in the tails. Scales then lie between 1 and `max_scale`. None: no bound.
+            chains diverge in the tails. Scales then lie between 1 and `max_scale`. None: no bound.
 
     `forward(h)`: h (B, features) -> a normalised distribution of batch_shape (B,), with rsample.
     Raises ValueError for an unknown kind, too few features, or bounds that cannot be kept.
@@ -78,50 +79,62 @@ class Flow(nn.Module):
         transforms: int = 2,
         hidden: Sequence[int] = (128, 128, 128),
         conditional: bool = True,
-        max_scale: float = STEEPEST,
+        max_scale: float = MAX_SCALE,
         tail_variance: float | None = None,
     ) -> None:
         super().__init__()
-        if kind not in FLOWS:
-            raise ValueError(f"There is no flow {kind!r}; there are {list(FLOWS)}.")
-        if features < 2 * dim:
-            raise ValueError(
-                f"A flow in {dim} dimensions needs at least {2 * dim} features for its base, got"
-                f" {features}."
-            )
-        if not max_scale > 1:
-            raise ValueError(f"max_scale of a flow must be above 1, got {max_scale}.")
-        if tail_variance is not None and not (tail_variance > 0 and kind == "maf" and dim > 1):
-            raise ValueError(
-                "The bound `tail_variance` is a positive variance, for flows of kind 'maf' in 2"
-                f" and more dimensions; got tail_variance={tail_variance}, kind={kind!r}, {dim}"
-                " dimensions."
-            )
-        self.dim, self.conditional, self.max_scale, self.tail_variance = (
-            dim,
-            conditional,
-            max_scale,
-            tail_variance,
-        )
+        _check(dim, features, kind, max_scale, tail_variance)
+        self.dim = dim
+        self.conditional = conditional
+        self.max_scale = max_scale
+        self.tail_variance = tail_variance
         context = features if conditional else 0
-        self.maps = FLOWS[kind](
-            dim, context, transforms=transforms, hidden_features=tuple(hidden)
-        ).transform
+        layers = tuple(hidden)
+        flow: Any = FLOWS[kind](dim, context, transforms=transforms, hidden_features=layers)
+        self.maps = flow.transform
 
     def forward(self, h: Tensor) -> Distribution:
         loc, log_variance = h[..., : 2 * self.dim].chunk(2, -1)
         if self.tail_variance is not None:
             log_variance = math.log(self.tail_variance) - softplus(-log_variance)
-        return self.push(
-            DiagNormal(loc, (0.5 * log_variance).exp()), h if self.conditional else None
-        )
+        base = DiagNormal(loc, (0.5 * log_variance).exp())
+        return self.push(base, h if self.conditional else None)
 
-    def push(self, base: Distribution, seen: Tensor | None = None) -> Distribution:
-        """The law of what `base`, of event_shape (D,), becomes; `seen`: h, for conditional maps."""
+    def push(self, base: Distribution, h: Tensor | None = None) -> Distribution:
+        """The distribution of what `base`, of event_shape (D,), is mapped to.
+
+        `h` (B, features) is needed by conditional maps.
+        """
         modules = list(self.maps.transforms)
-        affine = all(
-            isinstance(m, MaskedAutoregressiveTransform) and m.univariate is Affine for m in modules
-        )
-        bounds = self.max_scale, self.tail_variance is not None
-        maps = MaskedAffine(modules, seen, self.dim, *bounds) if affine else self.maps(seen)
+        if all(_is_masked_affine(module) for module in modules):
+            expanding = self.tail_variance is not None
+            maps = MaskedAffine(modules, h, self.dim, self.max_scale, expanding)
+        else:
+            maps = self.maps(h)
         return zuko.distributions.NormalizingFlow(maps, base)
+
+
+def _is_masked_affine(module: nn.Module) -> bool:
+    return isinstance(module, MaskedAutoregressiveTransform) and module.univariate is Affine
+
+
+def _check(
+    dim: int, features: int, kind: str, max_scale: float, tail_variance: float | None
+) -> None:
+    """Raises ValueError for settings with which a flow cannot be made."""
+    if kind not in FLOWS:
+        raise ValueError(f"There is no flow {kind!r}; there are {list(FLOWS)}.")
+    if features < 2 * dim:
+        raise ValueError(
+            f"A flow in {dim} dimensions needs at least {2 * dim} features for its base, got"
+            f" {features}."
+        )
+    if not max_scale > 1:
+        raise ValueError(f"max_scale of a flow must be above 1, got {max_scale}.")
+    if tail_variance is None:
+        return
+    if not (tail_variance > 0 and kind == "maf" and dim > 1):
+        raise ValueError(
+            "tail_variance must be a positive variance, for flows of kind 'maf' in two or more"
+            f" dimensions; got tail_variance={tail_variance}, kind={kind!r}, {dim} dimensions."
+        )

@@ -1,4 +1,4 @@
-"""Heads: from a network's features to a distribution of the latent."""
+"""Heads: map a network's features to a distribution of the latent."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ MAX_LOG_VARIANCE = 20.0  # largest logarithm of a variance
 def normal_head(h: Tensor) -> DiagNormal:
     """The features' two halves as location and log-variance, the latter within +-MAX_LOG_VARIANCE.
 
-    In a product an expert that has nothing to say grows without bound, until its variance is
-    infinite and its gradient no number. The gradient passes the bound, so that what a large step
-    threw beyond it can come back.
+    In a product, the variance of an expert without information grows until it is infinite and its
+    gradient NaN. The gradient passes the bound, so that a log-variance beyond it can return.
     """
     loc, log_variance = h.chunk(2, -1)
-    bounded = (
-        log_variance
-        + (log_variance.clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE) - log_variance).detach()
-    )
+    clamped = log_variance.clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)
+    bounded = log_variance + (clamped - log_variance).detach()
     return DiagNormal(loc, (0.5 * bounded).exp())
 
 
@@ -34,7 +31,7 @@ class NormalHead(nn.Module):
 
 
 class LaplaceHead(nn.Module):
-    """Laplace with the scales of MMVAE: D softmax(raw) + 1e-6, whose mean is 1 (Shi et al. 2019)."""
+    """Laplace with MMVAE's scales D softmax(raw) + 1e-6, whose mean is 1 (Shi et al. 2019)."""
 
     def forward(self, h: Tensor) -> DiagLaplace:
         loc, raw = h.chunk(2, -1)
@@ -42,7 +39,7 @@ class LaplaceHead(nn.Module):
 
 
 class PointHead(nn.Module):
-    """No randomness: the features' first half."""
+    """A point mass at the features' first half."""
 
     def forward(self, h: Tensor) -> Point:
         return Point(h.chunk(2, -1)[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -12,23 +12,35 @@ HEAP = 2**25 - 2**14  # bytes, just below 32 MB
 
 
 def keep_heap() -> None:
-    """Has glibc keep freed memory, up to 64 MB, instead of mapping it afresh for every layer: 5 to
-    20 % of the time.
+    """Makes glibc keep freed memory, up to 64 MB, instead of mapping it anew for every layer: saves
+    5 to 20 % of the time.
 
-    Freeing a block just below 32 MB raises its thresholds to that (mallopt(3), M_MMAP_THRESHOLD);
-    elsewhere it is nothing.
+    Freeing a block just below 32 MB raises glibc's thresholds to that size (mallopt(3),
+    M_MMAP_THRESHOLD); with other allocators this has no effect.
     """
     torch.empty(HEAP, dtype=torch.uint8)
 
 
 def relu() -> nn.Module:
-    """In place, for behind a layer that makes a tensor of its own: one pass over new memory less."""
+    """ReLU in place, after a layer whose output is a new tensor: one pass over memory less."""
     return nn.ReLU(inplace=True)
 
 
+def silu() -> nn.Module:
+    """SiLU in place, see `relu`."""
+    return nn.SiLU(inplace=True)
+
+
+def strided(
+    inputs: int, outputs: int, kernel: int, activation: Callable[[], nn.Module] = relu
+) -> list[nn.Module]:
+    """A convolution that halves the image's side, and an activation."""
+    return [nn.Conv2d(inputs, outputs, kernel, 2, 1), activation()]
+
+
 def mlp(sizes: Sequence[int]) -> nn.Sequential:
-    """Linear layers of the given sizes with ReLU between them, none at the end; a hidden size of 0
-    is no layer.
+    """Linear layers of these sizes with ReLU between them, none at the end; a hidden size of 0 is
+    left out.
     """
     layers: list[nn.Module] = []
     first, *hidden, last = sizes
@@ -49,8 +61,8 @@ class Reshape(nn.Module):
 
 
 class ChannelsLast(nn.Module):
-    """A convolutional network whose weights and activations lie channels-last in memory: faster,
-    the same numbers.
+    """A convolutional network with weights and activations channels-last in memory: the same
+    numbers, faster.
     """
 
     def __init__(self, *layers: nn.Module) -> None:
@@ -62,8 +74,8 @@ class ChannelsLast(nn.Module):
 
 
 class ToGrid(nn.Module):
-    """(B, C*H*W) -> (B, C, H, W) channels-last without a copy, as a transposed convolution of a 1x1
-    map gives it.
+    """(B, C*H*W) -> (B, C, H, W) channels-last without a copy, the output of a transposed
+    convolution of a 1x1 map.
     """
 
     def __init__(self, channels: int, size: int) -> None:
@@ -86,7 +98,7 @@ class UpToImage(nn.Module):
     channels, one for each pixel of a 2x2 block: the same numbers and gradients, three times as fast
     for the few channels of an image.
 
-    The blocks hold the pixels 2i - 1 and 2i, which see the inputs i - 1 and i alone.
+    The blocks hold the pixels 2i - 1 and 2i, which depend only on the inputs i - 1 and i.
 
     >>> up, x = UpToImage(8, 3), torch.randn(2, 8, 5, 5)
     >>> torch.allclose(up(x), up.conv(x), atol=1e-5)
@@ -98,20 +110,27 @@ class UpToImage(nn.Module):
         self.conv = nn.ConvTranspose2d(channels, out, 4, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.conv.out_channels
-        taps = (
-            self.conv.weight.unflatten(3, (2, 2)).unflatten(2, (2, 2)).flip(2, 4)
-        )  # in, out, (place, pixel) twice
-        weight = taps.permute(3, 5, 1, 0, 2, 4).reshape(4 * out, -1, 2, 2)
+        weight = self._weight()
         bias = None if self.conv.bias is None else self.conv.bias.repeat(4)
-        with torch.autocast(
-            x.device.type, enabled=False
-        ):  # the image itself in full precision, for nothing
+        # The image itself is computed in full precision, which costs nothing.
+        with torch.autocast(x.device.type, enabled=False):
             x, weight = x.to(weight.dtype), weight.contiguous(memory_format=torch.channels_last)
-            y = nn.functional.conv2d(x, weight, bias, padding=1)
-        size, _, height, width = y.shape
-        y = y.permute(0, 2, 3, 1).unflatten(-1, (2, 2 * out)).transpose(2, 3)
-        return y.reshape(size, 2 * height, 2 * width, out)[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
+            blocks = nn.functional.conv2d(x, weight, bias, padding=1)
+        return self._image(blocks)
+
+    def _weight(self) -> Tensor:
+        """The weight of the 2x2 convolution, (4 * out, in, 2, 2)."""
+        kernel = self.conv.weight.unflatten(3, (2, 2)).unflatten(2, (2, 2))
+        taps = kernel.flip(2, 4)  # in, out, (place, pixel) twice
+        return taps.permute(3, 5, 1, 0, 2, 4).reshape(4 * self.conv.out_channels, -1, 2, 2)
+
+    def _image(self, blocks: Tensor) -> Tensor:
+        """Blocks (B, 4 * out, H + 1, W + 1) as an image (B, out, 2 H, 2 W)."""
+        out = self.conv.out_channels
+        size, _, height, width = blocks.shape
+        pixels = blocks.permute(0, 2, 3, 1).unflatten(-1, (2, 2 * out)).transpose(2, 3)
+        image = pixels.reshape(size, 2 * height, 2 * width, out)
+        return image[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
 
 
 class ResBlock(nn.Module):
@@ -119,8 +138,12 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        conv = lambda: nn.Conv2d(channels, channels, 3, padding=1)
-        self.body = nn.Sequential(nn.ReLU(), conv(), nn.ReLU(), conv())
+        self.body = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)

@@ -1,39 +1,37 @@
-"""Masked autoregressive affine maps, computed faster than by the library that holds their weights:
-the same numbers.
+"""Masked autoregressive affine maps: zuko's weights and numbers, computed faster.
 
 What does not depend on z is computed once for a distribution: the masked weights, and h's share of
 the first layer. Draws that need no gradient compute every hidden unit once, where D passes compute
-all of them D times.
+each of them D times.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Transform, constraints
 from torch.nn.functional import linear, softsign
 
-STEEPEST = 1000.0  # zuko's bound on a scale
-REACH = 5.0  # of what expanding maps see of z: beyond the prior's mass
-START = 2.0  # expanding maps begin near the identity
-ROWS = 8192  # that are inverted at once, so that their units stay in the cache
+MAX_SCALE = 1000.0  # zuko's bound on a scale
+REACH = 5.0  # bound on the values of z that expanding maps see: beyond the prior's mass
+START = 2.0  # expanding maps are near the identity when training begins
+ROWS = 8192  # rows that are inverted at once, so that their hidden units stay in the cache
 
 
 class Map:
-    """z -> exp(a(z)) z + b(z), where a_i and b_i see the values before z_i, for given h (B,
-    features) or None.
+    """z -> exp(a(z)) z + b(z), where a_i and b_i see only the values before z_i, and h.
 
     Args:
         module: zuko's MaskedAutoregressiveTransform, which holds the weights.
-        h: what the map sees besides z.
+        h: (B, features), on which a and b also depend; None: on nothing.
         dim: D.
         limit: largest logarithm of a scale.
-        expanding: whether a >= 0, and b is bounded, so that |exp(a) z + b| >= |z| - constant: what
-            is sent back from there to z has tails no wider than before.
+        expanding: whether a >= 0 and b is bounded, so that |exp(a) z + b| >= |z| - constant: the
+            inverse then makes no tails wider.
     """
 
     def __init__(
@@ -43,17 +41,19 @@ class Map:
         layers: list[Any] = [layer for layer in module.hyper if isinstance(layer, nn.Linear)]
         self.order: Tensor = module.order
         self.masks: list[Tensor] = [layer.mask for layer in layers]
-        first, *middle, last = [
-            layer.weight * mask for layer, mask in zip(layers, self.masks, strict=True)
-        ]
+        first, *middle, last = [layer.weight * layer.mask for layer in layers]
         bias = [layer.bias for layer in layers]
-        self.first, self.start = (
-            first[:, :dim],
-            bias[0] if h is None else linear(h, first[:, dim:], bias[0]),
-        )
+        self.first = first[:, :dim]
+        self.start = bias[0] if h is None else linear(h, first[:, dim:], bias[0])
         self.middle = list(zip(middle, bias[1:-1], strict=True))
         # The module's last layer gives b and a in turn, and its a is limit softsign(a / limit).
-        self.last, self.end = (torch.cat([p[0::2], p[1::2] / limit]) for p in (last, bias[-1]))
+        self.last = torch.cat([last[0::2], last[1::2] / limit])
+        self.end = torch.cat([bias[-1][0::2], bias[-1][1::2] / limit])
+
+    @property
+    def hidden(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight and bias of every layer but the last."""
+        return [(self.first, self.start), *self.middle]
 
     def __call__(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """b and a, each (..., B, D), for z (..., B, D)."""
@@ -65,14 +65,14 @@ class Map:
         return shift, self.log_scale(scale)
 
     def seen(self, z: Tensor) -> Tensor:
-        """What the networks see of z."""
+        """The function of z that the networks read."""
         return REACH * (z / REACH).tanh() if self.expanding else z
 
     def log_scale(self, raw: Tensor) -> Tensor:
-        """a, from what the last layer gives over the limit."""
-        return self.limit * (
-            (self.limit * raw - START).sigmoid() if self.expanding else softsign(raw)
-        )
+        """a, from the last layer's output over the limit."""
+        if self.expanding:
+            return self.limit * (self.limit * raw - START).sigmoid()
+        return self.limit * softsign(raw)
 
     def inverse(self, y: Tensor) -> Tensor:
         """z from y (..., B, D), in D passes, with a gradient."""
@@ -84,15 +84,16 @@ class Map:
 
 
 class MaskedAffine(Transform):
-    """Affine maps with masked networks, one after the other, for given h: z (..., B, D) to the
-    base's coordinates.
+    """Affine maps with masked networks, one after the other: z (..., B, D) to the base's
+    coordinates.
 
     Args:
         modules: zuko's MaskedAutoregressiveTransforms, fully autoregressive.
-        h: (B, features), what the maps see besides z; None: nothing.
+        h: (B, features), on which the maps also depend; None: on nothing.
         dim: D.
-        max_scale: every map's scales lie between this and its inverse.
-        expanding: or between this and 1, see `Map`.
+        max_scale: every map's scales lie between this and its inverse; with `expanding` between
+            this and 1.
+        expanding: see `Map`.
     """
 
     domain = codomain = constraints.real_vector
@@ -103,14 +104,14 @@ class MaskedAffine(Transform):
         modules: Sequence[nn.Module],
         h: Tensor | None,
         dim: int,
-        max_scale: float = STEEPEST,
+        max_scale: float = MAX_SCALE,
         expanding: bool = False,
     ) -> None:
         super().__init__()
         self.maps = [Map(module, h, dim, math.log(max_scale), expanding) for module in modules]
 
     def call_and_ladj(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Where z goes, and log |det| (..., B)."""
+        """The image of z, and log |det| (..., B)."""
         total = z.new_zeros(())
         for m in self.maps:
             shift, log_scale = m(z)
@@ -129,6 +130,18 @@ class MaskedAffine(Transform):
         return y
 
 
+class _Layer(NamedTuple):
+    """A hidden layer whose units are sorted by the number of values of z that they need.
+
+    `weight` (units, inputs), `bias` (units, 1, B or 1); units with at most k - 1 values end at
+    `ends[k]`.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    ends: list[int]
+
+
 class Solver:
     """The inverse of a map without a gradient: value by value in the map's order, every hidden unit
     once.
@@ -138,36 +151,31 @@ class Solver:
     """
 
     def __init__(self, m: Map) -> None:
-        self.map, dim = m, m.first.shape[1]
-        rank = m.order + 1
-        self.features = columns = rank.argsort()
-        self.layers, needs = [], rank
-        for weight, bias, mask in zip(
-            [m.first, *(w for w, _ in m.middle)],
-            [m.start, *(b for _, b in m.middle)],
-            m.masks,
-            strict=False,
-        ):
+        self.map = m
+        dim = m.first.shape[1]
+        needs = m.order + 1
+        self.features = columns = needs.argsort()
+        self.layers = []
+        for (weight, bias), mask in zip(m.hidden, m.masks, strict=False):
             needs = torch.where(mask[:, : len(needs)], needs, 0).amax(1)
             rows = needs.argsort()
-            ends = torch.searchsorted(
-                needs[rows], torch.arange(-1, dim, device=rows.device), right=True
-            ).tolist()
-            self.layers.append(
-                (weight[rows][:, columns], bias.reshape(-1, len(rows)).T[rows].unsqueeze(1), ends)
-            )
+            steps = torch.arange(-1, dim, device=rows.device)
+            ends = torch.searchsorted(needs[rows], steps, right=True).tolist()
+            bias = bias.reshape(-1, len(rows)).T[rows].unsqueeze(1)
+            self.layers.append(_Layer(weight[rows][:, columns], bias, ends))
             columns = rows
-        last, end = (
-            p.unflatten(0, (2, dim)).transpose(0, 1)[self.features] for p in (m.last, m.end)
-        )
-        self.last, self.end = last[..., columns], end.unsqueeze(-1)
+        self.last = self._by_feature(m.last)[..., columns]
+        self.end = self._by_feature(m.end).unsqueeze(-1)
+
+    def _by_feature(self, p: Tensor) -> Tensor:
+        """A parameter of b and a, (2 D, ...), as (D, 2, ...) in the map's order."""
+        return p.unflatten(0, (2, len(self.features))).transpose(0, 1)[self.features]
 
     def __call__(self, y: Tensor) -> Tensor:
         """y (..., B, D) -> z."""
         flat = y.reshape(-1, *y.shape[-2:])
-        return torch.cat(
-            [self._solved(part) for part in flat.split(max(1, ROWS // flat.shape[1]))]
-        ).reshape(y.shape)
+        parts = flat.split(max(1, ROWS // flat.shape[1]))
+        return torch.cat([self._solved(part) for part in parts]).reshape(y.shape)
 
     def _solved(self, y: Tensor) -> Tensor:
         """y (n, B, D) -> z. Values and units lie in rows, so that a slice of them is one block of
@@ -176,14 +184,14 @@ class Solver:
         count = y.shape[:2]
         y = y.flatten(0, 1).T[self.features]
         z = torch.empty_like(y)
-        units = [y.new_empty(len(weight), y.shape[1]) for weight, *_ in self.layers]
+        units = [y.new_empty(len(layer.weight), y.shape[1]) for layer in self.layers]
         for k in range(len(y)):
-            known = self.map.seen(z[:k])
-            for (weight, bias, ends), layer in zip(self.layers, units, strict=True):
-                new = slice(ends[k], ends[k + 1])
-                made = torch.mm(weight[new, : len(known)], known, out=layer[new])
-                made.unflatten(1, count).add_(bias[new]).relu_()
-                known = layer[: new.stop]
-            shift, scale = self.last[k, :, : len(known)] @ known + self.end[k]
+            inputs = self.map.seen(z[:k])
+            for layer, out in zip(self.layers, units, strict=True):
+                new = slice(layer.ends[k], layer.ends[k + 1])
+                made = torch.mm(layer.weight[new, : len(inputs)], inputs, out=out[new])
+                made.unflatten(1, count).add_(layer.bias[new]).relu_()
+                inputs = out[: new.stop]
+            shift, scale = self.last[k, :, : len(inputs)] @ inputs + self.end[k]
             z[k] = (y[k] - shift) * (-self.map.log_scale(scale)).exp()
         return z[self.features.argsort()].T.unflatten(0, count)

@@ -17,8 +17,12 @@ from polymodal.networks.layers import mlp
 
 
 class Expert(nn.Module):
-    """q(z | x): `head(net(x))`, where a head maps features to a distribution. `embed`, if any,
-    reads x before `net`.
+    """q(z | x) = `head(net(embed(x)))`.
+
+    Args:
+        net: its features of x (B, *shape), or of embed(x).
+        head: features -> distribution of batch_shape (B,).
+        embed: an embedding of x; None: the identity.
     """
 
     def __init__(self, net: nn.Module, head: nn.Module, embed: nn.Module | None = None) -> None:
@@ -26,9 +30,7 @@ class Expert(nn.Module):
         self.net, self.head, self.embed = net, head, embed
 
     def given(self, features: Tensor) -> Distribution:
-        """q(z | g(x)) for an embedding g(x) that is there already (x itself where there is no
-        `embed`).
-        """
+        """q(z | g(x)) for a computed embedding g(x); for x itself if there is no `embed`."""
         return self.head(self.net(features))
 
     def forward(self, x: Tensor) -> Distribution:
@@ -36,16 +38,17 @@ class Expert(nn.Module):
 
 
 class JointEncoder(nn.Module):
-    """q(z | x_1, ..., x_M): one encoder per modality, concatenated, one hidden layer (MLP_j of
-    Table 4), a normal head.
+    """q(z | x_1, ..., x_M): one encoder for each modality, concatenated features, one hidden layer
+    (MLP_j of Senellart et al. 2023, table 4), a normal head.
 
-    A missing modality's features are replaced by a learned stand-in, and a flag says which are
-    there, so that the same encoder reads any pattern of missing modalities.
+    A missing modality's features are replaced by a learned missing-modality embedding, and a flag
+    for each modality says whether it is present, so that one encoder reads any pattern of missing
+    modalities.
 
     Args:
         encoders: encoders[m](x_m) -> (B, features).
         features: size of each encoder's output.
-        hidden: width of the hidden layer; 0: none, the features are added up linearly.
+        hidden: width of the hidden layer; 0: none, the output is linear in the features.
         dim: D.
     """
 
@@ -58,30 +61,36 @@ class JointEncoder(nn.Module):
         self.mix = mlp([len(encoders) * (features + 1), hidden, 2 * dim])
 
     def forward(self, batch: Batch) -> DiagNormal:
-        size = len(batch)
-        parts = []
-        for m, encoder in self.encoders.items():
-            absent = self.absent[m].expand(size, -1)
-            flag = absent.new_ones(size, 1)
-            if m not in batch.x:
-                parts += [absent, 0 * flag]
-            elif m not in batch.present:
-                parts += [encoder(batch.x[m]), flag]
-            else:
-                here = batch.present[m].unsqueeze(-1)
-                parts += [torch.where(here, encoder(batch.x[m]), absent), flag * here]
+        parts = [part for m in self.encoders for part in self._features(m, batch)]
         return normal_head(self.mix(torch.cat(parts, dim=-1)))
+
+    def _features(self, m: str, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Features (B, features) of modality m or its missing-modality embedding, and the flag
+        (B, 1).
+        """
+        absent = self.absent[m].expand(len(batch), -1)
+        flag = absent.new_ones(len(batch), 1)
+        if m not in batch.x:
+            return absent, 0 * flag
+        features = self.encoders[m](batch.x[m])
+        if m not in batch.present:
+            return features, flag
+        present = batch.present[m].unsqueeze(-1)
+        return torch.where(present, features, absent), flag * present
 
 
 class Decoder(nn.Module):
-    """p(x_m | z): a network, then the modality's likelihood. z (..., B, D) -> distribution of
+    """p(x_m | z): a network and the modality's likelihood. z (..., B, D) -> distribution of
     batch_shape (..., B).
 
     Args:
         modality: x_m.
         dim: how many columns of z it reads.
         network: its network.
-        columns: which; None: all.
+        columns: which columns of z it reads; None: all.
+
+    Raises ValueError for a likelihood with two parameters of each value if the values are not
+    vectors.
     """
 
     columns: Tensor | None
@@ -90,10 +99,10 @@ class Decoder(nn.Module):
         self, modality: Modality, dim: int, network: Network, columns: Sequence[int] | None = None
     ) -> None:
         super().__init__()
-        self.register_buffer(
-            "columns", None if columns is None else torch.tensor(columns), persistent=False
-        )
-        self.modality, self.likelihood = modality, likelihood_of(modality)
+        index = None if columns is None else torch.tensor(columns)
+        self.register_buffer("columns", index, persistent=False)
+        self.modality = modality
+        self.likelihood = likelihood_of(modality)
         params = self.likelihood.params
         self.raw = modality.shape if params == 1 else (params, *modality.shape)
         if params > 1 and len(modality.shape) > 1:
@@ -104,10 +113,10 @@ class Decoder(nn.Module):
         self.net = network.decoder(dim, self.raw)
 
     def forward(self, z: Tensor) -> Distribution:
-        z = z if self.columns is None else z[..., self.columns]
-        raw = self.net(z.reshape(-1, z.shape[-1])).to(
-            z.dtype
-        )  # densities in full precision whatever autocast did
-        return self.likelihood.make(
-            raw.reshape(*z.shape[:-1], *self.raw) if z.dim() != 2 else raw, self.modality
-        )
+        if self.columns is not None:
+            z = z[..., self.columns]
+        raw = self.net(z.reshape(-1, z.shape[-1]))
+        raw = raw.to(z.dtype)  # densities in full precision, also under autocast
+        if z.dim() != 2:
+            raw = raw.reshape(*z.shape[:-1], *self.raw)
+        return self.likelihood.make(raw, self.modality)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from polymodal.batch import Batch
 from polymodal.data import Dataset, Splits
+from polymodal.data.kinds import kind_of, mosaic
 from polymodal.metrics.probe import latent_means
 from polymodal.model import MultimodalVAE
 from polymodal.posteriors.joint import JointWithSurrogates
@@ -101,12 +102,12 @@ class Scenes:
         self.names = [m.name for m in data.modalities]
         rows = chosen(data.test, ITEMS)
         self.batch = data.test.batch(rows)
-        ranges = {m: (float(x.min()), float(x.max())) for m, x in self.batch.x.items()}
-        images = {m.name for m in data.modalities if m.link == "sigmoid"}
-        self.ranges = {m: (0.0, 1.0) if m in images else r for m, r in ranges.items()}
+        self.modalities = {m.name: m for m in data.modalities}
+        self.spans = {m.name: kind_of(m).span(self.batch.x[m.name], m) for m in data.modalities}
 
     def _rows(self, m: str, x: Tensor) -> Tensor:
-        return plots.as_images(x, *self.ranges[m])
+        modality = self.modalities[m]
+        return kind_of(modality).show(x, modality, self.spans[m])
 
     def subsets(self) -> Iterator[tuple[str, ...]]:
         """Subsets to generate from: all proper ones; of more than four modalities those of one and
@@ -135,9 +136,7 @@ class Scenes:
                         f"{GIVEN} test samples of {' and '.join(given)}, below each {DRAWS} draws"
                         f" of {m}"
                     )
-                    shown[m][label] = pixels(
-                        plots.mosaic(rows, apart=len(given)), what, len(self.runs)
-                    )
+                    shown[m][label] = pixels(mosaic(rows, apart=len(given)), what, len(self.runs))
             for m, pictures in shown.items():
                 found.groups.append(Group(merged(pictures), f"{m} given {' and '.join(given)}"))
         return found
@@ -149,7 +148,7 @@ class Scenes:
             x = _with_noise(run.model, None, JOINT, self.names)
             rows = [self._rows(m, x[m][:, 0]) for m in self.names]
             shown[label] = pixels(
-                plots.mosaic(rows), f"{JOINT} joint samples of {' and '.join(self.names)}"
+                mosaic(rows), f"{JOINT} joint samples of {' and '.join(self.names)}"
             )
         return Group(
             merged(shown), "", "Each column is one draw from the prior, decoded to every modality."
@@ -166,7 +165,7 @@ class Scenes:
                 r for m in self.names for r in (self._rows(m, batch.x[m]), self._rows(m, x[m][0]))
             ]
             shown[label] = pixels(
-                plots.mosaic(rows), f"{count} test samples and their reconstructions, row by row"
+                mosaic(rows), f"{count} test samples and their reconstructions, row by row"
             )
         return Group(
             merged(shown),
@@ -249,7 +248,7 @@ class Scenes:
     def plane(self) -> Group | None:
         """Figure 2 of the paper, for latents of two dimensions and images."""
         runs = {k: r for k, r in self.runs.items() if r.model.prior().event_shape == (2,)}
-        images = [m.name for m in self.data.modalities if len(m.shape) == 3]
+        images = [m.name for m in self.data.modalities if kind_of(m).visual]
         if not runs or len(images) < 2:
             return None
         first, second = images[:2]

@@ -23,67 +23,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from polymodal.data.kinds import pixels
+from polymodal.data.kinds.pixels import GAP, WIDE, mosaic
 from polymodal.sampling.diagnostics import ACCEPTANCE, RHAT, ChainReport
 
 DPI = 120
 INK, FAINT, FIRST, SECOND = "#222222", "#d9d9d9", "#1f5a92", "#c4552d"
-PAPER, GAP, WIDE = 255, 2, 6  # what lies between images, and how wide it is, in pixels
 
 
 def png(picture: Figure | np.ndarray, scale: int = 1) -> bytes:
     """The bytes of a PNG file: of a figure, or of an image (H, W, 3) with every pixel `scale` times
     as large.
     """
+    if not isinstance(picture, Figure):
+        return pixels.png(picture, scale)
     out = io.BytesIO()
-    if isinstance(picture, Figure):
-        picture.savefig(out, format="png", dpi=DPI)
-    else:
-        from PIL import Image
-
-        Image.fromarray(picture.repeat(scale, 0).repeat(scale, 1)).save(out, "png", optimize=True)
+    picture.savefig(out, format="png", dpi=DPI)
     return out.getvalue()
-
-
-def as_images(x: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
-    """Values (n, *shape) of any shape as colour images (n, 3, H, W) in [0, 1], `low` black and
-    `high` white.
-
-    Images of one or three channels stay what they are; a vector is laid out row by row in a
-    near-square; of other shapes the last axis becomes the width.
-    """
-    x = ((x.detach().float().cpu() - low) / max(high - low, 1e-12)).clamp(0, 1)
-    if x.dim() == 2:
-        width = math.ceil(math.sqrt(x.shape[1]))
-        x = torch.nn.functional.pad(x, (0, -x.shape[1] % width)).reshape(len(x), 1, -1, width)
-    elif x.dim() != 4 or x.shape[1] not in (1, 3):
-        x = x.reshape(len(x), 1, -1, x.shape[-1])
-    return x.expand(-1, 3, -1, -1)
-
-
-def mosaic(rows: Sequence[Tensor], apart: int = 0) -> np.ndarray:
-    """Rows of images (n, 3, H, W) or (n, 1, H, W) in [0, 1] as one image, uint8 (H, W, 3), pixel
-    for pixel.
-
-    Args:
-        rows: from top to bottom; smaller images stand in the middle of their place.
-        apart: so many first rows are set apart from the rest by a wider gap.
-
-    >>> mosaic([torch.zeros(3, 1, 4, 4), torch.ones(3, 1, 4, 4)]).shape
-    (10, 16, 3)
-    """
-    rows = [as_images(row) for row in rows]
-    height, width = (max(r.shape[k] for r in rows) for k in (-2, -1))
-    count, wide = max(map(len, rows)), WIDE if 0 < apart < len(rows) else 0
-    canvas = np.full(
-        (len(rows) * (height + GAP) - GAP + wide, count * (width + GAP) - GAP, 3), PAPER, np.uint8
-    )
-    for i, row in enumerate(rows):
-        pixels = (row.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
-        top = i * (height + GAP) + (wide if i >= apart else 0) + (height - pixels.shape[1]) // 2
-        for j, image in enumerate(pixels):
-            left = j * (width + GAP) + (width - image.shape[1]) // 2
-            canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
-    return canvas
 
 
 def image_grid(
@@ -372,7 +328,7 @@ def latent_plane(
     for part, panel in zip(parts, panels, strict=True):
         axes, beside = part.subplots(1, 2, width_ratios=(3, 1))
         _plane(axes, panel, label, size)
-        shown = [as_images(given[None])] + [as_images(s[None]) for s in panel.samples]
+        shown = [given[None], *(s[None] for s in panel.samples)]
         beside.imshow(mosaic(shown, apart=1), interpolation="nearest")
         beside.axis("off")
     return figure

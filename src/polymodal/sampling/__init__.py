@@ -15,7 +15,14 @@ from the data. Each is a value to call:
 
 from __future__ import annotations
 
-from polymodal.sampling.diagnostics import ChainReport, ParticleReport, ess, rhat
+from polymodal.sampling.diagnostics import (
+    ChainReport,
+    Histogram,
+    ParticleReport,
+    SamplerReport,
+    ess,
+    rhat,
+)
 from polymodal.sampling.importance import Importance
 from polymodal.sampling.kernels import Density, Info, State, hmc, mala
 from polymodal.sampling.mcmc import HMC, MALA, Result, run
@@ -29,10 +36,12 @@ __all__ = [
     "SMC",
     "ChainReport",
     "Density",
+    "Histogram",
     "Importance",
     "Info",
     "ParticleReport",
     "Result",
+    "SamplerReport",
     "State",
     "ess",
     "hmc",

@@ -1,11 +1,14 @@
-"""What a sampler reports of itself: effective sample size, R-hat, and `ChainReport`, one figure for
-each item.
+"""Diagnostics of samplers: effective sample size, split R-hat, and the reports of samplers.
+
+Every figure of a report has one value for each item. Readers need only `SamplerReport`: a warning, a
+summary, the figures of each item, and histograms with the range of good values.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,12 +16,13 @@ from torch import Tensor
 
 RHAT = 1.05
 ACCEPTANCE = (0.6, 0.95)
+LOWEST_ACCEPTANCE = ACCEPTANCE[0] - 0.1  # below it a warning says so
+DIVERGENT_SHARE = 0.01  # of the transitions of an item
+FEWEST_PARTICLES = 5  # effective particles, or starts, behind the draws of an item
 
 
 def _split(samples: Tensor) -> Tensor:
-    """Every chain cut into halves, (N // 2, 2C, ...): a chain that drifts then disagrees with
-    itself.
-    """
+    """Each chain cut into halves, (N // 2, 2C, ...): the halves of a chain that drifts differ."""
     if samples.dim() < 2 or len(samples) < 4:
         raise ValueError(
             "Samples must be (N, C, ...) with N >= 4 draws of C chains, got"
@@ -91,8 +95,44 @@ def ess(samples: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ChainReport:
-    """How a sampler fared, item by item.
+class Histogram:
+    """A figure of each item, and the range of its good values.
+
+    Args:
+        title: of the figure.
+        values: (B,), of which some may be NaN or infinite.
+        low, high: good values lie in [low, high]; -inf or inf: unbounded on that side.
+    """
+
+    title: str
+    values: Tensor
+    low: float = -math.inf
+    high: float = math.inf
+
+
+class SamplerReport(ABC):
+    """Base of the reports that samplers return with their draws."""
+
+    @abstractmethod
+    def warning(self) -> str | None:
+        """What is bad, for which share of the items, and what to try; None if nothing is."""
+
+    @abstractmethod
+    def summary(self) -> dict[str, float]:
+        """Costs, medians over the items, and shares of good items: for tables and logs."""
+
+    @abstractmethod
+    def per_item(self) -> dict[str, Tensor]:
+        """Figures of each item, {name: (B,)}: those that this sampler has."""
+
+    @abstractmethod
+    def histograms(self) -> list[Histogram]:
+        """The figures to look at, each with the range of its good values."""
+
+
+@dataclass(frozen=True)
+class ChainReport(SamplerReport):
+    """Report of a sampler that moves chains or particles by a gradient.
 
     Args:
         acceptance: (B,), mean acceptance probability; for chains after warm-up.
@@ -107,8 +147,8 @@ class ChainReport:
         transitions: of each item, after warm-up, over all chains (SMC: particles).
         rhat: (B,), largest over the dimensions; None for SMC, and for chains too short for it
             (fewer than 4 draws).
-        log_normalizer: (B,), nats, SMC alone: log of the integral of exp(log_prob).
-        unique: (B,), SMC alone: share of the starting particles that have descendants at the end.
+        log_normalizer: (B,), nats, only SMC: log of the integral of exp(log_prob).
+        unique: (B,), only SMC: share of the starting particles that have descendants at the end.
     """
 
     acceptance: Tensor
@@ -121,68 +161,98 @@ class ChainReport:
     log_normalizer: Tensor | None = None
     unique: Tensor | None = None
 
+    @property
+    def of_particles(self) -> bool:
+        """Whether `ess` counts the starts of particles (SMC), not draws of chains."""
+        return self.rhat is None and self.unique is not None
+
+    def per_item(self) -> dict[str, Tensor]:
+        """acceptance, divergent, step_size, ess; rhat, log_normalizer, unique where they exist."""
+        return _present(
+            acceptance=self.acceptance,
+            divergent=self.divergent,
+            step_size=self.step_size,
+            ess=self.ess,
+            rhat=self.rhat,
+            log_normalizer=self.log_normalizer,
+            unique=self.unique,
+        )
+
     def summary(self) -> dict[str, float]:
-        """Medians over the items, and the shares of items that are well: for tables and logs."""
+        """Costs, medians over the items, the sum of divergences, and the shares of good items."""
         low, high = ACCEPTANCE
-        table = {
-            "items": self.acceptance.numel(),
-            "gradients": self.gradients,
-            "acceptance": self.acceptance.nanmedian().item(),
-            "acceptance_ok": (
-                ((self.acceptance >= low) & (self.acceptance <= high)).float().mean().item()
-            ),
-            "divergent": self.divergent.sum().item(),
-            "step_size": self.step_size.nanmedian().item(),
-            "ess": self.ess.nanmedian().item(),
-        }
+        figures = self.per_item() | {"divergent": self.divergent.sum()}
+        table = {"items": self.acceptance.numel(), "gradients": self.gradients} | _medians(figures)
+        table["acceptance_ok"] = _share((self.acceptance >= low) & (self.acceptance <= high))
         if self.rhat is not None:
-            table |= {
-                "rhat": self.rhat.nanmedian().item(),
-                "rhat_ok": (self.rhat < RHAT).float().mean().item(),
-            }
-        for name in ("log_normalizer", "unique"):
-            value = getattr(self, name)
-            if value is not None:
-                table[name] = value.nanmedian().item()
+            table["rhat_ok"] = _share(self.rhat < RHAT)
         return table
+
+    def histograms(self) -> list[Histogram]:
+        """Acceptance, R-hat (if the sampler has one), share of divergent transitions, ESS."""
+        shown = [Histogram("acceptance", self.acceptance, *ACCEPTANCE)]
+        if self.rhat is not None:
+            shown.append(Histogram("R-hat, largest over dimensions", self.rhat, high=RHAT))
+        share = self.divergent / self.transitions
+        shown.append(Histogram("share of divergent transitions", share, 0.0, DIVERGENT_SHARE))
+        if self.of_particles:
+            shown.append(Histogram("effective number of starts", self.ess, low=FEWEST_PARTICLES))
+        else:
+            shown.append(Histogram("effective sample size, smallest over dimensions", self.ess))
+        return shown
 
     def warning(self) -> str | None:
         """What is bad, for which share of the items, and what to try; None if nothing is."""
-        found = []
-        if self.rhat is not None and (bad := _share(self.rhat < RHAT)) > 0.1:
-            found.append(
-                f"R-hat is {RHAT} or more for {bad:.0%} of the items: their chains have not mixed,"
-                " so the draws may miss mass. Raise `leapfrog` and `trajectory`, or `warmup` and"
-                " `draws`; for separate modes take SMC."
-            )
-        if self.rhat is None and self.unique is not None and (bad := _share(self.ess >= 5)) > 0.1:
-            found.append(
-                f"The particles of {bad:.0%} of the items descend from fewer than 5 starts,"
-                " effectively: weights of modes and the normaliser are rough. Raise `particles`."
-            )
-        if (bad := _share(self.acceptance >= ACCEPTANCE[0] - 0.1)) > 0.05:
-            found.append(
-                f"Acceptance is below {ACCEPTANCE[0] - 0.1:.1f} for {bad:.0%} of the items: their"
-                " step size did not settle. Raise `warmup` (SMC: `moves`)."
-            )
-        if (bad := _share(self.divergent <= 0.01 * self.transitions)) > 0.05:
-            found.append(
-                f"More than 1 % of the trajectories diverged for {bad:.0%} of the items: somewhere"
-                " the density is too steep for the step, and draws from there are missing. Raise"
-                " `target` towards 0.95."
-            )
-        return " ".join(found) or None
+        sentences = [
+            self._mixing_warning(),
+            self._particle_warning(),
+            self._acceptance_warning(),
+            self._divergence_warning(),
+        ]
+        return " ".join(sentence for sentence in sentences if sentence) or None
 
+    def _mixing_warning(self) -> str | None:
+        if self.rhat is None or (bad := _bad(self.rhat < RHAT)) <= 0.1:
+            return None
+        return (
+            f"R-hat is {RHAT} or more for {bad:.0%} of the items: their chains have not mixed,"
+            " so the draws may miss mass. Raise `leapfrog` and `trajectory`, or `warmup` and"
+            " `draws`; for separate modes take SMC."
+        )
 
-def _share(well: Tensor) -> float:
-    """The share of items that are not well; a NaN compares false, hence is not."""
-    return 1 - well.float().mean().item()
+    def _particle_warning(self) -> str | None:
+        if not self.of_particles or (bad := _bad(self.ess >= FEWEST_PARTICLES)) <= 0.1:
+            return None
+        return (
+            f"The particles of {bad:.0%} of the items descend from fewer than {FEWEST_PARTICLES}"
+            " starts, effectively: weights of modes and the normaliser are rough. Raise"
+            " `particles`."
+        )
+
+    def _acceptance_warning(self) -> str | None:
+        bad = _bad(self.acceptance >= LOWEST_ACCEPTANCE)
+        if bad <= 0.05:
+            return None
+        return (
+            f"Acceptance is below {LOWEST_ACCEPTANCE:.1f} for {bad:.0%} of the items: their"
+            " step size did not settle. Raise `warmup` (SMC: `moves`)."
+        )
+
+    def _divergence_warning(self) -> str | None:
+        bad = _bad(self.divergent <= DIVERGENT_SHARE * self.transitions)
+        if bad <= 0.05:
+            return None
+        return (
+            f"More than {DIVERGENT_SHARE:.0%} of the trajectories diverged for {bad:.0%} of the"
+            " items: somewhere the density is too steep for the step, and draws from there are"
+            " missing. Raise `target` towards 0.95."
+        )
 
 
 @dataclass
-class ParticleReport:
-    """What samplers without chains report: how often they called a network or density, how their
-    particles fared.
+class ParticleReport(SamplerReport):
+    """Report of a sampler without chains: how often it called a network or density, and how many
+    particles are behind its draws.
 
     Args:
         items: that were drawn at once.
@@ -218,19 +288,50 @@ class ParticleReport:
         """Points that went through the network for each item, (items,)."""
         return torch.full((self.items,), self.rows / self.items)
 
+    def per_item(self) -> dict[str, Tensor]:
+        """calls_per_draw; ess, unique and log_normalizer where there are particles."""
+        return _present(
+            calls_per_draw=self.calls_per_draw,
+            ess=self.ess,
+            unique=self.unique,
+            log_normalizer=self.log_normalizer,
+        )
+
     def summary(self) -> dict[str, float]:
-        """As of `ChainReport`."""
-        table = {"items": self.items, "calls": self.calls, "calls_per_draw": self.rows / self.items}
-        for name in ("ess", "unique", "log_normalizer"):
-            if (value := getattr(self, name)) is not None:
-                table[name] = value.nanmedian().item()
-        return table
+        """The calls, and medians over the items."""
+        costs = {"items": self.items, "calls": self.calls, "calls_per_draw": self.rows / self.items}
+        return _medians(self.per_item()) | costs
+
+    def histograms(self) -> list[Histogram]:
+        """Calls for each draw, and the effective number of particles where there are any."""
+        shown = [Histogram("calls per draw", self.calls_per_draw)]
+        if self.ess is not None:
+            shown.append(Histogram("effective number of particles", self.ess, FEWEST_PARTICLES))
+        return shown
 
     def warning(self) -> str | None:
         """What is bad and what to try; None if nothing is."""
-        if self.ess is None or (bad := _share(self.ess >= 5)) <= 0.1:
+        if self.ess is None or (bad := _bad(self.ess >= FEWEST_PARTICLES)) <= 0.1:
             return None
         return (
-            f"The draws of {bad:.0%} of the items descend from fewer than 5 particles, effectively:"
-            f" {self.advice}"
+            f"The draws of {bad:.0%} of the items descend from fewer than {FEWEST_PARTICLES}"
+            f" particles, effectively: {self.advice}"
         )
+
+
+def _present(**figures: Tensor | None) -> dict[str, Tensor]:
+    return {name: values for name, values in figures.items() if values is not None}
+
+
+def _medians(figures: Mapping[str, Tensor]) -> dict[str, float]:
+    return {name: values.nanmedian().item() for name, values in figures.items()}
+
+
+def _share(good: Tensor) -> float:
+    """The share of items that are good."""
+    return good.float().mean().item()
+
+
+def _bad(good: Tensor) -> float:
+    """The share of items that are not good; a NaN compares false, hence is not."""
+    return 1 - _share(good)

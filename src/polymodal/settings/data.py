@@ -10,7 +10,7 @@ from typing import Any
 
 from polymodal.batch import Modality
 from polymodal.data import Splits, change_modalities, load_data
-from polymodal.networks.architectures import network_name
+from polymodal.data.kinds import kind_of
 from polymodal.settings.schema import DataSettings, Settings
 
 
@@ -19,7 +19,8 @@ def load_splits(
     modalities: Mapping[str, Mapping[str, Any]],
     data: Splits | str | os.PathLike[str] | None = None,
 ) -> Splits:
-    """The data that the settings name, their modalities changed as the settings say.
+    """The data that the settings name, their modalities changed as the settings say, each with its
+    kind.
 
     Args:
         settings: the section `data`.
@@ -30,11 +31,17 @@ def load_splits(
     Raises ValueError if no data is named, or what `load_data` raises.
     """
     if isinstance(data, Splits):
-        return change_modalities(data, modalities)
+        return _with_kinds(change_modalities(data, modalities))
     name, path = _location(settings, data)
-    return load_data(
-        name, path=path, limit=settings.limit, modalities=modalities, **settings.options
-    )
+    options = {"path": path, "limit": settings.limit, **settings.options}
+    return _with_kinds(load_data(name, modalities=modalities, **options))
+
+
+def _with_kinds(splits: Splits) -> Splits:
+    """The splits with the kind of every modality named, whether it was given or follows from the
+    shape.
+    """
+    return change_modalities(splits, {m.name: {"kind": kind_of(m).name} for m in splits.modalities})
 
 
 def _location(
@@ -60,7 +67,7 @@ def complete(settings: Settings, modalities: Sequence[Modality]) -> Settings:
     of every modality.
 
     Args:
-        modalities: those of the data, changed as the settings say.
+        modalities: those of the data that `load_splits` returned.
 
     >>> modalities = [Modality("image", (3, 32, 32)), Modality("table", (8,), weight=2.0)]
     >>> settings = complete(Settings(method={"name": "jnf"}), modalities)
@@ -71,7 +78,7 @@ def complete(settings: Settings, modalities: Sequence[Modality]) -> Settings:
     """
     changes: dict[str, Any] = {"modalities": {m.name: _fields(m) for m in modalities}}
     if settings.method.name is not None:
-        defaults = {m.name: network_name(m) for m in modalities}
+        defaults = {m.name: kind_of(m).network(m) for m in modalities}
         changes["networks"] = defaults | settings.networks
     return settings.model_copy(update=changes)
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.data.dataset import Dataset, Splits
+from polymodal.data.kinds import kind_of, kind_of_array
 from polymodal.data.readers.files import read_npz
 
 PARTS = ("train", "val", "test")
 HELD = 0.1  # share of validation and of test where the file does not say
-CHANNELS = (1, 3, 4)
 
 
 def _split_keys(arrays: Mapping[str, np.ndarray], file: Path) -> dict[str, dict[str, np.ndarray]]:
@@ -53,46 +53,15 @@ def _values(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def _channels_first(shape: tuple[int, ...]) -> bool:
-    """Whether images (N, H, W, C) must be turned; (N, C, H, W) when the last size is no number of
-    channels.
-    """
-    return len(shape) == 4 and shape[-1] in CHANNELS
-
-
-def _kind(name: str, arrays: list[np.ndarray], file: Path) -> Modality:
-    """What the values say: 0/1 is bernoulli; uint8 images are normal around a sigmoid; other
-    numbers are normal.
-    """
-    if any(x.dtype.kind not in "biuf" or x.ndim < 1 for x in arrays):
-        raise ValueError(
-            f"{name!r} in {file} must hold real numbers, one row for each sample, got"
-            f" {arrays[0].dtype}."
-        )
-    if len({x.shape[1:] for x in arrays}) > 1:
-        shapes = [x.shape[1:] for x in arrays]
+def _describe(name: str, parts: list[np.ndarray], file: Path) -> Modality:
+    """The modality whose values are `parts`, by its kind. Raises ValueError if shapes differ."""
+    shapes = [x.shape[1:] for x in parts]
+    if len(set(shapes)) > 1:
         raise ValueError(f"{name!r} in {file} must have one shape in all parts, got {shapes}.")
-    shape = arrays[0].shape
-    values = (shape[3], *shape[1:3]) if _channels_first(shape) else shape[1:] or (1,)
-    if all(((x == 0) | (x == 1) | np.isnan(x)).all() for x in arrays):
-        return Modality(name, values, "bernoulli")
-    if arrays[0].dtype == np.uint8 and len(shape) in (3, 4):
-        return Modality(name, (1, *values) if len(shape) == 3 else values, link="sigmoid")
-    return Modality(name, values)
-
-
-def _table(x: np.ndarray, modality: Modality) -> Tensor:
-    """uint8 images stay bytes (read as x / 255), everything else becomes the default float; images
-    channels-last.
-    """
-    table = torch.from_numpy(np.ascontiguousarray(x))
-    if not (x.dtype == np.uint8 and modality.link == "sigmoid"):
-        table = table.to(torch.get_default_dtype())
-    if _channels_first(x.shape):
-        return table.permute(0, 3, 1, 2)
-    return table.reshape(len(x), *modality.shape).contiguous(
-        memory_format=torch.channels_last if len(modality.shape) == 3 else torch.contiguous_format
-    )
+    try:
+        return kind_of_array(parts[0]).describe(name, parts)
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be read: {error}") from None
 
 
 def _present(
@@ -123,7 +92,7 @@ def _dataset(
     present = {m.name: _present(m.name, arrays[m.name], arrays, nan_is_missing) for m in modalities}
     return Dataset(
         modalities,
-        {m.name: _table(arrays[m.name], m) for m in modalities},
+        {m.name: kind_of(m).table(arrays[m.name], m) for m in modalities},
         present={m: mask for m, mask in present.items() if mask is not None},
         label=None if label is None else torch.from_numpy(label.astype(np.int64)),
     )
@@ -176,7 +145,7 @@ def own_arrays(path: str | Path, *, seed: int = 0, nan_is_missing: bool = False)
             f"{file} holds arrays without any value ({empty}); a data set needs at least one"
             " sample."
         )
-    kinds = [_kind(name, [found[name] for found in arrays.values()], file) for name in names]
+    kinds = [_describe(name, [found[name] for found in arrays.values()], file) for name in names]
     parts = {part: _dataset(found, kinds, nan_is_missing) for part, found in arrays.items()}
     lacking = [part for part in ("val", "test") if part not in parts]
     if lacking:

@@ -1,0 +1,129 @@
+"""Images (C, H, W)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polymodal.batch import Modality
+from polymodal.data.kinds.kind import Kind, Shape, is_binary, register, scaled
+from polymodal.data.kinds.pixels import mosaic, png
+
+CHANNELS = (1, 3, 4)  # a last size of these is taken for channels
+NETWORKS = {28: "digit-conv", 32: "svhn-conv", 64: "celeba-conv"}  # of square colour images
+MOST, SCALE = 16, 3  # samples and draws that a file shows, and pixels for each pixel
+
+
+@register
+class Image(Kind):
+    """Images of any number of channels; bytes are read as x / 255 and modelled around a sigmoid."""
+
+    name = "image"
+    visual = True
+    by_shape = True
+
+    def holds(self, shape: Shape) -> bool:
+        return len(shape) == 3
+
+    def claims(self, x: np.ndarray) -> bool:
+        """Four axes, or grey bytes (N, H, W) that are more than 0 and 1."""
+        grey = x.ndim == 3 and x.dtype == np.uint8 and not is_binary(x)
+        return x.ndim == 4 or grey
+
+    def network(self, modality: Modality) -> str:
+        """A convolutional network for colour images of 28 x 28, 32 x 32 and 64 x 64, else mlp."""
+        channels, height, width = modality.shape
+        return NETWORKS.get(height, "mlp") if channels == 3 and height == width else "mlp"
+
+    def describe(self, name: str, parts: Sequence[np.ndarray]) -> Modality:
+        modality = super().describe(name, parts)
+        if modality.likelihood == "bernoulli" or parts[0].dtype != np.uint8:
+            return modality
+        return replace(modality, link="sigmoid")
+
+    def value_shape(self, x: np.ndarray) -> Shape:
+        if x.ndim == 3:
+            return (1, *x.shape[1:])
+        return (x.shape[3], *x.shape[1:3]) if _channels_last(x.shape) else x.shape[1:]
+
+    def in_memory(self, values: Tensor, shape: Shape) -> Tensor:
+        """Channels-last in memory, whatever the order of the axes."""
+        if _channels_last(values.shape):
+            return values.permute(0, 3, 1, 2)
+        images = values.reshape(len(values), *shape)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def load(self, file: Path, name: str) -> np.ndarray:
+        """An image file as (H, W) or (H, W, 3) bytes, or an array."""
+        if file.suffix.lower() in (".npy", ".npz"):
+            return super().load(file, name)
+        from PIL import Image as Picture
+        from PIL import UnidentifiedImageError
+
+        try:
+            with Picture.open(file) as image:
+                return np.asarray(image.convert("L" if image.mode in ("L", "1") else "RGB"))
+        except (UnidentifiedImageError, OSError):
+            raise ValueError(
+                f"{file} is no image that can be read; give an .npy, .npz or .png file."
+            ) from None
+
+    def arrange(self, values: Tensor, shape: Shape) -> Tensor:
+        """Channels in front; colour becomes grey, or grey colour, where the shape wants that."""
+        channels, *size = shape
+        if channels == 1 and _is_grey(values, size):
+            return values.unsqueeze(-3)
+        if list(values.shape[-3:-1]) != size or values.shape[-1] not in (1, 3):
+            return values
+        values = values.movedim(-1, -3)
+        if channels == 1:
+            return values.mean(-3, keepdim=True)
+        return values.expand(*values.shape[:-3], channels, *size)
+
+    def show(self, x: Tensor, modality: Modality, span: tuple[float, float] = (0.0, 1.0)) -> Tensor:
+        """Images of one or three channels as they are; other channels below each other."""
+        x = scaled(x, span)
+        if x.shape[1] not in (1, 3):
+            x = x.reshape(len(x), 1, -1, x.shape[-1])
+        return x.expand(-1, 3, -1, -1)
+
+    def encode(self, x: Tensor, modality: Modality) -> tuple[str, bytes]:
+        """A PNG if the values are shares and the channels one or three, else an array."""
+        if modality.link != "sigmoid" or x.shape[0] not in (1, 3):
+            return super().encode(x, modality)
+        return ".png", png(mosaic([x[None]]))
+
+    def files(
+        self, draws: Tensor, modality: Modality, above: Sequence[Tensor] = ()
+    ) -> Mapping[str, bytes]:
+        """`<name>.png`: draws below what was given, or in a square if nothing was; at most 16 given
+        samples and 16 draws of each.
+        """
+        span = self.span(draws, modality)
+        if above:
+            given = [rows[:MOST] for rows in above]
+            rows = [self.show(x[:MOST], modality, span) for x in draws[:MOST]]
+        else:
+            given = []
+            images = self.show(draws[: MOST * MOST, 0], modality, span)
+            rows = list(images.split(math.ceil(math.sqrt(len(images)))))
+        picture = mosaic([*given, *rows], apart=len(given))
+        return {f"{modality.name}.png": png(picture, SCALE)}
+
+
+def _channels_last(shape: Sequence[int]) -> bool:
+    """Whether images are (N, H, W, C); (N, C, H, W) if the last size is no number of channels."""
+    return len(shape) == 4 and shape[-1] in CHANNELS
+
+
+def _is_grey(values: Tensor, size: Sequence[int]) -> bool:
+    """Whether values are images (..., H, W) of this size, without an axis of channels."""
+    if list(values.shape[-2:]) != list(size):
+        return False
+    return values.dim() == 2 or values.shape[-3] != 1

@@ -1,0 +1,252 @@
+"""`Kind`: how the values of one kind of data are read, described, checked, shown and written."""
+
+from __future__ import annotations
+
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polymodal.batch import Modality
+from polymodal.data.readers.files import read_npz
+from polymodal.distributions.likelihoods import UNIT, values_of
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Values that a modality cannot have.
+
+    Args:
+        bad: bool, of the shape of the values: which of them.
+        words: what they are, to be read after "has 3 values".
+        remedy: what the user can do.
+    """
+
+    bad: Tensor
+    words: str
+    remedy: str
+
+
+class Kind(ABC):
+    """One kind of data. A new kind is a file in `polymodal.data.kinds` that registers a subclass.
+
+    A kind holds no state; its methods take the modality. `name` is its key in `KINDS`, `likelihood`
+    the default likelihood of its modalities, and `visual` says whether its values are pictures. A
+    modality that names no kind is of a kind with `by_shape`, if that `holds` its shape.
+    """
+
+    name: str
+    likelihood: str = "normal"
+    visual: bool = False
+    by_shape: bool = False
+
+    # What modalities are of this kind.
+
+    @abstractmethod
+    def holds(self, shape: Shape) -> bool:
+        """Whether values of this kind can have this shape."""
+
+    def claims(self, x: np.ndarray) -> bool:
+        """Whether an array (N, ...) of a user's file, about which nothing else is said, is of this
+        kind.
+        """
+        return False
+
+    def network(self, modality: Modality) -> str:
+        """The default network, a key of `polymodal.networks.architectures.NETWORKS`."""
+        return "mlp"
+
+    # Reading a data set.
+
+    def describe(self, name: str, parts: Sequence[np.ndarray]) -> Modality:
+        """The modality whose values are in `parts`, arrays (N, ...) of one shape but for N.
+
+        Values that are all 0 or 1 (or NaN) are bernoulli. Raises ValueError for what is no number.
+        """
+        check_numbers(name, parts)
+        shape = self.value_shape(parts[0])
+        if all(is_binary(x) for x in parts):
+            return Modality(name, shape, "bernoulli")
+        return Modality(name, shape, self.likelihood)
+
+    def value_shape(self, x: np.ndarray) -> Shape:
+        """The shape of one value of an array (N, ...)."""
+        return x.shape[1:] or (1,)
+
+    def table(self, x: np.ndarray, modality: Modality) -> Tensor:
+        """An array (N, ...) as a table (N, *shape): bytes that stand for shares (read as x / 255)
+        stay bytes, other numbers become the default float.
+        """
+        values = torch.from_numpy(np.ascontiguousarray(x))
+        if not are_shares(x, modality):
+            values = values.to(torch.get_default_dtype())
+        return self.in_memory(values, modality.shape)
+
+    def in_memory(self, values: Tensor, shape: Shape) -> Tensor:
+        """Values (N, ...) as (N, *shape), laid out in memory as networks of this kind read them."""
+        return values.reshape(len(values), *shape).contiguous()
+
+    # Checking.
+
+    def faults(self, x: Tensor, modality: Modality) -> Iterator[Fault]:
+        """What is wrong with values (N, *shape): first NaN and infinite ones, then those that the
+        likelihood does not admit. `x` is floating, or uint8 (then read as x / 255).
+        """
+        if x.dtype != torch.uint8:
+            remedy = "repair them or leave those samples out"
+            yield Fault(~x.isfinite(), "that are NaN or infinite", remedy)
+        values = values_of(modality)
+        if values is None or (x.dtype == torch.uint8 and values is UNIT):
+            return
+        admitted = values.admits(x / 255 if x.dtype == torch.uint8 else x)
+        remedy = (
+            f"rescale them, or choose another likelihood (it is {modality.likelihood} with link"
+            f" {modality.link})"
+        )
+        yield Fault(~admitted, f"that are not {values.words}", remedy)
+
+    # Reading samples that a user gives.
+
+    def read(self, file: Path, modality: Modality) -> Tensor:
+        """The samples (B, *shape), float32, in a file that holds one value or several.
+
+        Raises ValueError for a file that is absent, damaged or of another shape, and for values
+        that the modality cannot have.
+        """
+        if not file.is_file():
+            raise ValueError(f"There is no file {file}.")
+        x = self.fit(self.load(file, modality.name), modality, file)
+        for fault in self.faults(x, modality):
+            if fault.bad.any():
+                count = int(fault.bad.sum())
+                raise ValueError(f"{file} has {count} values {fault.words}; {fault.remedy}.")
+        return x
+
+    def load(self, file: Path, name: str) -> np.ndarray:
+        """The array in a file. Raises ValueError if it cannot be read."""
+        if file.suffix.lower() == ".npz":
+            return load_npz(file, name)
+        if file.suffix.lower() == ".npy":
+            return load_npy(file)
+        raise ValueError(f"{name!r} is read from .npy and .npz files, got {file}.")
+
+    def fit(self, x: np.ndarray, modality: Modality, file: Path) -> Tensor:
+        """An array from `file` as (B, *shape). Raises ValueError if it does not fit."""
+        if x.dtype.kind not in "biuf" or not x.size:
+            raise ValueError(
+                f"{file} must hold numbers, and at least one sample, got {x.dtype} of shape"
+                f" {x.shape}."
+            )
+        values = torch.from_numpy(np.array(x)).float()  # a copy: an image is read-only
+        if are_shares(x, modality):
+            values = values / 255
+        values = self.arrange(values, modality.shape)
+        if tuple(values.shape) == modality.shape:
+            values = values[None]
+        if tuple(values.shape[1:]) != modality.shape:
+            sizes = ", ".join(map(str, modality.shape))
+            raise ValueError(
+                f"{modality.name!r} must have shape ({sizes}) or (B, {sizes}), but {file} holds"
+                f" {x.shape}."
+            )
+        return values
+
+    def arrange(self, values: Tensor, shape: Shape) -> Tensor:
+        """The values with their axes in the order of `shape`, as far as they can be recognised."""
+        return values
+
+    # Showing and writing.
+
+    def span(self, x: Tensor, modality: Modality) -> tuple[float, float]:
+        """The values that `show` makes black and white: 0 and 1 for shares, else the smallest and
+        largest of `x`.
+        """
+        return (0.0, 1.0) if modality.link == "sigmoid" else (float(x.min()), float(x.max()))
+
+    @abstractmethod
+    def show(self, x: Tensor, modality: Modality, span: tuple[float, float] = (0.0, 1.0)) -> Tensor:
+        """Values (n, *shape) as n small colour pictures (n, 3, H, W) in [0, 1], for
+        `polymodal.data.kinds.pixels.mosaic`; see `span`.
+        """
+
+    def encode(self, x: Tensor, modality: Modality) -> tuple[str, bytes]:
+        """One value (*shape) as a file that `read` reads: its suffix and its content."""
+        content = io.BytesIO()
+        np.save(content, x.detach().cpu().numpy())
+        return ".npy", content.getvalue()
+
+    def files(
+        self, draws: Tensor, modality: Modality, above: Sequence[Tensor] = ()
+    ) -> Mapping[str, bytes]:
+        """Files to look at what was generated, beside the arrays: their names and contents.
+
+        Args:
+            draws: (n, B, *shape), n draws for each of B samples.
+            modality: what was drawn.
+            above: what was given, as `show` shows it: one (B', 3, H, W) for each modality. Nothing:
+                the draws are joint samples, and B is 1.
+        """
+        return {}
+
+
+KINDS: dict[str, Kind] = {}
+
+K = TypeVar("K", bound=Kind)
+
+
+def register(kind: type[K]) -> type[K]:
+    """Puts an instance of a class of kinds into `KINDS`, under its `name`."""
+    KINDS[kind.name] = kind()
+    return kind
+
+
+def scaled(x: Tensor, span: tuple[float, float]) -> Tensor:
+    """Values as brightness in [0, 1] on the CPU, the two of `span` as black and white."""
+    low, high = span
+    return ((x.detach().float().cpu() - low) / max(high - low, 1e-12)).clamp(0, 1)
+
+
+def are_shares(x: np.ndarray, modality: Modality) -> bool:
+    """Whether the array's bytes 0 to 255 stand for shares 0 to 1."""
+    return x.dtype == np.uint8 and modality.link == "sigmoid"
+
+
+def is_binary(x: np.ndarray) -> bool:
+    """Whether all values are 0, 1 or NaN."""
+    return bool(((x == 0) | (x == 1) | np.isnan(x)).all())
+
+
+def check_numbers(name: str, parts: Sequence[np.ndarray]) -> None:
+    """Raises ValueError unless all arrays (N, ...) hold real numbers."""
+    if any(x.dtype.kind not in "biuf" or x.ndim < 1 for x in parts):
+        raise ValueError(
+            f"{name!r} must hold real numbers, one row for each sample, got {parts[0].dtype}."
+        )
+
+
+def load_npz(file: Path, name: str) -> np.ndarray:
+    """The array `name` of an .npz file, or the only one it holds."""
+    arrays = read_npz(file)
+    if name in arrays:
+        return arrays[name]
+    if len(arrays) != 1:
+        raise ValueError(f"{file} holds {', '.join(arrays) or 'nothing'}; name the array {name!r}.")
+    return next(iter(arrays.values()))
+
+
+def load_npy(file: Path) -> np.ndarray:
+    """The array in an .npy file."""
+    try:
+        return np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError):
+        raise ValueError(
+            f"{file} is damaged or holds no numbers; write it with numpy.save."
+        ) from None

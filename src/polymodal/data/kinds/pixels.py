@@ -1,0 +1,57 @@
+"""Small pictures side by side in one, pixel for pixel."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+PAPER, GAP, WIDE = 255, 2, 6  # what lies between images, and how wide it is, in pixels
+
+
+def mosaic(rows: Sequence[Tensor], apart: int = 0) -> np.ndarray:
+    """Rows of images (n, 3, H, W) or (n, 1, H, W) in [0, 1] as one image, uint8 (H, W, 3).
+
+    Args:
+        rows: from top to bottom; smaller images stand in the middle of their place.
+        apart: so many first rows are set apart from the rest by a wider gap.
+
+    >>> mosaic([torch.zeros(3, 1, 4, 4), torch.ones(3, 1, 4, 4)]).shape
+    (10, 16, 3)
+    """
+    height, width = (max(r.shape[k] for r in rows) for k in (-2, -1))
+    wide = WIDE if 0 < apart < len(rows) else 0
+    count = max(map(len, rows))
+    size = (len(rows) * (height + GAP) - GAP + wide, count * (width + GAP) - GAP, 3)
+    canvas = np.full(size, PAPER, np.uint8)
+    for i, row in enumerate(rows):
+        top = i * (height + GAP) + (wide if i >= apart else 0)
+        for j, image in enumerate(_pixels(row)):
+            left = j * (width + GAP)
+            _place(canvas[top : top + height, left : left + width], image)
+    return canvas
+
+
+def _pixels(images: Tensor) -> np.ndarray:
+    """Images (n, C, H, W) in [0, 1] as (n, H, W, 3) bytes."""
+    colour = images.detach().float().cpu().clamp(0, 1).expand(-1, 3, -1, -1)
+    return (colour.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def _place(place: np.ndarray, image: np.ndarray) -> None:
+    """Copies an image into the middle of its place."""
+    height, width = image.shape[:2]
+    top, left = (place.shape[0] - height) // 2, (place.shape[1] - width) // 2
+    place[top : top + height, left : left + width] = image
+
+
+def png(image: np.ndarray, scale: int = 1) -> bytes:
+    """The bytes of a PNG file of an image (H, W, 3), every pixel `scale` times as large."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(image.repeat(scale, 0).repeat(scale, 1)).save(content, "png", optimize=True)
+    return content.getvalue()

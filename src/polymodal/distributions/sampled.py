@@ -1,0 +1,50 @@
+"""The base of distributions that a sampler draws, and two questions about any distribution."""
+
+from __future__ import annotations
+
+from torch.distributions import Distribution
+
+from polymodal.distributions.mixture import Joint, Mixture
+from polymodal.distributions.normal import Point
+from polymodal.sampling.diagnostics import SamplerReport
+
+
+class Sampled(Distribution):
+    """A distribution that is drawn by a sampler.
+
+    Attributes:
+        report: the sampler's report on the last draw; None before it.
+        has_density: whether `log_prob` is normalised, and exact enough for importance weights.
+    """
+
+    has_rsample = False
+    arg_constraints: dict = {}
+    report: SamplerReport | None = None
+
+    @property
+    def has_density(self) -> bool:
+        return False
+
+
+def report_of(q: Distribution) -> SamplerReport | None:
+    """The report of the sampler that drew q last; None if q is drawn in closed form."""
+    if isinstance(q, Sampled):
+        return q.report
+    if isinstance(q, Mixture):
+        return next((r for r in map(report_of, q.components) if r is not None), None)
+    return None
+
+
+def weighable(q: Distribution, p: Distribution) -> bool:
+    """Whether p / q is a ratio of densities: both are normalised, and both or neither are points,
+    part by part.
+    """
+    if isinstance(q, Joint):
+        others = p.parts if isinstance(p, Joint) else [p] * len(q.parts)
+        return all(weighable(a, b) for a, b in zip(q.parts, others, strict=True))
+    if isinstance(q, Mixture):
+        return all(weighable(component, p) for component in q.components)
+    drawn = [d for d in (q, p) if isinstance(d, Sampled)]
+    if drawn:
+        return all(d.has_density for d in drawn) and not isinstance(q, Point)
+    return isinstance(q, Point) == isinstance(p, Point)

@@ -1,0 +1,177 @@
+"""Kinds of data: laws that every kind obeys, and what is particular to images and vectors."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from polymodal.batch import Modality
+from polymodal.data.kinds import KINDS, kind_of, kind_of_array, mosaic
+from polymodal.distributions.likelihoods import LIKELIHOODS
+from polymodal.networks.architectures import network_of
+
+# Modalities of every kind; a new kind adds its own.
+EXAMPLES = {
+    "image": [
+        Modality("x", (3, 28, 28), link="sigmoid"),
+        Modality("x", (1, 6, 5), link="sigmoid"),
+        Modality("x", (3, 32, 32)),
+        Modality("x", (4, 64, 64), link="sigmoid"),
+    ],
+    "vector": [Modality("x", (40,)), Modality("x", (1,), "bernoulli"), Modality("x", (2, 3, 4, 5))],
+}
+CASES = [(name, m) for name, examples in EXAMPLES.items() for m in examples]
+
+
+def values(modality, n=3, seed=0):
+    """Values (n, *shape) in [0, 1] that any of the examples can have; bytes as shares."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(0, 256, (n, *modality.shape), generator=generator) / 255
+    return (x > 0.5).float() if modality.likelihood == "bernoulli" else x
+
+
+def test_every_kind_has_examples() -> None:
+    assert EXAMPLES.keys() == KINDS.keys()
+    assert all(kind.name == name for name, kind in KINDS.items())
+
+
+@pytest.mark.parametrize(("name", "modality"), CASES)
+class TestLaws:
+    def test_defaults_exist(self, name, modality) -> None:
+        kind = KINDS[name]
+        assert kind.holds(modality.shape) and kind.likelihood in LIKELIHOODS
+        network = network_of(modality, kind.network(modality))
+        x = network.decoder(4, modality.shape)(torch.randn(2, 4))
+        assert x.shape == (2, *modality.shape) and network.encoder(modality.shape, 7)(x).shape == (
+            2,
+            7,
+        )
+
+    def test_what_is_encoded_is_read_back(self, name, modality, tmp_path) -> None:
+        x = values(modality)[0]
+        suffix, content = KINDS[name].encode(x, modality)
+        file = tmp_path / f"value{suffix}"
+        file.write_bytes(content)
+        torch.testing.assert_close(KINDS[name].read(file, modality), x[None])
+
+    def test_arrays_are_read(self, name, modality, tmp_path) -> None:
+        x = values(modality)
+        np.save(tmp_path / "x.npy", x.numpy())
+        np.savez(tmp_path / "x.npz", x=x.numpy(), other=np.zeros(2))
+        for file in ("x.npy", "x.npz"):
+            assert torch.equal(KINDS[name].read(tmp_path / file, modality), x)
+
+    def test_a_table_holds_the_values(self, name, modality) -> None:
+        x = values(modality)
+        table = KINDS[name].table(x.numpy(), modality)
+        assert torch.equal(table, x) and not list(bad(KINDS[name], table, modality))
+
+    def test_wrong_shapes_and_values_are_told(self, name, modality, tmp_path) -> None:
+        sizes = ", ".join(map(str, modality.shape))
+        for wrong, sentence in (
+            (np.zeros((2, 7, 9, 2, 2, 2)), rf"'x' must have shape \({sizes}\) or \(B, {sizes}\)"),
+            (np.full(modality.shape, np.nan), "values that are NaN or infinite; repair"),
+            (np.zeros((0, *modality.shape)), "at least one sample"),
+            (np.full(modality.shape, "a"), "must hold numbers"),
+        ):
+            np.save(tmp_path / "x.npy", wrong)
+            with pytest.raises(ValueError, match=sentence):
+                KINDS[name].read(tmp_path / "x.npy", modality)
+        with pytest.raises(ValueError, match="There is no file"):
+            KINDS[name].read(tmp_path / "none.npy", modality)
+
+    def test_likelihoods_refuse_what_they_do_not_admit(self, name, modality) -> None:
+        x = torch.full((2, *modality.shape), 1.5)
+        for likelihood, words in (("bernoulli", "in [0, 1]"), ("poisson", "counts")):
+            (found,) = bad(KINDS[name], x, replace(modality, likelihood=likelihood))
+            assert words in found and likelihood not in words
+
+    def test_what_is_shown_is_a_row_of_pictures(self, name, modality) -> None:
+        x = values(modality)
+        shown = KINDS[name].show(x, modality, KINDS[name].span(x, modality))
+        assert shown.shape[:2] == (3, 3) and shown.isfinite().all()
+        assert shown.min() >= 0 and shown.max() <= 1 and mosaic([shown]).dtype == np.uint8
+
+    def test_files_of_draws(self, name, modality) -> None:
+        draws = torch.stack([values(modality, seed=k) for k in range(4)])
+        above = [torch.rand(3, 3, 5, 5)]
+        for given, x in ((above, draws), ((), draws[:, :1])):
+            files = KINDS[name].files(x, modality, given)
+            assert all(file.startswith("x.") and content for file, content in files.items())
+
+
+def bad(kind, x, modality):
+    return [fault.words for fault in kind.faults(x, modality) if fault.bad.any()]
+
+
+def test_a_modality_is_of_the_kind_it_names_or_of_its_shapes() -> None:
+    assert kind_of(Modality("x", (3, 4, 5))).name == "image"
+    assert kind_of(Modality("x", (3, 4, 5), kind="vector")).name == "vector"
+    assert kind_of(Modality("x", (4, 5))).name == "vector"
+    with pytest.raises(ValueError, match="'x' wants the kind 'imgae'; did you mean 'image'"):
+        kind_of(Modality("x", (3, 4, 5), kind="imgae"))
+    with pytest.raises(ValueError, match=r"'x' cannot be of kind 'image' with shape \(4, 5\)"):
+        kind_of(Modality("x", (4, 5), kind="image"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "network"),
+    [
+        ((3, 28, 28), "digit-conv"),
+        ((3, 32, 32), "svhn-conv"),
+        ((3, 64, 64), "celeba-conv"),
+        ((1, 28, 28), "mlp"),
+        ((3, 32, 28), "mlp"),
+        ((28,), "mlp"),
+    ],
+)
+def test_default_networks(shape, network) -> None:
+    modality = Modality("x", shape)
+    assert kind_of(modality).network(modality) == network
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "kind"),
+    [
+        ((5, 4, 4), np.uint8, "image"),
+        ((5, 4, 4), np.float32, "vector"),
+        ((5, 4, 4, 3), np.float32, "image"),
+        ((5, 4), np.uint8, "vector"),
+        ((5,), np.float64, "vector"),
+    ],
+)
+def test_the_kind_of_an_array(shape, dtype, kind) -> None:
+    assert kind_of_array(np.full(shape, 7, dtype)).name == kind
+
+
+def test_vectors_are_laid_out_in_range() -> None:
+    x = torch.tensor([[-2.0, 0.0, 2.0, 5.0]])
+    shown = KINDS["vector"].show(x, Modality("x", (4,)), (-2, 2))
+    assert torch.equal(shown[0, 0], torch.tensor([[0.0, 0.5], [1.0, 1.0]]))
+    assert KINDS["vector"].show(torch.rand(2, 4, 6), Modality("x", (4, 6))).shape == (2, 3, 4, 6)
+
+
+def test_colour_becomes_grey_and_grey_colour(tmp_path) -> None:
+    image = KINDS["image"]
+    colour, grey = (
+        Modality("x", (3, 6, 5), link="sigmoid"),
+        Modality("x", (1, 6, 5), link="sigmoid"),
+    )
+    x = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
+    Image.fromarray(x).save(tmp_path / "colour.png")
+    expected = torch.from_numpy(x).float().permute(2, 0, 1)[None] / 255
+    torch.testing.assert_close(image.read(tmp_path / "colour.png", colour), expected)
+    torch.testing.assert_close(
+        image.read(tmp_path / "colour.png", grey), expected.mean(1, keepdim=True)
+    )
+    np.save(tmp_path / "grey.npy", x[..., :1])
+    as_colour = image.read(tmp_path / "grey.npy", colour)
+    torch.testing.assert_close(as_colour, expected[:, :1].expand(1, 3, 6, 5))
+
+
+def test_a_vector_is_not_read_from_a_picture(tmp_path) -> None:
+    (tmp_path / "x.png").touch()
+    with pytest.raises(ValueError, match=r"'x' is read from .npy and .npz files, got .*x\.png"):
+        KINDS["vector"].read(tmp_path / "x.png", Modality("x", (4,)))
