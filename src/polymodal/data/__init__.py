@@ -36,6 +36,7 @@ __all__ = [
     "Splits",
     "by_label",
     "celeba",
+    "change_modalities",
     "circles",
     "data_folder",
     "gather",
@@ -119,7 +120,7 @@ def load_data(
     }
     splits = _load(name_or_path, shared, kwargs)
     if modalities:
-        splits = _changed(splits, modalities)
+        splits = change_modalities(splits, modalities)
     if limit is not None:
         splits = _limited(splits, limit)
     if pattern:
@@ -150,7 +151,12 @@ def _load(
     return load(**given) if key else load(**given | {"path": name})
 
 
-def _changed(splits: Splits, changes: Mapping[str, Mapping[str, Any]]) -> Splits:
+def change_modalities(splits: Splits, changes: Mapping[str, Mapping[str, Any]]) -> Splits:
+    """The splits with other values in the fields of some modalities: {name: {field: value}}.
+
+    Raises ValueError for a modality or field that does not exist, with the nearest, or a value
+    that it does not take.
+    """
     names = splits.train.names
     allowed = [f.name for f in fields(Modality) if f.name not in ("name", "shape")]
     for m, change in changes.items():
