@@ -1,10 +1,10 @@
-"""`Dataset`: aligned samples of several modalities, as index tables over values that are stored
+"""`Dataset`: aligned samples of several modalities, as indices into tables that store each value
 once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -39,9 +39,8 @@ class Dataset:
         kept: what a stage keeps, each (N, ...).
 
     Raises:
-        ValueError: when names, shapes or lengths do not fit together, or there is no sample. What
-            the values themselves must satisfy is looked at by `check`, since that reads all of
-            them.
+        ValueError: if names, shapes or lengths do not fit together, or there is no sample. `check`
+            checks the values, since that reads all of them.
 
     >>> data = Dataset([Modality("a", (2,))], {"a": torch.arange(6.).reshape(3, 2)})
     >>> len(data), data.batch(torch.tensor([2, 0])).x["a"]
@@ -57,22 +56,20 @@ class Dataset:
     kept: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if (
-            not self.modalities
-            or set(self.names) != set(self.tables)
-            or len(set(self.names)) < len(self.names)
-        ):
+        names = self.names
+        if not names or set(names) != set(self.tables) or len(set(names)) < len(names):
             raise ValueError(
                 "A data set needs one table for each of its modalities: got modalities"
-                f" {self.names} and tables {sorted(self.tables)}."
+                f" {names} and tables {sorted(self.tables)}."
             )
         for m in self.modalities:
-            if self.tables[m.name].shape[1:] != m.shape:
+            shape = tuple(self.tables[m.name].shape[1:])
+            if shape != m.shape:
                 raise ValueError(
-                    f"Modality {m.name!r} has shape {m.shape}, but its table holds values of shape "
-                    f"{tuple(self.tables[m.name].shape[1:])}."
+                    f"Modality {m.name!r} has shape {m.shape}, but its table holds values of shape"
+                    f" {shape}."
                 )
-        sizes = {m: self._size(m) for m in self.names}
+        sizes = {m: self._size(m) for m in names}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"Every modality must have the same number of samples, got {sizes}.")
         if not len(self):
@@ -80,6 +77,7 @@ class Dataset:
         self._check_rows()
 
     def _check_rows(self) -> None:
+        """Raises ValueError for masks or labels that do not fit the samples."""
         for m, mask in self.present.items():
             if m not in self.tables or mask.dtype != torch.bool or mask.shape != (len(self),):
                 raise ValueError(
@@ -154,12 +152,12 @@ class Dataset:
         )
 
     def check(self) -> Dataset:
-        """The data set itself, once its values have been found fit to train on.
+        """The data set itself, if one can train on its values.
 
         Raises:
-            ValueError: for a value that is NaN, infinite or outside its likelihood's range where
-                its modality is present (naming modality, how many, where), a modality present
-                nowhere, a sample with nothing present.
+            ValueError: for values that are NaN, infinite or not admitted by the likelihood where
+                the modality is present (naming modality, count and samples), for a modality that is
+                present nowhere, and for a sample without any modality.
         """
         present = {m: self.is_present(m) for m in self.names}
         for m in self.modalities:
@@ -197,13 +195,18 @@ def _moved(values: Mapping[str, Tensor], device: torch.device | str) -> dict[str
 
 
 def _first(mask: Tensor, most: int = 5) -> list[int]:
+    """The first `most` places where the mask is True."""
     return mask.nonzero().squeeze(1)[:most].tolist()
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set's three parts; `truth` is the law they were drawn from, where it is known in
-    closed form.
+    """The three parts of a data set.
+
+    Args:
+        train, val, test: the parts, of the same modalities.
+        name: the data set's name.
+        truth: the distribution that the data were drawn from, if it is known in closed form.
     """
 
     train: Dataset
@@ -215,3 +218,8 @@ class Splits:
     @property
     def modalities(self) -> Sequence[Modality]:
         return self.train.modalities
+
+    def map(self, change: Callable[[str, Dataset], Dataset]) -> Splits:
+        """The parts changed by `change(part, data)`, in the order train, val, test."""
+        train, val = change("train", self.train), change("val", self.val)
+        return replace(self, train=train, val=val, test=change("test", self.test))
