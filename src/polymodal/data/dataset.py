@@ -223,3 +223,18 @@ class Splits:
         """The parts changed by `change(part, data)`, in the order train, val, test."""
         train, val = change("train", self.train), change("val", self.val)
         return replace(self, train=train, val=val, test=change("test", self.test))
+
+
+def consecutive(
+    modalities: Sequence[Modality],
+    tables: Mapping[str, Tensor],
+    label: Tensor | None,
+    sizes: Sequence[int],
+) -> list[Dataset]:
+    """Consecutive parts of tables as data sets: views of the same memory."""
+    cut = {m: t.split(list(sizes)) for m, t in tables.items()}
+    labels = [None] * len(sizes) if label is None else label.split(list(sizes))
+    return [
+        Dataset(modalities, {m: t[k] for m, t in cut.items()}, label=labels[k])
+        for k in range(len(sizes))
+    ]

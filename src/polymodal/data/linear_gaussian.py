@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from polymodal.batch import Batch, Modality
-from polymodal.data.dataset import Dataset, Splits
+from polymodal.data.dataset import Splits, consecutive
 
 
 @dataclass(frozen=True)
@@ -145,21 +145,6 @@ def _numbered(sizes: Sequence[int]) -> dict[str, int]:
 def _normal(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
     """Standard normal numbers in float64."""
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-
-def consecutive(
-    modalities: Sequence[Modality],
-    tables: Mapping[str, Tensor],
-    label: Tensor | None,
-    sizes: Sequence[int],
-) -> list[Dataset]:
-    """Consecutive parts of tables as data sets: views of the same memory."""
-    cut = {m: t.split(list(sizes)) for m, t in tables.items()}
-    labels = [None] * len(sizes) if label is None else label.split(list(sizes))
-    return [
-        Dataset(modalities, {m: t[k] for m, t in cut.items()}, label=labels[k])
-        for k in range(len(sizes))
-    ]
 
 
 def linear_gaussian(

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Modality
-from polymodal.data.dataset import Splits
-from polymodal.data.linear_gaussian import consecutive
+from polymodal.data.dataset import Splits, consecutive
 
 SIZE, THICKNESS, RADII = 32, 0.25, (0.3, 0.9)
 

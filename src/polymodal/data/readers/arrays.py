@@ -23,27 +23,30 @@ Arrays = Mapping[str, np.ndarray]
 
 def _split(arrays: Arrays, file: Path) -> dict[str, dict[str, np.ndarray]]:
     """Arrays by part; a file without prefixes is one part, "train"."""
-    parts: dict[str, dict[str, np.ndarray]] = {}
-    unprefixed = []
-    for name, x in arrays.items():
-        part, _, rest = name.partition("_")
-        if rest and part in PARTS:
-            parts.setdefault(part, {})[rest] = x
-        else:
-            unprefixed.append(name)
-    if not parts:
+    prefixed = [name for name in arrays if _part_of(name)]
+    if not prefixed:
         return {"train": dict(arrays)}
-    if unprefixed:
+    if loose := [name for name in arrays if name not in prefixed]:
         raise ValueError(
-            f"{file} has arrays with a prefix ({next(iter(parts))!r}) and without ({unprefixed});"
+            f"{file} has arrays with a prefix ({_part_of(prefixed[0])!r}) and without ({loose});"
             f" give all of them one of {[p + '_' for p in PARTS]}, or none."
         )
+    parts: dict[str, dict[str, np.ndarray]] = {}
+    for name in prefixed:
+        part = _part_of(name)
+        parts.setdefault(part, {})[name.removeprefix(f"{part}_")] = arrays[name]
     names = {part: sorted(_names(held)) for part, held in parts.items()}
     if "train" not in parts or any(held != names["train"] for held in names.values()):
         raise ValueError(
             f"{file} needs the same modalities in every part and a train part, got {names}."
         )
     return parts
+
+
+def _part_of(name: str) -> str:
+    """The part that an array's name begins with, or ""."""
+    part, separator, _ = name.partition("_")
+    return part if separator and part in PARTS else ""
 
 
 def _names(arrays: Arrays) -> list[str]:
