@@ -167,12 +167,7 @@ class Dataset:
                 )
             for fault in kind_of(m).faults(self.tables[m.name], m):
                 self._refuse(m.name, present[m.name], fault)
-        empty = ~torch.stack(list(present.values())).any(0)
-        if empty.any():
-            raise ValueError(
-                f"{int(empty.sum())} samples have no modality at all (first: {_first(empty)}); drop"
-                " them."
-            )
+        _check_none_empty(list(present.values()))
         return self
 
     def _refuse(self, m: str, present: Tensor, fault: Fault) -> None:
@@ -192,6 +187,16 @@ def _picked(values: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
 
 def _moved(values: Mapping[str, Tensor], device: torch.device | str) -> dict[str, Tensor]:
     return {k: v.to(device) for k, v in values.items()}
+
+
+def _check_none_empty(present: Sequence[Tensor]) -> None:
+    """Raises ValueError if a sample has no modality; present[m] is (N,) bool."""
+    empty = ~torch.stack(list(present)).any(0)
+    if empty.any():
+        raise ValueError(
+            f"{int(empty.sum())} samples have no modality at all (first: {_first(empty)}); drop"
+            " them."
+        )
 
 
 def _first(mask: Tensor, most: int = 5) -> list[int]:

@@ -55,11 +55,7 @@ def polymnist(
     Raises ValueError for fewer than two views, files that are no images or smaller than 28 x 28,
     `backgrounds` with too few, or MNIST files that are absent or damaged.
     """
-    if views < 2 or not 0 < val < 1 or (limit is not None and limit < 1):
-        raise ValueError(
-            f"polymnist needs views >= 2, 0 < val < 1 and limit >= 1, got views {views}, val {val}"
-            f" and limit {limit}."
-        )
+    _check_sizes(views, val, limit)
     if backgrounds is not None and not photos:
         raise ValueError("Give backgrounds, or photos: false for textures only, not both.")
     scenes = _scenes(views, _photos(path, backgrounds, views) if photos else [])
@@ -70,6 +66,14 @@ def polymnist(
         return _composed(digits[which], scenes, limit, generator)
 
     return Splits(part(0, "train"), part(1, "val"), part(2, "test"), "polymnist")
+
+
+def _check_sizes(views: int, val: float, limit: int | None) -> None:
+    if views < 2 or not 0 < val < 1 or (limit is not None and limit < 1):
+        raise ValueError(
+            f"polymnist needs views >= 2, 0 < val < 1 and limit >= 1, got views {views}, val {val}"
+            f" and limit {limit}."
+        )
 
 
 def _composed(
