@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from polymodal.distributions.divergence import detach, divergence
+from polymodal.distributions.divergences import detach, divergence
 from polymodal.distributions.mixture import Joint, Mixture, Proposal
 from polymodal.distributions.normal import DiagLaplace, DiagNormal, product
-from polymodal.distributions.product import Product
+from polymodal.distributions.products import Product
 from polymodal.networks.flows import FLOWS, Flow
 from polymodal.rng import noise, shard
 

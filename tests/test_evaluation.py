@@ -19,7 +19,7 @@ from polymodal.data import Dataset, LinearGaussian, Splits
 from polymodal.distributions.likelihoods import IsotropicNormal
 from polymodal.distributions.mixture import Mixture
 from polymodal.distributions.normal import DiagNormal
-from polymodal.distributions.product import Product
+from polymodal.distributions.products import Product
 from polymodal.metrics import METRICS, Classifiers, every_subset
 from polymodal.metrics.classifiers import Classifier, LabelClassifier
 from polymodal.metrics.evaluate import evaluate

@@ -14,7 +14,7 @@ from polymodal.batch import Batch
 from polymodal.data import LinearGaussian
 from polymodal.distributions.likelihoods import IsotropicNormal
 from polymodal.distributions.normal import DiagNormal, product
-from polymodal.distributions.product import Product
+from polymodal.distributions.products import Product
 from polymodal.methods import METHODS
 from polymodal.model import MultimodalVAE
 from polymodal.networks.modules import Expert

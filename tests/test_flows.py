@@ -5,7 +5,7 @@ import torch
 
 from polymodal.batch import Modality
 from polymodal.distributions.normal import DiagNormal
-from polymodal.distributions.product import Product
+from polymodal.distributions.products import Product
 from polymodal.methods.jnf import jnf, jnf_dcca
 from polymodal.networks.flows import Flow, MaskedAffine, zuko
 from polymodal.priors import StandardNormal

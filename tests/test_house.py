@@ -16,7 +16,7 @@ from polymodal.methods import METHODS
 ROOT = Path(polymodal.__file__).parent
 # From the ground up: a room may import from the rooms before it.
 FLOORS = (
-    "checks batch rng distributions data sampling analysis networks diffusion priors posteriors"
+    "checks batch rng sampling distributions data analysis networks diffusion priors posteriors"
     " model objectives methods settings runs training experiments metrics report cli"
 ).split()
 FILES = sorted(ROOT.rglob("*.py"))

@@ -8,7 +8,7 @@ from torch.distributions import Distribution
 
 from polymodal.batch import Batch, Modality
 from polymodal.data.dataset import Dataset, Splits
-from polymodal.distributions.divergence import divergence
+from polymodal.distributions.divergences import divergence
 from polymodal.distributions.normal import DiagNormal
 from polymodal.methods import METHODS
 from polymodal.methods.extras import EXTRAS

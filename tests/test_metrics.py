@@ -16,7 +16,7 @@ from polymodal.data import Dataset, LinearGaussian, Splits
 from polymodal.distributions.likelihoods import IsotropicNormal
 from polymodal.distributions.mixture import Joint, Mixture
 from polymodal.distributions.normal import DiagNormal
-from polymodal.distributions.product import Product
+from polymodal.distributions.products import Product
 from polymodal.metrics import classifiers as classifying
 from polymodal.metrics.classifiers import (
     Classifier,

@@ -1,5 +1,7 @@
-"""Checks of what a user says: types, names, and which one was meant. Nothing here knows anything of
-polymodal.
+"""Checks of a user's settings: types, ranges, names, and the nearest name where one is misspelt.
+
+`typed` validates a value against any annotation by pydantic, converts only where nothing is lost,
+and says in one sentence what was expected and what came. This module knows nothing of polymodal.
 """
 
 from __future__ import annotations
@@ -7,9 +9,50 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, is_dataclass
+from collections.abc import Callable as AbstractCallable
+from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import (
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+)
+
+# Types of settings, for annotations. All numbers are finite.
+Count = Annotated[int, Ge(1)]  # 1, 2, ...
+CountOrZero = Annotated[int, Ge(0)]  # 0, 1, 2, ...
+NonNegative = Annotated[float, Ge(0), AllowInfNan(False)]  # [0, inf)
+Positive = Annotated[float, Gt(0), AllowInfNan(False)]  # (0, inf)
+Share = Annotated[float, Ge(0), Le(1), AllowInfNan(False)]  # [0, 1]
+BelowOne = Annotated[float, Ge(0), Lt(1), AllowInfNan(False)]  # [0, 1)
+
+UNIONS = (Union, types.UnionType)
+NOTHING = type(None)
+MAPPING = "a mapping such as {key: value}"
+NOUNS: dict[Any, str] = {
+    str: "a word",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    NOTHING: "null",
+    dict: MAPPING,
+    Mapping: MAPPING,
+    list: "a list",
+    tuple: "a list",
+    Sequence: "a list",
+    AbstractCallable: "a function",
+}
+
+
+# Names.
 
 
 def suggest(word: Any, names: Iterable[str], path: str = "") -> str:
@@ -20,24 +63,30 @@ def suggest(word: Any, names: Iterable[str], path: str = "") -> str:
     return f" Did you mean {path}{near[0]}?" if near else ""
 
 
-def meant(word: Any, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown word: the nearest that is known, or all of them."""
-    known = list(known)
-    near = get_close_matches(str(word), known, 1, 0.5)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
+def meant(word: Any, names: Iterable[str]) -> str:
+    """The end of a sentence about an unknown word: the nearest of `names`, or all of them."""
+    names = list(names)
+    near = get_close_matches(str(word), names, 1, 0.5)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}."
 
 
-def _says(hint: Any) -> str:
-    if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(map(_says, get_args(hint)))
-    words = {
-        str: "a word",
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        type(None): "null",
-    }
-    return words.get(hint) or ("a mapping" if get_origin(hint) is dict else "a list")
+def find(name: str, table: Iterable[str], what: str) -> str:
+    """The key of `table` that `name` means ("jnf-dcca" is "jnf_dcca"). Raises ValueError with the
+    nearest.
+    """
+    names = list(table)
+    for key in names:
+        if _bare(key) == _bare(name):
+            return key
+    near = suggest(name, names) or f" There are: {', '.join(sorted(names))}."
+    raise ValueError(f"There is no {what} {name!r}.{near}")
+
+
+def _bare(word: str) -> str:
+    return str(word).replace("-", "_").lower()
+
+
+# Types.
 
 
 def plain(value: Any) -> Any:
@@ -49,88 +98,246 @@ def plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def convert(value: Any, hint: Any, path: str) -> Any:
-    """`value` as `hint` says, where that loses nothing; arrays are lists and numbers. Raises
-    ValueError.
+def typed(hint: Any, value: Any, path: str = "") -> Any:
+    """`value` as the annotation `hint` says, converted only where nothing is lost: 3.0 to 3, 3 to
+    3.0, a list to a tuple, an array to a list, a mapping to a `Group`.
+
+    Args:
+        path: the name of the setting, with dots, for the sentence.
+
+    Raises ValueError in one sentence: what was expected, what came, the nearest name.
+
+    >>> typed(Share, 3, "method.alpha")
+    Traceback (most recent call last):
+    ValueError: method.alpha must be a number from 0 to 1, got 3.
     """
-    value = value.tolist() if hasattr(value, "tolist") else value
+    value = plain(value)
+    try:
+        return _adapter(hint).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(_sentence(_Place(hint, value, path), error)) from None
+
+
+@cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    bare = _Place(hint, None, "").bare
+    if _is_group(bare) or is_dataclass(bare):  # these have their own configuration
+        return TypeAdapter(lossless(hint))
+    return TypeAdapter(lossless(hint), config=ConfigDict(arbitrary_types_allowed=True))
+
+
+def _is_group(hint: Any) -> bool:
+    return inspect.isclass(hint) and issubclass(hint, BaseModel)
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _empty_if_none(value: Any) -> Any:
+    return {} if value is None else value
+
+
+LOSSLESS: dict[Any, Any] = {
+    int: Annotated[int, Strict(), BeforeValidator(_whole)],
+    float: Annotated[float, Strict()],
+    bool: Annotated[bool, Strict()],
+    str: Annotated[str, Strict()],
+}
+
+
+def lossless(hint: Any) -> Any:
+    """The annotation for pydantic that refuses every conversion in which something is lost."""
     origin, args = get_origin(hint), get_args(hint)
-    wrong = ValueError(f"{path} must be {_says(hint)}, got {value!r}.")
-    if hint is Any:
-        return value
-    if origin in (Union, types.UnionType):
-        for one in args:
-            try:
-                return convert(value, one, path)
-            except ValueError:
-                continue
-        raise wrong
-    if is_dataclass(hint):
-        return fill(hint, value, path)
-    if origin is dict:
-        if value is not None and not isinstance(value, Mapping):
-            raise wrong
-        return {str(k): convert(v, args[1], f"{path}.{k}") for k, v in (value or {}).items()}
-    if origin in (list, Sequence) or (
-        origin is not None and inspect.isclass(origin) and issubclass(origin, Sequence)
-    ):
-        if not isinstance(value, list | tuple):
-            raise wrong
-        return [convert(v, args[0], f"{path}[{i}]") for i, v in enumerate(value)]
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if inspect.isclass(hint) and (
-        not isinstance(value, hint) or (hint is not bool and isinstance(value, bool))
-    ):
-        raise wrong
-    return value
+    if origin is None:
+        group = Annotated[hint, BeforeValidator(_empty_if_none)] if _is_group(hint) else hint
+        return LOSSLESS.get(hint, group)
+    if origin in (Literal, AbstractCallable):
+        return hint
+    if origin is Annotated:
+        return Annotated[lossless(args[0]), *args[1:]]
+    if origin in UNIONS:
+        return Union[tuple(lossless(a) for a in args)]  # noqa: UP007
+    if origin in (dict, Mapping):
+        key = Annotated[str, BeforeValidator(str)] if args[0] is str else lossless(args[0])
+        return Annotated[origin[key, lossless(args[1])], BeforeValidator(_empty_if_none)]
+    return origin[tuple(lossless(a) for a in args)]
 
 
-def fill(cls: Any, given: Any, path: str) -> Any:
-    """A settings class from a mapping; what it does not name goes to its `options`, if it has them."""
-    if given is None:
-        given = {}
-    if not isinstance(given, Mapping):
-        raise ValueError(
-            f"{path or 'The settings'} must be a mapping such as {{key: value}}, got {given!r}."
-        )
-    hints, prefix = get_type_hints(cls), f"{path}." if path else ""
-    known = {k: v for k, v in given.items() if k in hints and k != "options"}
-    rest = {k: v for k, v in given.items() if k not in known}
-    if rest and "options" not in hints:
-        key = next(iter(rest))
-        raise ValueError(f"There is no setting {prefix}{key}.{suggest(key, hints, prefix)}")
-    values = {k: convert(v, hints[k], prefix + k) for k, v in known.items()}
-    try:
-        return cls(**values, **({"options": rest} if rest else {}))
-    except ValueError as error:
-        at_door = str(error).startswith(("training.", "There is no"))
-        raise ValueError(str(error) if at_door else prefix + str(error)) from None
+class _Sentences(type(BaseModel)):  # type: ignore[misc]
+    """Makes `Group(...)` raise one sentence where pydantic raises a report of several lines."""
+
+    def __call__(cls, **values: Any) -> Any:
+        try:
+            return super().__call__(**plain(values))
+        except ValidationError as error:
+            raise ValueError(_sentence(_Place(cls, plain(values), ""), error)) from None
 
 
-def find(name: str, table: Iterable[str], what: str) -> str:
-    """The key of `table` that `name` means ("jnf-dcca" is "jnf_dcca"). Raises ValueError with the
-    nearest.
+class Group(BaseModel, metaclass=_Sentences):
+    """Base of small groups of settings: frozen, without unknown names, and without conversions in
+    which something is lost.
+
+    A validator of a field raises ValueError("must be ..."), one of the whole group
+    ValueError("<field> must be ..."); the path is put before it. A text that begins with a capital
+    letter stays as it is.
+
+    >>> class Flow(Group):
+    ...     kind: Literal["maf", "coupling"] = "maf"
+    ...     tail_variance: Positive | None = None
+    >>> Flow(tail_variance=2)
+    Flow(kind='maf', tail_variance=2.0)
+    >>> typed(Flow, {"tail_varianse": 2}, "flow")
+    Traceback (most recent call last):
+    ValueError: There is no setting flow.tail_varianse. Did you mean flow.tail_variance?
     """
-    names = list(table)
-    bare = lambda word: str(word).replace("-", "_").lower()
-    for key in names:
-        if bare(key) == bare(name):
-            return key
-    near = suggest(name, names) or f" There are: {', '.join(sorted(names))}."
-    raise ValueError(f"There is no {what} {name!r}.{near}")
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        super().__pydantic_init_subclass__(**options)
+        for field in cls.model_fields.values():
+            field.annotation = lossless(field.annotation)
+        cls.model_rebuild(force=True)
+
+    def with_changes(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The values that were set, overwritten by `changes`, as a mapping that is still to be
+        checked.
+        """
+        return {**self.model_dump(exclude_unset=True), **changes}
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """What a function says of its arguments' types; nothing where that cannot be read, and then
-    nothing is checked.
-    """
-    try:
-        return get_type_hints(function)
-    except (NameError, TypeError):
-        return {}
+# Sentences.
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A value, the annotation that it does not fit, and its path."""
+
+    hint: Any
+    value: Any
+    path: str
+
+    @property
+    def bare(self) -> Any:
+        """The annotation without bounds, and without null where that is the only alternative."""
+        hint = self.hint
+        while get_origin(hint) is Annotated:
+            hint = get_args(hint)[0]
+        others = [a for a in get_args(hint) if a is not NOTHING]
+        if get_origin(hint) in UNIONS and len(others) == 1:
+            return _Place(others[0], self.value, self.path).bare
+        return hint
+
+    def below(self, name: Any) -> str:
+        """The path of a value inside this one."""
+        if isinstance(name, int):
+            return f"{self.path}[{name}]"
+        return f"{self.path}.{name}" if self.path else str(name)
+
+    def inside(self, name: Any) -> _Place:
+        """The place of a value inside this one: a field, a key or an index."""
+        hint, args = self.bare, get_args(self.bare)
+        try:
+            value = self.value[name]
+        except (KeyError, IndexError, TypeError):
+            value = None
+        if _is_group(hint):
+            inner = hint.model_fields[name].rebuild_annotation()
+        elif get_origin(hint) is tuple and args[-1] is not Ellipsis:
+            inner = args[name]
+        else:
+            inner = args[1] if get_origin(hint) in (dict, Mapping) else args[0]
+        return _Place(inner, value, self.below(name))
+
+
+def _sentence(place: _Place, error: ValidationError) -> str:
+    """What is wrong first, in one sentence."""
+    first = error.errors(include_url=False)[0]
+    kind, steps = first["type"], list(first["loc"])
+    name = steps.pop() if kind in ("extra_forbidden", "missing") else None
+    for step in steps:
+        if get_origin(place.bare) in UNIONS:
+            return _of_union(place)
+        place = place.inside(step)
+    if get_origin(place.bare) in UNIONS:
+        return _of_union(place)
+    if kind == "extra_forbidden":
+        near = suggest(name, place.bare.model_fields, place.below(""))
+        return f"There is no setting {place.below(name)}.{near}"
+    if kind == "missing":
+        return f"{place.below(name)} is missing; it must be {_words(place.inside(name).hint)}."
+    if kind in ("value_error", "assertion_error"):
+        return _of_validator(place, str(first["ctx"]["error"]))
+    return _mismatch(place)
+
+
+def _mismatch(place: _Place) -> str:
+    choices = get_args(place.bare) if get_origin(place.bare) is Literal else ()
+    what = f"{place.path or 'The settings'} must be {_words(place.hint)}, got {place.value!r}."
+    return what + suggest(place.value, choices)
+
+
+def _of_validator(place: _Place, text: str) -> str:
+    """A validator's own text behind the path."""
+    if not place.path or text[:1].isupper():
+        return text
+    return f"{place.below('')}{text}" if _is_group(place.bare) else f"{place.path} {text}"
+
+
+def _of_union(place: _Place) -> str:
+    """The sentence of the alternative that the value's shape points to, else of all of them."""
+    alike = [hint for hint in get_args(place.bare) if _same_shape(hint, place.value)]
+    if len(alike) == 1:
+        try:
+            _adapter(alike[0]).validate_python(place.value)
+        except ValidationError as error:
+            return _sentence(_Place(alike[0], place.value, place.path), error)
+    return _mismatch(place)
+
+
+def _same_shape(hint: Any, value: Any) -> bool:
+    bare = _Place(hint, value, "").bare
+    if isinstance(value, Mapping):
+        return _is_group(bare) or get_origin(bare) in (dict, Mapping)
+    return isinstance(value, list) and get_origin(bare) in (list, tuple, Sequence)
+
+
+def _words(hint: Any) -> str:
+    """An annotation in words: Positive | None is "a positive number or null"."""
+    if get_origin(hint) in UNIONS:
+        return " or ".join(_words(a) for a in get_args(hint))
+    bounds = []
+    while get_origin(hint) is Annotated:
+        hint, *more = get_args(hint)
+        bounds += more
+    if get_origin(hint) in UNIONS:
+        return _words(hint)
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(str(a) for a in get_args(hint))}"
+    if _is_group(hint):
+        return MAPPING
+    noun = NOUNS.get(hint) or NOUNS.get(get_origin(hint))
+    return _bounded(noun, bounds) if noun else f"a {getattr(hint, '__name__', hint)}"
+
+
+def _bounded(noun: str, bounds: Sequence[Any]) -> str:
+    """A noun with its range: "a number from 0 to 1", "a whole number of at least 1"."""
+    low = [f"of at least {b.ge:g}" for b in bounds if isinstance(b, Ge)]
+    low += [f"above {b.gt:g}" for b in bounds if isinstance(b, Gt)]
+    high = [f"at most {b.le:g}" for b in bounds if isinstance(b, Le)]
+    high += [f"below {b.lt:g}" for b in bounds if isinstance(b, Lt)]
+    if low == ["above 0"] and not high:
+        return noun.replace("a ", "a positive ", 1)
+    if low and high:
+        closed = low[0].startswith("of") and high[0].startswith("at most")
+        if closed:
+            return f"{noun} from {low[0].split()[-1]} to {high[0].split()[-1]}"
+    return " ".join([noun, " and ".join(low + high)]).strip()
+
+
+# Functions and their keywords.
 
 
 def checked_options(
@@ -141,32 +348,19 @@ def checked_options(
     more: Sequence[str] = (),
 ) -> dict[str, Any]:
     """`given` checked against the keyword arguments of `function` (and `more` names), with its
-    defaults filled in.
+    defaults filled in; groups of settings are nested mappings, completed by their defaults.
     """
-    parameters = inspect.signature(function).parameters
-    free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    named = [
-        n
-        for n, p in parameters.items()
-        if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and n not in skip
-    ]
+    parameters = {n: p for n, p in inspect.signature(function).parameters.items() if n not in skip}
+    named = {n: p for n, p in parameters.items() if p.kind in _NAMED}
     names = [*named, *more]
-    hints = _hints(function)
-    for key in given:
-        if key not in names and not free:
-            raise ValueError(f"There is no setting {path}.{key}.{suggest(key, names, path + '.')}")
-    found = {
-        n: parameters[n].default
-        for n in named
-        if parameters[n].default is not inspect.Parameter.empty
-    }
-    found = {n: list(v) if isinstance(v, tuple) else v for n, v in found.items()}
-    kept = {
-        n: v
-        for n, v in found.items()
-        if v is None or isinstance(v, bool | int | float | str | list)
-    }
-    return kept | {k: convert(v, hints.get(k, Any), f"{path}.{k}") for k, v in given.items()}
+    if not _takes_any(parameters):
+        for key in given:
+            if key not in names:
+                near = suggest(key, names, f"{path}.")
+                raise ValueError(f"There is no setting {path}.{key}.{near}")
+    defaults = {n: _stored(p.default) for n, p in named.items() if _is_storable(p.default)}
+    values = _typed_arguments(function, given, path)
+    return defaults | {k: _stored(v) for k, v in values.items()}
 
 
 def call(
@@ -178,28 +372,74 @@ def call(
 ) -> Any:
     """function(*arguments, **given), the names and types in `given` checked against its keywords.
 
-    `also` are names that somebody else reads, for the sentence alone.
+    Args:
+        also: names that somebody else reads, only for the sentence.
 
     Raises ValueError for an unknown name, with the nearest, or a value of another type.
 
     >>> call(dict.fromkeys, {}, "keys", "ab")
     {'a': None, 'b': None}
     """
-    hints = _hints(function.__init__ if inspect.isclass(function) else function)  # type: ignore[misc]
-    parameters = list(inspect.signature(function).parameters.items())
-    taken = [n for n, _ in parameters[: len(arguments)]]
-    names = [n for n, p in parameters[len(arguments) :] if p.kind is not p.VAR_KEYWORD]
-    free = len(names) < len(parameters) - len(arguments)
+    parameters = dict(list(inspect.signature(function).parameters.items())[len(arguments) :])
+    taken = [*inspect.signature(function).parameters][: len(arguments)]
+    names = [n for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD]
     for key in given:
-        if key in taken or (key not in names and not free):
+        if key in taken or (key not in names and not _takes_any(parameters)):
             every = [*names, *also]
+            listed = ", ".join(every)
             raise ValueError(
-                f"There is no setting {path}.{key}.{suggest(key, every)} There are:"
-                f" {', '.join(every)}."
+                f"There is no setting {path}.{key}.{suggest(key, every)} There are: {listed}."
             )
-    return function(
-        *arguments, **{k: convert(v, hints.get(k, Any), f"{path}.{k}") for k, v in given.items()}
-    )
+    return function(*arguments, **_typed_arguments(function, given, path))
+
+
+_NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _typed_arguments(
+    function: Callable[..., Any], given: Mapping[str, Any], path: str
+) -> dict[str, Any]:
+    """The values for keywords of `function`, by its annotations; a mapping changes a group that is
+    the default.
+    """
+    hints, parameters = _hints(function), inspect.signature(function).parameters
+    values = {}
+    for name, value in given.items():
+        default = parameters[name].default if name in parameters else None
+        if isinstance(default, Group) and isinstance(value, Mapping):
+            value = default.with_changes(value)
+        values[name] = typed(hints.get(name, Any), value, f"{path}.{name}")
+    return values
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a function's arguments; none where they cannot be read, and then nothing
+    is checked.
+    """
+    if _is_group(function):
+        return {n: f.rebuild_annotation() for n, f in function.model_fields.items()}  # type: ignore[attr-defined]
+    source = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
+    try:
+        return get_type_hints(source, include_extras=True)
+    except (NameError, TypeError):
+        return {}
+
+
+def _is_storable(default: Any) -> bool:
+    """Whether a default can be written into a recipe."""
+    return default is None or isinstance(default, bool | int | float | str | list | tuple | Group)
+
+
+def _stored(value: Any) -> Any:
+    """A value as a recipe writes it: groups are mappings, tuples are lists."""
+    return plain(value.model_dump() if isinstance(value, BaseModel) else value)
+
+
+# Values.
 
 
 def check_positive(whose: str, **settings: float) -> None:
@@ -209,17 +449,23 @@ def check_positive(whose: str, **settings: float) -> None:
             raise ValueError(f"{whose}'s {name} must be positive, got {value}.")
 
 
+ABSENT = object()
+
+
 def first_difference(ours: Any, theirs: Any, path: str = "") -> tuple[str, Any, Any] | None:
-    """The first key at which two nested mappings differ, with both values; None if they are equal."""
-    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-        for key in [*ours, *(k for k in theirs if k not in ours)]:
-            found = first_difference(
-                ours.get(key, MISSING),
-                theirs.get(key, MISSING),
-                f"{path}.{key}" if path else str(key),
-            )
-            if found:
-                return found
-        return None
-    show = lambda v: "nothing" if v is MISSING else v
-    return None if ours == theirs else (path, show(ours), show(theirs))
+    """The first key at which two nested mappings differ, with both values; None if they are equal.
+
+    A key that only one of them has is "nothing" in the other.
+    """
+    if not (isinstance(ours, Mapping) and isinstance(theirs, Mapping)):
+        return None if ours == theirs else (path, _or_nothing(ours), _or_nothing(theirs))
+    for key in dict.fromkeys([*ours, *theirs]):
+        below = f"{path}.{key}" if path else str(key)
+        difference = first_difference(ours.get(key, ABSENT), theirs.get(key, ABSENT), below)
+        if difference:
+            return difference
+    return None
+
+
+def _or_nothing(value: Any) -> Any:
+    return "nothing" if value is ABSENT else value

@@ -227,7 +227,9 @@ class Stage:
     loss: Callable[[MultimodalVAE, Batch, float], Loss]
     trains: Sequence[str]
     prepare: Callable[[MultimodalVAE, Batch], Batch] | None = None
-    finish: Callable[[MultimodalVAE, Iterable[Batch], Iterable[Batch]], dict[str, Any]] | None = None
+    finish: Callable[[MultimodalVAE, Iterable[Batch], Iterable[Batch]], dict[str, Any]] | None = (
+        None
+    )
     built_from: Mapping[str, Any] | None = None
 
     def modules(self, model: nn.Module) -> list[nn.Module]:

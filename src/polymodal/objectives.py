@@ -17,19 +17,10 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch
-from polymodal.distributions.divergence import detach, divergence
+from polymodal.distributions.divergences import detach, divergence
 from polymodal.distributions.mixture import Mixture
 from polymodal.distributions.sums import sum_of
-from polymodal.model import MultimodalVAE
-
-
-class Loss(NamedTuple):
-    """`value` (B,), what is minimised; `terms`, each (B,), what is logged of it: unweighted and
-    named.
-    """
-
-    value: Tensor
-    terms: dict[str, Tensor]
+from polymodal.model import Loss, MultimodalVAE
 
 
 def counts(weight: float | Tensor) -> bool:
@@ -116,7 +107,7 @@ def iwae(
     return Loss(-value, {"bound": value.detach()})
 
 
-class Part(NamedTuple):
+class ElboTerm(NamedTuple):
     """One of several ELBOs: a posterior, which modalities it is to explain, and for which samples
     they are there.
 
@@ -136,7 +127,7 @@ class Part(NamedTuple):
 def elbos(
     model: MultimodalVAE,
     batch: Batch,
-    parts: Sequence[Part],
+    parts: Sequence[ElboTerm],
     *,
     kl: float | Sequence[float] = 1.0,
     weights: Sequence[float] | Tensor | None = None,
@@ -173,7 +164,7 @@ def elbos(
     return Loss(value, terms)
 
 
-def counted(part: Part, value: Tensor) -> Tensor:
+def counted(part: ElboTerm, value: Tensor) -> Tensor:
     """`value` (B,) where the part counts, 0 elsewhere."""
     here = part.here
     if here is None and all(m in part.present for m in part.names):
@@ -188,14 +179,14 @@ def stratified_iwae(
     weights: Tensor,
     k: int,
     *,
-    inside: bool = False,
+    log_mean: bool = False,
     beta: float = 1.0,
     estimator: str = "iwae",
 ) -> Loss:
     """The k-sample bound of a mixture, k samples from each stratum: their mean outside the log, or
-    `inside` it.
+    `log_mean` it.
 
-    ELBO <= outside <= inside in expectation (Shi et al. 2019; Jensen). A stratum whose modality is
+    ELBO <= outside <= log_mean in expectation (Shi et al. 2019; Jensen). A stratum whose modality is
     absent for a sample has weight 0 there.
 
     Args:
@@ -207,7 +198,7 @@ def stratified_iwae(
         [iwae(model, batch, q, k, beta=beta, estimator=estimator).value for q in strata], -1
     )
     share = weights / weights.sum(-1, keepdim=True)
-    if inside:
+    if log_mean:
         value = torch.logsumexp(torch.where(share > 0, share.log() - losses, -math.inf), dim=-1)
     else:
         value = -torch.where(share > 0, share * losses, 0).sum(-1)
@@ -224,7 +215,7 @@ def variational_bound(
     k: int = 1,
     *,
     beta: float = 1.0,
-    inside: bool = False,
+    log_mean: bool = False,
 ) -> Loss:
     """A lower bound of log p(x_S) by the model's own posterior: "elbo", or the k-sample bound by
     "iwae" or "dreg".
@@ -246,7 +237,7 @@ def variational_bound(
         return elbo(model, batch, q, kl=beta)
     strata, weights = model.posterior.strata(batch)
     return stratified_iwae(
-        model, batch, strata, weights, k, inside=inside, beta=beta, estimator=objective
+        model, batch, strata, weights, k, log_mean=log_mean, beta=beta, estimator=objective
     )
 
 

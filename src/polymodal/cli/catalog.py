@@ -10,7 +10,6 @@ from importlib.resources import files
 
 # Where each dictionary of names stands: the file, then the dictionary.
 REGISTRIES = {
-    "methods": ("methods/__init__.py", "METHODS"),
     "datasets": ("data/__init__.py", "DATASETS"),
     "metrics": ("metrics/__init__.py", "METRICS"),
     "networks": ("networks/architectures.py", "NETWORKS"),
@@ -26,7 +25,25 @@ def entries(kind: str) -> dict[str, str]:
     >>> entries("samplers").keys() >= {"hmc", "mala", "smc"}
     True
     """
+    if kind == "methods":
+        return _methods()
     return _recipes() if kind == "recipes" else _registry(*REGISTRIES[kind])
+
+
+def _methods() -> dict[str, str]:
+    """The functions that `@method` decorates, with the first line of their docstrings."""
+    methods = {}
+    for file in (files("polymodal") / "methods").iterdir():
+        if file.name.endswith(".py"):
+            for node in ast.parse(file.read_text()).body:
+                if isinstance(node, ast.FunctionDef) and _is_method(node):
+                    methods[node.name] = (ast.get_docstring(node) or "").split("\n\n")[0]
+    return {name: " ".join(text.split()) for name, text in sorted(methods.items())}
+
+
+def _is_method(node: ast.FunctionDef) -> bool:
+    """Whether a function is decorated with `@method` or `@method(...)`."""
+    return any(ast.unparse(d).split("(")[0] == "method" for d in node.decorator_list)
 
 
 def _recipes() -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -58,16 +57,17 @@ def _conclude(plan: Plan, runs: Sequence[Run], out: Path, console: Console) -> N
     )
     from polymodal.report.tables import results, terminal_table
 
-    asked = asdict(plan.settings.evaluation)
+    evaluation = plan.settings.evaluation
+    asked = evaluation.model_dump()
     for run, planned in zip(runs, plan.runs, strict=True):
         if run.metrics.get("asked") != asked:
             _measure(
                 run,
                 plan.data,
-                asked["metrics"],
-                asked["subsets"],
+                evaluation.metrics,
+                evaluation.subsets,
                 None,
-                asked["options"],
+                evaluation.options,
                 planned.directory.name,
             )
             run.save_metrics({**run.metrics, "asked": asked})

@@ -18,7 +18,8 @@ from polymodal.diffusion.denoisers import Denoiser
 from polymodal.diffusion.ode import log_density
 from polymodal.diffusion.sampler import Diffusion
 from polymodal.diffusion.whitening import LatentWhitening
-from polymodal.distributions.normal import Point
+from polymodal.distributions import Point, Sampled
+from polymodal.sampling import SamplerReport
 
 EXACT = 64  # dimensions up to which a log-density takes the exact trace
 PROBES = 16
@@ -114,27 +115,24 @@ class DiffusionPrior(nn.Module):
         )
 
 
-class FirstBlock(Distribution):
+class FirstBlock(Sampled):
     """The first `dim` coordinates of a `DiffusionPosterior`: draws alone, its density is an
     integral over the others.
     """
-
-    has_rsample = False
-    arg_constraints: dict = {}
 
     def __init__(self, filled: DiffusionPosterior, dim: int) -> None:
         self.filled, self.dim = filled, dim
         super().__init__(filled.batch_shape, torch.Size([dim]), validate_args=False)
 
     @property
-    def diagnostics(self) -> Any:
-        return self.filled.diagnostics
+    def report(self) -> SamplerReport | None:  # type: ignore[override]
+        return self.filled.report
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         return self.filled.sample(sample_shape)[..., : self.dim]
 
 
-class DiffusionPosterior(Distribution):
+class DiffusionPosterior(Sampled):
     """Blocks z_m ~ q_m where x_m is seen, the others given them by a `DiffusionPrior`; the prior
     itself with none seen.
 
@@ -143,12 +141,7 @@ class DiffusionPosterior(Distribution):
         q: {block: q(z_m|x_m)} of batch_shape (B,).
         present: {block: (B,)} bool, of the same blocks: where it is seen.
         shape: (B,), or () for the prior.
-
-    `diagnostics` holds what the sampler last reported.
     """
-
-    has_rsample = False
-    arg_constraints: dict = {}
 
     def __init__(
         self,
@@ -157,9 +150,13 @@ class DiffusionPosterior(Distribution):
         present: Mapping[str, Tensor],
         shape: Sequence[int],
     ) -> None:
-        self.score, self.q, self.present, self.diagnostics = score, dict(q), dict(present), None
+        self.score, self.q, self.present = score, dict(q), dict(present)
         self.total = sum(score.frame.sizes.values())
         super().__init__(torch.Size(shape), torch.Size([self.total]), validate_args=False)
+
+    @property
+    def has_density(self) -> bool:
+        return self.score.weighable(self.q)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> DiffusionPosterior:
         return DiffusionPosterior(self.score, self.q, self.present, batch_shape)
@@ -183,7 +180,7 @@ class DiffusionPosterior(Distribution):
                 -1,
             )
             seen = self._seen().expand(*full, -1).reshape(-1, len(frame.sizes))
-            z, self.diagnostics = self.score.draw(z.reshape(-1, self.total), seen)
+            z, self.report = self.score.draw(z.reshape(-1, self.total), seen)
         return z.view(*full, self.total)
 
     def log_prob(self, z: Tensor) -> Tensor:

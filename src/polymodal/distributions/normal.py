@@ -83,9 +83,9 @@ def product(
 
     Without `over` it is prod_m q_m (Wu and Goodman 2018). With `over` = p it is p prod_m (q_m / p):
     Bayes' rule under conditional independence, prod_m q_m / p^(n-1) for n present experts
-    (Senellart et al. 2023, eq. (12)), and p itself where none is present. There an expert that is
-    wider than the prior in some coordinate, which no exact posterior is, counts as exactly as wide,
-    so that the product is always normalisable.
+    (Senellart et al. 2023, eq. (12)), the expert itself where one is present, and p where none is.
+    With two and more an expert that is wider than the prior in some coordinate, which no exact
+    posterior is, counts as exactly as wide, so that the product is always normalisable.
 
     Args:
         experts: DiagNormals of batch_shape (B,).
@@ -97,7 +97,11 @@ def product(
     shift = precision * loc
     if over is not None:
         base = over.variance.reciprocal()
-        precision = torch.maximum(precision, base)
+        if len(experts) > 1:
+            bounded = torch.maximum(precision, base)
+            precision = (
+                bounded if present is None else torch.where(_several(present), bounded, precision)
+            )
         precision, shift = precision - base, precision * loc - base * over.loc
     if present is not None:
         mask = torch.stack(list(present)).unsqueeze(-1)
@@ -107,6 +111,11 @@ def product(
         total, moment = total + base, moment + base * over.loc
     variance = total.reciprocal()
     return DiagNormal(variance * moment, variance.sqrt())
+
+
+def _several(present: Sequence[Tensor]) -> Tensor:
+    """Where two and more experts are present, (B, 1)."""
+    return (torch.stack(list(present)).sum(0) > 1).unsqueeze(-1)
 
 
 class Point(Distribution):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from polymodal.checks import suggest
 from polymodal.data import Splits, load_data
-from polymodal.experiments.sharing import same_stage
-from polymodal.model import Method, Stage
+from polymodal.experiments.sharing import common_stages
+from polymodal.model import Method
 from polymodal.runs.run import Run, build
-from polymodal.runs.state import state_of
 from polymodal.settings.recipes import load_recipe
 from polymodal.settings.resolve import resolve, to_dict
 from polymodal.settings.schema import Settings
@@ -236,7 +235,8 @@ def _comparison(
                 )
         # What is said of a stage that only some of the methods have is for those.
         mine = {k: v for k, v in one.training.stages.items() if k in stages[label]}
-        found[label] = replace(one, training=replace(one.training, stages=mine))
+        training = one.training.model_copy(update={"stages": mine})
+        found[label] = one.model_copy(update={"training": training})
     runs = []
     for seed in seeds:
         for k, (label, one) in enumerate(found.items()):
@@ -281,31 +281,11 @@ def _shared(
     """
     best: dict[str, Path] = {}
     for directory, other in earlier.items():
-        names: list[str] = []
-        for ours, theirs in zip(methods[label].stages, methods[other].stages, strict=False):
-            options = not names or settings[label].method == settings[other].method
-            mine, its = (settings[k].training.stage(ours.name) for k in (label, other))
-            networks = settings[label].networks == settings[other].networks
-            alike = same_stage(ours, methods[label], theirs, methods[other])
-            if not (
-                options
-                and networks
-                and mine == its
-                and alike
-                and _left_alone(theirs, methods[other])
-            ):
-                break
-            names.append(ours.name)
+        training = settings[label].training, settings[other].training
+        names = common_stages((methods[label], methods[other]), training)
         if len(names) > len(best):
             best = dict.fromkeys(names, directory)
     return best
-
-
-def _left_alone(stage: Stage, method: Method) -> bool:
-    """Whether no later stage of the method trains what this one trained."""
-    ours = set(state_of(stage.trains, method.model))
-    later = method.stages[list(method.stages).index(stage) + 1 :]
-    return all(not ours & set(state_of(s.trains, method.model)) for s in later)
 
 
 def train(plan: Plan, say: Callable[[str], None] | None = None) -> list[Run]:

@@ -1,15 +1,13 @@
-"""Methods as values: METHODS maps a name to a function (modalities, **options) ->
-`polymodal.model.Method`.
+"""Methods: METHODS maps a name to a function (modalities, **options) -> `polymodal.model.Method`.
 
-Every one of them has the options of `polymodal.methods.extras.extended` besides its own.
+Every one of them also has the options of `polymodal.methods.extras`.
 """
 
-from collections.abc import Callable
-
 from polymodal.methods.baselines import cvae, mfm, vae
-from polymodal.methods.extras import extended
+from polymodal.methods.builder import Builder
 from polymodal.methods.jnf import jnf, jnf_dcca
 from polymodal.methods.joint import jmvae, jmvae_two_stage, m2vae, telbo
+from polymodal.methods.method import METHODS, method
 from polymodal.methods.mixtures import (
     barycentre,
     code_vae,
@@ -23,36 +21,50 @@ from polymodal.methods.mixtures import (
 from polymodal.methods.private import dmvae, mmvae_plus, partitioned, vcca
 from polymodal.methods.products import crmvae, mvae, mvtcae
 from polymodal.methods.score import jnf_score, sbm
+from polymodal.methods.settings import (
+    DiffusionSettings,
+    EmbeddingSettings,
+    FlowSettings,
+    PriorSettings,
+    SamplerSettings,
+)
 from polymodal.methods.tied import coordinated, meme
-from polymodal.model import Method
 
-METHODS: dict[str, Callable[..., Method]] = {
-    "jmvae": extended(jmvae),
-    "jmvae_two_stage": extended(jmvae_two_stage),
-    "telbo": extended(telbo),
-    "m2vae": extended(m2vae),
-    "jnf": extended(jnf),
-    "jnf_dcca": extended(jnf_dcca),
-    "mvae": extended(mvae),
-    "mvtcae": extended(mvtcae),
-    "crmvae": extended(crmvae),
-    "mmvae": extended(mmvae),
-    "mopoe": extended(mopoe),
-    "mmjsd": extended(mmjsd),
-    "mmvm": extended(mmvm),
-    "code_vae": extended(code_vae),
-    "hoelder": extended(hoelder),
-    "barycentre": extended(barycentre),
-    "pooled": extended(pooled),
-    "mmvae_plus": extended(mmvae_plus),
-    "dmvae": extended(dmvae),
-    "partitioned": extended(partitioned),
-    "vcca": extended(vcca),
-    "meme": extended(meme),
-    "coordinated": extended(coordinated),
-    "mfm": extended(mfm),
-    "sbm": extended(sbm),
-    "jnf_score": extended(jnf_score),
-    "vae": extended(vae),
-    "cvae": extended(cvae),
-}
+__all__ = [
+    "METHODS",
+    "Builder",
+    "DiffusionSettings",
+    "EmbeddingSettings",
+    "FlowSettings",
+    "PriorSettings",
+    "SamplerSettings",
+    "barycentre",
+    "code_vae",
+    "coordinated",
+    "crmvae",
+    "cvae",
+    "dmvae",
+    "hoelder",
+    "jmvae",
+    "jmvae_two_stage",
+    "jnf",
+    "jnf_dcca",
+    "jnf_score",
+    "m2vae",
+    "meme",
+    "method",
+    "mfm",
+    "mmjsd",
+    "mmvae",
+    "mmvae_plus",
+    "mmvm",
+    "mopoe",
+    "mvae",
+    "mvtcae",
+    "partitioned",
+    "pooled",
+    "sbm",
+    "telbo",
+    "vae",
+    "vcca",
+]

@@ -1,58 +1,59 @@
-"""The degenerate cases and a discriminative one: independent VAEs, the conditional VAE, and MFM."""
+"""Baselines: independent VAEs, the conditional VAE, and MFM, which predicts labels."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from polymodal.batch import Batch, Modality
-from polymodal.distributions.mixture import Joint, choose
-from polymodal.distributions.normal import Point
-from polymodal.methods.builder import Parts
-from polymodal.methods.products import random_subset
-from polymodal.model import Method, MultimodalVAE, Stage
-from polymodal.networks.layers import mlp
-from polymodal.networks.modules import Decoder
-from polymodal.objectives import Loss, Part, elbo, elbos, mmd
+from polymodal.batch import Batch
+from polymodal.checks import Count, NonNegative
+from polymodal.distributions import Joint, Point, choose
+from polymodal.methods.builder import Builder
+from polymodal.methods.joint import HIDDEN
+from polymodal.methods.method import method
+from polymodal.methods.products import random_subset, whole_model
+from polymodal.model import Loss, Method, MultimodalVAE, Step
+from polymodal.networks import Decoder, mlp
+from polymodal.objectives import ElboTerm, elbo, elbos, mmd
+from polymodal.posteriors import Posterior, SharedPrivate
+from polymodal.posteriors.patterns import presence
 
-Networks = Mapping[str, str] | None
+
+def vae_loss(model: MultimodalVAE, batch: Batch, progress: float, beta: float) -> Loss:
+    """The ELBO of the model's posterior."""
+    return elbo(model, batch, model.posterior(batch), kl=beta)
 
 
+@method
 def vae(
-    modalities: Sequence[Modality],
+    builder: Builder,
     *,
-    latent: int = 20,
-    networks: Networks = None,
-    posterior: str = "normal",
-    beta: float = 1.0,
+    posterior: Literal["normal", "point", "laplace"] = "normal",
+    beta: NonNegative = 1.0,
 ) -> Method:
     """Independent VAEs (Kingma and Welling 2014), one per modality: z = [z_1, ..., z_M]. With one
     modality, the VAE.
 
-    What is not given is drawn from the prior: coherence at chance, the baseline of every other
-        method.
+    The latents of absent modalities are drawn from the prior: coherence at chance, the baseline of
+    every other method.
 
     Args:
         posterior: "normal"; or "point", a regularised autoencoder: beta |z|^2 / 2 for the
             divergence.
     """
-    parts = Parts(modalities, latent, networks)
-    model = parts.apart(posterior)
-    loss = lambda batch, progress: elbo(model, batch, model.posterior(batch), kl=beta)
-    return Method(model, [Stage("all", loss, [model])])
+    return Method(builder.independent(posterior), whole_model(Step(vae_loss, beta=beta)))
 
 
-class Condition(nn.Module):
-    """h(x_given), what a CVAE's decoder reads besides z: (B, dim). Reads any pattern of missing
-    modalities.
-    """
+class Condition(Posterior):
+    """h(x_S), (B, dim), as a point: reads any pattern of missing modalities."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
+        self.experts = nn.ModuleDict()
 
     def forward(self, batch: Batch) -> Point:
         return Point(self.encoder(batch).loc)
@@ -69,9 +70,9 @@ class ConditionalPrior(nn.Module):
         return Joint(self.base(), Point(self.empty))
 
 
-class Conditional(nn.Module):
-    """q(z, h | x): h of what is given; z ~ q(z|x_target, x_given) where the target is seen, else
-    the prior.
+class Conditional(Posterior):
+    """q(z, h | x): h of the given modalities; z ~ q(z|x_target, x_given) where the target is
+    present, else the prior.
     """
 
     def __init__(
@@ -82,66 +83,86 @@ class Conditional(nn.Module):
         self.experts = nn.ModuleDict()
 
     def forward(self, batch: Batch) -> Joint:
-        p, h = (part.expand((len(batch),)) for part in self.prior().parts)
+        prior, condition = (part.expand((len(batch),)) for part in self.prior().parts)
         if others := [m for m in batch.x if m != self.target]:
-            given = batch.only(others)
-            seen = torch.stack([given.mask([m]) for m in others]).any(0)
-            h = choose(seen, self.condition(given), h)
+            some = presence(batch, others).any(-1)
+            condition = choose(some, self.condition(batch.only(others)), condition)
         if self.target not in batch.x:
-            return Joint(p, h)
+            return Joint(prior, condition)
         q = self.joint(batch)
-        return Joint(
-            choose(batch.present[self.target], q, p) if self.target in batch.present else q, h
-        )
+        if self.target in batch.present:
+            q = choose(batch.present[self.target], q, prior)
+        return Joint(q, condition)
 
 
-def cvae(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    hidden: int = 512,
-    target: str | None = None,
-    beta: float = 1.0,
-) -> Method:
+def cvae_loss(
+    model: MultimodalVAE, batch: Batch, progress: float, target: str, beta: float
+) -> Loss:
+    """The ELBO of the target; 0 for samples without it."""
+    value, terms = elbo(model, batch.only([target]), model.posterior(batch), kl=beta)
+    return Loss(batch.where(target, value), terms)
+
+
+@method(hidden=HIDDEN)
+def cvae(builder: Builder, *, target: str | None = None, beta: NonNegative = 1.0) -> Method:
     """Conditional VAE (Sohn et al. 2015): p(x_target | z, x_given), the others given in any
     pattern; z ~ N(0, I).
 
     Args:
-        target: the one modality that is generated; None: the last.
+        target: the only modality that is generated; None: the last.
     """
-    parts = Parts(modalities, latent, networks, hidden)
-    names = [m.name for m in parts.modalities]
+    names = builder.names
     wanted = names[-1] if target is None else target
     if wanted not in names or len(names) < 2:
         raise ValueError(
-            f"A CVAE generates one of several modalities given others; of {names} it cannot"
-            f" {wanted!r}."
+            f"target must be one of {names} (at least two modalities), got {wanted!r}."
         )
-    prior, one = ConditionalPrior(parts.prior(), latent), parts.modalities[names.index(wanted)]
-    posterior = Conditional(
-        wanted, parts.joint(), Condition(parts.joint([m for m in names if m != wanted])), prior
-    )
-    decoders = {wanted: Decoder(one, 2 * latent, parts.networks[wanted])}
-    model = MultimodalVAE(prior, decoders, posterior, parts.modalities)
-
-    def loss(batch: Batch, progress: float) -> Loss:
-        value, terms = elbo(model, batch.only([wanted]), model.posterior(batch), kl=beta)
-        return Loss(torch.where(batch.mask([wanted]), value, 0), terms)
-
-    return Method(model, [Stage("all", loss, [model])])
+    prior, m = ConditionalPrior(builder.prior(), builder.latent), builder.modality(wanted)
+    joint = builder.joint()
+    condition = Condition(builder.joint([name for name in names if name != wanted]))
+    posterior = Conditional(wanted, joint, condition, prior)
+    decoders = {wanted: Decoder(m, 2 * builder.latent, builder.networks[wanted])}
+    model = MultimodalVAE(prior, decoders, posterior, builder.modalities)
+    return Method(model, whole_model(Step(cvae_loss, target=wanted, beta=beta)))
 
 
+def mfm_loss(
+    model: MultimodalVAE[SharedPrivate],
+    batch: Batch,
+    progress: float,
+    discriminate: float,
+    discrepancy: float,
+) -> Loss:
+    """The likelihoods, the labels' cross entropy and the discrepancy from the prior, given all of a
+    sample and a random subset of it.
+    """
+    if batch.label is None:
+        raise ValueError(
+            "MFM predicts labels and the data have none; take data with labels or another method."
+        )
+    posterior: Any = model.posterior
+    names, subset = list(batch.x), random_subset(batch, list(batch.x), least=1)
+    shared = [posterior.shared(batch), posterior.shared(Batch(batch.x, subset))]
+    private = posterior.private_latents(batch)
+    terms = [ElboTerm(Joint(u, *private), names, batch.present) for u in shared]
+    value, logs = elbos(model, batch, terms, kl=0.0)
+    wrong = [
+        cross_entropy(posterior.classify(u.loc), batch.label, reduction="none") for u in shared
+    ]
+    z, prior = terms[0].q.rsample(), model.prior().sample((len(batch),))
+    apart = mmd(z, prior).expand(len(batch))
+    value = value / 2 + discriminate * (wrong[0] + wrong[1]) / 2 + discrepancy * apart
+    return Loss(value, logs | {"cross_entropy": wrong[0], "mmd": apart.detach()})
+
+
+@method(hidden=HIDDEN)
 def mfm(
-    modalities: Sequence[Modality],
+    builder: Builder,
     *,
-    latent: int = 20,
-    networks: Networks = None,
-    hidden: int = 512,
-    private: int = 8,
-    classes: int = 10,
-    discriminate: float = 1.0,
-    discrepancy: float = 100.0,
+    private: Count = 8,
+    classes: Count = 10,
+    discriminate: NonNegative = 1.0,
+    discrepancy: NonNegative = 100.0,
 ) -> Method:
     """MFM (Tsai et al. 2019): a shared factor that also predicts the label, and private factors,
     all deterministic.
@@ -151,29 +172,13 @@ def mfm(
     subset of it: the paper's surrogate inference.
 
     Args:
-        private: dimensions of each w_m; classes: number of labels.
+        private: dimensions of each w_m.
+        classes: number of labels, at least 2.
         discriminate, discrepancy: weights; MMD is a number of the batch.
     """
-    parts = Parts(modalities, latent, networks, hidden)
-    model = parts.with_private(lambda prior: Condition(parts.joint()), private, "point")
-    model.posterior.classify = mlp([latent, hidden, classes])
-    loss = lambda batch, progress: _mfm_loss(model, batch, discriminate, discrepancy)
-    return Method(model, [Stage("all", loss, [model])])
-
-
-def _mfm_loss(model: MultimodalVAE, batch: Batch, discriminate: float, discrepancy: float) -> Loss:
-    if batch.label is None:
-        raise ValueError(
-            "MFM predicts labels and the data have none; take data with labels or another method."
-        )
-    posterior, keep = model.posterior, random_subset(batch, list(batch.x), least=1)
-    shared = [posterior.shared(batch), posterior.shared(Batch(batch.x, keep))]
-    own = posterior.own(batch)
-    each = [Part(Joint(u, *own), list(batch.x), batch.present) for u in shared]
-    value, terms = elbos(model, batch, each, kl=0.0)
-    wrong = [
-        cross_entropy(posterior.classify(u.loc), batch.label, reduction="none") for u in shared
-    ]
-    far = mmd(each[0].q.rsample(), model.prior().sample((len(batch),))).expand(len(batch))
-    value = value / 2 + discriminate * (wrong[0] + wrong[1]) / 2 + discrepancy * far
-    return Loss(value, terms | {"cross_entropy": wrong[0], "mmd": far.detach()})
+    if classes < 2:
+        raise ValueError(f"classes must be a whole number of at least 2, got {classes}.")
+    model = builder.with_private(lambda prior: Condition(builder.joint()), private, "point")
+    model.posterior.classify = mlp([builder.latent, builder.hidden, classes])
+    loss = Step(mfm_loss, discriminate=discriminate, discrepancy=discrepancy)
+    return Method(model, whole_model(loss))

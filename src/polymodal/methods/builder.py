@@ -1,4 +1,4 @@
-"""`Parts`: the slots that methods fill, built from modalities, a latent size and network names."""
+"""`Builder`: the slots that methods fill, built from modalities, a latent size and network names."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ from typing import Any
 
 from torch import nn
 
-from polymodal.batch import Batch, Modality
+from polymodal.batch import Modality
 from polymodal.checks import meant
 from polymodal.data.kinds import kind_of
-from polymodal.distributions.normal import DiagNormal
-from polymodal.methods.options import check
+from polymodal.distributions import product
+from polymodal.methods.settings import FlowSettings
 from polymodal.model import MultimodalVAE
-from polymodal.networks.architectures import Network, network_of
+from polymodal.networks import HEADS, Decoder, Expert, JointEncoder, Network, mlp, network_of
 from polymodal.networks.flows import Flow
-from polymodal.networks.heads import HEADS
-from polymodal.networks.layers import mlp
-from polymodal.networks.modules import Decoder, Expert, JointEncoder
-from polymodal.objectives import Loss, elbo
-from polymodal.posteriors.concatenated import Concatenated
-from polymodal.posteriors.joint import JointWithSurrogates
+from polymodal.posteriors import (
+    POOLINGS,
+    Concatenated,
+    JointWithSurrogates,
+    PooledExperts,
+    Posterior,
+    SharedPrivate,
+)
 from polymodal.posteriors.masks import Combine
-from polymodal.posteriors.pooled import PooledExperts
-from polymodal.posteriors.pooling import POOLINGS
-from polymodal.posteriors.private import SharedPrivate
+from polymodal.posteriors.pooling import Family, Pooling, Rule
 from polymodal.priors import PRIORS, JointPrior, StandardNormal
 
+FLOW_WIDTH = 512  # of the hidden layers on embeddings, where `hidden` is 0
 
-class Parts:
-    """Prior, encoders, decoders and experts for these modalities, with a latent of `latent`
-    dimensions.
+
+class Builder:
+    """Builds priors, encoders, decoders and experts for these modalities.
 
     Args:
         modalities: at least one, with distinct names.
-        latent: D.
-        networks: a name of `polymodal.networks.architectures.NETWORKS` for some modalities; the
-            others' are chosen by shape.
-        hidden: width of the joint encoder's hidden layer (Table 4: 512); 0: none, and 512 for
-            experts on embeddings.
+        latent: D, dimensions of the latent.
+        networks: a name of `polymodal.networks.NETWORKS` for some modalities; the others' are
+            chosen by the kind of data and its shape.
+        hidden: width of the joint encoder's hidden layer (Senellart et al. 2023, table 4: 512); 0:
+            no hidden layer.
 
-    Raises ValueError for no or doubled modalities, sizes out of range, or networks for unknown
-    modalities.
+    Raises ValueError for no or duplicate modalities, or networks of unknown modalities.
     """
 
     def __init__(
@@ -51,123 +51,141 @@ class Parts:
         networks: Mapping[str, str] | None = None,
         hidden: int = 512,
     ) -> None:
-        check(latent=latent, hidden=hidden)
         self.modalities, self.latent, self.hidden = tuple(modalities), latent, hidden
-        names = [m.name for m in self.modalities]
-        if not names or len(set(names)) != len(names):
+        self.names = [m.name for m in self.modalities]
+        self.chosen = dict(networks or {})
+        if not self.names or len(set(self.names)) != len(self.names):
             raise ValueError(
-                f"A method needs at least one modality and distinct names, got {names}."
+                f"A method needs at least one modality and distinct names, got {self.names}."
             )
-        for m in networks or {}:
-            if m not in names:
+        for m in self.chosen:
+            if m not in self.names:
+                near = meant(m, self.names)
                 raise ValueError(
-                    f"networks names the modality {m!r}, which the data does not have;"
-                    f" {meant(m, names)}"
+                    f"networks names the modality {m!r}, which the data does not have; {near}"
                 )
         self.networks: dict[str, Network] = {
-            m.name: network_of(m, (networks or {}).get(m.name) or kind_of(m).network(m))
+            m.name: network_of(m, self.chosen.get(m.name) or kind_of(m).network(m))
             for m in self.modalities
         }
 
+    def values(self) -> dict[str, Any]:
+        """The plain values from which every part is built, for `Stage.built_from`."""
+        return {
+            "modalities": self.modalities,
+            "latent": self.latent,
+            "networks": self.chosen,
+            "hidden": self.hidden,
+        }
+
+    def modality(self, name: str) -> Modality:
+        """The modality of that name."""
+        return self.modalities[self.names.index(name)]
+
     def prior(self) -> StandardNormal:
+        """N(0, I) of `latent` dimensions."""
         return StandardNormal(self.latent)
 
     def encoder(self, m: Modality, out: int) -> nn.Module:
+        """The modality's encoder, (B, *shape) -> (B, out)."""
         return self.networks[m.name].encoder(m.shape, out)
 
     def decoders(self, private: int = 0) -> dict[str, nn.Module]:
         """Decoders of z, or of [u, w_m] with z = [u, w_1, ..., w_M], u of `latent` dimensions and
         w_m of `private`.
         """
-        if not private:
-            return {m.name: Decoder(m, self.latent, self.networks[m.name]) for m in self.modalities}
-        starts = {m.name: self.latent + i * private for i, m in enumerate(self.modalities)}
-        reads = {
-            m: [*range(self.latent), *range(start, start + private)] for m, start in starts.items()
-        }
-        size = self.latent + private
-        return {
-            m.name: Decoder(m, size, self.networks[m.name], reads[m.name]) for m in self.modalities
-        }
+        decoders: dict[str, nn.Module] = {}
+        for i, m in enumerate(self.modalities):
+            start = self.latent + i * private
+            columns = [*range(self.latent), *range(start, start + private)] if private else None
+            network = self.networks[m.name]
+            decoders[m.name] = Decoder(m, self.latent + private, network, columns)
+        return decoders
 
-    def apart(self, family: str = "normal") -> MultimodalVAE:
+    def independent(self, family: str = "normal") -> MultimodalVAE[Concatenated]:
         """Independent autoencoders on concatenated latents z = [z_1, ..., z_M], each of `latent`
         dimensions.
         """
         size, prior = self.latent, JointPrior([self.prior() for _ in self.modalities])
-        decoders = {
-            m.name: Decoder(m, size, self.networks[m.name], range(i * size, (i + 1) * size))
-            for i, m in enumerate(self.modalities)
-        }
-        return MultimodalVAE(
-            prior, decoders, Concatenated(self.experts(family), prior), self.modalities
-        )
+        decoders = {}
+        for i, m in enumerate(self.modalities):
+            columns = range(i * size, (i + 1) * size)
+            decoders[m.name] = Decoder(m, size, self.networks[m.name], columns)
+        posterior = Concatenated(self.experts(family), prior)
+        return MultimodalVAE(prior, decoders, posterior, self.modalities)
 
     def joint(self, names: Sequence[str] | None = None) -> JointEncoder:
-        """The joint encoder of `names` (None: all)."""
-        encoders = {
-            m.name: self.encoder(m, self.latent)
-            for m in self.modalities
-            if names is None or m.name in names
-        }
+        """The joint encoder of the modalities `names` (None: all)."""
+        chosen = [m for m in self.modalities if names is None or m.name in names]
+        encoders = {m.name: self.encoder(m, self.latent) for m in chosen}
         return JointEncoder(encoders, self.latent, self.hidden, self.latent)
 
     def experts(self, family: str = "normal", dim: int | None = None) -> dict[str, nn.Module]:
-        """Experts q(z|x_m) of `dim` dimensions (None: `latent`), the last layer doubled for a head
-        of HEADS.
-        """
+        """Experts q(z|x_m) of `dim` dimensions (None: `latent`), with a head of HEADS."""
         check_family(family)
         size = self.latent if dim is None else dim
         return {m.name: Expert(self.encoder(m, 2 * size), HEADS[family]()) for m in self.modalities}
 
-    def mixture(
+    def flow_experts(
         self,
-        pooling: str,
-        posterior: str = "normal",
-        prior: str = "normal",
-        *,
-        prior_expert: bool = False,
-        learn_prior: bool = False,
-    ) -> tuple[nn.Module, PooledExperts]:
-        """The prior and the posterior of this pooling.
-
-        Args:
-            pooling: a key of `polymodal.posteriors.pooling.POOLINGS`.
-            posterior: "normal", "laplace", or "flow": normal experts pooled in the base coordinates
-                of a shared flow.
-            prior: a key of `polymodal.priors.PRIORS`.
-            prior_expert: whether it is one more expert.
-            learn_prior: whether a normal or Laplace prior learns its scales.
-
-        Raises ValueError for an unknown name or a combination without meaning.
+        flow: FlowSettings,
+        embeddings: Mapping[str, nn.Module] | None = None,
+        embedding_size: int = 0,
+    ) -> dict[str, nn.Module]:
+        """Experts with flows on x_m, or on embeddings[m](x_m) through an MLP (Senellart et al.
+        2023, table 4).
         """
-        check_pooling(pooling, posterior, prior, prior_expert, learn_prior)
-        how, size = POOLINGS[pooling], self.latent
-        p = PRIORS[prior](size, True) if learn_prior else PRIORS[prior](size)  # type: ignore[call-arg]
-        flow = (
-            Flow(size, 2 * size, "coupling", 4, (128, 128), conditional=False)
-            if posterior == "flow"
-            else None
-        )
-        experts = self.experts("normal" if flow else posterior)
-        return p, PooledExperts(
-            experts, how.family, p, prior_expert=prior_expert, rule=how.rule, flow=flow
-        )
+        out = 2 * self.latent
+        if embeddings is None:
+            return {
+                m.name: Expert(self.encoder(m, out), flow.make(self.latent, out))
+                for m in self.modalities
+            }
+        sizes = [embedding_size, *[self.hidden or FLOW_WIDTH] * 3, out]
+        return {
+            m: Expert(mlp(sizes), flow.make(self.latent, out), embed)
+            for m, embed in embeddings.items()
+        }
 
     def pooled(
-        self, pooling: str, posterior: str = "normal", prior: str = "normal", **options: bool
-    ) -> MultimodalVAE:
-        """A model with the prior and posterior that `mixture` makes of the same arguments."""
-        p, q = self.mixture(pooling, posterior, prior, **options)
-        return MultimodalVAE(p, self.decoders(), q, self.modalities)
+        self,
+        family: Family,
+        rule: Rule = product,
+        *,
+        prior_expert: bool = False,
+        posterior: str = "normal",
+    ) -> MultimodalVAE[PooledExperts]:
+        """A standard normal prior, and experts pooled over a family of subsets by a rule."""
+        pooling = Pooling(family, rule, normal=True)
+        return self.with_pooling(pooling, posterior, self.prior(), prior_expert)
+
+    def with_pooling(
+        self, pooling: Pooling, posterior: str, prior: nn.Module, prior_expert: bool = False
+    ) -> MultimodalVAE[PooledExperts]:
+        """A model whose experts are pooled.
+
+        Args:
+            posterior: "normal", "laplace", or "flow": normal experts pooled in the base coordinates
+                of a shared flow.
+            prior_expert: whether the prior is one more expert.
+        """
+        size = self.latent
+        flow = None
+        if posterior == "flow":
+            flow = Flow(size, 2 * size, "coupling", 4, (128, 128), conditional=False)
+        experts = self.experts("normal" if flow else posterior)
+        q = PooledExperts(
+            experts, pooling.family, prior, prior_expert=prior_expert, rule=pooling.rule, flow=flow
+        )
+        return MultimodalVAE(prior, self.decoders(), q, self.modalities)
 
     def with_private(
         self,
-        shared: Callable[[nn.Module], Any],
+        shared: Callable[[nn.Module], Posterior],
         private: int,
         family: str = "normal",
         auxiliary: bool = False,
-    ) -> MultimodalVAE:
+    ) -> MultimodalVAE[SharedPrivate]:
         """z = [u, w_1, ..., w_M]: `shared(p(u))` makes u's posterior, q(w_m|x_m) are experts of
         `private` dimensions.
 
@@ -178,102 +196,66 @@ class Parts:
         if private < 1:
             raise ValueError(f"Private latents need at least one dimension, got private={private}.")
         check_family(family)
-        of, names = (
-            PRIORS["normal" if family == "point" else family],
-            [m.name for m in self.modalities],
-        )
-        p = JointPrior([of(self.latent), *(of(private) for _ in names)])
-        aside = {m: of(private, True) for m in names} if auxiliary else None  # type: ignore[call-arg]
-        posterior = SharedPrivate(shared(p.parts[0]), self.experts(family, private), p, aside)
-        return MultimodalVAE(p, self.decoders(private), posterior, self.modalities)
+        make: Callable[..., nn.Module] = PRIORS["normal" if family == "point" else family]
+        prior = JointPrior([make(self.latent), *(make(private) for _ in self.names)])
+        learned = {m: make(private, True) for m in self.names} if auxiliary else None
+        q = SharedPrivate(shared(prior.parts[0]), self.experts(family, private), prior, learned)
+        return MultimodalVAE(prior, self.decoders(private), q, self.modalities)
 
-    def flow_experts(
-        self, embeddings: Mapping[str, nn.Module] | None = None, size: int = 0, **flow
-    ) -> dict[str, nn.Module]:
-        """Experts with flows on x_m, or on embeddings[m](x_m) of `size` through an MLP (Table 4)."""
-        out = 2 * self.latent
-        if embeddings is None:
-            return {
-                m.name: Expert(self.encoder(m, out), Flow(self.latent, out, **flow))
-                for m in self.modalities
-            }
-        net = lambda: mlp([size, *[self.hidden or 512] * 3, out])
-        return {
-            m: Expert(net(), Flow(self.latent, out, **flow), embed)
-            for m, embed in embeddings.items()
-        }
-
-    def model(
-        self, prior: nn.Module, experts: Callable[[], Mapping[str, nn.Module]], combine: Combine
-    ) -> MultimodalVAE:
+    def with_surrogates(
+        self,
+        prior: nn.Module,
+        experts: Callable[[], Mapping[str, nn.Module]],
+        combine: Combine,
+        embedding_size: int = 0,
+    ) -> MultimodalVAE[JointWithSurrogates]:
         """Joint encoder, decoders and surrogates, made in this order: one seed gives one first
-        stage to all.
+        stage to all methods with a joint encoder.
         """
         joint, decoders = self.joint(), self.decoders()
-        return MultimodalVAE(
-            prior, decoders, JointWithSurrogates(joint, experts(), combine), self.modalities
-        )
+        q = JointWithSurrogates(joint, experts(), combine, embedding_size)
+        return MultimodalVAE(prior, decoders, q, self.modalities)
 
 
-def check_family(name: str, known: Iterable[str] = HEADS) -> None:
-    """Raises ValueError for what is no family of experts, or none of those that are `known` here."""
-    if name not in list(known):
-        raise ValueError(f"There is no posterior {name!r} here; {meant(name, known)}")
+def check_family(name: str, families: Iterable[str] = HEADS) -> None:
+    """Raises ValueError for a name that is no family of experts, or not one of `families`."""
+    if name not in list(families):
+        raise ValueError(f"There is no posterior {name!r}; {meant(name, families)}")
 
 
-def check_pooling(
-    pooling: str, posterior: str, prior: str, prior_expert: bool, learn_prior: bool
-) -> None:
-    """Raises ValueError for unknown names, and says why where a combination has no meaning."""
-    for what, name, known in (
-        ("pooling", pooling, POOLINGS),
-        ("posterior", posterior, ("normal", "laplace", "flow")),
-        ("prior", prior, PRIORS),
-    ):
-        if name not in known:
-            raise ValueError(f"There is no {what} {name!r}; {meant(name, known)}")
-    if posterior == "laplace" and (POOLINGS[pooling].normal or prior_expert):
+def learned_prior(name: str, size: int, learn_scale: bool) -> nn.Module:
+    """The prior of PRIORS; `learn_scale`: a normal or Laplace prior learns its scales.
+
+    Raises ValueError for an unknown name, or scales that do not exist.
+    """
+    if name not in PRIORS:
+        raise ValueError(f"There is no prior {name!r}; {meant(name, PRIORS)}")
+    if not learn_scale:
+        return PRIORS[name](size)
+    if name not in ("normal", "laplace"):
         raise ValueError(
-            f"Pooling {pooling!r}{' with the prior as an expert' if prior_expert else ''}"
-            " multiplies or averages normal densities, and a product of Laplace experts has no"
-            " closed form: take pooling=mixture, or posterior=normal."
+            f"The prior {name!r} is learned already; learn_scale is for normal and laplace ones."
+        )
+    make: Callable[..., nn.Module] = PRIORS[name]
+    return make(size, True)
+
+
+def pooling_of(name: str, posterior: str, prior: str, prior_expert: bool) -> Pooling:
+    """The pooling of POOLINGS. Raises ValueError for unknown names, and says why a combination has
+    no meaning.
+    """
+    if name not in POOLINGS:
+        raise ValueError(f"There is no pooling {name!r}; {meant(name, POOLINGS)}")
+    check_family(posterior, ("normal", "laplace", "flow"))
+    if posterior == "laplace" and (POOLINGS[name].normal or prior_expert):
+        also = " with the prior as an expert" if prior_expert else ""
+        raise ValueError(
+            f"Pooling {name!r}{also} multiplies or averages normal densities, and a product of"
+            " Laplace experts has no closed form: take pooling=mixture, or posterior=normal."
         )
     if prior_expert and (prior != "normal" or posterior == "flow"):
         raise ValueError(
             "The prior can be an expert in a product of normal experts only if it is normal itself:"
             " take prior=normal and posterior=normal, or prior_expert=false."
         )
-    if learn_prior and prior not in ("normal", "laplace"):
-        raise ValueError(
-            f"The prior {prior!r} is learned already; learn_prior is for normal and laplace ones."
-        )
-
-
-def rise(progress: float, warmup: float) -> float:
-    """The factor of a warm-up: linearly from 0 to 1 over the share `warmup` of a stage."""
-    return min(1.0, progress / warmup) if warmup else 1.0
-
-
-def joint_elbo(model: MultimodalVAE, batch: Batch, kl: float = 1.0, consensus: float = 0.0) -> Loss:
-    """L(q(z|X); 1, kl, consensus): the joint encoder's ELBO, with the surrogates' consensus where
-    asked.
-    """
-    return elbo(model, batch, model.posterior.joint(batch), kl=kl, consensus=consensus)
-
-
-def keep_joint(
-    model: MultimodalVAE, batch: Batch, embeddings: Mapping[str, nn.Module] | None = None
-) -> Batch:
-    """What frozen parts say of a batch: the joint posterior's location and scale; embeddings in
-    place of x, if any.
-    """
-    q = model.posterior.joint(batch)
-    x = batch.x if embeddings is None else {m: embeddings[m](x) for m, x in batch.x.items()}
-    return Batch(x, batch.present, batch.label, {"loc": q.loc, "scale": q.scale})
-
-
-def surrogate_kl(model: MultimodalVAE, batch: Batch) -> Loss:
-    """L(0, 0, 1) on a batch that `keep_joint` made: sum_m KL(q(z|X) || q_m), eqs. (4) and (9)."""
-    experts = {m: model.posterior.experts[m].given(x) for m, x in batch.x.items()}
-    q = DiagNormal(batch.kept["loc"], batch.kept["scale"])
-    return elbo(model, batch, q, likelihood=0, kl=0, consensus=1, experts=experts)
+    return POOLINGS[name]

@@ -8,21 +8,21 @@ from typing import Any
 
 import torch
 from sklearn.mixture import GaussianMixture
-from torch import Tensor
+from torch import Tensor, nn
 
 from polymodal.batch import Batch
-from polymodal.diffusion.masking import TrainingMasks
-from polymodal.methods.score import LATENT, score_prior, score_stages
-from polymodal.model import Method, MultimodalVAE, Stage, parts_of
-from polymodal.objectives import Loss
+from polymodal.methods.diffusion_stages import LATENT, DiffusionStages, diffusion_prior
+from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
 from polymodal.priors import FittedPrior, FlowPrior, NormalMixture
 
 FULL = 64  # dimensions up to which a fitted mixture's components have full covariances
+KINDS = ("mixture", "flow", "diffusion")
+RENAMED = {"prior.base": "prior"}
 
 
 def with_fitted_prior(method: Method, kind: str, components: int = 10) -> Method:
-    """`method` with one more stage, which fits a prior to draws of its posterior given all that
-    each sample has.
+    """`method` with one more stage, "prior", which fits a prior to draws of its posterior given all
+    modalities of each sample.
 
     Raises ValueError for an unknown kind.
     """
@@ -31,56 +31,77 @@ def with_fitted_prior(method: Method, kind: str, components: int = 10) -> Method
         raise ValueError(
             "This method learns a prior on its latents already: leave fitted_prior out."
         )
+    if kind not in KINDS:
+        raise ValueError(f"A fitted prior is one of {', '.join(KINDS)}, not {kind!r}.")
     size = model.prior().event_shape.numel()
-    stages = [
-        replace(stage, trains=parts_of(stage, model)) for stage in method.stages
-    ]  # without the prior to come
+    stages = [_without_prior(stage, model) for stage in method.stages]
     if kind == "diffusion":
-        model.prior = FittedPrior(model.prior, score_prior({LATENT: size}, masks=False))
-        encode = lambda batch: {LATENT: _drawn(model, batch).kept["z"]}
-        return Method(
-            model, [*stages, *score_stages(model.prior, encode, TrainingMasks(masks=False))]
+        prior = FittedPrior(model.prior, diffusion_prior({LATENT: size}, masks=False))
+        fit = DiffusionStages("prior", Step(one_latent), {"masks": False})
+        last = fit.stages(prior.fitted)
+    else:
+        mixture = kind == "mixture"
+        prior = FittedPrior(
+            model.prior, NormalMixture(size, components) if mixture else FlowPrior(size)
         )
-    makers = {"mixture": lambda: NormalMixture(size, components), "flow": lambda: FlowPrior(size)}
-    if kind not in makers:
-        raise ValueError(
-            f"A fitted prior is one of {', '.join(makers)} and diffusion, not {kind!r}."
-        )
-    prior = FittedPrior(model.prior, makers[kind]())
+        finish = Step(finish_prior, components=components if mixture else None)
+        trains = [] if mixture else ["prior.fitted"]
+        last = [Stage("prior", Step(prior_loss), trains, Step(keep_draw), finish)]
     model.prior = prior
-
-    def loss(batch: Batch, progress: float) -> Loss:
-        value = -prior.fitted().log_prob(batch.kept["z"])
-        return Loss(value, {"log_prior": -value})
-
-    @torch.no_grad()
-    def finish(train: Iterable[Batch], val: Iterable[Batch]) -> dict[str, float]:
-        if kind == "mixture":
-            _fit(prior.fitted, torch.cat([b.kept["z"] for b in train]), components)
-        prior.ready.fill_(True)
-        held = torch.cat([b.kept["z"] for b in val])
-        gains = prior.fitted().log_prob(held).mean(), prior.base().log_prob(held).mean()
-        return {"log_prior": float(gains[0]), "log_prior_before": float(gains[1])}
-
-    trains = [prior.fitted] if kind == "flow" else []
-    stage = Stage("prior", loss, trains, lambda batch: _drawn(model, batch), finish)
-    return Method(model, [*stages, stage])
+    built_from = {**(stages[-1].built_from or {}), "fitted_prior": kind, "components": components}
+    last = [replace(stage, built_from=built_from) for stage in last]
+    return Method(model, [*stages, *last], {**method.renamed, **RENAMED})
 
 
-def _drawn(model: MultimodalVAE, batch: Batch) -> Batch:
+def _without_prior(stage: Stage, model: nn.Module) -> Stage:
+    """The stage, which trains the base of the prior to come, not what is fitted afterwards."""
+    names: list[str] = []
+    only_parts = not [*model.parameters(recurse=False)]
+    for name in stage.trains:
+        names += [n for n, _ in model.named_children()] if name == "" and only_parts else [name]
+    return replace(stage, trains=["prior.base" if n == "prior" else n for n in names])
+
+
+def one_latent(model: MultimodalVAE, batch: Batch) -> dict[str, Tensor]:
+    """One draw of z for each sample, as the only block."""
+    return {LATENT: model.posterior(batch).sample()}
+
+
+def keep_draw(model: MultimodalVAE, batch: Batch) -> Batch:
     """One draw of z for each sample, kept."""
-    return Batch(batch.x, batch.present, batch.label, {"z": model.posterior(batch).sample()})
+    z = model.posterior(batch).sample()
+    return Batch(batch.x, batch.present, batch.label, {"z": z})
 
 
-def _fit(prior: Any, z: Tensor, components: int) -> None:
-    """Expectation maximisation; diagonal covariances above FULL dimensions."""
+def prior_loss(model: Any, batch: Batch, progress: float) -> Loss:
+    """Minus the log-density of the kept draws under the fitted prior."""
+    value = -model.prior.fitted().log_prob(batch.kept["z"])
+    return Loss(value, {"log_prior": -value})
+
+
+@torch.no_grad()
+def finish_prior(
+    model: Any, train: Iterable[Batch], val: Iterable[Batch], components: int | None
+) -> dict[str, float]:
+    """Fits a mixture of `components` (None: the prior is trained already), and puts the fitted
+    prior in the place of its base.
+    """
+    prior = model.prior
+    if components is not None:
+        fit_mixture(prior.fitted, torch.cat([b.kept["z"] for b in train]), components)
+    prior.ready.fill_(True)
+    held_out = torch.cat([b.kept["z"] for b in val])
+    after, before = prior.fitted().log_prob(held_out), prior.base().log_prob(held_out)
+    return {"log_prior": float(after.mean()), "log_prior_before": float(before.mean())}
+
+
+def fit_mixture(prior: NormalMixture, z: Tensor, components: int) -> None:
+    """Expectation maximisation on z (N, D); diagonal covariances above FULL dimensions."""
     kind = "full" if z.shape[1] <= FULL else "diag"
     seed = int(torch.randint(2**31, ()))
-    found = GaussianMixture(
-        components, covariance_type=kind, reg_covar=1e-4, random_state=seed
-    ).fit(z.double().cpu().numpy())
-    of = lambda name: torch.as_tensor(getattr(found, name), dtype=torch.float64)
-    covariance = of("covariances_") if kind == "full" else torch.diag_embed(of("covariances_"))
-    prior.set_(
-        *(v.to(z) for v in (of("weights_"), of("means_"), torch.linalg.cholesky(covariance)))
-    )
+    mixture = GaussianMixture(components, covariance_type=kind, reg_covar=1e-4, random_state=seed)
+    mixture.fit(z.double().cpu().numpy())
+    weights, means = (torch.as_tensor(v) for v in (mixture.weights_, mixture.means_))
+    covariance = torch.as_tensor(mixture.covariances_)
+    covariance = covariance if kind == "full" else torch.diag_embed(covariance)
+    prior.set_(weights.to(z), means.to(z), torch.linalg.cholesky(covariance).to(z))

@@ -1,55 +1,118 @@
-"""Methods with a joint encoder and one surrogate posterior per modality: JMVAE, TELBO, M2VAE, JNF,
-JNF-DCCA.
+"""Methods with a joint encoder and one surrogate posterior per modality: JMVAE, TELBO, M2VAE.
 
-Each returns `Method(model, stages)`. The stage "joint" (joint encoder, decoders) is the same in all
-that have two stages, so that one trained first stage can serve them all. All of them train on
-incomplete data. Equations and appendices without another source are those of Senellart et al. 2023
-(hal-04207134).
+The stage "joint" (joint encoder, decoders) is the same in all methods with two stages, so that it
+can be trained once for all of them. All of them train on incomplete data. Equations and appendices
+without another source are those of Senellart et al. 2023 (hal-04207134).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from polymodal.batch import Batch, Modality
-from polymodal.distributions.normal import DiagNormal, product
-from polymodal.methods.builder import Parts, joint_elbo, keep_joint, rise, surrogate_kl
-from polymodal.model import Method, MultimodalVAE, Stage
-from polymodal.objectives import Loss, elbo
+from polymodal.batch import Batch
+from polymodal.checks import NonNegative, Share
+from polymodal.distributions import DiagNormal, product
+from polymodal.methods.builder import Builder
+from polymodal.methods.method import method
+from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
+from polymodal.objectives import elbo
+from polymodal.posteriors import JointWithSurrogates, remember_patterns
+from polymodal.posteriors.patterns import JointEncoderPosterior
 
-Networks = Mapping[str, str] | None
-
-
-def _gaussian(
-    modalities: Sequence[Modality], latent: int, networks: Networks, hidden: int
-) -> MultimodalVAE:
-    """Normal surrogates, whose product over p(z)^(n-1) is closed: eq. (11)."""
-    parts = Parts(modalities, latent, networks, hidden)
-    prior = parts.prior()
-    return parts.model(prior, parts.experts, lambda q, present: product(q, present, over=prior()))
+Surrogates = MultimodalVAE[JointWithSurrogates]
+JOINT_PARTS = ("prior", "posterior.joint", "decoders")
+HIDDEN = 512  # table 4
 
 
-def joint_stage(model: MultimodalVAE) -> Stage:
+def warmed_up(progress: float, warmup: float) -> float:
+    """The factor of a warm-up: linear from 0 to 1 over the share `warmup` of a stage."""
+    return min(1.0, progress / warmup) if warmup else 1.0
+
+
+def joint_elbo(
+    model: MultimodalVAE[JointEncoderPosterior],
+    batch: Batch,
+    progress: float,
+    consensus: float = 0.0,
+    warmup: float = 0.0,
+) -> Loss:
+    """L(q(z|X); 1, 1, consensus): the ELBO of the joint encoder, with the consensus of the
+    surrogates, eq. (5); both KL terms are warmed up.
+    """
+    factor = warmed_up(progress, warmup)
+    q = model.posterior.joint(batch)
+    return elbo(model, batch, q, kl=factor, consensus=factor * consensus)
+
+
+def joint_stage(builder: Builder) -> Stage:
+    """The joint ELBO: the first stage of all methods with two stages."""
     return Stage(
         "joint",
-        lambda batch, _: joint_elbo(model, batch),
-        [model.prior, model.posterior.joint, model.decoders],
+        Step(joint_elbo),
+        JOINT_PARTS,
+        finish=Step(remember_patterns),
+        built_from=builder.values(),
     )
 
 
-def jmvae(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    hidden: int = 512,
-    alpha: float = 0.1,
-    warmup: float = 0.5,
-) -> Method:
+def keep_joint(model: Surrogates, batch: Batch, embed: bool = False) -> Batch:
+    """Keeps the location and scale of the frozen joint posterior; `embed`: x_m becomes g_m(x_m)."""
+    q = model.posterior.joint(batch)
+    x: Mapping[str, Tensor] = batch.x
+    if embed:
+        x = {m: model.posterior.experts[m].embed(v) for m, v in batch.x.items()}
+    return Batch(x, batch.present, batch.label, {"loc": q.loc, "scale": q.scale})
+
+
+def kept_joint(batch: Batch) -> DiagNormal:
+    """The joint posterior that `keep_joint` kept."""
+    return DiagNormal(batch.kept["loc"], batch.kept["scale"])
+
+
+def surrogate_kl(model: Surrogates, batch: Batch, progress: float) -> Loss:
+    """L(0, 0, 1) on a batch that `keep_joint` made: sum_m KL(q(z|X) || q_m), eqs. (4) and (9)."""
+    experts = {m: model.posterior.experts[m].given(x) for m, x in batch.x.items()}
+    return elbo(model, batch, kept_joint(batch), likelihood=0, kl=0, consensus=1, experts=experts)
+
+
+def surrogate_stage(names: Sequence[str], embed: bool = False) -> Stage:
+    """L(0, 0, 1) with the other parts frozen. Their outputs, g_m(x_m) included, are computed once."""
+    trains = [f"posterior.experts.{m}.{part}" for m in names for part in ("net", "head")]
+    return Stage("surrogates", Step(surrogate_kl), trains, Step(keep_joint, embed=embed))
+
+
+def unimodal_elbos(
+    model: Surrogates, batch: Batch, progress: float, consensus: float = 0.0
+) -> Loss:
+    """sum_m L(q_m, {m}; 1, 1, 0); with `consensus` c also -c sum_m KL(q(z|X) || q_m)."""
+    value: Tensor = torch.zeros((), device=batch.device)
+    terms: dict[str, Tensor] = {}
+    for m, q in model.posterior.unimodal(batch).items():
+        loss = elbo(model, batch.only([m]), q)
+        value = value + batch.where(m, loss.value)
+        terms |= {f"log_p_{m}": loss.terms[f"log_p_{m}"], f"kl_prior_{m}": loss.terms["kl"]}
+    if consensus:
+        joint = kept_joint(batch)
+        agreement = elbo(model, batch, joint, likelihood=0, kl=0, consensus=consensus)
+        value, terms = value + agreement.value, terms | agreement.terms
+    return Loss(value, terms)
+
+
+def _gaussian(builder: Builder) -> Surrogates:
+    """Normal surrogates, whose product over p(z)^(n-1) has a closed form: eq. (11)."""
+    prior = builder.prior()
+
+    def combine(q: Sequence[DiagNormal], present: Sequence[Tensor] | None) -> DiagNormal:
+        return product(q, present, over=prior())
+
+    return builder.with_surrogates(prior, builder.experts, combine)
+
+
+@method(hidden=HIDDEN)
+def jmvae(builder: Builder, *, alpha: NonNegative = 0.1, warmup: Share = 0.5) -> Method:
     """JMVAE (Suzuki et al. 2016), one stage: L(q(z|X); 1, 1, alpha), eq. (5).
 
     Args:
@@ -57,82 +120,34 @@ def jmvae(
         warmup: share of the epochs over which both KL terms rise linearly from 0 (appendix E:
             half).
     """
-    model = _gaussian(modalities, latent, networks, hidden)
-
-    def loss(batch: Batch, progress: float) -> Loss:
-        risen = rise(progress, warmup)
-        return joint_elbo(model, batch, kl=risen, consensus=risen * alpha)
-
-    return Method(model, [Stage("joint", loss, [model])])
+    model = _gaussian(builder)
+    loss = Step(joint_elbo, consensus=alpha, warmup=warmup)
+    return Method(model, [Stage("joint", loss, [""], finish=Step(remember_patterns))])
 
 
-def jmvae_two_stage(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    hidden: int = 512,
-) -> Method:
-    """JMVAE in two stages (appendix E): the joint ELBO, then the surrogates with the rest held."""
-    model = _gaussian(modalities, latent, networks, hidden)
-    return Method(model, [joint_stage(model), _surrogate_stage(model)])
+@method(hidden=HIDDEN)
+def jmvae_two_stage(builder: Builder) -> Method:
+    """JMVAE in two stages (appendix E): the joint ELBO, then the surrogates with the rest frozen."""
+    return Method(_gaussian(builder), [joint_stage(builder), surrogate_stage(builder.names)])
 
 
-def _surrogate_stage(
-    model: MultimodalVAE, embeddings: Mapping[str, nn.Module] | None = None
-) -> Stage:
-    """L(0, 0, 1) with the rest held. What frozen parts say of the data, g_m(x_m) included, is
-    computed once.
-    """
-    trains = [
-        part for expert in model.posterior.experts.values() for part in (expert.net, expert.head)
-    ]
-    prepare = partial(keep_joint, model, embeddings=embeddings)
-    return Stage("surrogates", lambda batch, _: surrogate_kl(model, batch), trains, prepare)
-
-
-def _unimodal_elbos(model: MultimodalVAE, batch: Batch, consensus: float = 0.0) -> Loss:
-    """sum_m L(q_m, {m}; 1, 1, 0), and with `consensus` c besides -c sum_m KL(q(z|X) || q_m)."""
-    value: Tensor = torch.zeros((), device=batch.device)
-    terms: dict[str, Tensor] = {}
-    for m, q in model.posterior.unimodal(batch).items():
-        loss = elbo(model, batch.only([m]), q)
-        value = value + torch.where(batch.mask([m]), loss.value, 0)
-        terms |= {f"log_p_{m}": loss.terms[f"log_p_{m}"], f"kl_prior_{m}": loss.terms["kl"]}
-    if consensus:
-        q = DiagNormal(batch.kept["loc"], batch.kept["scale"])
-        pull = elbo(model, batch, q, likelihood=0, kl=0, consensus=consensus)
-        value, terms = value + pull.value, terms | pull.terms
-    return Loss(value, terms)
-
-
-def telbo(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    hidden: int = 512,
-) -> Method:
+@method(hidden=HIDDEN)
+def telbo(builder: Builder) -> Method:
     """TELBO (Vedantam et al. 2018): the joint ELBO, then one ELBO for each surrogate with the
-    decoders held.
+    decoders frozen.
     """
-    model = _gaussian(modalities, latent, networks, hidden)
-    loss = lambda batch, _: _unimodal_elbos(model, batch)
-    return Method(model, [joint_stage(model), Stage("surrogates", loss, [model.posterior.experts])])
+    surrogates = Stage("surrogates", Step(unimodal_elbos), ["posterior.experts"])
+    return Method(_gaussian(builder), [joint_stage(builder), surrogates])
 
 
-def m2vae(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    hidden: int = 512,
-    consensus: float = 1.0,
-) -> Method:
-    """M2VAE (Korthals et al. 2019): TELBO's surrogates' ELBOs together with JMVAE's consensus,
-    weighted `consensus`.
+@method(hidden=HIDDEN)
+def m2vae(builder: Builder, *, consensus: NonNegative = 1.0) -> Method:
+    """M2VAE (Korthals et al. 2019): TELBO's ELBOs of the surrogates together with JMVAE's
+    consensus.
+
+    Args:
+        consensus: weight of the consensus.
     """
-    model = _gaussian(modalities, latent, networks, hidden)
-    loss = lambda batch, _: _unimodal_elbos(model, batch, consensus)
-    surrogates = Stage("surrogates", loss, [model.posterior.experts], partial(keep_joint, model))
-    return Method(model, [joint_stage(model), surrogates])
+    loss = Step(unimodal_elbos, consensus=consensus)
+    surrogates = Stage("surrogates", loss, ["posterior.experts"], Step(keep_joint))
+    return Method(_gaussian(builder), [joint_stage(builder), surrogates])

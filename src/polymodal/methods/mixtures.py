@@ -1,194 +1,188 @@
-"""Methods whose posterior mixes experts, or products of experts: MMVAE, MoPoE, mmJSD, MMVM,
-CoDE-VAE and others.
+"""Methods whose posterior mixes experts, or products of experts: MMVAE, MoPoE, mmJSD and others.
+
+`pooled` combines pooling, posterior family, prior and objective freely; the others are the
+published ones. All of them train on incomplete data: an absent expert is left out of the pooling,
+an absent modality out of the likelihood.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
+from itertools import permutations
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from polymodal.batch import Batch, Modality
-from polymodal.distributions.divergence import divergence
-from polymodal.distributions.sums import sum_of
-from polymodal.methods.builder import Parts, rise
-from polymodal.methods.options import check_share
-from polymodal.methods.products import Networks, present_count
-from polymodal.model import Method, Stage
-from polymodal.objectives import Loss, Part, elbo, elbos, variational_bound
-from polymodal.posteriors.masks import masks
-from polymodal.posteriors.pooling import correlated, geometric, powerset
+from polymodal.batch import Batch
+from polymodal.checks import BelowOne, Count, NonNegative, Share
+from polymodal.distributions import divergence, sum_of
+from polymodal.methods.builder import Builder, learned_prior, pooling_of
+from polymodal.methods.joint import warmed_up
+from polymodal.methods.method import method
+from polymodal.methods.products import Objective, Pooled, present_count, whole_model
+from polymodal.methods.settings import PriorSettings
+from polymodal.model import Loss, Method, MultimodalVAE, Step
+from polymodal.objectives import ElboTerm, elbo, elbos, variational_bound
+from polymodal.posteriors import masks
+from polymodal.posteriors.pooling import correlated, geometric, powerset, singletons
+
+NORMAL = PriorSettings()
 
 
-def pooled(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    pooling: str = "mixture_of_products",
-    posterior: str = "normal",
-    prior: str = "normal",
-    prior_expert: bool = False,
-    learn_prior: bool = False,
-    objective: str = "elbo",
-    k: int = 1,
-    inside: bool = False,
+def bound_loss(
+    model: MultimodalVAE,
+    batch: Batch,
+    progress: float,
     beta: float = 1.0,
     warmup: float = 0.0,
+    **bound: Any,
+) -> Loss:
+    """`polymodal.objectives.variational_bound`, with a warm-up of the divergence.
+
+    Args:
+        bound: objective, k and log_mean.
+    """
+    weight = beta * warmed_up(progress, warmup)
+    return variational_bound(model, batch, beta=weight, **bound)
+
+
+@method
+def pooled(
+    builder: Builder,
+    *,
+    pooling: str = "mixture_of_products",
+    posterior: Literal["normal", "laplace", "flow"] = "normal",
+    prior: PriorSettings = NORMAL,
+    objective: Objective = "elbo",
+    k: Count = 1,
+    log_mean: bool = False,
+    beta: NonNegative = 1.0,
+    warmup: Share = 0.0,
 ) -> Method:
     """Any pooling with any posterior family, prior and objective; a combination without meaning
     says why.
 
     Args:
-        pooling, posterior, prior, prior_expert, learn_prior: see `Parts.mixture`.
-        objective, k, inside: see `polymodal.objectives.variational_bound`; Hoelder pooling needs
+        pooling: a key of `polymodal.posteriors.POOLINGS`.
+        posterior: family of the experts; "flow": normal experts pooled in the base coordinates of a
+            shared flow.
+        prior: see `polymodal.methods.settings.PriorSettings`.
+        objective, k, log_mean: see `polymodal.objectives.variational_bound`; Hoelder pooling needs
             iwae or dreg.
-        beta: weight of the divergence from the prior; `warmup`: share of the epochs over which it
-            rises from 0.
+        beta: weight of the divergence from the prior.
+        warmup: share of the epochs over which it rises from 0.
     """
-    model = Parts(modalities, latent, networks).pooled(
-        pooling, posterior, prior, prior_expert=prior_expert, learn_prior=learn_prior
-    )
-    loss = lambda batch, progress: variational_bound(
-        model, batch, objective, k, beta=beta * rise(progress, warmup), inside=inside
-    )
-    return Method(model, [Stage("all", loss, [model])])
+    chosen = pooling_of(pooling, posterior, prior.name, prior.expert)
+    p = learned_prior(prior.name, builder.latent, prior.learn_scale)
+    model = builder.with_pooling(chosen, posterior, p, prior.expert)
+    options = {"k": k, "log_mean": log_mean, "beta": beta, "warmup": warmup}
+    return Method(model, whole_model(Step(bound_loss, objective=objective, **options)))
 
 
+def _pooled_as(builder: Builder, pooling: str, loss: Step, family: str = "normal") -> Method:
+    """A pooling of POOLINGS with experts and a prior of one family."""
+    prior = learned_prior(family, builder.latent, learn_scale=False)
+    chosen = pooling_of(pooling, family, family, prior_expert=False)
+    return Method(builder.with_pooling(chosen, family, prior), whole_model(loss))
+
+
+@method
 def mmvae(
-    modalities: Sequence[Modality],
+    builder: Builder,
     *,
-    latent: int = 20,
-    networks: Networks = None,
-    posterior: str = "laplace",
+    posterior: Literal["laplace", "normal"] = "laplace",
     learn_prior: bool = True,
-    objective: str = "iwae",
-    k: int = 10,
-    inside: bool = False,
-    beta: float = 1.0,
+    objective: Objective = "iwae",
+    k: Count = 10,
+    log_mean: bool = False,
+    beta: NonNegative = 1.0,
 ) -> Method:
     """MMVAE (Shi et al. 2019): a mixture of experts, the k-sample bound from each of them.
 
     Args:
         posterior: "laplace" as in the paper, or "normal"; the prior is of the same family.
-        learn_prior: whether its scales are learned.
+        learn_prior: whether the prior's scales are learned.
         objective: "iwae", "elbo", or "dreg", the papers' estimator, whose gradient is biased for a
             mixture.
         k: samples from each expert; the papers: 1, 10, 15, 30.
-        inside: one bound over all of them (tighter) instead of the mean of the experts' bounds.
+        log_mean: one bound over all of them (tighter) instead of the mean of the experts' bounds.
     """
-    return pooled(
-        modalities,
-        latent=latent,
-        networks=networks,
-        pooling="mixture",
-        posterior=posterior,
-        prior=posterior,
-        learn_prior=learn_prior,
-        objective=objective,
-        k=k,
-        inside=inside,
-        beta=beta,
-    )
+    prior = learned_prior(posterior, builder.latent, learn_prior)
+    chosen = pooling_of("mixture", posterior, posterior, prior_expert=False)
+    model = builder.with_pooling(chosen, posterior, prior)
+    loss = Step(bound_loss, objective=objective, k=k, log_mean=log_mean, beta=beta)
+    return Method(model, whole_model(loss))
 
 
-def mopoe(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    beta: float = 1.0,
-) -> Method:
+@method
+def mopoe(builder: Builder, *, beta: NonNegative = 1.0) -> Method:
     """MoPoE (Sutter et al. 2021): a mixture of the products of all subsets; one decoding,
     divergences by convexity.
     """
-    return pooled(
-        modalities, latent=latent, networks=networks, pooling="mixture_of_products", beta=beta
-    )
+    return _pooled_as(builder, "mixture_of_products", Step(bound_loss, beta=beta))
 
 
-def hoelder(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    beta: float = 1.0,
-    moments: bool = False,
-) -> Method:
+@method
+def hoelder(builder: Builder, *, beta: NonNegative = 1.0, moments: bool = False) -> Method:
     """Hoelder pooling with exponent 1/2 (Hoelder++, 2026); `moments`: the normal of its moments
     (HELVAE, 2026).
 
-    The exact mixture has weights that depend on the experts, so that each component is decoded and
-    charged the mixture.
+    The weights of the exact mixture depend on the experts, so that each component is decoded and
+    charged the density of the mixture.
     """
-    pooling, objective = ("hoelder_moments", "elbo") if moments else ("hoelder", "iwae")
-    return pooled(
-        modalities,
-        latent=latent,
-        networks=networks,
-        pooling=pooling,
-        objective=objective,
-        beta=beta,
-    )
+    if moments:
+        return _pooled_as(builder, "hoelder_moments", Step(bound_loss, beta=beta))
+    return _pooled_as(builder, "hoelder", Step(bound_loss, objective="iwae", beta=beta))
 
 
-def barycentre(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    beta: float = 1.0,
-) -> Method:
+@method
+def barycentre(builder: Builder, *, beta: NonNegative = 1.0) -> Method:
     """MWB-VAE (Qiu et al. 2024): a mixture of the Wasserstein barycentres of all subsets."""
-    return pooled(
-        modalities, latent=latent, networks=networks, pooling="mixture_of_barycentres", beta=beta
-    )
+    return _pooled_as(builder, "mixture_of_barycentres", Step(bound_loss, beta=beta))
 
 
-def mmjsd(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    beta: float = 1.0,
-) -> Method:
+def mmjsd_loss(model: Pooled, batch: Batch, progress: float, beta: float) -> Loss:
+    """The likelihood's ELBO term and the Jensen-Shannon divergence of experts and prior."""
+    q = model.posterior.unimodal(batch)
+    value, terms = elbo(model, batch, model.posterior.pool(q, batch.present), kl=0)
+    present = masks(batch.present, list(q))
+    prior = model.prior().expand((len(batch),))
+    everyone = None if present is None else [*present, torch.ones_like(present[0])]
+    dynamic = geometric([*q.values(), prior], everyone)
+    gaps = [batch.where(m, divergence(e, dynamic, e.loc)) for m, e in q.items()]
+    gaps.append(divergence(prior, dynamic, prior.loc))
+    js = sum_of(gaps) / (present_count(batch, list(q)) + 1)
+    return Loss(value + beta * js, terms | {"js": js})
+
+
+@method
+def mmjsd(builder: Builder, *, beta: NonNegative = 1.0) -> Method:
     """mmJSD (Sutter et al. 2020): a mixture of experts, and the Jensen-Shannon divergence of
     experts and prior.
 
     The dynamic prior f is their normalised geometric mean: sum_m KL(q_m||f) / (n + 1) + KL(p||f) /
-        (n + 1).
+    (n + 1).
     """
-    model = Parts(modalities, latent, networks).pooled("mixture")
-
-    def loss(batch: Batch, progress: float) -> Loss:
-        q = model.posterior.unimodal(batch)
-        value, terms = elbo(model, batch, model.posterior.pool(q, batch.present), kl=0)
-        here = masks(batch.present, list(q))
-        prior = model.posterior.prior().expand((len(batch),))
-        dynamic = geometric(
-            [*q.values(), prior], None if here is None else [*here, torch.ones_like(here[0])]
-        )
-        apart = [
-            torch.where(batch.mask([m]), divergence(e, dynamic, e.loc), 0) for m, e in q.items()
-        ]
-        js = sum_of([*apart, divergence(prior, dynamic, prior.loc)]) / (
-            present_count(batch, list(q)) + 1
-        )
-        return Loss(value + beta * js, terms | {"js": js})
-
-    return Method(model, [Stage("all", loss, [model])])
+    return Method(builder.pooled(singletons), whole_model(Step(mmjsd_loss, beta=beta)))
 
 
-def mmvm(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    beta: float = 1.0,
-    alpha: float = 0.0,
-) -> Method:
+def mmvm_loss(model: Pooled, batch: Batch, progress: float, alpha: float, beta: float) -> Loss:
+    """Each modality's ELBO, with the divergences between the experts of a sample."""
+    q = model.posterior.unimodal(batch)
+    terms = [ElboTerm(e, [m], batch.present) for m, e in q.items()]
+    value, logs = elbos(model, batch, terms, kl=beta * alpha)
+    gaps = [
+        torch.where(batch.mask([m, r]), divergence(q[m], q[r], q[m].loc), 0)
+        for m, r in permutations(q, 2)
+    ]
+    total = sum_of(gaps) if gaps else torch.zeros_like(value)
+    apart = total / present_count(batch, list(q))
+    return Loss(value + beta * (1 - alpha) * apart, logs | {"apart": apart})
+
+
+@method
+def mmvm(builder: Builder, *, beta: NonNegative = 1.0, alpha: Share = 0.0) -> Method:
     """MMVM (Sutter et al. 2024): each modality its own autoencoder, regularised towards the mixture
     of all experts.
 
@@ -196,65 +190,37 @@ def mmvm(
     by convexity the last is above the divergence from the mixture. alpha = 1: independent
     autoencoders.
     """
-    check_share(alpha=alpha)
-    model = Parts(modalities, latent, networks).pooled("mixture")
-
-    def loss(batch: Batch, progress: float) -> Loss:
-        q = model.posterior.unimodal(batch)
-        value, terms = elbos(
-            model, batch, [Part(e, [m], batch.present) for m, e in q.items()], kl=beta * alpha
-        )
-        pairs = [
-            (batch.mask([m, r]), divergence(q[m], q[r], q[m].loc)) for m in q for r in q if r != m
-        ]
-        apart = (
-            sum_of(torch.where(here, gap, 0) for here, gap in pairs)
-            if pairs
-            else torch.zeros_like(value)
-        )
-        apart = apart / present_count(batch, list(q))
-        return Loss(value + beta * (1 - alpha) * apart, terms | {"apart": apart})
-
-    return Method(model, [Stage("all", loss, [model])])
+    loss = Step(mmvm_loss, alpha=alpha, beta=beta)
+    return Method(builder.pooled(singletons), whole_model(loss))
 
 
-def code_vae(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    rho: float = 0.4,
-    beta: float = 1.0,
-) -> Method:
+def code_vae_loss(model: Pooled, batch: Batch, progress: float, beta: float) -> Loss:
+    """The weighted ELBOs of all subsets that a sample has, and the entropy of the weights."""
+    posterior = model.posterior
+    q, subsets = posterior.unimodal(batch), powerset(list(batch.x))
+    terms = []
+    for subset in subsets:
+        component = posterior.component({m: q[m] for m in subset})
+        terms.append(ElboTerm(component, list(q), batch.present, batch.mask(subset)))
+    weights = posterior.weights(q, subsets, batch.present)
+    weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-12)  # all 0: nothing is present
+    value, logs = elbos(model, batch, terms, kl=beta, weights=weights.T)
+    entropy = -(weights * weights.clamp_min(1e-12).log()).sum(-1)  # a weight 0 has a gradient too
+    return Loss(value - entropy, logs | {"entropy": entropy})
+
+
+@method
+def code_vae(builder: Builder, *, rho: BelowOne = 0.4, beta: NonNegative = 1.0) -> Method:
     """CoDE-VAE (Mancisidor et al. 2025): consensus of correlated experts, every subset's ELBO with
     a learned weight.
 
-    sum_A pi_A L(q_A; 1, beta, 0) + H(pi), over the subsets A that a sample has; pi is the
+    sum_A pi_A L(q_A; 1, beta, 0) + H(pi), over the subsets A that a sample has; pi are the
     posterior's weights too.
 
     Args:
         rho: correlation of the experts' errors.
     """
-    parts = Parts(modalities, latent, networks)
-    model = parts.pooled("mixture_of_correlated")
-    posterior, names = model.posterior, [m.name for m in modalities]
-    posterior.rule = partial(correlated, rho=rho)
-    posterior.logits = nn.ParameterDict(
-        {"+".join(sorted(s)): nn.Parameter(torch.zeros(())) for s in powerset(names)}
-    )
-
-    def loss(batch: Batch, progress: float) -> Loss:
-        q, subsets = posterior.unimodal(batch), powerset(list(batch.x))
-        one = lambda s: posterior.one({m: q[m] for m in s})
-        each = [Part(one(s), list(q), batch.present, batch.mask(s)) for s in subsets]
-        weights = posterior.weights(q, subsets, batch.present)
-        weights = weights / weights.sum(-1, keepdim=True).clamp_min(
-            1e-12
-        )  # all 0 where nothing is seen
-        value, terms = elbos(model, batch, each, kl=beta, weights=weights.T)
-        entropy = -(weights * weights.clamp_min(1e-12).log()).sum(
-            -1
-        )  # a weight 0 has a gradient too
-        return Loss(value - entropy, terms | {"entropy": entropy})
-
-    return Method(model, [Stage("all", loss, [model])])
+    model = builder.pooled(powerset, partial(correlated, rho=rho))
+    names = ["+".join(sorted(subset)) for subset in powerset(builder.names)]
+    model.posterior.logits = nn.ParameterDict({n: nn.Parameter(torch.zeros(())) for n in names})
+    return Method(model, whole_model(Step(code_vae_loss, beta=beta)))

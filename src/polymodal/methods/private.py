@@ -1,72 +1,100 @@
 """Methods with a shared latent and one private latent per modality: z = [u, w_1, ..., w_M]; decoder
 m reads [u, w_m].
 
-Private latents of modalities that are not observed have their priors.
+Private latents of absent modalities have their priors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import nn
 
 from polymodal.analysis.dcca import contrastive
-from polymodal.batch import Batch, Modality
-from polymodal.distributions.mixture import Joint
-from polymodal.methods.builder import Parts, check_family
-from polymodal.model import Method, MultimodalVAE, Stage
-from polymodal.objectives import Loss, Part, elbo, elbos, variational_bound
-from polymodal.posteriors.pooled import PooledExperts
+from polymodal.batch import Batch
+from polymodal.checks import Count, CountOrZero, NonNegative
+from polymodal.distributions import Joint
+from polymodal.methods.builder import Builder
+from polymodal.methods.method import method
+from polymodal.methods.mixtures import bound_loss
+from polymodal.methods.products import whole_model
+from polymodal.model import Loss, Method, MultimodalVAE, Step
+from polymodal.objectives import ElboTerm, elbo, elbos
+from polymodal.posteriors import PooledExperts, SharedPrivate
 from polymodal.posteriors.pooling import singletons, whole
 
-Networks = Mapping[str, str] | None
 
-
+@method
 def mmvae_plus(
-    modalities: Sequence[Modality],
+    builder: Builder,
     *,
-    latent: int = 20,
-    networks: Networks = None,
-    private: int = 8,
-    posterior: str = "laplace",
-    objective: str = "iwae",
-    k: int = 1,
-    inside: bool = False,
-    beta: float = 1.0,
+    private: Count = 8,
+    posterior: Literal["laplace", "normal"] = "laplace",
+    objective: Literal["iwae", "dreg"] = "iwae",
+    k: Count = 1,
+    log_mean: bool = False,
+    beta: NonNegative = 1.0,
 ) -> Method:
     """MMVAE+ (Palumbo et al. 2023): MMVAE on a shared latent, with private ones.
 
     Modality m reconstructs itself with w_m ~ q(w_m|x_m), and the others with w_n ~ r_n(w_n),
-    learned priors for training alone: generation draws unseen private latents from p(w_n).
+    learned priors that are used in training only: generation draws absent private latents from
+    p(w_n).
 
     Args:
         private: dimensions of each w_m.
         posterior: "laplace" as in the paper, or "normal"; the priors are of the same family.
-        objective, k, inside, beta: see `polymodal.objectives.variational_bound`; not "elbo".
+        objective, k, log_mean, beta: see `polymodal.objectives.variational_bound`; not "elbo",
+            since foreign private latents are drawn in the k-sample bound.
     """
-    if objective == "elbo":
-        raise ValueError(
-            "MMVAE+ draws foreign private latents in its k-sample bound: take objective=iwae, k=1."
-        )
-    check_family(posterior, ("normal", "laplace"))
-    parts = Parts(modalities, latent, networks)
-    shared = lambda prior: PooledExperts(parts.experts(posterior), singletons, prior)
-    model = parts.with_private(shared, private, posterior, auxiliary=True)
-    loss = lambda batch, progress: variational_bound(
-        model, batch, objective, k, beta=beta, inside=inside
-    )
-    return Method(model, [Stage("all", loss, [model])])
+
+    def shared(prior: nn.Module) -> PooledExperts:
+        return PooledExperts(builder.experts(posterior), singletons, prior)
+
+    model = builder.with_private(shared, private, posterior, auxiliary=True)
+    loss = Step(bound_loss, objective=objective, k=k, log_mean=log_mean, beta=beta)
+    return Method(model, whole_model(loss))
 
 
+def dmvae_loss(
+    model: MultimodalVAE[SharedPrivate],
+    batch: Batch,
+    progress: float,
+    beta: float,
+    contrast: float,
+) -> Loss:
+    """The ELBOs of [u, w] with u given all modalities, and given each of them."""
+    posterior = model.posterior
+    q, private = posterior.shared.unimodal(batch), posterior.private_latents(batch)
+    names = list(q)
+    whole_latent = Joint(posterior.shared.pool(q, batch.present), *private)
+    terms = [ElboTerm(whole_latent, names, batch.present)]
+    for m, u in posterior.shared.single(q).items():
+        terms.append(ElboTerm(Joint(u, *private), names, batch.present, batch.mask([m])))
+    loss = elbos(model, batch, terms, kl=beta)
+    if not contrast or len(q) < 2:
+        return loss
+    apart = contrastive({m: e.loc for m, e in q.items()}, batch.present)
+    return Loss(loss.value + contrast * apart, loss.terms | {"info_nce": apart})
+
+
+def _dmvae(builder: Builder, private: int, beta: float, contrast: float) -> Method:
+    def shared(prior: nn.Module) -> PooledExperts:
+        return PooledExperts(builder.experts(), whole, prior, prior_expert=True)
+
+    model = builder.with_private(shared, private)
+    return Method(model, whole_model(Step(dmvae_loss, beta=beta, contrast=contrast)))
+
+
+@method
 def dmvae(
-    modalities: Sequence[Modality],
+    builder: Builder,
     *,
-    latent: int = 20,
-    networks: Networks = None,
-    private: int = 4,
-    beta: float = 1.0,
-    contrast: float = 0.0,
+    private: Count = 4,
+    beta: NonNegative = 1.0,
+    contrast: NonNegative = 0.0,
 ) -> Method:
     """DMVAE (Lee and Pavlovic 2021): a shared latent from a product of experts with the prior, and
     private ones.
@@ -76,40 +104,19 @@ def dmvae(
 
     Args:
         private: dimensions of each w_m.
-        contrast: weight of a contrastive term that tells the experts' shared locations of one
-            sample from others'.
+        contrast: weight of a contrastive term that distinguishes the experts' shared locations of
+            one sample from those of other samples.
     """
-    parts = Parts(modalities, latent, networks)
-    shared = lambda prior: PooledExperts(parts.experts(), whole, prior, prior_expert=True)
-    model = parts.with_private(shared, private)
-
-    def loss(batch: Batch, progress: float) -> Loss:
-        posterior = model.posterior
-        q, own = posterior.shared.unimodal(batch), posterior.own(batch)
-        each = posterior.shared.own(q)
-        whole_part = Part(
-            Joint(posterior.shared.pool(q, batch.present), *own), list(q), batch.present
-        )
-        singles = [
-            Part(Joint(u, *own), list(q), batch.present, batch.mask([m])) for m, u in each.items()
-        ]
-        made = elbos(model, batch, [whole_part, *singles], kl=beta)
-        if not contrast or len(q) < 2:
-            return made
-        apart = contrastive({m: e.loc for m, e in q.items()}, batch.present)
-        return Loss(made.value + contrast * apart, made.terms | {"info_nce": apart})
-
-    return Method(model, [Stage("all", loss, [model])])
+    return _dmvae(builder, private, beta, contrast)
 
 
+@method
 def partitioned(
-    modalities: Sequence[Modality],
+    builder: Builder,
     *,
-    latent: int = 20,
-    networks: Networks = None,
-    private: int = 4,
-    beta: float = 1.0,
-    contrast: float = 1.0,
+    private: Count = 4,
+    beta: NonNegative = 1.0,
+    contrast: NonNegative = 1.0,
 ) -> Method:
     """Shared and private factors with a contrastive shared factor (Hsu and Glass 2018; Daunhawer et
     al. 2021).
@@ -117,21 +124,24 @@ def partitioned(
     `dmvae` with its contrastive term: the shared latents of one sample's modalities must be closer
     to each other than to those of other samples, which keeps private information out of them.
     """
-    return dmvae(
-        modalities, latent=latent, networks=networks, private=private, beta=beta, contrast=contrast
-    )
+    return _dmvae(builder, private, beta, contrast)
 
 
+def vcca_loss(model: MultimodalVAE, batch: Batch, progress: float, lead: str, beta: float) -> Loss:
+    """The ELBO of samples that have the lead; 0 for the others."""
+    value, terms = elbo(model, batch, model.posterior(batch), kl=beta)
+    return Loss(torch.where(batch.mask([lead]), value, 0), terms)
+
+
+@method
 def vcca(
-    modalities: Sequence[Modality],
+    builder: Builder,
     *,
-    latent: int = 20,
-    networks: Networks = None,
     lead: str | None = None,
-    private: int = 0,
-    beta: float = 1.0,
+    private: CountOrZero = 0,
+    beta: NonNegative = 1.0,
 ) -> Method:
-    """VCCA, and with `private` VCCA-private (Wang et al. 2016): q(u|x_lead) alone encodes, all
+    """VCCA, and with `private` VCCA-private (Wang et al. 2016): only q(u|x_lead) encodes, all
     modalities are decoded.
 
     Given other modalities only, u has its prior: the model has no other encoder of u. Samples
@@ -139,26 +149,19 @@ def vcca(
 
     Args:
         lead: the modality that is encoded; None: the first.
-        private: dimensions of each modality's own latent h_m ~ q(h_m|x_m); 0: none.
+        private: dimensions of each modality's private latent h_m ~ q(h_m|x_m); 0: none.
     """
-    parts = Parts(modalities, latent, networks)
-    names = [m.name for m in parts.modalities]
-    first = names[0] if lead is None else lead
-    if first not in names:
-        raise ValueError(f"The lead of VCCA must be one of {names}, got {lead!r}.")
-    shared = lambda prior: PooledExperts({first: parts.experts()[first]}, whole, prior)
-    model = parts.with_private(shared, private) if private else _without_private(parts, shared)
+    first = builder.names[0] if lead is None else lead
+    if first not in builder.names:
+        raise ValueError(f"The lead of VCCA must be one of {builder.names}, got {lead!r}.")
 
-    def loss(batch: Batch, progress: float) -> Loss:
-        value, terms = elbo(model, batch, model.posterior(batch), kl=beta)
-        here = (
-            batch.mask([first]) if first in batch.x else torch.zeros_like(value, dtype=torch.bool)
-        )
-        return Loss(torch.where(here, value, 0), terms)
+    def shared(prior: nn.Module) -> PooledExperts:
+        return PooledExperts({first: builder.experts()[first]}, whole, prior)
 
-    return Method(model, [Stage("all", loss, [model])])
+    model = builder.with_private(shared, private) if private else _shared_only(builder, shared)
+    return Method(model, whole_model(Step(vcca_loss, lead=first, beta=beta)))
 
 
-def _without_private(parts: Parts, shared) -> MultimodalVAE:
-    prior: nn.Module = parts.prior()
-    return MultimodalVAE(prior, parts.decoders(), shared(prior), parts.modalities)
+def _shared_only(builder: Builder, shared: Callable[[nn.Module], PooledExperts]) -> MultimodalVAE:
+    prior, decoders = builder.prior(), builder.decoders()
+    return MultimodalVAE(prior, decoders, shared(prior), builder.modalities)

@@ -1,169 +1,183 @@
-"""Methods whose posterior pools unimodal experts: products, mixtures, mixtures of products, and
-what lies between.
+"""Methods whose posterior is a product of experts: MVAE, MVTCAE, CRMVAE.
 
-`pooled` combines pooling, posterior family, prior and objective freely; the others are the
-published ones. All of them train on incomplete data: an absent expert is left out of the pooling,
-an absent modality out of the likelihood.
+All of them train on incomplete data: an absent expert is left out of the product, an absent
+modality out of the likelihood.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from polymodal.batch import Batch, Modality
-from polymodal.distributions.sums import sum_of
-from polymodal.methods.builder import Parts, rise
-from polymodal.methods.options import check_share
-from polymodal.model import Method, MultimodalVAE, Stage
-from polymodal.objectives import Loss, Part, counted, elbo, elbos, iwae
+from polymodal.batch import Batch
+from polymodal.checks import Count, CountOrZero, NonNegative, Share
+from polymodal.distributions import sum_of
+from polymodal.methods.builder import Builder
+from polymodal.methods.joint import warmed_up
+from polymodal.methods.method import method
+from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
+from polymodal.objectives import ElboTerm, counted, elbo, elbos, iwae
+from polymodal.posteriors import PooledExperts
+from polymodal.posteriors.patterns import presence
+from polymodal.posteriors.pooling import whole
 from polymodal.rng import noise
 
-Networks = Mapping[str, str] | None
+Pooled = MultimodalVAE[PooledExperts]
+Objective = Literal["elbo", "iwae", "dreg"]
+
+
+def whole_model(loss: Step) -> list[Stage]:
+    """One stage, "all", which trains every part of the model."""
+    return [Stage("all", loss, [""])]
 
 
 def random_subset(batch: Batch, names: Sequence[str], least: int = 2) -> dict[str, Tensor]:
-    """For each sample a uniformly random proper subset of its modalities of `least` and more, as
-    presence masks.
+    """Draws for each sample a uniformly random proper subset of its modalities of `least` and more,
+    as presence masks.
 
-    A sample that has none such keeps nothing; with least = 1 the one modality it has.
+    A sample that has no such subset keeps nothing; with least = 1 the only modality that it has.
     """
     like, count = next(iter(batch.x.values())).float().flatten(1), len(names)
-    here = torch.stack([batch.mask([m]) for m in names], dim=-1)
-    ways = [
-        [
-            math.comb(n, r) if least <= r < n or r == n == least == 1 else 0
-            for r in range(1, count + 1)
-        ]
-        for n in range(count + 1)
-    ]
-    cumulative = like.new_tensor(ways).cumsum(-1)[here.sum(-1)]
+    present = presence(batch, names)
+    ways = [[_ways(n, size, least) for size in range(1, count + 1)] for n in range(count + 1)]
+    cumulative = like.new_tensor(ways).cumsum(-1)[present.sum(-1)]
     uniform = (1 - noise(like, [len(batch), 1], torch.rand)) * cumulative[:, -1:]
     size = torch.where(cumulative[:, -1] > 0, 1 + (cumulative < uniform).sum(-1), 0)
-    rank = (
-        torch.where(here, noise(like, [len(batch), count], torch.rand), 2).argsort(-1).argsort(-1)
-    )
+    order = torch.where(present, noise(like, [len(batch), count], torch.rand), 2)
+    rank = order.argsort(-1).argsort(-1)
     return {m: rank[:, i] < size for i, m in enumerate(names)}
 
 
-def _mvae_parts(model: MultimodalVAE, batch: Batch, extra: int) -> list[Part]:
-    """The whole, every modality alone, and `extra` random subsets in between."""
-    posterior, q = model.posterior, model.posterior.unimodal(batch)
-    names = list(q)
-    parts = [Part(posterior.pool(q, batch.present), names, batch.present)]
-    if len(names) > 1:
-        parts += [Part(own, [m], batch.present) for m, own in posterior.own(q).items()]
-    for _ in range(extra if len(names) > 2 else 0):
-        keep = random_subset(batch, names)
-        parts.append(Part(posterior.pool(q, keep), names, keep))
-    return parts
-
-
-def _as_seen(batch: Batch, part: Part) -> Batch:
-    return Batch({m: batch.x[m] for m in part.names}, part.present)
-
-
-def mvae(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    prior_expert: bool = True,
-    extra: int = 1,
-    beta: float = 1.0,
-    warmup: float = 0.0,
-    objective: str = "elbo",
-    k: int = 1,
-) -> Method:
-    """MVAE (Wu and Goodman 2018): a product of experts; ELBOs of the whole, of each modality, and
-    of `extra` subsets.
-
-    Their sum is not a bound on log p(x). Every sample has random subsets of its own.
-
-    Args:
-        prior_expert: whether p(z) is one more expert, as in the paper.
-        beta, warmup, objective, k: see `pooled`.
-    """
-    model = Parts(modalities, latent, networks).pooled("product", prior_expert=prior_expert)
-
-    def loss(batch: Batch, progress: float) -> Loss:
-        parts, weight = _mvae_parts(model, batch, extra), beta * rise(progress, warmup)
-        if objective == "elbo":
-            return elbos(model, batch, parts, kl=weight)
-        each = [
-            iwae(model, _as_seen(batch, p), p.q, k, beta=weight, estimator=objective) for p in parts
-        ]
-        return Loss(
-            sum_of(counted(part, one.value) for part, one in zip(parts, each, strict=True)),
-            each[0].terms,
-        )
-
-    return Method(model, [Stage("all", loss, [model])])
+def _ways(n: int, size: int, least: int) -> int:
+    """How many subsets of `size` a sample with n modalities may keep."""
+    proper = least <= size < n
+    only = n == size == least == 1
+    return math.comb(n, size) if proper or only else 0
 
 
 def present_count(batch: Batch, names: Sequence[str]) -> Tensor:
     """How many of `names` each sample has, (B,), at least 1."""
-    here = [batch.mask([m]) for m in names]
-    return torch.stack(here).sum(0).clamp_min(1)
+    return presence(batch, names).sum(-1).clamp_min(1)
 
 
-def mvtcae(
-    modalities: Sequence[Modality],
+def _mvae_terms(model: Pooled, batch: Batch, random_subsets: int) -> list[ElboTerm]:
+    """The whole, every single modality, and random subsets in between."""
+    posterior, q = model.posterior, model.posterior.unimodal(batch)
+    names = list(q)
+    terms = [ElboTerm(posterior.pool(q, batch.present), names, batch.present)]
+    if len(names) > 1:
+        terms += [ElboTerm(e, [m], batch.present) for m, e in posterior.single(q).items()]
+    for _ in range(random_subsets if len(names) > 2 else 0):
+        subset = random_subset(batch, names)
+        terms.append(ElboTerm(posterior.pool(q, subset), names, subset))
+    return terms
+
+
+def mvae_loss(
+    model: Pooled,
+    batch: Batch,
+    progress: float,
+    random_subsets: int,
+    beta: float,
+    warmup: float,
+    bound: Mapping[str, Any],
+) -> Loss:
+    """The sum of the bounds of the whole, of every modality and of random subsets.
+
+    Args:
+        bound: objective and k.
+    """
+    terms, weight = _mvae_terms(model, batch, random_subsets), beta * warmed_up(progress, warmup)
+    objective, k = bound["objective"], bound["k"]
+    if objective == "elbo":
+        return elbos(model, batch, terms, kl=weight)
+    losses = []
+    for term in terms:
+        observed = Batch({m: batch.x[m] for m in term.names}, term.present)
+        losses.append(iwae(model, observed, term.q, k, beta=weight, estimator=objective))
+    values = [counted(term, loss.value) for term, loss in zip(terms, losses, strict=True)]
+    return Loss(sum_of(values), losses[0].terms)
+
+
+@method
+def mvae(
+    builder: Builder,
     *,
-    latent: int = 20,
-    networks: Networks = None,
-    alpha: float = 5 / 6,
-    beta: float = 2.5,
+    prior_expert: bool = True,
+    random_subsets: CountOrZero = 1,
+    beta: NonNegative = 1.0,
+    warmup: Share = 0.0,
+    objective: Objective = "elbo",
+    k: Count = 1,
 ) -> Method:
+    """MVAE (Wu and Goodman 2018): a product of experts; ELBOs of the whole, of each modality, and
+    of random subsets.
+
+    Their sum is not a bound on log p(x). Every sample draws its own random subsets.
+
+    Args:
+        prior_expert: whether p(z) is one more expert, as in the paper.
+        random_subsets: how many random subsets of two and more are drawn for each sample.
+        beta, warmup, objective, k: see `pooled`.
+    """
+    model = builder.pooled(whole, prior_expert=prior_expert)
+    bound = {"objective": objective, "k": k}
+    options = {"random_subsets": random_subsets, "beta": beta, "warmup": warmup}
+    return Method(model, whole_model(Step(mvae_loss, bound=bound, **options)))
+
+
+def mvtcae_loss(model: Pooled, batch: Batch, progress: float, alpha: float, beta: float) -> Loss:
+    """L(q; (n - alpha) / n, beta (1 - alpha), beta alpha / n)."""
+    q = model.posterior.unimodal(batch)
+    n = present_count(batch, list(q))
+    joint, experts = model.posterior.pool(q, batch.present), model.posterior.single(q)
+    likelihood, consensus = (n - alpha) / n, beta * alpha / n
+    return elbo(
+        model,
+        batch,
+        joint,
+        likelihood=likelihood,
+        kl=beta * (1 - alpha),
+        consensus=consensus,
+        experts=experts,
+    )
+
+
+@method
+def mvtcae(builder: Builder, *, alpha: Share = 5 / 6, beta: NonNegative = 2.5) -> Method:
     """MVTCAE (Hwang et al. 2021): a product of experts, L(q; (n - alpha) / n, beta (1 - alpha),
     beta alpha / n).
 
     Args:
-        alpha: between 0, a plain ELBO, and 1, the conditional bottlenecks alone; n counts a
-            sample's modalities.
+        alpha: 0 is a plain ELBO, 1 the conditional bottlenecks only; n counts a sample's
+            modalities.
         beta: weight of the divergences.
     """
-    check_share(alpha=alpha)
-    model = Parts(modalities, latent, networks).pooled("product")
-
-    def loss(batch: Batch, progress: float) -> Loss:
-        q = model.posterior.unimodal(batch)
-        n = present_count(batch, list(q))
-        joint, own = model.posterior.pool(q, batch.present), model.posterior.own(q)
-        a, c = (n - alpha) / n, beta * alpha / n
-        return elbo(
-            model, batch, joint, likelihood=a, kl=beta * (1 - alpha), consensus=c, experts=own
-        )
-
-    return Method(model, [Stage("all", loss, [model])])
+    loss = Step(mvtcae_loss, alpha=alpha, beta=beta)
+    return Method(builder.pooled(whole), whole_model(loss))
 
 
-def crmvae(
-    modalities: Sequence[Modality],
-    *,
-    latent: int = 20,
-    networks: Networks = None,
-    beta: float = 1.0,
-) -> Method:
-    """CRMVAE (Suzuki and Matsuo 2023): a product of experts, coordinated with each of them, over M
-    + 1.
+def crmvae_loss(model: Pooled, batch: Batch, progress: float, beta: float) -> Loss:
+    """The ELBOs of the product and of each expert, with the consensus, over n + 1."""
+    q = model.posterior.unimodal(batch)
+    joint, experts = model.posterior.pool(q, batch.present), model.posterior.single(q)
+    terms = [ElboTerm(joint, list(q), batch.present)]
+    terms += [ElboTerm(e, [m], batch.present) for m, e in experts.items()]
+    value, logs = elbos(model, batch, terms, kl=[beta] + [0.0] * len(experts))
+    agreement = elbo(model, batch, joint, likelihood=0, kl=0, consensus=beta, experts=experts)
+    count = present_count(batch, list(q)) + 1
+    return Loss((value + agreement.value) / count, logs | agreement.terms)
+
+
+@method
+def crmvae(builder: Builder, *, beta: NonNegative = 1.0) -> Method:
+    """CRMVAE (Suzuki and Matsuo 2023): a product of experts, coordinated with each of them, over
+    M + 1.
 
     (E_q log p(X|z) + sum_m E_{q_m} log p(x_m|z) - beta [KL(q||p) + sum_m KL(q||q_m)]) / (M + 1).
     """
-    model = Parts(modalities, latent, networks).pooled("product")
-
-    def loss(batch: Batch, progress: float) -> Loss:
-        q = model.posterior.unimodal(batch)
-        joint, own = model.posterior.pool(q, batch.present), model.posterior.own(q)
-        parts = [
-            Part(joint, list(q), batch.present),
-            *(Part(e, [m], batch.present) for m, e in own.items()),
-        ]
-        value, terms = elbos(model, batch, parts, kl=[beta] + [0.0] * len(own))
-        pull = elbo(model, batch, joint, likelihood=0, kl=0, consensus=beta, experts=own)
-        return Loss((value + pull.value) / (present_count(batch, list(q)) + 1), terms | pull.terms)
-
-    return Method(model, [Stage("all", loss, [model])])
+    return Method(builder.pooled(whole), whole_model(Step(crmvae_loss, beta=beta)))

@@ -20,7 +20,7 @@ from polymodal.batch import Batch
 from polymodal.diffusion.prior import DiffusionPosterior, FirstBlock
 from polymodal.distributions.mixture import Joint, Mixture
 from polymodal.distributions.normal import Point
-from polymodal.distributions.product import Product
+from polymodal.distributions.products import Product
 from polymodal.model import MultimodalVAE
 from polymodal.networks.layers import keep_heap
 

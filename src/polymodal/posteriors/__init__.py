@@ -4,18 +4,24 @@ from polymodal.posteriors.concatenated import Concatenated
 from polymodal.posteriors.diffusion import JointWithDiffusion
 from polymodal.posteriors.joint import JointWithSurrogates, SampledProduct
 from polymodal.posteriors.masks import masks, observed
+from polymodal.posteriors.patterns import JointEncoderPosterior, remember_patterns
 from polymodal.posteriors.pooled import PooledExperts
 from polymodal.posteriors.pooling import POOLINGS
+from polymodal.posteriors.posterior import Embeddings, Posterior
 from polymodal.posteriors.private import SharedPrivate
 
 __all__ = [
+    "POOLINGS",
     "Concatenated",
+    "Embeddings",
+    "JointEncoderPosterior",
     "JointWithDiffusion",
     "JointWithSurrogates",
     "PooledExperts",
-    "POOLINGS",
+    "Posterior",
     "SampledProduct",
     "SharedPrivate",
     "masks",
     "observed",
+    "remember_patterns",
 ]

@@ -3,49 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import nn
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch
-from polymodal.distributions.mixture import Joint
+from polymodal.diffusion.registry import DIFFUSIONS
+from polymodal.distributions import Joint, choose
 from polymodal.posteriors.masks import observed
+from polymodal.posteriors.posterior import Posterior
+from polymodal.priors import FittedPrior
 
 
-class Concatenated(nn.Module):
+class Concatenated(Posterior):
     """q(z | x) = prod_m q(z_m | x_m) on concatenated latents z = [z_1, ..., z_M].
 
     Args:
         experts: experts[m](x_m) -> q(z_m | x_m).
-        prior: () -> Joint of the p(z_m): what is not seen is drawn from it.
-        fill: instead, (what is seen {m: q}, batch) -> q(z | x_S), or None where it cannot say yet.
+        prior: () -> Joint of the p(z_m): the latents of absent modalities are drawn from it.
+        diffusion: a `FittedPrior` over a `DiffusionPrior` of the blocks z_m. Once it is fitted, the
+            latents of absent modalities are drawn by it, given those of present ones.
     """
 
     def __init__(
         self,
         experts: Mapping[str, nn.Module],
         prior: nn.Module,
-        fill: Callable[[dict[str, Distribution], Batch], Distribution | None] | None = None,
+        diffusion: FittedPrior | None = None,
     ) -> None:
         super().__init__()
-        self.experts, self.prior, self.fill = nn.ModuleDict(experts), prior, fill
+        self.experts, self.prior = nn.ModuleDict(experts), prior
+        self._diffusion = [] if diffusion is None else [diffusion]  # its parameters are the model's
+
+    @property
+    def diffusion(self) -> FittedPrior | None:
+        return self._diffusion[0] if self._diffusion else None
+
+    @diffusion.setter
+    def diffusion(self, prior: FittedPrior) -> None:
+        self._diffusion = [prior]
 
     def forward(self, batch: Batch) -> Distribution:
-        q = self.unimodal(batch)
-        some = len(q) < len(self.experts) or not all(here.all() for here in batch.present.values())
-        if self.fill is not None and some:
-            if (filled := self.fill(q, batch)) is not None:
-                return filled
-        return self._joined(q, batch)
+        complete = batch.mask(self.experts)
+        if self.diffusion is None or bool(complete.all()):
+            return self.independent(batch)
+        conditional = self.diffusion.fill(self.unimodal(batch), batch)
+        if conditional is None:
+            return self.independent(batch)
+        if not bool(complete.any()):
+            return conditional
+        return choose(complete, self.independent(batch), conditional)
 
-    def unimodal(self, batch: Batch) -> dict[str, Distribution]:
-        """q(z_m | x_m) of what the batch holds."""
-        return {m: self.experts[m](x) for m, x in batch.x.items()}
+    def independent(self, batch: Batch) -> Joint:
+        """prod_m q(z_m | x_m), with the prior p(z_m) where x_m is absent."""
+        q, priors = self.unimodal(batch), self.prior().parts
+        pairs = zip(self.experts, priors, strict=True)
+        return Joint(*(observed(q.get(m), p, batch, m) for m, p in pairs))
 
-    def own(self, batch: Batch) -> Joint:
-        """prod_m q(z_m | x_m), the prior's p(z_m) where x_m is absent, whatever `fill` says."""
-        return self._joined(self.unimodal(batch), batch)
+    @property
+    def samplers(self) -> Mapping[str, Callable[..., Any]]:
+        return {} if self.diffusion is None else DIFFUSIONS
 
-    def _joined(self, q: Mapping[str, Distribution], batch: Batch) -> Joint:
-        priors = zip(self.experts, self.prior().parts, strict=True)
-        return Joint(*(observed(q.get(m), p, batch, m) for m, p in priors))
+    @property
+    def sampler(self) -> Any:
+        return None if self.diffusion is None else self.diffusion.fitted.sampler
+
+    @sampler.setter
+    def sampler(self, sampler: Any) -> None:
+        if self.diffusion is None:
+            raise ValueError("The subsets of this model are drawn in closed form; give no sampler.")
+        self.diffusion.fitted.sampler = sampler

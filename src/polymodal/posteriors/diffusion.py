@@ -1,47 +1,70 @@
-"""A joint encoder, and a diffusion of the latent given embeddings on subsets."""
+"""A joint encoder where it was trained; elsewhere a diffusion of the latent given embeddings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch
 from polymodal.diffusion.prior import FirstBlock
-from polymodal.distributions.normal import Point
+from polymodal.diffusion.registry import DIFFUSIONS
+from polymodal.distributions import Point
+from polymodal.posteriors.patterns import JointEncoderPosterior
+from polymodal.posteriors.posterior import Embeddings
+from polymodal.priors import FittedPrior
 
 
-class JointWithDiffusion(nn.Module):
-    """The joint encoder on the whole; on subsets z given the embeddings g_m(x_m) of what is seen,
-    by a score.
+class JointWithDiffusion(JointEncoderPosterior):
+    """A joint encoder, and a diffusion of z given the embeddings g_m(x_m) of any subset.
 
     Args:
         joint: joint(batch) -> DiagNormal; reads batches with missing modalities too.
-        embeddings: g_m(x_m) -> (B, size).
-        prior: a `FittedPrior` over a `DiffusionPrior` of the blocks z and g_m; before it is there,
-            z has its base.
-        dim: of z.
+        embeddings: g_m(x_m) -> (B, embedding_size).
+        prior: a `FittedPrior` over a `DiffusionPrior` of the blocks z and g_m; before that is
+            fitted, z has the base prior.
+        dim: D, of z.
+        embedding_size: of every g_m.
     """
 
-    def __init__(
-        self, joint: nn.Module, embeddings: Mapping[str, nn.Module], prior: Any, dim: int
-    ) -> None:
-        super().__init__()
-        self.joint, self.experts, self.prior, self.dim = (
-            joint,
-            nn.ModuleDict(embeddings),
-            prior,
-            dim,
-        )
+    prior: FittedPrior
 
-    def forward(self, batch: Batch) -> Distribution:
-        if all(m in batch.x for m in self.experts):
-            return self.joint(batch)
-        filled = self.prior.fill({m: Point(self.experts[m](x)) for m, x in batch.x.items()}, batch)
-        return (
-            self.prior.base().expand((len(batch),))
-            if filled is None
-            else FirstBlock(filled, self.dim)
-        )
+    def __init__(
+        self,
+        joint: nn.Module,
+        embeddings: Mapping[str, nn.Module],
+        prior: FittedPrior,
+        dim: int,
+        embedding_size: int,
+    ) -> None:
+        super().__init__(joint, embeddings)
+        self.prior, self.dim = prior, dim
+        self.register_buffer("spectrum", torch.zeros(embedding_size))
+
+    def surrogate(self, batch: Batch) -> Distribution:
+        seen = {m: Point(g) for m, g in self.unimodal(batch).items()}
+        conditional = self.prior.fill(seen, batch)
+        if conditional is None:
+            return self.prior.base().expand((len(batch),))
+        return FirstBlock(conditional, self.dim)
+
+    @property
+    def samplers(self) -> Mapping[str, Callable[..., Any]]:
+        return DIFFUSIONS
+
+    @property
+    def sampler(self) -> Any:
+        return self.prior.fitted.sampler
+
+    @sampler.setter
+    def sampler(self, sampler: Any) -> None:
+        self.prior.fitted.sampler = sampler
+
+    @property
+    def embeddings(self) -> Embeddings:
+        networks = dict(self.experts.items())
+        num_directions = int(next(iter(networks.values()))[1].kept)
+        return Embeddings(networks, self.spectrum, num_directions)

@@ -1,15 +1,20 @@
-"""A joint encoder on complete batches, surrogates and their product on subsets."""
+"""A joint encoder where it was trained; elsewhere surrogates and their product."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch
-from polymodal.distributions.product import Product
+from polymodal.distributions import Product
 from polymodal.posteriors.masks import Combine, masks
+from polymodal.posteriors.patterns import JointEncoderPosterior
+from polymodal.posteriors.posterior import Embeddings
+from polymodal.sampling import SAMPLERS
 
 
 class SampledProduct:
@@ -26,32 +31,50 @@ class SampledProduct:
         return Product(experts, self.prior(), self.sampler, present)
 
 
-class JointWithSurrogates(nn.Module):
-    """A joint encoder on the whole, one surrogate per modality, and a rule for what lies between.
+class JointWithSurrogates(JointEncoderPosterior):
+    """A joint encoder, one surrogate per modality, and a rule that combines surrogates.
 
     Args:
         joint: joint(batch) -> DiagNormal; reads batches with missing modalities too.
         experts: experts[m](x_m) -> q(z | x_m), normalised.
-        combine: (experts, present masks or None) -> distribution, for subsets of two and more that
-            are not the whole.
+        combine: (experts, present masks or None) -> distribution, for two and more modalities.
+        embedding_size: dimensions of the experts' embeddings g_m; 0: they read x_m itself.
     """
 
     def __init__(
-        self, joint: nn.Module, experts: Mapping[str, nn.Module], combine: Combine
+        self,
+        joint: nn.Module,
+        experts: Mapping[str, nn.Module],
+        combine: Combine,
+        embedding_size: int = 0,
     ) -> None:
-        super().__init__()
-        self.joint, self.experts, self.combine = joint, nn.ModuleDict(experts), combine
+        super().__init__(joint, experts)
+        self.combine = combine
+        if embedding_size:
+            self.register_buffer("spectrum", torch.zeros(embedding_size))
 
-    def forward(self, batch: Batch) -> Distribution:
-        if all(m in batch.x for m in self.experts):
-            return self.joint(batch)
-        q, present = self.unimodal(batch), masks(batch.present, list(batch.x))
-        return (
-            next(iter(q.values()))
-            if len(q) == 1 and present is None
-            else self.combine(list(q.values()), present)
-        )
+    def surrogate(self, batch: Batch) -> Distribution:
+        q, present = list(self.unimodal(batch).values()), masks(batch.present, list(batch.x))
+        return q[0] if len(q) == 1 and present is None else self.combine(q, present)
 
-    def unimodal(self, batch: Batch) -> dict[str, Distribution]:
-        """Every modality's own posterior q(z | x_m), for what the batch holds."""
-        return {m: self.experts[m](x) for m, x in batch.x.items()}
+    @property
+    def samplers(self) -> Mapping[str, Callable[..., Any]]:
+        return SAMPLERS if isinstance(self.combine, SampledProduct) else {}
+
+    @property
+    def sampler(self) -> Any:
+        return self.combine.sampler if isinstance(self.combine, SampledProduct) else None
+
+    @sampler.setter
+    def sampler(self, sampler: Any) -> None:
+        if not isinstance(self.combine, SampledProduct):
+            raise ValueError("The subsets of this model are drawn in closed form; give no sampler.")
+        self.combine.sampler = sampler
+
+    @property
+    def embeddings(self) -> Embeddings | None:
+        networks = {m: e.embed for m, e in self.experts.items() if e.embed is not None}
+        if not networks:
+            return None
+        num_directions = int(next(iter(networks.values()))[1].kept)
+        return Embeddings(networks, self.spectrum, num_directions)

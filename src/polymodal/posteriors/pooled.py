@@ -1,4 +1,4 @@
-"""q(z | x_S) for whatever non-empty subset S a batch holds: Batch -> Distribution."""
+"""Posteriors that pool the experts of single modalities: products, mixtures, mixtures of products."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from polymodal.distributions.mixture import Mixture, Proposal, choose
 from polymodal.distributions.normal import DiagNormal, product
 from polymodal.posteriors.masks import Strata, masks
 from polymodal.posteriors.pooling import Family, Rule
+from polymodal.posteriors.posterior import Posterior
 
 
-class PooledExperts(nn.Module):
+class PooledExperts(Posterior):
     """q(z | x_S) = mean over A in family(S) of rule({q(z | x_m): m in A}): product, mixture, or
     both.
 
@@ -47,12 +48,8 @@ class PooledExperts(nn.Module):
         logits: Mapping[str, nn.Parameter] | None = None,
     ) -> None:
         super().__init__()
-        self.experts, self.family, self.prior, self.prior_expert = (
-            nn.ModuleDict(experts),
-            family,
-            prior,
-            prior_expert,
-        )
+        self.experts, self.prior = nn.ModuleDict(experts), prior
+        self.family, self.prior_expert = family, prior_expert
         self.rule: Rule = rule
         self.flow: Any = flow
         self.logits = None if logits is None else nn.ParameterDict(logits)
@@ -63,14 +60,10 @@ class PooledExperts(nn.Module):
             return self.prior().expand((len(batch),))
         return self.pool(q, batch.present)
 
-    def unimodal(self, batch: Batch) -> dict[str, Distribution]:
-        """Every modality's own expert, for what the batch holds, before any flow."""
-        return {m: self.experts[m](x) for m, x in batch.x.items() if m in self.experts}
-
     def pool(self, q: Mapping[str, Any], present: Mapping[str, Tensor]) -> Distribution:
         """The posterior of experts that are encoded already, for the subset that q's keys are."""
         subsets = self.family(list(q))
-        parts = [self.one({m: q[m] for m in s}, present, len(subsets) == 1) for s in subsets]
+        parts = [self.component({m: q[m] for m in s}, present, len(subsets) == 1) for s in subsets]
         if len(parts) == 1:
             return parts[0]
         weights = self.weights(q, subsets, present)
@@ -79,9 +72,9 @@ class PooledExperts(nn.Module):
             weights = torch.cat([weights, (weights.sum(-1, keepdim=True) == 0).to(weights)], dim=-1)
         return Mixture(parts, weights)
 
-    def own(self, q: Mapping[str, Any]) -> dict[str, Distribution]:
-        """q(z | x_m) of every expert: the experts as one modality alone gives them."""
-        return {m: self.one({m: e}) for m, e in q.items()}
+    def single(self, q: Mapping[str, Any]) -> dict[str, Distribution]:
+        """q(z | x_m) of every single modality: what the posterior is if only it is given."""
+        return {m: self.component({m: e}) for m, e in q.items()}
 
     def strata(self, batch: Batch) -> Strata:
         """The components, each charged the density of the whole, and their weights (B, C)."""
@@ -105,7 +98,7 @@ class PooledExperts(nn.Module):
             return weights
         return weights * torch.stack([self.logits["+".join(sorted(s))] for s in subsets]).softmax(0)
 
-    def one(
+    def component(
         self, q: Mapping[str, Any], present: Mapping[str, Tensor] | None = None, alone: bool = False
     ) -> Distribution:
         """The component of the subset that q's keys are; with `alone`, of the experts that are

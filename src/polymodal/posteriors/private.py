@@ -12,9 +12,10 @@ from torch.distributions import Distribution
 from polymodal.batch import Batch
 from polymodal.distributions.mixture import Joint, Mixture, Proposal
 from polymodal.posteriors.masks import Strata, observed
+from polymodal.posteriors.posterior import Posterior
 
 
-class SharedPrivate(nn.Module):
+class SharedPrivate(Posterior):
     """A shared latent u from any posterior and one private latent w_m per modality: z = [u, w_1,
     ..., w_M].
 
@@ -38,14 +39,14 @@ class SharedPrivate(nn.Module):
         self.auxiliary = nn.ModuleDict(auxiliary or {})
 
     @property
-    def experts(self) -> Any:
+    def experts(self) -> nn.ModuleDict:  # type: ignore[override]
         """The shared latent's experts."""
         return self.shared.experts
 
     def forward(self, batch: Batch) -> Distribution:
-        return Joint(self.shared(batch), *self.own(batch))
+        return Joint(self.shared(batch), *self.private_latents(batch))
 
-    def own(self, batch: Batch) -> list[Distribution]:
+    def private_latents(self, batch: Batch) -> list[Distribution]:
         """Every q(w_m | x_m), the prior where x_m is absent."""
         _, *priors = self.prior().parts
         return [
@@ -58,15 +59,19 @@ class SharedPrivate(nn.Module):
         latent, and the others' private latents from their auxiliaries, charged their priors, so
         that their weights cancel (MMVAE+).
         """
-        mixture, own, (_, *priors) = self.shared(batch), self.own(batch), self.prior().parts
+        mixture, own, (_, *priors) = (
+            self.shared(batch),
+            self.private_latents(batch),
+            self.prior().parts,
+        )
         components = mixture.components if isinstance(mixture, Mixture) else [mixture]
         foreign = [
             Proposal(self.auxiliary[n]().expand((len(batch),)), p)
             for n, p in zip(self.private, priors, strict=True)
         ]
         names = list(self.private)
-        pick = lambda m: [own[i] if n == m else foreign[i] for i, n in enumerate(names)]
-        strata: list[Distribution] = [
-            Joint(Proposal(u, mixture), *pick(m)) for m, u in zip(batch.x, components, strict=False)
-        ]
+        strata: list[Distribution] = []
+        for m, u in zip(batch.x, components, strict=False):
+            private = [own[i] if n == m else foreign[i] for i, n in enumerate(names)]
+            strata.append(Joint(Proposal(u, mixture), *private))
         return strata, torch.stack([batch.mask([m]) for m in batch.x], dim=-1).to(own[0].mean)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from polymodal.priors import FittedPrior
-
-if TYPE_CHECKING:
-    pass
+from polymodal.model import Method, Stage
 
 
 def state_of(modules: Sequence[nn.Module], model: nn.Module) -> dict[str, Tensor]:
@@ -21,26 +17,29 @@ def state_of(modules: Sequence[nn.Module], model: nn.Module) -> dict[str, Tensor
     saved.
     """
     parts = {id(t): t for module in modules for t in module.state_dict(keep_vars=True).values()}
-    found = {name: t for name, t in model.state_dict(keep_vars=True).items() if id(t) in parts}
-    if parts.keys() - {id(t) for t in found.values()}:
+    state = {name: t for name, t in model.state_dict(keep_vars=True).items() if id(t) in parts}
+    if parts.keys() - {id(t) for t in state.values()}:
         raise ValueError(
             "A stage trains a module that is no part of the model; add it to the model, or it is"
             " not saved."
         )
-    return {name: t.detach() for name, t in found.items()}
+    return {name: t.detach() for name, t in state.items()}
 
 
-def plain_state(modules: Sequence[nn.Module], model: nn.Module) -> dict[str, tuple[str, Tensor]]:
+def plain_state(modules: Sequence[nn.Module], method: Method) -> dict[str, tuple[str, Tensor]]:
     """{plain name: (name, value)} of `state_of`, a tensor of several names once.
 
-    The plain name is what an entry is called in the same model without a fitted prior.
+    The plain name is that of the entry in the same model without a fitted prior.
     """
-    fitted = isinstance(getattr(model, "prior", None), FittedPrior)
-    tensors, met = model.state_dict(keep_vars=True), set()
-    found = {}
-    for name, value in state_of(modules, model).items():
-        if id(tensors[name]) not in met:
-            met.add(id(tensors[name]))
-            base = fitted and name.startswith("prior.base.")
-            found[name.replace("prior.base.", "prior.", 1) if base else name] = (name, value)
-    return found
+    tensors, state = method.model.state_dict(keep_vars=True), {}
+    seen: set[int] = set()
+    for name, value in state_of(modules, method.model).items():
+        if id(tensors[name]) not in seen:
+            seen.add(id(tensors[name]))
+            state[method.plain_name(name)] = (name, value)
+    return state
+
+
+def trained_names(stage: Stage, method: Method) -> set[str]:
+    """The plain names of the state that a stage trains."""
+    return set(plain_state(stage.modules(method.model), method))

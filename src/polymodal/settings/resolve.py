@@ -4,94 +4,96 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
-from polymodal.batch import Modality
-from polymodal.checks import checked_options, convert, fill, find, plain, suggest
+from polymodal.checks import checked_options, find, plain, suggest, typed
+from polymodal.settings.merge import merge, parse_overrides
 from polymodal.settings.schema import DataSettings, MethodSettings, Settings
 
-
-def _check_names(settings: Settings) -> Settings:
-    """Names and options against what there is: methods, data sets, modalities' fields."""
-    keys = {f.name: f for f in fields(Modality) if f.name not in ("name", "shape")}
-    hints = get_type_hints(Modality)
-    modalities = {}
-    for m, given in settings.modalities.items():
-        path = f"modalities.{m}"
-        for key in given:
-            if key not in keys:
-                raise ValueError(
-                    f"There is no setting {path}.{key}.{suggest(key, keys, path + '.')}"
-                )
-        modalities[m] = {k: convert(v, hints[k], f"{path}.{k}") for k, v in given.items()}
-    method, data = settings.method, settings.data
-    if method.name is not None:
-        from polymodal.methods import METHODS  # here, since `show` and `--help` need no torch
-
-        name = find(method.name, METHODS, "method")
-        options = checked_options(
-            METHODS[name], method.options, "method", ("modalities", "networks")
-        )
-        method = MethodSettings(name, options)
-    if data.name is not None and not Path(data.name).exists():
-        from polymodal.data import DATASETS, load_data
-
-        name = find(data.name, DATASETS, "data set")
-        shared = [
-            n
-            for n in inspect.signature(load_data).parameters
-            if n not in ("name_or_path", "kwargs", "modalities")
-        ]
-        checked_options(DATASETS[name], data.options, "data", ("path", "limit"), shared)
-        data = DataSettings(name, data.path, data.limit, data.options)
-    return replace(settings, modalities=modalities, method=method, data=data)
+# The imports inside functions need torch, the schema does not.
 
 
 def resolve(
-    given: Any = None, overrides: Sequence[str] = (), *, more: Mapping[str, Any] | None = None
+    given: Settings | Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    more: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Typed settings from a mapping (a recipe, an OmegaConf, `Settings`) and overrides `a.b=value`,
-    which win.
+    """Typed settings.
 
-    `more` is a mapping that wins over `given`, key by key.
+    Args:
+        given: `Settings`, or a recipe as a mapping.
+        overrides: such as "training.epochs=5"; they win over the other two.
+        more: a mapping that wins over `given`, key by key.
 
-    Raises ValueError for an unknown key (with the nearest there is), a wrong type, a value out of
-    range, an unknown method, data set or option of one.
+    Raises ValueError for an unknown key (with the nearest), a wrong type, a value out of range, an
+    unknown method or data set, or an unknown option of one.
+
+    >>> settings = resolve({"training": {"epochs": 5}}, ["training.stages.joint.batch=64"])
+    >>> settings.training.stage("joint").epochs, settings.training.stage("joint").batch
+    (5, 64)
+    >>> resolve({}, ["training.epoch=5"])
+    Traceback (most recent call last):
+    ValueError: There is no setting training.epoch. Did you mean training.epochs?
     """
-    for one in overrides:
-        key, equals, _ = one.partition("=")
-        if not equals or not key.strip():
-            raise ValueError(
-                f"A setting is written key=value, such as training.epochs=5; got {one!r}."
-            )
-    try:
-        base = OmegaConf.create(to_dict(given) if isinstance(given, Settings) else given or {})
-        merged = OmegaConf.merge(base, plain(more or {}), OmegaConf.from_dotlist(list(overrides)))
-        whole = OmegaConf.to_container(merged, resolve=True)
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise ValueError(f"The settings cannot be read: {' '.join(str(error).split())}.") from None
-    return _check_names(fill(Settings, whole, ""))
+    recipe = to_dict(given) if isinstance(given, Settings) else given or {}
+    layers = (recipe, plain(more or {}), parse_overrides(overrides))
+    settings = typed(Settings, merge(*layers, interpolate=True))
+    checked = {
+        "modalities": _checked_modalities(settings.modalities),
+        "method": _checked_method(settings.method),
+        "data": _checked_data(settings.data),
+    }
+    return settings.model_copy(update=checked)
 
 
-def to_dict(settings: Any) -> dict[str, Any]:
+def to_dict(settings: Settings) -> dict[str, Any]:
     """Settings as plain nested mappings, as a recipe writes them; `resolve` of it gives the
     settings back.
     """
+    return plain(settings.model_dump())
 
-    def flat(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            value = {k: flat(v) for k, v in value.items()}
-            return (
-                {k: v for k, v in value.items() if k != "options"} | value["options"]
-                if "options" in value
-                else value
-            )
-        return [flat(v) for v in value] if isinstance(value, list | tuple) else value
 
-    return flat(asdict(settings))
+def _checked_modalities(modalities: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    from polymodal.batch import Modality
+
+    names = [f.name for f in fields(Modality) if f.name not in ("name", "shape")]
+    hints = get_type_hints(Modality, include_extras=True)
+    checked = {}
+    for modality, changes in modalities.items():
+        path = f"modalities.{modality}"
+        for key in changes:
+            if key not in names:
+                near = suggest(key, names, f"{path}.")
+                raise ValueError(f"There is no setting {path}.{key}.{near}")
+        checked[modality] = {k: typed(hints[k], v, f"{path}.{k}") for k, v in changes.items()}
+    return checked
+
+
+def _checked_method(method: MethodSettings) -> MethodSettings:
+    """The method by its key in METHODS, with the defaults of all options."""
+    if method.name is None:
+        return method
+    from polymodal.methods import METHODS
+
+    name = find(method.name, METHODS, "method")
+    options = checked_options(METHODS[name], method.options, "method", ("modalities", "networks"))
+    return MethodSettings(**{"name": name, **options})
+
+
+def _checked_data(data: DataSettings) -> DataSettings:
+    """The data set by its key in DATASETS; a file stays as it is."""
+    if data.name is None or Path(data.name).exists():
+        return data
+    from polymodal.data import DATASETS, load_data
+
+    name = find(data.name, DATASETS, "data set")
+    of_all_sets = [
+        option
+        for option in inspect.signature(load_data).parameters
+        if option not in ("name_or_path", "kwargs", "modalities")
+    ]
+    checked_options(DATASETS[name], data.options, "data", ("path", "limit"), of_all_sets)
+    return data.model_copy(update={"name": name})

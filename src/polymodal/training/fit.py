@@ -21,7 +21,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def fit(
         reuse = reuse or {}
         _check_stages(method, given.training, reuse)
         taken = {
-            s.name: taken_from(s, reuse[s.name], keeper.info, model)
+            s.name: taken_from(s, reuse[s.name], keeper.info, method)
             for s in left
             if s.name in reuse
         }
@@ -132,12 +132,12 @@ def _stage(
     keep_heap()
     model.eval()
     train, val = (
-        prepared(stage, part.to(fabric.device), settings.batch, seed, stage.name, name)
+        prepared(stage, model, part.to(fabric.device), settings.batch, seed, stage.name, name)
         for name, part in (("train", splits.train), ("val", splits.val))
     )
     outcome: dict[str, Any] = {"status": "trained", "figures": {}, "finish": []}
     if stage.trains and settings.epochs:
-        with training_only(model, stage.trains) as parameters:
+        with training_only(model, stage.modules(model)) as parameters:
             trainer = StageTrainer(model, parameters, stage, settings, train, val, seed, fabric)
             _epochs(trainer, keeper, reporter, training.checkpoint_minutes, loggers)
         outcome |= {
@@ -149,11 +149,12 @@ def _stage(
             outcome |= {"best_epoch": trainer.best_epoch, "best_val_loss": trainer.best_value}
     if stage.finish is not None:
         seed_all(fabric.device, seed, stage.name, "finish")
-        ours = state_of(stage.trains, model)
+        ours = state_of(stage.modules(model), model)
         before = {k: v.clone() for k, v in model.state_dict().items() if k not in ours}
         with torch.no_grad():
             figures = _plain(
-                stage.finish(Batches(train, settings.batch), Batches(val, settings.batch))
+                stage.finish(
+                    model, Batches(train, settings.batch), Batches(val, settings.batch))
             )
         now = model.state_dict()
         outcome |= {
@@ -210,8 +211,8 @@ def _settings(method: Any, data: Any, given: Mapping[str, Any]) -> Settings:
     recipe = to_dict(resolve(method)) if isinstance(method, Settings | Mapping) else {}
     if isinstance(method, str):
         recipe = {"method": {"name": find(method, METHODS, "method")}}
-    sections = [f.name for f in fields(Settings) if f.name != "method"]
-    training = [f.name for f in fields(TrainingSettings)]
+    sections = [name for name in Settings.model_fields if name != "method"]
+    training = list(TrainingSettings.model_fields)
     name = recipe.get("method", {}).get("name")
     options = (
         [
@@ -306,4 +307,4 @@ def _check_stages(method: Method, training: TrainingSettings, reuse: Mapping[str
                     f" {', '.join(names)}.{suggest(name, names)}"
                 )
     for stage in method.stages:
-        state_of(stage.trains, method.model)
+        state_of(stage.modules(method.model), method.model)

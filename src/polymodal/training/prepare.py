@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from polymodal.batch import Batch, Modality
 from polymodal.data.dataset import Dataset, gather
-from polymodal.model import Stage
+from polymodal.model import MultimodalVAE, Stage
 from polymodal.rng import seed_all
 
 
 @torch.no_grad()
-def prepared(stage: Stage, data: Dataset, size: int, *keys: Any) -> Dataset:
+def prepared(
+    stage: Stage, model: MultimodalVAE, data: Dataset, size: int, *keys: Any
+) -> Dataset:
     """What `stage.prepare` makes of the data, `size` samples at a time.
 
     A modality that comes back as it was stays in its table, one that changed is stored for each
@@ -32,7 +34,7 @@ def prepared(stage: Stage, data: Dataset, size: int, *keys: Any) -> Dataset:
     kept: dict[str, list[Tensor]] = {}
     for i, batch in enumerate(data.batches(size)):
         seed_all(data.device, *keys, i)
-        out = stage.prepare(batch)
+        out = stage.prepare(model, batch)
         for m, x in out.x.items():
             found.setdefault(m, []).append(None if m in batch.x and _same(x, batch.x[m]) else x)
         for k, v in out.kept.items():

@@ -20,8 +20,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from polymodal.data.dataset import Dataset
-from polymodal.model import Stage
-from polymodal.objectives import Loss
+from polymodal.model import Loss, MultimodalVAE, Stage
 from polymodal.rng import seed_all, shard, stream
 from polymodal.runs.state import state_of
 from polymodal.settings.schema import StageSettings
@@ -48,7 +47,7 @@ class StageTrainer:
     Args:
         model: the whole model; what the stage does not train is in evaluation mode.
         parameters: what is optimised, from `training_only`.
-        stage: its loss is called as loss(batch, epochs done / epochs), in validation with 1.
+        stage: its loss is called as loss(model, batch, epochs done / epochs), in validation with 1.
         settings: of this stage.
         train, val: on the device, already prepared.
         seed: of the run.
@@ -57,7 +56,7 @@ class StageTrainer:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: MultimodalVAE,
         parameters: Sequence[nn.Parameter],
         stage: Stage,
         settings: StageSettings,
@@ -70,12 +69,13 @@ class StageTrainer:
         self.train, self.val, self.seed, self.fabric = train, val, seed, fabric
         self.rank, self.world, self.device = fabric.global_rank, fabric.world_size, fabric.device
         self._check()
-        self.state = state_of(stage.trains, model)
+        self.state = state_of(stage.modules(model), model)
         self.size = settings.batch * settings.accumulate
         self.per_epoch = max(1, len(train) // self.size)
         self.steps = min(settings.epochs * self.per_epoch, settings.max_steps or sys.maxsize)
         self.rate = Rate(settings, self.steps)
         self.loss = torch.compile(stage.loss) if settings.compile else stage.loss
+        self.modules = stage.modules(model)
         self.optimizer = fabric.setup_optimizers(make_optimizer(parameters, settings))
         self.epoch = self.step = self.wait = self.best_epoch = 0
         self.best_value, self.seconds, self.stopped = math.inf, 0.0, False
@@ -118,7 +118,7 @@ class StageTrainer:
         )
         order = torch.randperm(len(self.train), generator=generator).to(self.device)
         self.model.eval()
-        for module in self.stage.trains:
+        for module in self.modules:
             module.train()
         end = min((self.epoch + 1) * self.per_epoch, self.steps)
         while self.step < end:
@@ -156,7 +156,8 @@ class StageTrainer:
             mine = part.tensor_split(self.world)[self.rank]
             with self.fabric.autocast(), shard(self.rank, self.world):
                 loss = self._checked(
-                    self.loss(self.train.batch(mine), self.epoch / self.settings.epochs), len(mine)
+                    self.loss(self.model, self.train.batch(mine), self.epoch / self.settings.epochs),
+                    len(mine),
                 )
             names, values = _table(loss)
             self.recent.append((self.step, mine, names, values))
@@ -210,7 +211,7 @@ class StageTrainer:
     def _share_buffers(self) -> None:
         """Every process takes the first one's running statistics."""
         if self.world > 1:
-            for module in self.stage.trains:
+            for module in self.modules:
                 for buffer in module.buffers():
                     torch.distributed.broadcast(buffer, 0)
 
@@ -307,7 +308,7 @@ class StageTrainer:
         parts = math.ceil(len(self.val) / self.settings.batch)
         for rows in torch.arange(len(self.val), device=self.device).tensor_split(parts):
             with self.fabric.autocast():
-                names, values = _table(self.stage.loss(self.val.batch(rows), 1.0))
+                names, values = _table(self.stage.loss(self.model, self.val.batch(rows), 1.0))
             if not values.sum().isfinite():
                 raise ValueError(
                     self._sentence(f"in the validation of epoch {self.epoch}", rows, names, values)

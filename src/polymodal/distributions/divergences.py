@@ -18,7 +18,7 @@ def detach(q: Distribution) -> Distribution:
     """The same distribution with its parameters out of the graph (for DReG)."""
     raise ValueError(
         f"detach is not defined for {type(q).__name__}; register it with"
-        " polymodal.distributions.divergence.detach."
+        " polymodal.distributions.divergences.detach."
     )
 
 

@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from polymodal.distributions.mixture import Mixture
+from polymodal.distributions.sampled import Sampled
 from polymodal.distributions.sums import sum_of
 
 
-class Product(Distribution):
+class Product(Sampled):
     """Unnormalised product of experts over a power of the prior, drawn by a sampler (Senellart et
     al. 2023, eq. (12)).
 
@@ -25,17 +26,14 @@ class Product(Distribution):
         experts: normalised distributions of batch_shape (B,), encoded already: the sampler only
             evaluates densities.
         prior: p(z), of batch_shape () or (B,).
-        sampler: `sampler(log_prob, start, start_log_prob, n) -> (z (n, B, D), Diagnostics)`, see
+        sampler: `sampler(log_prob, start, start_log_prob, n) -> (z (n, B, D), SamplerReport)`, see
             `polymodal.sampling`.
         present: one bool (B,) for each expert, or None: all present.
 
-    `diagnostics` holds what the sampler last reported. `log_prob` lacks the normalising constant,
+    `log_prob` lacks the normalising constant,
     which is finite only where experts' tails are light enough: for those of flows see
     `tail_variance` of `polymodal.networks.flows.Flow`.
     """
-
-    has_rsample = False
-    arg_constraints: dict = {}
 
     def __init__(
         self,
@@ -44,12 +42,7 @@ class Product(Distribution):
         sampler: Callable[..., tuple[Tensor, Any]],
         present: Sequence[Tensor] | None = None,
     ) -> None:
-        self.experts, self.prior, self.sampler, self.diagnostics = (
-            list(experts),
-            prior,
-            sampler,
-            None,
-        )
+        self.experts, self.prior, self.sampler = list(experts), prior, sampler
         batch = experts[0].batch_shape
         super().__init__(batch, experts[0].event_shape, validate_args=False)
         self.present = None if present is None else torch.stack(list(present))
@@ -74,10 +67,13 @@ class Product(Distribution):
         return Mixture([*self.experts, self.prior.expand(self.batch_shape)], weights)
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        shape = torch.Size(sample_shape)
-        start = self.start()
+        """Draws by the sampler; exact draws for samples with one expert present, or none."""
+        shape, start = torch.Size(sample_shape), self.start()
         with torch.no_grad():
-            z, self.diagnostics = self.sampler(
+            z, self.report = self.sampler(
                 self.log_prob, lambda n: start.sample((n,)), start.log_prob, shape.numel()
             )
+            if self.present is not None and bool((few := self.present.sum(0) < 2).any()):
+                exact = start.sample((shape.numel(),))
+                z = torch.where(few.unsqueeze(-1), exact, z)
         return z.reshape(*shape, *z.shape[1:])

@@ -1,0 +1,145 @@
+"""The stages that fit a diffusion prior to the latents of a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polymodal.batch import Batch
+from polymodal.checks import call
+from polymodal.diffusion.denoisers import Denoiser, matching
+from polymodal.diffusion.energies import PairEnergies, contrasted
+from polymodal.diffusion.fitting import fit_frame, whole
+from polymodal.diffusion.masking import TrainingMasks
+from polymodal.diffusion.prior import DiffusionPrior
+from polymodal.model import Loss, MultimodalVAE, Stage, Step
+from polymodal.priors import FittedPrior
+
+Options = Mapping[str, Any]
+Model = MultimodalVAE[Any]
+
+LATENT = "_z"  # the name of a latent that belongs to no modality
+
+
+def diffusion_prior(
+    sizes: Mapping[str, int], denoiser: Options | None = None, sampler: Any = None, **knows: Any
+) -> DiffusionPrior:
+    """A `DiffusionPrior` on blocks of `sizes`, with pairwise energies if the sampler needs them."""
+    network = call(Denoiser, denoiser or {}, "denoiser", list(sizes.values()))
+    needs_energies = getattr(sampler, "conditioning", None) == "energy"
+    energies = PairEnergies(list(sizes.values())) if needs_energies else None
+    return DiffusionPrior(sizes, network, sampler, energies, **knows)
+
+
+def fitted_prior_at(model: Model, path: str) -> FittedPrior:
+    """The `FittedPrior` over a `DiffusionPrior` that is the model's part `path`."""
+    prior: Any = model.get_submodule(path)
+    return prior
+
+
+class DiffusionStages:
+    """The stages that fit a `DiffusionPrior`: its whitening in closed form, then pairwise energies
+    if it has them, then the denoiser.
+
+    Args:
+        name: of the denoiser's stage; that of the whitening is "frame", or <name>_frame for another
+            name than "prior".
+        encode: (model, batch) -> {block: z_m (B, d_m)}.
+        training_masks: options of `polymodal.diffusion.TrainingMasks`.
+        epsilon, reference: see `polymodal.diffusion.fitting.reduced`; None: every block is
+            standardised and kept whole.
+        path: of the `FittedPrior` in the model.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        encode: Callable[[Model, Batch], dict[str, Tensor]],
+        training_masks: Options,
+        epsilon: float | None = None,
+        reference: str = "normal",
+        path: str = "prior",
+    ) -> None:
+        self.name, self.path = name, path
+        self.common = {"encode": encode, "path": path}
+        self.masks = dict(training_masks)
+        self.reduction = {"epsilon": epsilon, "reference": reference}
+
+    def stages(self, prior: Any) -> list[Stage]:
+        """The stages, in turn, for this `DiffusionPrior`."""
+        loss = Step(denoising_loss, path=self.path, training_masks=self.masks)
+        whitened = Step(whitened_latents, **self.common)
+        before = "frame" if self.name == "prior" else f"{self.name}_frame"
+        latents = Step(raw_latents, **self.common)
+        fit = Step(fit_whitening, path=self.path, **self.reduction)
+        stages = [Stage(before, loss, [], latents, fit)]
+        fitted = f"{self.path}.fitted"
+        if prior.pull is not None:
+            contrast = Step(energy_loss, path=self.path, training_masks=self.masks)
+            stages.append(Stage("energies", contrast, [f"{fitted}.pull"], whitened))
+        finish = Step(switch_on, path=self.path)
+        stages.append(Stage(self.name, loss, [f"{fitted}.denoiser"], whitened, finish))
+        return stages
+
+
+def raw_latents(model: Model, batch: Batch, encode: Any, path: str) -> Batch:
+    """z_m in place of x_m."""
+    z = encode(model, batch)
+    return Batch(z, {m: v for m, v in batch.present.items() if m in z}, batch.label)
+
+
+def whitened_latents(model: Model, batch: Batch, encode: Any, path: str) -> Batch:
+    """The latents in the whitened coordinates, 0 where these are not modelled."""
+    whitening = fitted_prior_at(model, path).fitted.frame
+    latents = raw_latents(model, batch, encode, path)
+    y = whitening(whole(latents, whitening)[0]) * whitening.kept
+    blocks = dict(zip(whitening.sizes, y.split(list(whitening.sizes.values()), -1), strict=True))
+    x = {m: v for m, v in blocks.items() if m in latents.x}
+    return Batch(x, latents.present, latents.label)
+
+
+def denoising_loss(
+    model: Model, batch: Batch, progress: float, path: str, training_masks: Options
+) -> Loss:
+    """Denoising score matching, `polymodal.diffusion.denoisers.matching`."""
+    prior = fitted_prior_at(model, path).fitted
+    y, present = whole(batch, prior.frame)
+    sigma, counted = TrainingMasks(**training_masks)(y, present)
+    value = matching(prior.denoiser, y, sigma, counted, prior.frame.kept)
+    return Loss(value, {"matching": value})
+
+
+def energy_loss(
+    model: Model, batch: Batch, progress: float, path: str, training_masks: Options
+) -> Loss:
+    """The pairwise energies, by noise-contrastive estimation."""
+    prior = fitted_prior_at(model, path).fitted
+    y, present = whole(batch, prior.frame)
+    masks = TrainingMasks(**training_masks)
+    value = contrasted(prior.pull, y, present, masks, prior.frame.kept)
+    return Loss(value, {"contrast": value})
+
+
+def fit_whitening(
+    model: Model,
+    train: Iterable[Batch],
+    val: Iterable[Batch],
+    path: str,
+    epsilon: float | None,
+    reference: str,
+) -> dict[str, Any]:
+    """Sets the whitening from the latents: `polymodal.diffusion.fitting.fit_frame`."""
+    whitening = fitted_prior_at(model, path).fitted.frame
+    return fit_frame(whitening, epsilon, reference, train, val)
+
+
+@torch.no_grad()
+def switch_on(
+    model: Model, train: Iterable[Batch], val: Iterable[Batch], path: str
+) -> dict[str, Any]:
+    """From now on the fitted prior takes the place of its base."""
+    fitted_prior_at(model, path).ready.fill_(True)
+    return {}

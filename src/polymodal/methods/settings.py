@@ -1,0 +1,106 @@
+"""Groups of settings that several methods share, each checked when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from pydantic import ConfigDict
+
+from polymodal.checks import BelowOne, Count, CountOrZero, Group, NonNegative, Positive
+from polymodal.diffusion.registry import DIFFUSIONS
+from polymodal.networks.flows import Flow
+from polymodal.sampling import SAMPLERS, make_sampler
+
+
+class FlowSettings(Group):
+    """Normalising flows of surrogates: arguments of `polymodal.networks.flows.Flow`.
+
+    Defaults are those of Senellart et al. (2023): 2 MADE blocks of 3 x 128, without a bound on the
+    tails, without which many products of two flows have no finite integral.
+    """
+
+    kind: Literal["maf", "coupling", "spline"] = "maf"
+    transforms: Count = 2
+    hidden: tuple[Count, ...] = (128, 128, 128)
+    conditional: bool = True
+    max_scale: Positive = 1000.0
+    tail_variance: Positive | None = None
+
+    def make(self, dim: int, features: int) -> Flow:
+        """A flow in `dim` dimensions that reads `features` numbers."""
+        return Flow(dim, features, **dict(self))
+
+
+class EmbeddingSettings(Group):
+    """Embeddings g_m(x_m) of the information that modalities share.
+
+    Args:
+        kind: how g_m is trained: "dcca" (deep CCA), "contrastive" or "cca" (linear).
+        embedding_size: dimensions of g_m (Senellart et al. 2023: 16).
+        num_directions: how many of the most correlated directions are used (the paper: 9); null:
+            chosen from the spectrum on validation data (`polymodal.analysis.dcca.choose_dim`).
+        ridge: r, added to the covariances that are inverted.
+        augment: random shifts of images, in pixels, while g_m is trained.
+        dropout: share of g_m's inputs that are set to 0, while it is trained.
+    """
+
+    kind: Literal["dcca", "contrastive", "cca"] = "dcca"
+    embedding_size: Count = 16
+    num_directions: Count | None = None
+    ridge: NonNegative = 1e-3
+    augment: CountOrZero = 0
+    dropout: BelowOne = 0.0
+
+
+class SamplerSettings(Group):
+    """A sampler of products of experts by name, with its own options.
+
+    Args:
+        name: a key of `polymodal.sampling.SAMPLERS`.
+        further options: of the sampler, such as draws=100.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str = "hmc"
+
+    def model_post_init(self, context: Any) -> None:
+        self.make()
+
+    @property
+    def registry(self) -> Mapping[str, Callable[..., Any]]:
+        return SAMPLERS
+
+    def make(self) -> Any:
+        """The sampler. Raises ValueError for an unknown name or option, with the nearest."""
+        return make_sampler(self.name, self.registry, **(self.model_extra or {}))
+
+
+class DiffusionSettings(SamplerSettings):
+    """A sampler of diffusion priors by name, with its own options.
+
+    Args:
+        name: a key of `polymodal.diffusion.DIFFUSIONS`.
+        further options: of the sampler, such as steps=50.
+    """
+
+    name: str = "diffusion"
+
+    @property
+    def registry(self) -> Mapping[str, Callable[..., Any]]:
+        return DIFFUSIONS
+
+
+class PriorSettings(Group):
+    """A prior that is trained with the model.
+
+    Args:
+        name: a key of `polymodal.priors.PRIORS`.
+        expert: whether it is one more expert of the posterior.
+        learn_scale: whether a normal or Laplace prior learns its scales.
+    """
+
+    name: str = "normal"
+    expert: bool = False
+    learn_scale: bool = False

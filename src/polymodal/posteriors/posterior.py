@@ -1,0 +1,63 @@
+"""The base of all posteriors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from polymodal.batch import Batch
+
+
+class Embeddings(NamedTuple):
+    """What a posterior reads instead of x_m: features g_m(x_m) that the modalities share.
+
+    Args:
+        networks: networks[m](x_m) -> (B, embedding size).
+        spectrum: (embedding size,), held-out correlations of the directions, largest first.
+        num_directions: the leading directions that are used; the others are 0.
+    """
+
+    networks: Mapping[str, nn.Module]
+    spectrum: Tensor
+    num_directions: int
+
+
+class Posterior(nn.Module):
+    """q(z | x_S) for the non-empty subset S that a batch holds: Batch -> Distribution.
+
+    A modality that is no key of the batch means the same as one that is absent for every sample.
+
+    Attributes:
+        experts: experts[m](x_m) -> q(z | x_m).
+    """
+
+    experts: nn.ModuleDict
+
+    def forward(self, batch: Batch) -> Distribution:
+        raise NotImplementedError(f"{type(self).__name__} must define forward(batch).")
+
+    def unimodal(self, batch: Batch) -> dict[str, Any]:
+        """The posterior of every single modality q(z | x_m), for the modalities of the batch."""
+        return {m: self.experts[m](x) for m, x in batch.x.items() if m in self.experts}
+
+    @property
+    def samplers(self) -> Mapping[str, Callable[..., Any]]:
+        """The samplers that can draw subsets, by name; none if all are drawn in closed form."""
+        return {}
+
+    @property
+    def sampler(self) -> Any:
+        """The sampler that draws subsets; None if all of them are drawn in closed form."""
+        return None
+
+    @sampler.setter
+    def sampler(self, sampler: Any) -> None:
+        raise ValueError("The subsets of this model are drawn in closed form; give no sampler.")
+
+    @property
+    def embeddings(self) -> Embeddings | None:
+        """The embeddings that the posterior reads; None if it reads x itself."""
+        return None
