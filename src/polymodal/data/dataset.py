@@ -104,7 +104,9 @@ class Dataset:
         """The rows of table m where `samples` (B,) stand, (B,); of all samples if None."""
         if samples is None:
             samples = torch.arange(len(self), device=self.device)
-        return self.index[m].index_select(0, samples) if m in self.index else samples
+        if m not in self.index:
+            return samples
+        return self.index[m].index_select(0, samples)
 
     def is_present(self, m: str) -> Tensor:
         """Which samples have modality m, (N,) bool."""
@@ -226,8 +228,12 @@ class Splits:
 
     def map(self, change: Callable[[str, Dataset], Dataset]) -> Splits:
         """The parts changed by `change(part, data)`, in the order train, val, test."""
-        train, val = change("train", self.train), change("val", self.val)
-        return replace(self, train=train, val=val, test=change("test", self.test))
+        return replace(
+            self,
+            train=change("train", self.train),
+            val=change("val", self.val),
+            test=change("test", self.test),
+        )
 
 
 def consecutive(

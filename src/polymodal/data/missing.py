@@ -275,8 +275,8 @@ def _thinned(data: Dataset, chance: Tensor, seed: int) -> Dataset:
 
 def _means(data: Dataset, m: str, at_once: int = 4096) -> Tensor:
     """The mean of the values of modality m in each sample, (N,) float64."""
-    parts = data.rows_of(m).split(at_once)
-    return torch.cat([gather(data.tables[m], r).double().flatten(1).mean(1) for r in parts])
+    values = (gather(data.tables[m], rows) for rows in data.rows_of(m).split(at_once))
+    return torch.cat([x.double().flatten(1).mean(1) for x in values])
 
 
 def _logistic(score: Tensor, rates: Tensor) -> Tensor:
