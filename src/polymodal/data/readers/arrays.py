@@ -35,12 +35,17 @@ def _split(arrays: Arrays, file: Path) -> dict[str, dict[str, np.ndarray]]:
     for name in prefixed:
         part = _part_of(name)
         parts.setdefault(part, {})[name.removeprefix(f"{part}_")] = arrays[name]
-    names = {part: sorted(_names(held)) for part, held in parts.items()}
-    if "train" not in parts or any(held != names["train"] for held in names.values()):
+    _check_parts(parts, file)
+    return parts
+
+
+def _check_parts(parts: Mapping[str, Arrays], file: Path) -> None:
+    """Raises ValueError unless all parts have the same modalities and one is for training."""
+    names = {part: sorted(_names(arrays)) for part, arrays in parts.items()}
+    if "train" not in names or any(held != names["train"] for held in names.values()):
         raise ValueError(
             f"{file} needs the same modalities in every part and a train part, got {names}."
         )
-    return parts
 
 
 def _part_of(name: str) -> str:
