@@ -186,8 +186,8 @@ def modalities_of(name: str | None) -> list[Modality]:
     }[name]
 
 
-def small_splits(settings, data=None) -> Splits:
-    modalities = modalities_of(settings.data.name)
+def small_splits(settings, modalities, data=None) -> Splits:
+    modalities = modalities_of(settings.name)
     part = Dataset(modalities, {m.name: torch.rand(4, *m.shape) for m in modalities})
     return Splits(part, part, part)
 
