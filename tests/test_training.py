@@ -420,7 +420,7 @@ def test_a_stage_of_another_run_can_be_taken(tmp_path) -> None:
         ({"seed": 1}, "seed: 0 there, 1 now"),
         ({"latent": 3}, "latent: 2 there, 3 now"),
         ({"lr": 0.1}, r"training\.stages\.joint\.lr: 0\.001 there, 0\.1 now"),
-        ({"modalities": {"a": {"weight": 2.0}}}, r"modalities\.a: 'nothing' there"),
+        ({"modalities": {"a": {"weight": 2.0}}}, r"modalities\.a\.weight: 1\.0 there, 2\.0 now"),
     ):
         with pytest.raises(ValueError, match=f"^Stage 'joint' cannot be taken from .*: .*{says}"):
             fit("toy", toy_data(), reuse={"joint": one}, **settings | change)
@@ -605,8 +605,8 @@ from toys import toy, toy_data
 from polymodal.methods import METHODS
 from polymodal.training.fit import fit
 METHODS["toy"] = toy
-fit("toy", toy_data(), out=sys.argv[2], plain=True, epochs=3, batch=32, accumulate=2, clip=5.0, ema=0.5, device="cpu",
-    progress=False, stages={"surrogates": {"accumulate": 1}})
+fit("toy", toy_data(), out=sys.argv[2], plain=True, epochs=3, batch=32, accumulate=2, clip=5.0,
+    ema=0.5, device="cpu", progress=False, stages={"surrogates": {"accumulate": 1}})
 """
 
 

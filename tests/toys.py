@@ -23,7 +23,9 @@ MODALITIES = (Modality("a", (3,)), Modality("b", (2,)))
 
 
 class Gaussian(nn.Module):
-    """x (B, n), or all modalities side by side, -> a normal q(z|x), through batch norm and dropout."""
+    """A normal q(z|x) of x (B, n), or of all modalities concatenated, through batch norm and
+    dropout.
+    """
 
     def __init__(self, n: int, latent: int, plain: bool) -> None:
         super().__init__()
