@@ -104,9 +104,8 @@ class Dataset:
         """The rows of table m where `samples` (B,) stand, (B,); of all samples if None."""
         if samples is None:
             samples = torch.arange(len(self), device=self.device)
-        if m not in self.index:
-            return samples
-        return self.index[m].index_select(0, samples)
+        index = self.index.get(m)
+        return samples if index is None else index.index_select(0, samples)
 
     def is_present(self, m: str) -> Tensor:
         """Which samples have modality m, (N,) bool."""

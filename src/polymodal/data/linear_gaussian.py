@@ -155,7 +155,9 @@ def linear_gaussian(
     noise: float = 0.5,
     seed: int = 0,
 ) -> Splits:
-    """n samples of a `LinearGaussian` drawn with the same seed (`Splits.truth`), split .8/.1/.1.
+    """Linear-Gaussian data, whose every posterior is known in closed form.
+
+    n samples of a `LinearGaussian` drawn with the same seed (`Splits.truth`), split .8/.1/.1.
 
     Raises ValueError for n < 10 or sizes that are not positive.
     """
