@@ -380,7 +380,7 @@ def test_mistaken_stages_are_told(change, says) -> None:
         ({"reuse": {"joint": "no/run"}}, "^no/run is no run directory"),
         (
             {"modalities": {"c": {"weight": 2}}},
-            r"^There is no modality 'c' in the data, which has a, b\.$",
+            r"^The data has no modality 'c'; there are a, b\.$",
         ),
         ({"device": "cuda"}, r"^training\.device=cuda cannot be used"),
         ({"device": "cup"}, r"^training\.device=cup cannot be used"),

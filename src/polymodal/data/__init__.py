@@ -36,6 +36,7 @@ __all__ = [
     "Splits",
     "by_label",
     "celeba",
+    "change_modalities",
     "circles",
     "data_folder",
     "gather",
@@ -106,7 +107,7 @@ def load_data(
     shared = {"path": path, "seed": seed, "limit": limit, "nan_is_missing": nan_is_missing}
     splits = _load(os.fspath(name_or_path), shared, kwargs)
     if modalities:
-        splits = _changed(splits, modalities)
+        splits = change_modalities(splits, modalities)
     if limit is not None:
         splits = _limited(splits, limit)
     if pattern:
@@ -161,8 +162,12 @@ def _key(name: str) -> str | None:
     return None
 
 
-def _changed(splits: Splits, changes: Mapping[str, Mapping[str, Any]]) -> Splits:
-    """The data with settings of its modalities changed."""
+def change_modalities(splits: Splits, changes: Mapping[str, Mapping[str, Any]]) -> Splits:
+    """The splits with other values in the fields of some modalities: {name: {field: value}}.
+
+    Raises ValueError for a modality or field that does not exist, with the nearest, or a value
+    that it does not take.
+    """
     for m, change in changes.items():
         if m not in splits.train.names:
             raise ValueError(f"The data has no modality {m!r}; {meant(m, splits.train.names)}")

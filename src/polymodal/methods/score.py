@@ -114,7 +114,7 @@ def sbm(
     return Method(model, [first, *fit.stages(prior.fitted)], {"prior.base": "prior"})
 
 
-@method(hidden=HIDDEN)
+@method(hidden=HIDDEN, least=2)
 def jnf_score(
     builder: Builder,
     *,

@@ -90,7 +90,7 @@ def meme_loss(
     return Loss(-sum_of([*unpaired, *pairs]), terms or {"unpaired": sum_of(unpaired)})
 
 
-@method
+@method(shared_latent=False)
 def meme(
     builder: Builder,
     *,
@@ -146,7 +146,7 @@ def coordinated_loss(
     return Loss(value + coupling * apart, logs | {"apart": apart})
 
 
-@method
+@method(shared_latent=False)
 def coordinated(
     builder: Builder,
     *,
