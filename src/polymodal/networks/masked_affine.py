@@ -112,8 +112,7 @@ class MaskedAffine(Transform):
         expanding: bool = False,
     ) -> None:
         super().__init__()
-        limit = math.log(max_scale)
-        self.maps = [Map(module, h, dim, limit, expanding) for module in modules]
+        self.maps = [Map(module, h, dim, math.log(max_scale), expanding) for module in modules]
 
     def call_and_ladj(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The image of z, and log |det| (..., B)."""
