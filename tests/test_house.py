@@ -4,6 +4,7 @@ stay small.
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 import textwrap
@@ -80,3 +81,20 @@ def test_a_method_only_fills_slots(name: str) -> None:
     lines = function.end_lineno - first.lineno + 1
     assert lines <= 15, f"the body of {name} has {lines} lines without its docstring"
     assert len(function.args.kwonlyargs) <= 10
+
+
+def test_the_architecture_page_lists_the_rooms_floor_by_floor() -> None:
+    page = (ROOT.parents[1] / "docs" / "architecture.md").read_text()
+    rooms = re.findall(r"^\| `(\w+)/?`", page, re.MULTILINE)
+    assert rooms == list(FLOORS)
+
+
+def test_the_package_shows_its_rooms() -> None:
+    entries = [p for p in ROOT.iterdir() if p.name != "__pycache__"]
+    loose = [p for p in entries if p.suffix == ".py" and not p.name.startswith("__")]
+    assert len(entries) <= 24 and len(loose) <= 8
+    assert {p.name.removesuffix(".py") for p in entries} - {
+        "__init__",
+        "__main__",
+        "py.typed",
+    } == set(FLOORS)
