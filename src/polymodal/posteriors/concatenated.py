@@ -40,8 +40,8 @@ class Concatenated(Posterior):
     def diffusion(self) -> FittedPrior | None:
         return self._diffusion[0] if self._diffusion else None
 
-    @diffusion.setter
-    def diffusion(self, prior: FittedPrior) -> None:
+    def use_diffusion(self, prior: FittedPrior) -> None:
+        """Sets `diffusion`. (Assigning a module would make it a part of this one, past a setter.)"""
         self._diffusion = [prior]
 
     def forward(self, batch: Batch) -> Distribution:
