@@ -18,8 +18,8 @@ def stratified(q: Distribution, n: int) -> Tensor:
     variance.
 
     >>> from polymodal.distributions.normal import DiagNormal
-    >>> apart = Mixture([DiagNormal(torch.full((1, 1), m), torch.ones(1, 1)) for m in (-50.0, 50.0)])
-    >>> (stratified(apart, 10) > 0).sum()
+    >>> low, high = (DiagNormal(torch.full((1, 1), m), torch.ones(1, 1)) for m in (-50.0, 50.0))
+    >>> (stratified(Mixture([low, high]), 10) > 0).sum()
     tensor(5)
     """
     if isinstance(q, Joint):

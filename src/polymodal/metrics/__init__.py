@@ -1,7 +1,7 @@
 """Metrics of trained models: METRICS, by name.
 
-`@metric` enters a function into METRICS. All modules of this folder are imported here, so that a new
-metric needs its own module only.
+`@metric` enters a function into METRICS. All modules of this folder are imported here, so that a
+new metric needs its own module only.
 """
 
 from importlib import import_module

@@ -102,8 +102,8 @@ class Nearest(nn.Module):
     """Logits by the nearest known value of each class; features are the values. Exact for
     modalities with few different values.
 
-    A network that was trained on sharp drawings mistakes the softened ones that decoders give; which
-    drawing is nearest does not depend on how soft it is.
+    A network that was trained on sharp drawings mistakes the softened ones that decoders give; the
+    nearest drawing does not depend on how soft it is.
     """
 
     def __init__(self, values: Tensor, labels: Tensor) -> None:

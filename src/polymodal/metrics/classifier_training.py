@@ -51,9 +51,7 @@ class ClassifierTraining:
 
     def __post_init__(self) -> None:
         if self.network is not None and self.network not in NETWORKS:
-            raise ValueError(
-                f"network must be one of {', '.join(NETWORKS)}, got {self.network!r}."
-            )
+            raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {self.network!r}.")
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,9 @@ class LabelClassifier:
 
     @torch.no_grad()
     def __call__(self, x: Tensor, precision: Precision | None = None) -> tuple[Tensor, Tensor]:
-        """Features (B, F) and labels, (B,) classes or (B, A) attributes 0 and 1, of x (B, *shape)."""
+        """Features (B, F) of x (B, *shape), and its labels: (B,) classes or (B, A) attributes 0 and
+        1.
+        """
         if self.net is None:
             return x, (x > 0.5).long()
         with autocast(precision, x.device):

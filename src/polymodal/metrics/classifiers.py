@@ -52,7 +52,7 @@ class Classifiers(Mapping[str, LabelClassifier]):
 
     @property
     def accuracy(self) -> dict[str, float]:
-        """The test accuracy of each: the highest coherence that can be measured."""
+        """The test accuracy of each, which bounds the coherence that can be measured."""
         return {m: classifier.accuracy for m, classifier in self.items()}
 
     def to(self, device: torch.device | str) -> Classifiers:

@@ -120,8 +120,8 @@ def joint_kappa(m: Measurement, given: Given, target: str) -> Value | None:
 
 @metric(places=targets, direction="none", unit="share", labels=True)
 def classifier_accuracy(m: Measurement, given: Given, target: str) -> Value | None:
-    """Accuracy of the classifier on real test values: the highest coherence that can be measured."""
-    classifier = (m.classifiers or {}).get(target)
+    """Accuracy of the classifier on real test values, which bounds the coherence."""
+    classifier = None if m.classifiers is None else m.classifiers.get(target)
     if classifier is None or classifier.net is None:
         return None
     accuracy, size = classifier.accuracy, classifier.size

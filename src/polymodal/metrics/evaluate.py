@@ -64,8 +64,9 @@ def evaluate(
             `polymodal.metrics.measurement.MeasurementOptions`. The column `seed` is the run's.
 
     Raises:
-        ValueError: for unknown metrics, subsets, modalities or options (with the nearest name), data
-            that the model does not fit, or labels that a named metric needs and the data lacks.
+        ValueError: for unknown metrics, subsets, modalities or options (with the nearest name),
+            data that the model does not fit, or labels that a named metric needs and the data
+            lacks.
 
     >>> # evaluate(run, load_data("shapes"), metrics=["coherence"], subsets=["square"]).print()
     """
@@ -111,8 +112,8 @@ def evaluating(model: MultimodalVAE) -> Iterator[None]:
 def _check_modalities(data: Dataset, names: Sequence[str]) -> None:
     if set(data.names) != set(names):
         raise ValueError(
-            f"The model's modalities are {list(names)}, the data's {data.names}; give the data that"
-            " it was trained on."
+            f"The model's modalities are {list(names)}, the data's {data.names}; give the data it"
+            " was trained on."
         )
 
 

@@ -37,9 +37,10 @@ class NoDensityError(ValueError):
 def importance_log_likelihood(
     model: MultimodalVAE,
     batch: Batch,
+    samples: int = 1000,
+    *,
     targets: Sequence[str] | None = None,
     given: Sequence[str] | None = None,
-    samples: int = 1000,
     decoding: Decoding = DECODING,
 ) -> Tensor:
     """Estimate of log p(x_T) by importance sampling from q(z | x_S), shape (B,), nats.
@@ -55,9 +56,9 @@ def importance_log_likelihood(
     (`stratified`), which lowers the variance.
 
     Args:
+        samples: K.
         targets: T; None: all modalities that the batch holds.
         given: S; None: all modalities that the batch holds.
-        samples: K.
 
     Raises:
         NoDensityError: if the density of q is not normalised.

@@ -1,8 +1,8 @@
-"""What the metrics of one model on one data set share: the draws of the latents, what is decoded
-from them, the labels.
+"""`Measurement`: the draws, classifications and features that the metrics of one model on one data
+set share.
 
-Every random number is a function of (seed, what it is for): the value of a metric does not depend on
-which other metrics are computed.
+Every random number is a function of the seed and its purpose: the value of a metric does not depend
+on which other metrics are computed.
 """
 
 from __future__ import annotations
@@ -107,8 +107,11 @@ class Measurement:
         return self._draws(given)[0]
 
     def reported(self, given: Given, name: str) -> Tensor | None:
-        """The figure `name` of each sample in the reports of the sampler that drew `latents(given)`,
+        """A figure of each sample from the reports of the sampler that drew `latents(given)`,
         (N_S,); None if no sampler drew them, or it has no such figure.
+
+        Args:
+            name: a key of `SamplerReport.per_item()`.
         """
         figures = [report.per_item() for report in self._draws(given)[1]]
         if not figures or any(name not in each for each in figures):

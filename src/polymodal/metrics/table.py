@@ -151,8 +151,8 @@ def combine(tables: Sequence[Table]) -> Table:
     if len(duplicates):
         row = duplicates.iloc[0]
         raise ValueError(
-            f"duplicate result: {row['metric']} of {row['method']}, seed {row['seed']}; combine runs"
-            " of different seeds."
+            f"duplicate result: {row['metric']} of {row['method']}, seed {row['seed']}; combine"
+            " runs of different seeds."
         )
     groups = frame.groupby(QUANTITY, sort=False)
     return Table.from_records([_combined(group) for _, group in groups])

@@ -41,7 +41,7 @@ class Concatenated(Posterior):
         return self._diffusion[0] if self._diffusion else None
 
     def use_diffusion(self, prior: FittedPrior) -> None:
-        """Sets `diffusion`. (Assigning a module would make it a part of this one, past a setter.)"""
+        """Sets `diffusion`. (A module that is assigned becomes a child, and passes over a setter.)"""
         self._diffusion = [prior]
 
     def forward(self, batch: Batch) -> Distribution:
