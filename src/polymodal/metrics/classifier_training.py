@@ -194,6 +194,19 @@ def _write(file: Path, net: nn.Module, accuracy: float) -> None:
         log.warning("%s cannot be written (%s).", file, error)
 
 
+@dataclass
+class _Best:
+    """The weights of a network with the best accuracy so far, the last of equals."""
+
+    weights: dict[str, Tensor]
+    accuracy: float = -1.0
+
+    def consider(self, net: nn.Module, accuracy: float) -> None:
+        if accuracy >= self.accuracy:
+            self.accuracy = accuracy
+            self.weights = {k: v.clone() for k, v in net.state_dict().items()}
+
+
 def train_network(
     net: Classifier, train: LabelledValues, val: LabelledValues, training: ClassifierTraining
 ) -> None:
@@ -202,24 +215,18 @@ def train_network(
     steps = training.steps or max(STEPS, math.ceil(EPOCHS * count / BATCH))
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.2)
-    shift = SHIFT if training.network == "compact" else 0
     seed_all(device, "classifier", "steps")
-    best, weights, every = -1.0, net.state_dict(), math.ceil(steps / CHECKS)
+    best = _Best(net.state_dict())
     for step, which in enumerate(_order(count, min(BATCH, count), steps), 1):
-        which = which.to(train.rows.device)
-        x = _augmented(train.values(which).to(device), shift)
         optimizer.zero_grad()
-        _loss(net, x, train.labels[which].to(device), training.precision).backward()
+        _loss(net, train, which.to(train.rows.device), training).backward()
         optimizer.step()
         cycle.step()
-        if step % every and step < steps:
-            continue
-        accuracy = accuracy_of(net, val, device, training.precision)
-        if accuracy >= best:
-            best, weights = accuracy, {k: v.clone() for k, v in net.state_dict().items()}
-        if accuracy == 1:
-            break
-    net.load_state_dict(weights)
+        if step % math.ceil(steps / CHECKS) == 0 or step == steps:
+            best.consider(net, accuracy_of(net, val, device, training.precision))
+            if best.accuracy == 1:
+                break
+    net.load_state_dict(best.weights)
 
 
 def _order(n: int, size: int, steps: int) -> Iterator[Tensor]:
@@ -257,11 +264,16 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
-def _loss(net: nn.Module, x: Tensor, labels: Tensor, precision: Precision | None) -> Tensor:
-    """The mean cross entropy of a batch, in training mode."""
+def _loss(
+    net: nn.Module, data: LabelledValues, which: Tensor, training: ClassifierTraining
+) -> Tensor:
+    """The mean cross entropy of the values `which`, in training mode."""
     net.train()
-    with autocast(precision, x.device):
-        logits = net(_channels_last(x))
+    device, shift = torch.device(training.device), SHIFT if training.network == "compact" else 0
+    x = _channels_last(_augmented(data.values(which).to(device), shift))
+    labels = data.labels[which].to(device)
+    with autocast(training.precision, device):
+        logits = net(x)
     logits = logits.float()
     if labels.dim() == 2:
         return functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))

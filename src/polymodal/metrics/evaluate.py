@@ -16,7 +16,7 @@ from polymodal.metrics.classifier_training import ClassifierTraining
 from polymodal.metrics.classifiers import Classifiers
 from polymodal.metrics.labels import has_labels
 from polymodal.metrics.measurement import Measurement, MeasurementOptions
-from polymodal.metrics.metric import METRICS, Metric
+from polymodal.metrics.metric import METRICS, Metric, Value
 from polymodal.metrics.places import Given, Place, all_subsets
 from polymodal.metrics.table import COLUMNS, Table
 from polymodal.model import MultimodalVAE
@@ -82,19 +82,27 @@ def evaluate(
         training = ClassifierTraining(precision=how.precision, device=device)
         classifiers = Classifiers.fit_or_load(splits, training, cache, progress)
     with evaluating(run.model):
-        measurement = Measurement(
-            run.model,
-            part.to(device),
-            None if splits is None else splits.train.to(device),
-            None if classifiers is None else classifiers.to(device),
-            how,
-        )
+        measurement = _measurement(run.model, splits, part, classifiers, how)
         measured = measured_rows(measurement, chosen, given, progress)
     common = {"method": _method(run), "data": splits.name if splits else "data", "seed": run.seed}
-    table = Table.from_records([_ordered(common | row) for row in measured])
+    table = Table.from_records([{c: (common | row)[c] for c in COLUMNS} for row in measured])
     if save:
         _save(run, table, how, limit)
     return table
+
+
+def _measurement(
+    model: MultimodalVAE,
+    splits: Splits | None,
+    part: Dataset,
+    classifiers: Classifiers | None,
+    options: MeasurementOptions,
+) -> Measurement:
+    """The measurement of `part`, with everything on the model's device."""
+    device = next(model.parameters()).device
+    train = None if splits is None else splits.train.to(device)
+    nets = None if classifiers is None else classifiers.to(device)
+    return Measurement(model, part.to(device), train, nets, options)
 
 
 @contextmanager
@@ -142,17 +150,21 @@ def chosen_metrics(
     Raises ValueError for an unknown metric, or one that needs classifiers if there are none.
     """
     if names is None:
-        labels = classifiable and has_labels(data)
-        return {k: m for k, m in METRICS.items() if m.default and (labels or not m.labels)}
+        return _default_metrics(classifiable and has_labels(data))
     listed = [names] if isinstance(names, str) else names
-    chosen = {key: METRICS[key] for key in (find(name, METRICS, "metric") for name in listed)}
-    for key, metric in chosen.items():
-        if metric.labels and not classifiable:
+    keys = [find(name, METRICS, "metric") for name in listed]
+    for key in keys:
+        if METRICS[key].labels and not classifiable:
             raise ValueError(
                 f"{key} needs classifiers; give `classifiers`, or a data set with its training"
                 " part."
             )
-    return chosen
+    return {key: METRICS[key] for key in keys}
+
+
+def _default_metrics(labels: bool) -> dict[str, Metric]:
+    """The metrics that are measured by default, with or without those that need labels."""
+    return {k: m for k, m in METRICS.items() if m.default and (labels or not m.labels)}
 
 
 def chosen_subsets(
@@ -193,17 +205,27 @@ def measured_rows(
     They are computed place by place, so that the metrics of a place share what it needs.
     """
     rows: dict[str, list[Row]] = {name: [] for name in metrics}
-    for (given, target), here in _metrics_by_place(measurement, metrics, subsets).items():
+    for place, names in _metrics_by_place(measurement, metrics, subsets).items():
         if progress:
-            condition = f" given {', '.join(given)}" if given else ""
-            progress(f"Measuring {', '.join(here)} of {target}{condition}.")
-        for name in here:
-            value = metrics[name].compute(measurement, given, target)
+            progress(_announced(names, place))
+        for name in names:
+            value = metrics[name].compute(measurement, *place)
             if value is not None:
-                figure = dict(zip(("value", "se", "n"), value, strict=True))
-                place = {"metric": name, "target": target, "given": "+".join(given)}
-                rows[name].append(figure | place | _about(metrics[name]))
+                rows[name].append(_row(name, metrics[name], place, value))
     return list(chain.from_iterable(rows.values()))
+
+
+def _announced(metrics: Sequence[str], place: Place) -> str:
+    given, target = place
+    condition = f" given {', '.join(given)}" if given else ""
+    return f"Measuring {', '.join(metrics)} of {target}{condition}."
+
+
+def _row(name: str, metric: Metric, place: Place, value: Value) -> Row:
+    given, target = place
+    quantity = {"metric": name, "target": target, "given": "+".join(given)}
+    figure = dict(zip(("value", "se", "n"), value, strict=True))
+    return quantity | figure | {"direction": metric.direction, "unit": metric.unit}
 
 
 def _metrics_by_place(
@@ -219,14 +241,6 @@ def _metrics_by_place(
             if place[1] not in not_generated:
                 places.setdefault(place, []).append(name)
     return places
-
-
-def _about(metric: Metric) -> Row:
-    return {"direction": metric.direction, "unit": metric.unit}
-
-
-def _ordered(row: Row) -> Row:
-    return {column: row[column] for column in COLUMNS}
 
 
 def _save(run: Run, table: Table, how: MeasurementOptions, limit: int | None) -> None:
