@@ -65,7 +65,7 @@ from toys import toy
         (
             {"method": {"name": "jmvae", "latent": "x"}},
             [],
-            r"^method\.latent must be a whole number, got 'x'\.$",
+            r"^method\.latent must be a whole number of at least 1, got 'x'\.$",
         ),
         ({"data": {"name": "shaps"}}, [], r"^There is no data set 'shaps'\. Did you mean shapes\?"),
         (

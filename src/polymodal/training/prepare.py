@@ -82,7 +82,7 @@ class _Parts:
         """Those that were there before, in order, then the new ones."""
         before = [m for m in self.data.modalities if m.name in shapes]
         new = [m for m in shapes if m not in self.data.names]
-        changed = [replace(m, shape=shapes[m.name]) for m in before]
+        changed = [replace(m, shape=shapes[m.name], kind=None) for m in before]
         return changed + [Modality(m, shapes[m]) for m in new]
 
 
