@@ -11,11 +11,12 @@ from importlib.resources import files
 # Where each dictionary of names stands: the file, then the dictionary.
 REGISTRIES = {
     "datasets": ("data/__init__.py", "DATASETS"),
-    "metrics": ("metrics/__init__.py", "METRICS"),
     "networks": ("networks/architectures.py", "NETWORKS"),
     "samplers": ("sampling/registry.py", "SAMPLERS"),
     "poolings": ("posteriors/pooling.py", "POOLINGS"),
 }
+# The decorators that enter functions, of the folder of the same name as the kind.
+DECORATORS = {"methods": "method", "metrics": "metric"}
 KINDS = ("methods", "datasets", "recipes", "metrics", "networks", "samplers", "poolings")
 
 
@@ -25,25 +26,25 @@ def entries(kind: str) -> dict[str, str]:
     >>> entries("samplers").keys() >= {"hmc", "mala", "smc"}
     True
     """
-    if kind == "methods":
-        return _methods()
+    if kind in DECORATORS:
+        return _decorated(kind, DECORATORS[kind])
     return _recipes() if kind == "recipes" else _registry(*REGISTRIES[kind])
 
 
-def _methods() -> dict[str, str]:
-    """The functions that `@method` decorates, with the first line of their docstrings."""
-    methods = {}
-    for file in (files("polymodal") / "methods").iterdir():
+def _decorated(folder: str, decorator: str) -> dict[str, str]:
+    """The functions of a folder with a decorator, and the first paragraph of their docstrings."""
+    texts = {}
+    for file in (files("polymodal") / folder).iterdir():
         if file.name.endswith(".py"):
             for node in ast.parse(file.read_text()).body:
-                if isinstance(node, ast.FunctionDef) and _is_method(node):
-                    methods[node.name] = (ast.get_docstring(node) or "").split("\n\n")[0]
-    return {name: " ".join(text.split()) for name, text in sorted(methods.items())}
+                if isinstance(node, ast.FunctionDef) and _has(node, decorator):
+                    texts[node.name] = (ast.get_docstring(node) or "").split("\n\n")[0]
+    return {name: " ".join(text.split()) for name, text in sorted(texts.items())}
 
 
-def _is_method(node: ast.FunctionDef) -> bool:
-    """Whether a function is decorated with `@method` or `@method(...)`."""
-    return any(ast.unparse(d).split("(")[0] == "method" for d in node.decorator_list)
+def _has(node: ast.FunctionDef, decorator: str) -> bool:
+    """Whether a function is decorated with `@decorator` or `@decorator(...)`."""
+    return any(ast.unparse(d).split("(")[0] == decorator for d in node.decorator_list)
 
 
 def _recipes() -> dict[str, str]:
