@@ -23,6 +23,11 @@ def cloned(state: State) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in state.items()}
 
 
+def moved(state: State, device: torch.device) -> dict[str, Tensor]:
+    """The tensors on `device`."""
+    return {name: value.to(device) for name, value in state.items()}
+
+
 class Average:
     """An exponential moving average of the weights; of other entries of the state, the last value.
 
@@ -45,9 +50,7 @@ class Average:
         pairs = [(self.values[name], value) for name, value in self.state.items()]
         floats = [pair for pair in pairs if pair[1].is_floating_point()]
         get_ema_multi_avg_fn(decay)(*map(list, zip(*floats, strict=True)), None)
-        for average, value in pairs:
-            if not value.is_floating_point():
-                average.copy_(value)
+        copy_into(self.values, {k: v for k, v in self.state.items() if not v.is_floating_point()})
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -92,4 +95,4 @@ class EarlyStopping:
         """Resumes from a `snapshot`."""
         for name, value in snapshot.items():
             setattr(self, name, value)
-        self.weights = {name: value.to(device) for name, value in self.weights.items()}
+        self.weights = moved(self.weights, device)
