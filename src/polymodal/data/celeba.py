@@ -145,12 +145,12 @@ def _images(source: Path, names: Sequence[str]) -> np.ndarray:
 
 
 def celeba(*, path: str | os.PathLike[str] | None = None) -> Splits:
-    """CelebA (Liu et al. 2015): `image` (3, 64, 64) and `attributes` (40,) of 0 and 1, in the order
-    of `ATTRIBUTES`.
+    """CelebA (Liu et al. 2015): faces and their 40 binary attributes.
 
-    The folder (or its subfolder celeba) holds either the official `img_align_celeba` (folder or
-    .zip), `list_attr_celeba.txt` and `list_eval_partition.txt`, with the official split; or the
-    packed `celeba10k_jpeg_attr.npz` (first 10,000 images at half resolution, split
+    The modalities are `image` (3, 64, 64) and `attributes` (40,) of 0 and 1, in the order of
+    `ATTRIBUTES`. The folder (or its subfolder celeba) holds either the official `img_align_celeba`
+    (folder or .zip), `list_attr_celeba.txt` and `list_eval_partition.txt`, with the official split;
+    or the packed `celeba10k_jpeg_attr.npz` (first 10,000 images at half resolution, split
     8,000/1,000/1,000). Images are cropped to 148 of 178 x 218 and resized once, then kept in the
     cache directory. The likelihoods are those of Senellart et al. (2023), appendix D.2: a normal of
     scale 1 around a sigmoid, and bernoulli, both with weight 1.

@@ -104,9 +104,11 @@ class Dataset:
         """The rows of table m where `samples` (B,) stand, (B,); of all samples if None."""
         if samples is None:
             samples = torch.arange(len(self), device=self.device)
-        if m not in self.index:
-            return samples
-        return self.index[m].index_select(0, samples)
+        index = self.index.get(m)
+        return samples if index is None else index.index_select(0, samples)
+
+    def _labels(self, samples: Tensor) -> Tensor | None:
+        return None if self.label is None else self.label.index_select(0, samples)
 
     def is_present(self, m: str) -> Tensor:
         """Which samples have modality m, (N,) bool."""
@@ -119,7 +121,7 @@ class Dataset:
         return Batch(
             {m: gather(table, self.rows_of(m, samples)) for m, table in self.tables.items()},
             _picked(self.present, samples),
-            None if self.label is None else self.label.index_select(0, samples),
+            self._labels(samples),
             _picked(self.kept, samples),
         )
 
@@ -134,7 +136,7 @@ class Dataset:
             self,
             index={m: self.rows_of(m, samples) for m in self.tables},
             present=_picked(self.present, samples),
-            label=None if self.label is None else self.label.index_select(0, samples),
+            label=self._labels(samples),
             kept=_picked(self.kept, samples),
         )
 

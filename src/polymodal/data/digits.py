@@ -126,15 +126,15 @@ def mnist_svhn(
     fresh: bool = False,
     seed: int = 0,
 ) -> Splits:
-    """MNIST and SVHN digits of equal label, matched `matchings` times (Senellart et al. 2023,
-    section 5.2).
+    """MNIST and SVHN digits of equal label (Senellart et al. 2023, section 5.2).
 
-    The likelihoods are the paper's: normals of scale 1 around a sigmoid, MNIST's weighted by 3072 /
-    784. `val` is the share of the training *images* held out for validation, so that no image is in
-    two parts: by default 4 % of the official files (about the 10,000 pairs of the paper) and 10 %
-    of the packed 10,000 images (see `polymodal.data.readers.files.svhn_digits`). As in the paper,
-    as many images of a digit are used as the smaller set has, the same ones in each matching; with
-    `fresh` they are drawn anew, so that enough matchings use all of the larger set (see `match`).
+    Digits are matched `matchings` times. The likelihoods are the paper's: normals of scale 1 around
+    a sigmoid, MNIST's weighted by 3072 / 784. `val` is the share of the training *images* held out
+    for validation, so that no image is in two parts: by default 4 % of the official files (about
+    the 10,000 pairs of the paper) and 10 % of the packed 10,000 images (see
+    `polymodal.data.readers.files.svhn_digits`). As in the paper, as many images of a digit are used
+    as the smaller set has, the same ones in each matching; with `fresh` they are drawn anew, so
+    that enough matchings use all of the larger set (see `match`).
     """
     svhn, packed = svhn_digits(path)
     share = (0.1 if packed else 0.04) if val is None else val
@@ -164,8 +164,9 @@ def mnist_svhn_fashion(
     fresh: bool = False,
     seed: int = 0,
 ) -> Splits:
-    """MNIST, SVHN and Fashion-MNIST matched by class (Senellart et al. 2023, appendix D.3); see
-    `mnist_svhn`.
+    """MNIST, SVHN and Fashion-MNIST matched by class (Senellart et al. 2023, appendix D.3).
+
+    Options are those of `mnist_svhn`.
     """
     svhn, packed = svhn_digits(path)
     share = (0.1 if packed else 0.04) if val is None else val

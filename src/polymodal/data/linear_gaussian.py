@@ -81,6 +81,10 @@ class LinearGaussian:
             x[m] = (z @ A.T + self.bias[m] + noise).to(torch.get_default_dtype())
         return Batch(x)
 
+    def _parameters(self, m: str, like: Tensor) -> tuple[Tensor, Tensor, float]:
+        """A_m and b_m, with the dtype and device of `like`, and s_m."""
+        return self.loading[m].to(like), self.bias[m].to(like), self.noise[m]
+
     def _terms(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Precision (B, D, D) and h = precision @ mean (B, D) of p(z|x_S), and sum_S log N(x_m;
         b_m, s_m^2 I) (B,).
@@ -90,7 +94,7 @@ class LinearGaussian:
         precision = precision.expand(len(batch), -1, -1)
         h, log_noise = like.new_zeros(len(batch), self.latent), like.new_zeros(len(batch))
         for m, x in batch.x.items():
-            A, b, s = self.loading[m].to(like), self.bias[m].to(like), self.noise[m]
+            A, b, s = self._parameters(m, like)
             present, r = batch.mask([m]).to(like.dtype), (x - b) / s
             constant = len(b) * math.log(s * math.sqrt(2 * math.pi))
             precision = precision + present[:, None, None] * (A.T @ A / s**2)
@@ -118,14 +122,14 @@ class LinearGaussian:
         (B,), event shape (d,).
         """
         like = next(iter(batch.x.values()))
-        A, b = self.loading[target].to(like), self.bias[target].to(like)
+        A, b, s = self._parameters(target, like)
         others = [m for m in batch.x if m != target]
         if others:
             z = self.posterior(batch.only(others))
             mean, covariance = z.mean @ A.T + b, A @ z.covariance_matrix @ A.T
         else:
             mean, covariance = b.expand(len(batch), -1), A @ A.T
-        noise = self.noise[target] ** 2 * torch.eye(len(b), dtype=b.dtype, device=b.device)
+        noise = s**2 * torch.eye(len(b), dtype=b.dtype, device=b.device)
         return MultivariateNormal(mean, covariance_matrix=covariance + noise)
 
     def joint(self) -> MultivariateNormal:
@@ -155,7 +159,9 @@ def linear_gaussian(
     noise: float = 0.5,
     seed: int = 0,
 ) -> Splits:
-    """n samples of a `LinearGaussian` drawn with the same seed (`Splits.truth`), split .8/.1/.1.
+    """Linear-Gaussian data, whose every posterior is known in closed form.
+
+    n samples of a `LinearGaussian` drawn with the same seed (`Splits.truth`), split .8/.1/.1.
 
     Raises ValueError for n < 10 or sizes that are not positive.
     """

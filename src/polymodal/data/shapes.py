@@ -44,8 +44,7 @@ def _radii(n: int, generator: torch.Generator) -> Tensor:
 
 
 def shapes(*, n: int = 10_000, seed: int = 0) -> Splits:
-    """The toy set of Senellart et al. (2023), section 5.1: pairs (square, circle) that share being
-    full or empty.
+    """Squares and circles that are both full or both empty (Senellart et al. 2023, section 5.1).
 
     Images are 32 x 32 with hard edges; radii are independent and U(.3, .9), contours .25 thick,
     squares the balls of |x| + |y|. 70 % of the pairs are for training, of which a tenth is

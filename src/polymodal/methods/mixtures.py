@@ -147,7 +147,7 @@ def mmjsd_loss(model: Pooled, batch: Batch, progress: float, beta: float) -> Los
     q = model.posterior.unimodal(batch)
     value, terms = elbo(model, batch, model.posterior.pool(q, batch.present), kl=0)
     present = masks(batch.present, list(q))
-    prior = model.posterior.prior().expand((len(batch),))
+    prior = model.posterior.prior_for(len(batch))
     everyone = None if present is None else [*present, torch.ones_like(present[0])]
     dynamic = geometric([*q.values(), prior], everyone)
     gaps = [batch.where(m, divergence(e, dynamic, e.loc)) for m, e in q.items()]

@@ -5,11 +5,13 @@ network.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +19,39 @@ from polymodal.data import Splits
 from polymodal.metrics.table import Table
 from polymodal.report import plots
 from polymodal.report.pictures import Generated, Group, Scenes, drawn
-from polymodal.report.tables import NOTE, methods_of, results, rows_of
+from polymodal.report.tables import NOTE, Row, methods_of, results, rows_of
 from polymodal.runs.files import make_directory, write
 from polymodal.runs.run import Run, load
-from polymodal.sampling.diagnostics import ChainReport
+from polymodal.sampling import Histogram, SamplerReport
 from polymodal.settings.data import load_splits
 from polymodal.settings.schema import DataSettings
 
 COHERENCE = "coherence"
-SAME = (
-    "Above: test samples, the same for all; below: draws (the decoders' means), with the same noise"
-    " for all."
+GENERATED = (
+    "Upper rows: given test samples, the same for all methods. Lower rows: draws (the decoders'"
+    " means), with the same noise for all methods."
 )
+LOSSES = "Mean loss of each epoch, a panel for each stage; training in blue, validation in orange."
+SAMPLED = (
+    "Posteriors without a closed form are drawn by a sampler. The table shows medians over the"
+    " items; in the histograms the range of good values is green."
+)
+NOT_EVALUATED = "These runs have not been evaluated yet: polymodal evaluate RUN."
+EMPTY = "–"  # a figure that a sampler does not report
+# Figures of samplers: the name in `SamplerReport.summary`, the heading, the format.
+FIGURES = {
+    "items": ("items", "{:.0f}"),
+    "acceptance": ("acceptance", "{:.2f}"),
+    "rhat_ok": ("R-hat below limit", "{:.0%}"),
+    "divergent": ("divergent", "{:.0f}"),
+    "ess": ("effective sample size", "{:.0f}"),
+    "unique": ("distinct starts", "{:.0%}"),
+    "calls_per_draw": ("network calls per draw", "{:.0f}"),
+}
+SETTINGS = ("method", "networks", "training")  # settings that tell methods apart
 
 
-@dataclass
+@dataclass(frozen=True)
 class Section:
     """A part of the page; `words`: how many leading columns of its table hold words."""
 
@@ -43,7 +63,44 @@ class Section:
     words: int = 1
     note: str = ""
     groups: Sequence[Group] = ()
-    details: Sequence[tuple[str, str]] = field(default_factory=list)
+    details: Sequence[tuple[str, str]] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has neither a table nor pictures nor, in their place, a text."""
+        if self.head or any(group.pictures for group in self.groups):
+            return False
+        return bool(self.groups) or not self.texts
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The runs of a page with their labels, and their data."""
+
+    runs: Sequence[Run]
+    labels: Sequence[str]
+    data: Splits
+
+    def __iter__(self) -> Iterator[tuple[str, Run]]:
+        return zip(self.labels, self.runs, strict=True)
+
+    @cached_property
+    def first(self) -> dict[str, Run]:
+        """The first run of each label: the one that is shown in pictures."""
+        first: dict[str, Run] = {}
+        for label, run in self:
+            first.setdefault(label, run)
+        return first
+
+    def check(self) -> None:
+        """Raises ValueError for a run of other modalities than the data's."""
+        shapes = [(m.name, m.shape) for m in self.data.modalities]
+        for label, run in self:
+            if (other := [(m.name, m.shape) for m in run.modalities]) != shapes:
+                raise ValueError(
+                    f"All runs in a report must use the same data, with modalities {shapes};"
+                    f" {label!r} has {other}."
+                )
 
 
 def write_report(
@@ -53,38 +110,32 @@ def write_report(
     data: Splits | str | None = None,
     labels: Sequence[str] | None = None,
 ) -> Path:
-    """One page on runs of the same data, compared if there are several; returns where it lies.
+    """Writes one page on runs of the same data, compared if there are several; returns its path.
 
-    What was run, results with direction, n, seeds and standard errors, given and generated images
-    for every subset, joint samples, reconstructions, losses, and what methods offer besides:
-    spectra, embeddings, samplers, planes.
+    The page shows settings, results with direction, n, seeds and standard errors, images generated
+    given every subset, joint samples, reconstructions, losses, and, for methods that have them,
+    embeddings, spectra, diagnostics of samplers and the latent plane.
 
     Args:
         runs: run directories, or runs; seeds of one method are put together.
         out: the page.
-        data: the data; a folder or file in which it lies; None: as the first run says.
+        data: the data; a file, or the folder in which it lies; None: those of the first run.
         labels: a name for each run, without its seed; None: the method's, or the directory's where
             that is ambiguous.
 
     Raises ValueError for no runs, runs of different modalities, or what `load` and `load_data`
     raise.
     """
-    found = [one if isinstance(one, Run) else load(one) for one in runs]
-    if not found:
+    loaded = [load(run) if isinstance(run, str | os.PathLike) else run for run in runs]
+    if not loaded:
         raise ValueError("A report needs at least one run directory.")
-    names = list(labels) if labels else label_of(found)
-    splits = data if isinstance(data, Splits) else data_of(found[0].settings, data)
-    for name, run in zip(names, found, strict=True):
-        shapes = [(m.name, m.shape) for m in run.modalities]
-        if shapes != [(m.name, m.shape) for m in splits.modalities]:
-            raise ValueError(
-                f"Runs in one report must be of the same data, but {name!r} has the modalities"
-                f" {shapes}."
-            )
-    page = _page(found, names, splits)
+    if data is None or isinstance(data, str):
+        data = data_of(loaded[0].settings, data)
+    comparison = Comparison(loaded, list(labels or label_of(loaded)), data)
+    comparison.check()
     target = Path(out)
     make_directory(target.parent)
-    write(target, page.encode())
+    write(target, _page(comparison).encode())
     return target
 
 
@@ -96,91 +147,109 @@ def data_of(settings: Mapping[str, Any], data: str | None = None) -> Splits:
 
 
 def label_of(runs: Sequence[Run]) -> list[str]:
-    """A label for each run: its method; where methods of other settings share that, its directory
-    without the seed.
+    """A label for each run: its method; the name of its directory, without the seed, if a run with
+    other settings has the same method.
     """
-    said = ("method", "networks", "training")
-    kinds = [json.dumps({k: run.settings[k] for k in said}, sort_keys=True) for run in runs]
-    methods = [
-        str(run.settings["method"].get("name") or "own method").replace("_", "-") for run in runs
-    ]
+    settings = [_identity(run) for run in runs]
+    methods = [_method_of(run) for run in runs]
     labels = []
-    for run, kind, method in zip(runs, kinds, methods, strict=True):
-        alone = len({k for k, m in zip(kinds, methods, strict=True) if m == method}) == 1
-        folder = (
-            re.sub(r"-seed\d+$", "", run.directory.name)
-            if run.directory
-            else f"{method} {kinds.index(kind) + 1}"
-        )
-        labels.append(method if alone else folder)
+    for run, identity, method in zip(runs, settings, methods, strict=True):
+        same = {i for i, m in zip(settings, methods, strict=True) if m == method}
+        other = f"{method} {settings.index(identity) + 1}"
+        labels.append(method if len(same) == 1 else _directory_of(run) or other)
     return labels
 
 
-def _page(runs: Sequence[Run], labels: Sequence[str], splits: Splits) -> str:
+def _identity(run: Run) -> str:
+    """The settings by which methods differ, as text."""
+    return json.dumps({k: run.settings[k] for k in SETTINGS}, sort_keys=True)
+
+
+def _method_of(run: Run) -> str:
+    return str(run.settings["method"].get("name") or "own method").replace("_", "-")
+
+
+def _directory_of(run: Run) -> str:
+    """The name of the run's directory, without the seed; "" if it has none."""
+    return "" if run.directory is None else re.sub(r"-seed\d+$", "", run.directory.name)
+
+
+def _page(comparison: Comparison) -> str:
     from jinja2 import Environment, PackageLoader
 
-    first = {label: run for label, run in zip(reversed(labels), reversed(runs), strict=True)}
-    first = {label: first[label] for label in dict.fromkeys(labels)}
-    scenes = Scenes(first, splits)
-    generated = scenes.generated()
-    seeds = f" Pictures are of seed {runs[0].seed}." if len(runs) > len(first) else ""
-    sections = [
-        _what(runs, labels, splits),
-        _results(results(runs, labels), list(first)),
-        Section("Generated from what is given", [SAME + seeds], groups=generated.groups),
-        Section("Joint samples", groups=[scenes.joint()]),
-        Section("Reconstructions", groups=[scenes.reconstructed()]),
-        Section("Losses", groups=_losses(first)),
-        Section("Embeddings of what is shared", groups=scenes.embedded()),
-        Section("Dimensions that matter", groups=scenes.reduced()),
-        _samplers(generated),
-        Section("The latent plane", groups=[g for g in [scenes.plane()] if g]),
-    ]
-    sections = [
-        s for s in sections if s.head or any(g.pictures for g in s.groups) or s.title == "Results"
-    ]
-    title = f"{splits.name}: {', '.join(first)}"
-    subtitle = (
-        f"polymodal {runs[0].info['versions'].get('polymodal', '')},"
-        f" {time.strftime('%Y-%m-%d %H:%M')}"
+    environment = Environment(loader=PackageLoader("polymodal.report", ""), autoescape=True)
+    template = environment.get_template("report.html.j2")
+    version = comparison.runs[0].info["versions"].get("polymodal", "")
+    return template.render(
+        title=f"{comparison.data.name}: {', '.join(comparison.first)}",
+        subtitle=f"polymodal {version}, {time.strftime('%Y-%m-%d %H:%M')}",
+        sections=[s for s in _sections(comparison) if not s.is_empty],
     )
-    template = Environment(
-        loader=PackageLoader("polymodal.report", ""), autoescape=True
-    ).get_template("report.html.j2")
-    return template.render(title=title, subtitle=subtitle, sections=sections)
 
 
-def _what(runs: Sequence[Run], labels: Sequence[str], splits: Splits) -> Section:
-    sizes = ", ".join(f"{len(getattr(splits, part)):,} {part}" for part in ("train", "val", "test"))
-    kinds = ", ".join(
-        f"{m.name} {'×'.join(map(str, m.shape))} ({m.likelihood})" for m in splits.modalities
+def _sections(comparison: Comparison) -> Iterator[Section]:
+    runs = comparison.first
+    scenes = Scenes(runs, comparison.data)
+    generated, joint = scenes.generated(), scenes.joint()
+    plane = scenes.plane()
+    yield _overview(comparison)
+    yield _results(results(comparison.runs, comparison.labels), list(runs))
+    yield _generated(generated, comparison)
+    yield Section("Joint samples", groups=joint.groups)
+    yield Section("Reconstructions", groups=[scenes.reconstructed()])
+    yield Section("Losses", [LOSSES], groups=[_losses(runs)])
+    yield Section("Embeddings of what is shared", groups=scenes.embedded())
+    yield Section("Dimensions that matter", groups=scenes.reduced())
+    yield samplers(generated.reports | joint.reports)
+    yield Section("The latent plane", groups=[plane] if plane else [])
+
+
+# What was run.
+
+
+def _overview(comparison: Comparison) -> Section:
+    rows = [_run_row(label, run) for label, run in comparison]
+    return Section(
+        "What was run",
+        [_data_text(comparison.data)],
+        head=["method", "directory", "stages", "seed", "latent", "parameters"],
+        rows=rows,
+        words=3,
+        note=_versions(comparison.runs),
+        details=[(f"Settings of {k}, seed {run.seed}", _yaml(run)) for k, run in comparison],
     )
-    rows = []
-    for label, run in zip(labels, runs, strict=True):
-        count = sum(p.numel() for p in run.model.parameters())
-        stages = "; ".join(_stage(name, said) for name, said in run.info["stages"].items())
-        latent = run.model.prior().event_shape.numel()
-        rows.append([label, str(run.directory or ""), stages, run.seed, latent, f"{count:,}"])
-    versions = {json.dumps(run.info["versions"]): run.info["versions"] for run in runs}
-    said = "; ".join(", ".join(f"{k} {v}" for k, v in one.items()) for one in versions.values())
-    commits = ", ".join(
-        sorted({str(run.info["commit"])[:10] for run in runs if run.info.get("commit")})
+
+
+def _data_text(data: Splits) -> str:
+    parts = {"train": data.train, "val": data.val, "test": data.test}
+    sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items())
+    modalities = ", ".join(
+        f"{m.name} {'×'.join(map(str, m.shape))} ({m.likelihood})" for m in data.modalities
     )
-    details = [
-        (f"Settings of {label}, seed {run.seed}", _yaml(run))
-        for label, run in zip(labels, runs, strict=True)
-    ]
-    texts = [f"Data: {splits.name}, {sizes} samples. Modalities: {kinds}."]
-    head = ["method", "directory", "stages", "seed", "latent", "parameters"]
-    note = f"Versions: {said}." + (f" Source: {commits}." if commits else "")
-    return Section("What was run", texts, head=head, rows=rows, words=3, note=note, details=details)
+    return f"Data: {data.name}, {sizes} samples. Modalities: {modalities}."
 
 
-def _stage(name: str, said: Mapping[str, Any]) -> str:
-    if said["status"] == "reused":
-        return f"{name} taken from {Path(said['from']).name}"
-    epochs = f" {said['epochs']} epochs, {said['seconds']:.0f} s" if "epochs" in said else ""
-    return name + epochs
+def _run_row(label: str, run: Run) -> list[Any]:
+    count = sum(p.numel() for p in run.model.parameters())
+    stages = "; ".join(_stage(name, outcome) for name, outcome in run.info["stages"].items())
+    latent = run.model.prior().event_shape.numel()
+    return [label, str(run.directory or ""), stages, run.seed, latent, f"{count:,}"]
+
+
+def _stage(name: str, outcome: Mapping[str, Any]) -> str:
+    if outcome["status"] == "reused":
+        return f"{name} taken from {Path(outcome['from']).name}"
+    if "epochs" not in outcome:
+        return name
+    return f"{name} {outcome['epochs']} epochs, {outcome['seconds']:.0f} s"
+
+
+def _versions(runs: Sequence[Run]) -> str:
+    """The versions and commits with which the runs were made, each combination once."""
+    versions = [", ".join(f"{k} {v}" for k, v in run.info["versions"].items()) for run in runs]
+    commits = {str(run.info["commit"])[:10] for run in runs if run.info.get("commit")}
+    text = f"Versions: {'; '.join(dict.fromkeys(versions))}."
+    return text + (f" Source: {', '.join(sorted(commits))}." if commits else "")
 
 
 def _yaml(run: Run) -> str:
@@ -189,85 +258,107 @@ def _yaml(run: Run) -> str:
     return f"# {run.info['command']}\n" + OmegaConf.to_yaml(OmegaConf.create(run.settings))
 
 
+# Results.
+
+
 def _results(table: Table | None, labels: Sequence[str]) -> Section:
     if table is None:
-        return Section(
-            "Results", ["These runs have not been evaluated yet: polymodal evaluate RUN."]
-        )
+        return Section("Results", [NOT_EVALUATED])
     rows = rows_of(table)
     methods = methods_of(rows)
-    lacking = ", ".join(label for label in labels if label not in methods)
-    text = [f"Not evaluated yet: {lacking} (polymodal evaluate RUN)."] if lacking else []
-    body = [
-        [
-            r.metric,
-            r.quantity,
-            r.direction,
-            *(r.cells.get(m, "") for m in methods),
-            r.unit,
-            r.n,
-            r.seeds,
-        ]
-        for r in rows
+    missing = ", ".join(label for label in labels if label not in methods)
+    return Section(
+        "Results",
+        [f"Not evaluated yet: {missing} (polymodal evaluate RUN)."] if missing else [],
+        head=["metric", "target | given", "direction", *methods, "unit", "n", "seed"],
+        rows=[_result_row(row, methods) for row in rows],
+        words=3,
+        note=NOTE,
+        groups=_coherence([row for row in rows if row.metric == COHERENCE]),
+    )
+
+
+def _result_row(row: Row, methods: Sequence[str]) -> list[Any]:
+    cells = [row.cells.get(method, "") for method in methods]
+    return [row.metric, row.quantity, row.direction, *cells, row.unit, row.n, row.seeds]
+
+
+def _coherence(rows: Sequence[Row]) -> list[Group]:
+    if not rows:
+        return []
+    values = {
+        row.quantity: {method: (c.value, c.se) for method, c in row.cells.items()} for row in rows
+    }
+    figure = plots.bars(values, "coherence (higher is better)", "share of draws")
+    text = "Bars: share of draws that show the given class; lines: one standard error each way."
+    return [
+        Group([drawn(figure, "Coherence of every method, bars with standard errors")], "", text)
     ]
-    groups = []
-    shares = [r for r in rows if r.metric == COHERENCE]
-    if shares:
-        values = {r.quantity: {m: (c.value, c.se) for m, c in r.cells.items()} for r in shares}
-        figure = plots.bars(values, "coherence (higher is better)", "share of draws")
-        groups = [Group([drawn(figure, "Coherence of every method, bars with standard errors")])]
-    head = ["metric", "target | given", "direction", *methods, "unit", "n", "seed"]
-    return Section("Results", text, head=head, rows=body, words=3, note=NOTE, groups=groups)
 
 
-def _losses(runs: Mapping[str, Run]) -> list[Group]:
-    found = []
+# Pictures.
+
+
+def _generated(generated: Generated, comparison: Comparison) -> Section:
+    several = len(comparison.runs) > len(comparison.first)
+    seed = [f"Pictures are of seed {comparison.runs[0].seed}."] if several else []
+    return Section("Generated given a subset", [GENERATED, *seed], groups=generated.groups)
+
+
+def _losses(runs: Mapping[str, Run]) -> Group:
+    pictures = []
     for label, run in runs.items():
         history = run.history
         if "train_loss" not in history or history["train_loss"].isna().all():
             continue
-        taken = [_stage(n, s) for n, s in run.info["stages"].items() if s["status"] == "reused"]
-        words = f"Training and validation loss over the epochs, {label}"
-        found.append(drawn(plots.loss_curves(history), words, "; ".join([label, *taken])))
-    return [Group(found)]
+        stages = run.info["stages"].items()
+        reused = [_stage(name, o) for name, o in stages if o["status"] == "reused"]
+        alt = f"Training and validation loss over the epochs, {label}"
+        pictures.append(drawn(plots.loss_curves(history), alt, "; ".join([label, *reused])))
+    return Group(pictures)
 
 
-def _samplers(generated: Generated) -> Section:
-    groups, warnings, rows = [], [], []
-    for (label, given), found in generated.diagnostics.items():
-        picture = drawn(
-            plots.sampler_diagnostics(found),
-            f"Histograms of how the sampler fared, {label} given {given}",
-        )
-        groups.append(Group([picture], f"{label} given {given}"))
-        rows.append([label, given, *_fared(found)])
-        if warning := found.warning():
-            warnings.append(f"{label} given {given}: {warning}")
-    if not groups:
-        return Section("How the samplers fared")
-    text = (
-        "Subsets of two and more whose posterior has no closed form are drawn by a sampler; green"
-        " is well."
+# Samplers.
+
+
+def samplers(reports: Mapping[tuple[str, str], SamplerReport]) -> Section:
+    """The table, warnings and histograms of reports[label, given modalities]."""
+    if not reports:
+        return Section("Sampler diagnostics")
+    summaries = {names: report.summary() for names, report in reports.items()}
+    every = {name for summary in summaries.values() for name in summary}
+    columns = [name for name in FIGURES if name in every]
+    return Section(
+        "Sampler diagnostics",
+        [SAMPLED],
+        _warnings(reports),
+        ["method", "given", *(FIGURES[name][0] for name in columns)],
+        [[*names, *_figures(said, columns)] for names, said in summaries.items()],
+        words=2,
+        groups=_histograms(reports),
     )
-    head = [
-        "method",
-        "given",
-        "items",
-        "acceptance",
-        "R-hat below limit",
-        "divergent",
-        "effective sample size",
-    ]
-    return Section("How the samplers fared", [text], warnings, head, rows, 2, groups=groups)
 
 
-def _fared(found: ChainReport) -> list[str]:
-    said = found.summary()
-    well = f"{said['rhat_ok']:.0%}" if "rhat_ok" in said else "–"
-    return [
-        f"{said['items']}",
-        f"{said['acceptance']:.2f}",
-        well,
-        f"{said['divergent']:.0f}",
-        f"{said['ess']:.0f}",
-    ]
+def _figures(summary: Mapping[str, float], columns: Sequence[str]) -> list[str]:
+    return [FIGURES[c][1].format(summary[c]) if c in summary else EMPTY for c in columns]
+
+
+def _warnings(reports: Mapping[tuple[str, str], SamplerReport]) -> list[str]:
+    warnings = {names: report.warning() for names, report in reports.items()}
+    return [f"{label} given {given}: {text}" for (label, given), text in warnings.items() if text]
+
+
+def _histograms(reports: Mapping[tuple[str, str], SamplerReport]) -> list[Group]:
+    groups = []
+    for (label, given), report in reports.items():
+        if shown := [h for h in report.histograms() if _is_informative(h)]:
+            figure = plots.histograms(shown)
+            alt = f"Histograms of the sampler's figures, {label} given {given}"
+            groups.append(Group([drawn(figure, alt)], f"{label} given {given}"))
+    return groups
+
+
+def _is_informative(histogram: Histogram) -> bool:
+    """Whether good values are known, or the values differ between items."""
+    bounds = (histogram.low, histogram.high)
+    return any(map(math.isfinite, bounds)) or bool(histogram.values.unique().numel() > 1)

@@ -1,4 +1,4 @@
-"""The pictures of a report: what several runs make of the same given samples and the same noise."""
+"""The pictures of a report: what several runs make of the same samples with the same noise."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,22 +15,30 @@ from torch import Tensor
 
 from polymodal.batch import Batch
 from polymodal.data import Dataset, Splits
-from polymodal.data.kinds import kind_of, mosaic
+from polymodal.data.kinds import kind_of, mosaic, png
 from polymodal.metrics.probe import latent_means
 from polymodal.model import MultimodalVAE
-from polymodal.posteriors.joint import JointWithSurrogates
+from polymodal.posteriors import Embeddings
 from polymodal.report import plots
 from polymodal.runs.run import Run
-from polymodal.sampling.diagnostics import ChainReport
+from polymodal.sampling import SamplerReport
 
-GIVEN, DRAWS, ITEMS, JOINT, EMBEDDED, POINTS = 6, 4, 32, 12, 500, 300
+GIVEN, DRAWS = 6, 4  # samples given in a picture, and draws below each
+ITEMS = 32  # samples given to samplers
+JOINT = 12  # joint samples, and reconstructions
+EMBEDDED = 500  # samples whose embeddings are shown
+POINTS, BESIDE = 300, 5  # samples of the latent plane, and draws beside it
 PAGE = 1280  # width in pixels
+SMALL = 220  # images up to this width, in pixels, are shown twice as large
+MANY = 4  # modalities up to which every subset is shown
+NOTHING = "nothing"  # what joint samples are given
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG in base64 with its caption, words for those who do not see it, and its size on the
-    page.
+    """A PNG in base64, with words for those who do not see it, its size on the page, its caption.
+
+    `pixels`: whether its pixels are shown as they are, not smoothed.
     """
 
     data: str
@@ -43,7 +51,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures that belong together."""
+    """Pictures that belong together; `text` says how to read them."""
 
     pictures: Sequence[Picture]
     title: str = ""
@@ -52,41 +60,55 @@ class Group:
 
 @dataclass
 class Generated:
-    """What runs generated given one subset: the grids, and how their samplers fared."""
+    """Pictures of generated samples, and reports[label, given modalities] of the samplers that drew
+    them.
+    """
 
     groups: list[Group] = field(default_factory=list)
-    diagnostics: dict[tuple[str, str], ChainReport] = field(default_factory=dict)
+    reports: dict[tuple[str, str], SamplerReport] = field(default_factory=dict)
+
+
+class Sample(NamedTuple):
+    """Generated values x[m] (n, B, *shape_m), and the sampler's report (None: closed form)."""
+
+    x: dict[str, Tensor]
+    report: SamplerReport | None
 
 
 def drawn(figure: Figure, alt: str, caption: str = "") -> Picture:
     """A figure at its own size."""
-    width, height = (round(inches * plots.DPI) for inches in figure.get_size_inches())
-    data = base64.b64encode(plots.png(figure)).decode()
-    return Picture(data, alt, round(width * 0.9), round(height * 0.9), caption)
+    width, height = (round(0.9 * inches * plots.DPI) for inches in figure.get_size_inches())
+    return Picture(_base64(plots.png(figure)), alt, width, height, caption)
 
 
 def pixels(image: np.ndarray, alt: str, beside: int = 1) -> Picture:
-    """An image pixel for pixel, shown twice as large if it is small or `beside` such images then
-    still fit the page.
+    """An image (H, W, 3) pixel for pixel; twice as large if it is small, or if `beside` such images
+    then still fit the page.
     """
-    scale = 2 if image.shape[1] <= 220 or 2 * image.shape[1] * beside <= PAGE else 1
-    data = base64.b64encode(plots.png(image)).decode()
-    return Picture(data, alt, image.shape[1] * scale, image.shape[0] * scale, pixels=True)
+    height, width = image.shape[:2]
+    fits = width <= SMALL or 2 * width * beside <= PAGE
+    scale = 2 if fits else 1
+    return Picture(_base64(png(image)), alt, width * scale, height * scale, pixels=True)
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 def merged(pictures: Mapping[str, Picture]) -> list[Picture]:
-    """Runs' pictures with their labels as captions; those that are equal, pixel for pixel, once."""
-    names: dict[str, list[str]] = {}
+    """The pictures of runs with their labels as captions; equal ones once, with all labels."""
+    labels: dict[str, list[str]] = {}
+    first: dict[str, Picture] = {}
     for label, picture in pictures.items():
-        names.setdefault(picture.data, []).append(label)
-    first = {p.data: p for p in reversed(list(pictures.values()))}
-    found = []
-    for data, labels in names.items():
-        p, caption = first[data], ", ".join(labels) if len(pictures) > 1 else ""
-        found.append(
-            Picture(data, f"{p.alt} ({', '.join(labels)})", p.width, p.height, caption, p.pixels)
-        )
-    return found
+        labels.setdefault(picture.data, []).append(label)
+        first.setdefault(picture.data, picture)
+    several = len(pictures) > 1
+    return [_labelled(p, ", ".join(labels[data]), several) for data, p in first.items()]
+
+
+def _labelled(p: Picture, label: str, has_caption: bool) -> Picture:
+    caption = label if has_caption else ""
+    return Picture(p.data, f"{p.alt} ({label})", p.width, p.height, caption, p.pixels)
 
 
 class Scenes:
@@ -94,223 +116,201 @@ class Scenes:
 
     Args:
         runs: label -> run, all of the same modalities.
-        data: what they were trained and are tested on.
+        data: the data on which they were trained and are tested.
     """
 
     def __init__(self, runs: Mapping[str, Run], data: Splits) -> None:
         self.runs, self.data = runs, data
-        self.names = [m.name for m in data.modalities]
-        rows = chosen(data.test, ITEMS)
-        self.batch = data.test.batch(rows)
         self.modalities = {m.name: m for m in data.modalities}
-        self.spans = {m.name: kind_of(m).span(self.batch.x[m.name], m) for m in data.modalities}
+        self.names = list(self.modalities)
+        self.batch = data.test.batch(chosen(data.test, ITEMS))
+        self.spans = {
+            name: kind_of(m).span(self.batch.x[name], m) for name, m in self.modalities.items()
+        }
 
-    def _rows(self, m: str, x: Tensor) -> Tensor:
+    def show(self, m: str, x: Tensor) -> Tensor:
+        """Values (n, *shape) of a modality as small pictures (n, 3, H, W)."""
         modality = self.modalities[m]
         return kind_of(modality).show(x, modality, self.spans[m])
 
     def subsets(self) -> Iterator[tuple[str, ...]]:
-        """Subsets to generate from: all proper ones; of more than four modalities those of one and
-        of all but one.
-        """
-        sizes = range(1, len(self.names))
-        for size in sizes if len(self.names) <= 4 else (1, len(self.names) - 1):
+        """All proper subsets; of more than four modalities those of one and of all but one."""
+        every = range(1, len(self.names))
+        sizes = every if len(self.names) <= MANY else (1, len(self.names) - 1)
+        for size in sizes:
             yield from combinations(self.names, size)
 
-    def generated(self) -> Generated:
-        """Every modality given every subset of the others: first what is given, below it what was
-        drawn.
-        """
-        found = Generated()
-        for given in self.subsets():
-            targets = [m for m in self.names if m not in given]
-            shown: dict[str, dict[str, Picture]] = {m: {} for m in targets}
-            for label, run in self.runs.items():
-                x = _with_noise(run.model, self.batch.only(given), DRAWS, targets)
-                if isinstance(run.model.diagnostics, ChainReport):
-                    found.diagnostics[label, " and ".join(given)] = run.model.diagnostics
-                above = [self._rows(m, self.batch.x[m][:GIVEN]) for m in given]
-                for m in targets:
-                    rows = [*above, *(self._rows(m, one[:GIVEN]) for one in x[m])]
-                    what = (
-                        f"{GIVEN} test samples of {' and '.join(given)}, below each {DRAWS} draws"
-                        f" of {m}"
-                    )
-                    shown[m][label] = pixels(mosaic(rows, apart=len(given)), what, len(self.runs))
-            for m, pictures in shown.items():
-                found.groups.append(Group(merged(pictures), f"{m} given {' and '.join(given)}"))
-        return found
+    # Generated samples.
 
-    def joint(self) -> Group:
+    def generated(self) -> Generated:
+        """Every modality given every subset of the others: the given samples, below them draws."""
+        result = Generated()
+        for given in self.subsets():
+            words = " and ".join(given)
+            targets = [m for m in self.names if m not in given]
+            samples = self._samples(self.batch.only(given), DRAWS, targets)
+            result.reports |= _reports(samples, words)
+            for m in targets:
+                values = {k: s.x[m] for k, s in samples.items() if m in s.x}
+                shown = {k: self._conditional(given, m, x) for k, x in values.items()}
+                result.groups.append(Group(merged(shown), f"{m} given {words}"))
+        return result
+
+    def joint(self) -> Generated:
         """Joint samples, z ~ p(z): each column is one draw of all modalities."""
-        shown = {}
-        for label, run in self.runs.items():
-            x = _with_noise(run.model, None, JOINT, self.names)
-            rows = [self._rows(m, x[m][:, 0]) for m in self.names]
-            shown[label] = pixels(
-                mosaic(rows), f"{JOINT} joint samples of {' and '.join(self.names)}"
-            )
-        return Group(
-            merged(shown), "", "Each column is one draw from the prior, decoded to every modality."
-        )
+        samples = self._samples(None, JOINT, self.names)
+        alt = f"{JOINT} joint samples of {' and '.join(self.names)}"
+        shown = {
+            label: pixels(mosaic([self.show(m, x[:, 0]) for m, x in s.x.items()]), alt)
+            for label, s in samples.items()
+        }
+        text = "Each column is one draw from the prior, decoded to every modality."
+        return Generated([Group(merged(shown), "", text)], _reports(samples, NOTHING))
 
     def reconstructed(self) -> Group:
-        """Test samples and, below each, what the joint posterior makes of all of its modalities."""
-        shown = {}
+        """Test samples and, below each, its reconstruction from all modalities."""
         count = min(JOINT, len(self.batch))
         batch = Batch({m: x[:count] for m, x in self.batch.x.items()})
-        for label, run in self.runs.items():
-            x = _with_noise(run.model, batch, 1, self.names)
+        samples = self._samples(batch, 1, self.names)
+        alt = f"{count} test samples and their reconstructions, row by row"
+        shown = {}
+        for label, sample in samples.items():
             rows = [
-                r for m in self.names for r in (self._rows(m, batch.x[m]), self._rows(m, x[m][0]))
+                self.show(m, x) for m, after in sample.x.items() for x in (batch.x[m], after[0])
             ]
-            shown[label] = pixels(
-                mosaic(rows), f"{count} test samples and their reconstructions, row by row"
-            )
-        return Group(
-            merged(shown),
-            "",
-            "Of each modality the upper row is given and the lower is its reconstruction.",
-        )
+            shown[label] = pixels(mosaic(rows), alt)
+        text = "Of each modality the upper row is given and the lower row is its reconstruction."
+        return Group(merged(shown), "", text)
+
+    def _samples(self, batch: Batch | None, n: int, targets: Sequence[str]) -> dict[str, Sample]:
+        """The same for every run."""
+        return {k: sampled(run.model, batch, n, targets) for k, run in self.runs.items()}
+
+    def _conditional(self, given: Sequence[str], target: str, x: Tensor) -> Picture:
+        """The given samples, and below them draws x (n, B, *shape) of the target."""
+        above = [self.show(m, self.batch.x[m][:GIVEN]) for m in given]
+        below = [self.show(target, draw[:GIVEN]) for draw in x]
+        count, words = min(GIVEN, len(self.batch)), " and ".join(given)
+        alt = f"{count} test samples of {words}, below each {len(x)} draws of {target}"
+        return pixels(mosaic([*above, *below], apart=len(above)), alt, len(self.runs))
+
+    # Embeddings and dimensions.
 
     def embedded(self) -> list[Group]:
-        """The embeddings g_m of runs that have them: their spectrum, and where the test samples
-        lie.
-        """
-        found = []
-        rows = chosen(self.data.test, EMBEDDED)
-        batch = self.data.test.batch(rows)
-        for label, run in self.runs.items():
-            posterior = run.model.posterior
-            experts: Any = posterior.experts if isinstance(posterior, JointWithSurrogates) else {}
-            nets = {m: e.embed for m, e in experts.items() if e.embed is not None}
-            if not nets:
-                continue
-            kept = int(next(iter(nets.values()))[1].kept)
-            with torch.no_grad():
-                h = {m: net(batch.x[m])[:, :kept] for m, net in nets.items()}
-            spectrum = plots.spectrum(run.model.posterior.spectrum, kept)
-            pictures = [
-                drawn(
-                    spectrum,
-                    f"Held-out correlations of the embeddings' directions; {kept} are kept",
-                ),
-                drawn(
-                    plots.tsne(h, batch.label),
-                    f"Embeddings of {len(rows)} test samples, a panel for each modality",
-                ),
-            ]
-            how = "t-SNE of the embeddings" if kept > 2 else "the embeddings"
-            text = (
-                f"Left: correlations on held-out data. Right: {how} of the same {len(rows)} test"
-                " samples"
-            )
-            found.append(
-                Group(
-                    pictures,
-                    label,
-                    text + (", coloured by label." if batch.label is not None else "."),
-                )
-            )
-        return found
+        """The spectrum of every posterior with embeddings, and the embeddings of test samples."""
+        batch = self.data.test.batch(chosen(self.data.test, EMBEDDED))
+        return [
+            Group(_embedding_pictures(e, batch), label, _embedding_text(e, batch))
+            for label, run in self.runs.items()
+            if (e := run.model.posterior.embeddings) is not None
+        ]
 
     def reduced(self) -> list[Group]:
-        """Spectra of score ratio matching, beside deep CCA's of another run where there is one."""
-        cca = [
-            r.model.posterior
-            for r in self.runs.values()
-            if isinstance(r.model.posterior, JointWithSurrogates)
-        ]
-        found, embedded = [], [p for p in cca if "spectrum" in dict(p.named_buffers())]
+        """The spectra of score ratio matching, beside those of the first run with embeddings."""
+        every = (run.model.posterior.embeddings for run in self.runs.values())
+        embeddings = next((e for e in every if e is not None), None)
+        groups = []
         for label, run in self.runs.items():
             figures = run.info["stages"].get("frame", {}).get("figures", {})
-            if not figures:
-                continue
-            beside: tuple[Any, int] = (None, 0)
-            if embedded:
-                first: Any = next(iter(embedded[0].experts.values()))
-                beside = embedded[0].spectrum, int(first.embed[1].kept)
-            picture = plots.spectra(figures["spectra"], figures["kept"], *beside)
-            off = max(figures["trace_error"], abs(figures["trace"] - figures["check"])) / 2
-            text = (
-                f"The estimated bound of what is left out: {figures['bound']:.3g} nats, off by"
-                f" about {off:.2g}."
-            )
-            found.append(
-                Group(
-                    [drawn(picture, "Eigenvalues of each modality, and how many are kept")],
-                    label,
-                    text,
-                )
-            )
-        return found
+            if figures:
+                groups.append(_reduction(label, figures, embeddings))
+        return groups
+
+    # A latent of two dimensions.
 
     def plane(self) -> Group | None:
-        """Figure 2 of the paper, for latents of two dimensions and images."""
+        """Figure 2 of Senellart et al. (2023), for latents of two dimensions and two modalities
+        whose values are pictures; None for others.
+        """
         runs = {k: r for k, r in self.runs.items() if r.model.prior().event_shape == (2,)}
-        images = [m.name for m in self.data.modalities if kind_of(m).visual]
-        if not runs or len(images) < 2:
+        visual = [name for name, m in self.modalities.items() if kind_of(m).visual]
+        if not runs or len(visual) < 2:
             return None
-        first, second = images[:2]
+        first, second = visual[:2]
         train = self.data.train.batch(chosen(self.data.train, POINTS))
-        size = plots.extent(self._rows(first, train.x[first]))
-        one = int(_telling(self._rows(first, self.batch.x[first]), self.batch.label))
-        given = self.batch.only([first])
-        panels = [self._panel(label, run, train, given, one, second) for label, run in runs.items()]
-        figure = plots.latent_plane(
-            panels, self._rows(first, given.x[first])[one], train.label, size
-        )
+        row = _most_telling(self.show(first, self.batch.x[first]), self.batch.label)
+        given = Batch({first: self.batch.x[first][row : row + 1]})
+        panels = [self._panel(k, run.model, train, given, second) for k, run in runs.items()]
+        size = plots.extent(self.show(first, train.x[first]))
+        image = self.show(first, given.x[first])[0]
+        figure = plots.latent_plane(panels, image, train.label, size)
         text = (
             f"Dots: joint embeddings of {len(train)} training samples, hue by label, stronger the"
-            f" larger the {first}. Contours: q(z | {first}) of the {first} at the right, enclosing"
-            f" 30, 60 and 90 % of its mass. Below it: {second} drawn from there."
+            f" larger the {first}. Contours: q(z | {first}) of the {first} at the upper right,"
+            f" enclosing 30, 60 and 90 % of its mass. Below it: {second} drawn from there."
         )
-        return Group(
-            [
-                drawn(
-                    figure, f"Latent plane with one posterior given {first}, for {', '.join(runs)}"
-                )
-            ],
-            "",
-            text,
-        )
+        alt = f"Latent plane with one posterior given {first}, for {', '.join(runs)}"
+        return Group([drawn(figure, alt)], "", text)
 
     def _panel(
-        self, label: str, run: Run, train: Batch, given: Batch, one: int, target: str
+        self, label: str, model: MultimodalVAE, train: Batch, given: Batch, target: str
     ) -> plots.Plane:
-        (name,) = given.x
-        posterior = run.model.posterior
         with torch.no_grad():
-            q, z = (
-                posterior(Batch({name: given.x[name][one : one + 1]})),
-                latent_means(run.model, train),
-            )
-        samples = _with_noise(run.model, Batch({name: given.x[name][one : one + 1]}), 5, [target])[
-            target
-        ][:, 0]
-        return plots.Plane(
-            label, z, lambda at: q.log_prob(at.unsqueeze(1)).squeeze(1), self._rows(target, samples)
-        )
+            q, z = model.posterior(given), latent_means(model, train)
+        samples = sampled(model, given, BESIDE, [target]).x[target][:, 0]
+
+        def log_prob(at: Tensor) -> Tensor:
+            return q.log_prob(at.unsqueeze(1)).squeeze(1)
+
+        return plots.Plane(label, z, log_prob, self.show(target, samples))
 
 
-def _with_noise(
-    model: MultimodalVAE, batch: Batch | None, n: int, targets: Sequence[str]
-) -> dict[str, Tensor]:
-    """`model.generate` with the same noise each time."""
+def sampled(model: MultimodalVAE, batch: Batch | None, n: int, targets: Sequence[str]) -> Sample:
+    """Generated values of those targets that the model generates, with the same noise each time."""
+    generates = [m for m in targets if m in model.decoders]
+    if not generates:
+        return Sample({}, None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return model.generate(batch, n, targets)
+        z, report = model.draw(batch, n)
+        return Sample(model.decode(z, generates), report)
+
+
+def _reports(samples: Mapping[str, Sample], given: str) -> dict[tuple[str, str], SamplerReport]:
+    """The reports of those that were drawn by a sampler."""
+    return {(k, given): s.report for k, s in samples.items() if s.report is not None}
+
+
+def _embedding_pictures(embeddings: Embeddings, batch: Batch) -> list[Picture]:
+    kept = embeddings.num_directions
+    with torch.no_grad():
+        g = {m: network(batch.x[m])[:, :kept] for m, network in embeddings.networks.items()}
+    left = plots.spectrum(embeddings.spectrum, kept)
+    right = plots.embedded(g, batch.label)
+    return [
+        drawn(left, f"Held-out correlations of the embeddings' directions; {kept} are used"),
+        drawn(right, f"Embeddings of {len(batch)} test samples, a panel for each modality"),
+    ]
+
+
+def _embedding_text(embeddings: Embeddings, batch: Batch) -> str:
+    how = "t-SNE of the embeddings" if embeddings.num_directions > 2 else "the embeddings"
+    colour = "" if batch.label is None else ", coloured by label"
+    return (
+        "Left: correlation of each direction on held-out data; blue directions are used. Right:"
+        f" {how} of the same {len(batch)} test samples{colour}."
+    )
+
+
+def _reduction(label: str, figures: Mapping[str, Any], embeddings: Embeddings | None) -> Group:
+    """One run's score ratio matching."""
+    beside = () if embeddings is None else (embeddings.spectrum, embeddings.num_directions)
+    figure = plots.spectra(figures["spectra"], figures["kept"], *beside)
+    error = max(figures["trace_error"], abs(figures["trace"] - figures["check"])) / 2
+    text = (
+        "Dots mark the last dimension that a modality keeps; grey dimensions are left out. The"
+        f" estimated bound on what they hold is {figures['bound']:.3g} nats, with an error of about"
+        f" {error:.2g}."
+    )
+    alt = "Eigenvalues of each modality, and the number of dimensions that it keeps"
+    return Group([drawn(figure, alt)], label, text)
 
 
 def chosen(data: Dataset, count: int) -> Tensor:
     """Rows of `count` samples that have every modality, the labels in turn: 0, 1, 2, ..., 0, 1, 2,
     ...
     """
-    whole = torch.ones(len(data), dtype=torch.bool, device=data.device)
-    for mask in data.present.values():
-        whole = whole & mask
-    rows = whole.nonzero().squeeze(1)
-    rows = rows if len(rows) else torch.arange(len(data), device=data.device)
+    rows = _complete(data)
     if data.label is None:
         return rows[:count]
     label = data.label[rows]
@@ -322,7 +322,18 @@ def chosen(data: Dataset, count: int) -> Tensor:
     return rows[order[:count]]
 
 
-def _telling(images: Tensor, label: Tensor | None) -> Tensor:
-    """The row of the largest thing shown among those of the highest label."""
+def _complete(data: Dataset) -> Tensor:
+    """The rows that have every modality; all rows if none has."""
+    whole = torch.ones(len(data), dtype=torch.bool, device=data.device)
+    for mask in data.present.values():
+        whole = whole & mask
+    rows = whole.nonzero().squeeze(1)
+    return rows if len(rows) else torch.arange(len(data), device=data.device)
+
+
+def _most_telling(images: Tensor, label: Tensor | None) -> int:
+    """The row of the largest bright part, among images of the highest label."""
     size = plots.extent(images)
-    return (size if label is None else torch.where(label == label.max(), size, -1.0)).argmax()
+    if label is not None:
+        size = torch.where(label == label.max(), size, -1.0)
+    return int(size.argmax())

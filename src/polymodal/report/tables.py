@@ -7,14 +7,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 from rich.table import Table as Rich
+from rich.text import Text
 
 from polymodal.metrics.table import COLUMNS, Table, combine, shown
 from polymodal.runs.run import Run
 
-# Says what the figures behind the +- are; stands beside every table.
+# Stands beside every table.
 NOTE = (
     "± is the standard error over the n test samples; of several seeds the mean is shown, and"
     " behind the bar the standard error over seeds. Bold: within two standard errors of the best."
@@ -32,10 +34,15 @@ class Cell:
     se_seeds: float
     best: bool = False
 
+    @property
+    def error(self) -> float:
+        """The larger of the standard errors; 0 if none is known."""
+        return max((e for e in (self.se, self.se_seeds) if not math.isnan(e)), default=0.0)
+
     def __str__(self) -> str:
-        return (
-            "not defined" if math.isnan(self.value) else shown(self.value, self.se, self.se_seeds)
-        )
+        if math.isnan(self.value):
+            return "not defined"
+        return shown(self.value, self.se, self.se_seeds)
 
 
 @dataclass(frozen=True)
@@ -54,74 +61,81 @@ class Row:
 
 
 def results(runs: Sequence[Run], labels: Sequence[str]) -> Table | None:
-    """What the runs' metrics.json hold, by label and averaged over seeds; None if none was
-    evaluated.
+    """The tables in the runs' metrics.json, with labels for methods, averaged over seeds; None if
+    no run was evaluated.
+
+    Raises ValueError for a damaged table.
     """
-    found = []
+    tables = []
     for run, label in zip(runs, labels, strict=True):
         if records := run.metrics.get("table"):
-            table = Table.from_records(records)
-            if lacking := set(COLUMNS) - set(table.frame.columns):
-                lacks = ", ".join(sorted(lacking))
-                raise ValueError(
-                    f"{run.directory}/metrics.json is damaged: its table lacks {lacks}; evaluate"
-                    " again."
-                )
-            found.append(replace(table, frame=table.frame.assign(method=label)))
-    return combine(found) if found else None
+            frame = _frame(run, records)
+            tables.append(Table(frame.assign(method=label)))
+    return combine(tables) if tables else None
+
+
+def _frame(run: Run, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    frame = Table.from_records(records).frame
+    if missing := set(COLUMNS) - set(frame.columns):
+        names = ", ".join(sorted(missing))
+        raise ValueError(
+            f"{run.directory}/metrics.json is damaged: its table lacks {names}; evaluate again."
+        )
+    return frame
 
 
 def rows_of(table: Table) -> list[Row]:
     """The rows of a combined table, gathered over methods."""
-    found = []
-    for (metric, target, given), group in table.frame.groupby(
-        ["metric", "target", "given"], sort=False
-    ):
-        first = group.iloc[0]
-        cells = {
-            r["method"]: Cell(r["value"], r["se"], r["se_seeds"]) for r in group.to_dict("records")
-        }
-        best = _best(cells, first["direction"])
-        cells = {m: replace(c, best=m in best) for m, c in cells.items()}
-        quantity = f"{target} | {given.replace('+', ', ')}" if given else target
-        say = (_range(group["n"]), "; ".join(dict.fromkeys(group["seed"].astype(str))))
-        found.append(
-            Row(
-                metric.replace("_", " "),
-                quantity,
-                first["unit"],
-                _better(first["direction"]),
-                *say,
-                cells,
-            )
-        )
-    return found
+    groups = table.frame.groupby(["metric", "target", "given"], sort=False)
+    return [_row(group) for _, group in groups]
 
 
-def _better(direction: str) -> str:
-    return f"{direction} is better" if direction in ("higher", "lower") else "–"
+def _row(group: pd.DataFrame) -> Row:
+    """The rows of all methods for one quantity."""
+    names = ["metric", "target", "given", "direction", "unit"]
+    metric, target, given, direction, unit = group.iloc[0][names]
+    return Row(
+        metric=metric.replace("_", " "),
+        quantity=f"{target} | {given.replace('+', ', ')}" if given else target,
+        unit=unit,
+        direction=f"{direction} is better" if direction in ("higher", "lower") else "–",
+        n=_range(group["n"]),
+        seeds="; ".join(dict.fromkeys(group["seed"].astype(str))),
+        cells=_cells(group, direction),
+    )
+
+
+def _cells(group: pd.DataFrame, direction: str) -> dict[str, Cell]:
+    rows = group.to_dict("records")
+    cells = {r["method"]: Cell(r["value"], r["se"], r["se_seeds"]) for r in rows}
+    best = _best(cells, direction)
+    return {method: replace(cell, best=method in best) for method, cell in cells.items()}
 
 
 def _best(cells: Mapping[str, Cell], direction: str) -> list[str]:
     """The methods within two standard errors (of the difference) of the best; none if all of them
     are.
     """
-    known = {m: c for m, c in cells.items() if not math.isnan(c.value)}
-    if not known or direction not in ("higher", "lower"):
+    defined = {m: c for m, c in cells.items() if not math.isnan(c.value)}
+    if not defined or direction not in ("higher", "lower"):
         return []
-    sign = 1 if direction == "higher" else -1
-    top = max(known.values(), key=lambda c: sign * c.value)
-    error = lambda c: max((e for e in (c.se, c.se_seeds) if not math.isnan(e)), default=0.0)
-    best = [
-        m
-        for m, c in known.items()
-        if sign * (top.value - c.value) <= 2 * math.hypot(error(c), error(top))
-    ]
-    return best if len(best) < len(known) else []
+    choose = max if direction == "higher" else min
+    top = choose(defined.values(), key=_value)
+    best = [m for m, cell in defined.items() if _is_near(cell, top)]
+    return best if len(best) < len(defined) else []
+
+
+def _value(cell: Cell) -> float:
+    return cell.value
+
+
+def _is_near(cell: Cell, top: Cell) -> bool:
+    """Whether two figures differ by at most two standard errors of their difference."""
+    return abs(top.value - cell.value) <= 2 * math.hypot(cell.error, top.error)
 
 
 def _range(values: pd.Series) -> str:
-    """The one value there is, or the least and the largest."""
+    """The value that all have, or the smallest and the largest."""
     low, high = int(values.min()), int(values.max())
     return f"{low}" if low == high else f"{low}–{high}"
 
@@ -135,15 +149,24 @@ def terminal_table(table: Table) -> Rich:
     """A combined table for the terminal."""
     rows = rows_of(table)
     methods = methods_of(rows)
-    rich = Rich(
-        box=None, header_style="bold", caption=NOTE, caption_justify="left", padding=(0, 2, 0, 0)
-    )
+    rich = Rich(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    rich.caption, rich.caption_justify = NOTE, "left"
     for name in ("metric", "target | given", "direction"):
         rich.add_column(name)
-    for name in (*methods, "unit", "n", "seed"):
-        rich.add_column(name, justify="left" if name == "unit" else "right")
+    for name in methods:
+        rich.add_column(Text(name), justify="right")
+    rich.add_column("unit")
+    rich.add_column("n", justify="right")
+    rich.add_column("seed", justify="right")
     for row in rows:
-        cells = [row.cells.get(m) for m in methods]
-        figures = ["" if c is None else f"[bold]{c}[/]" if c.best else str(c) for c in cells]
-        rich.add_row(row.metric, row.quantity, row.direction, *figures, row.unit, row.n, row.seeds)
+        figures = [_terminal_cell(row.cells.get(method)) for method in methods]
+        words = map(Text, (row.metric, row.quantity, row.direction))
+        rich.add_row(*words, *figures, row.unit, row.n, row.seeds)
     return rich
+
+
+def _terminal_cell(cell: Cell | None) -> Text:
+    """A figure, bold if it is among the best; nothing if the method has none."""
+    if cell is None:
+        return Text("")
+    return Text(str(cell), style="bold" if cell.best else "")

@@ -45,7 +45,7 @@ def _paper(height: int, width: int) -> np.ndarray:
 def _pixels(images: Tensor) -> np.ndarray:
     """Images (n, C, H, W) in [0, 1] as (n, H, W, 3) bytes."""
     colour = images.detach().float().cpu().clamp(0, 1).expand(-1, 3, -1, -1)
-    return (colour.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+    return (colour.movedim(1, -1) * 255).round().to(torch.uint8).numpy()
 
 
 def _place(place: np.ndarray, image: np.ndarray) -> None:
