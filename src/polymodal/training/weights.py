@@ -1,5 +1,5 @@
-"""Weights that a stage keeps besides the current ones: an average, and the best on the validation
-data.
+"""Weights that a stage keeps in addition to the current ones: an average, and the best on the
+validation data.
 """
 
 from __future__ import annotations
