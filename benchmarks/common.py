@@ -1,4 +1,4 @@
-"""Shared by both sides of a measurement: settings, data, clocks and the report. Needs only torch."""
+"""Settings, data, clocks and the report that both sides of a measurement share. Needs only torch."""
 
 from __future__ import annotations
 
