@@ -78,9 +78,8 @@ def fit(
     """
     chosen = settings_of(method, data, settings)
     splits = load_splits(chosen.data, chosen.modalities, data if isinstance(data, Splits) else None)
-    training = chosen.training
-    fabric = make_fabric(training)
-    with own_random_state(fabric.device), deterministic(training.deterministic):
+    fabric = make_fabric(chosen.training)
+    with own_random_state(fabric.device), deterministic(chosen.training.deterministic):
         checkpointer = Checkpointer(out, _info(chosen, splits, seed))
         if checkpointer.finished:
             return load(checkpointer.path or "", method if isinstance(method, Method) else None)
@@ -88,12 +87,12 @@ def fit(
             seed_all(fabric.device, seed, "weights")
             method = build(to_dict(chosen), splits.modalities)
         method.model.to(fabric.device)
-        taken = _taken(method, training, reuse or {}, checkpointer)
+        taken = _taken(method, chosen.training, reuse or {}, checkpointer)
         fabric.barrier()  # all processes have read before one writes
         checkpointer.begin(method.model, fabric.is_global_zero)
-        with Reporter(training.progress and fabric.is_global_zero) as reporter:
-            loggers = make_loggers(training, checkpointer.target)
-            session = Session(training, splits, seed, checkpointer, reporter, loggers)
+        with Reporter(chosen.training.progress and fabric.is_global_zero) as reporter:
+            loggers = make_loggers(chosen.training, checkpointer.target)
+            session = Session(chosen.training, splits, seed, checkpointer, reporter, loggers)
             session.train(method, taken)
         method.model.to("cpu").eval()
         run = checkpointer.close(method, splits.modalities)
