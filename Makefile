@@ -1,11 +1,13 @@
-# `make demo` does the main job on built-in data and writes files under demo/; `make test` passes the tests.
-# Both make the virtual environment first if it is not there: Python 3.11 with pip and venv is all they need.
+# `make demo` does the main job on built-in data and writes files under demo/; `make test` runs the tests; `make docs`
+# builds the documentation into build/docs. Each makes the virtual environment first if it is not there: Python 3.11 with
+# pip and venv is all they need.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint docs bench clean
 
 setup: $(STAMP)
 
@@ -18,13 +20,20 @@ demo: setup
 	$(BIN)/polymodal train shapes --out demo
 
 test: setup
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: setup
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/mypy
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
+
+docs: $(DOCS_STAMP)
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 
 bench: setup
 	$(BIN)/python benchmarks/run.py

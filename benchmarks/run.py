@@ -338,6 +338,7 @@ def page(results: Results, table: list[dict[str, Any]], machine: dict[str, Any])
     return (
         "\n\n".join(
             [
+                "# Speed beside MultiVae",
                 head,
                 "\n".join(rate_table(table)),
                 "\n".join(memory_table(results)),

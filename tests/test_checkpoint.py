@@ -1,4 +1,4 @@
-"""Run directories: killed at any moment a run goes on bit for bit, nothing is half written, no file
+"""Run directories: killed at any moment a run resumes bit for bit, nothing is half written, no file
 runs code.
 """
 
@@ -16,6 +16,7 @@ import torch
 
 import polymodal.runs.checkpointer
 import polymodal.runs.files as files
+import polymodal.runs.log as log
 from polymodal.methods import METHODS
 from polymodal.model import Method
 from polymodal.runs.checkpointer import Checkpointer
@@ -120,8 +121,8 @@ MOMENTS = {
 
 @pytest.mark.parametrize("call", MOMENTS)
 def test_killed_while_it_writes_nothing_is_half_there(call, whole, tmp_path, monkeypatch) -> None:
-    where = {"replace": os, "fsync": os, "open": files, "append": files.Log}[call]
-    real = open if call == "open" else getattr(where, call)
+    where = {"replace": [os], "fsync": [os], "open": [files, log], "append": [log.Log]}[call]
+    real = open if call == "open" else getattr(where[0], call)
     resumed = 0
     for moment in MOMENTS[call]:
         out, left = tmp_path / str(moment), [moment]
@@ -136,7 +137,8 @@ def test_killed_while_it_writes_nothing_is_half_there(call, whole, tmp_path, mon
 
         def work(out=out) -> None:
             with monkeypatch.context() as patch:
-                patch.setattr(where, call, deadly, raising=False)
+                for place in where:
+                    patch.setattr(place, call, deadly, raising=False)
                 train(out)
 
         assert not in_child(work)
@@ -179,17 +181,16 @@ def test_metrics_are_kept(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"lr": 0.2}, r"training\.lr is 0\.5 there and 0\.2 here"),
-        ({"latent": 3}, r"method\.latent is 2 there and 3 here"),
-        ({"seed": 4}, r"seed is 0 there and 4 here"),
+        ({"lr": 0.2}, r"training\.lr: 0\.5 there, 0\.2 now"),
+        ({"latent": 3}, r"method\.latent: 2 there, 3 now"),
+        ({"seed": 4}, "seed: 0 there, 4 now"),
     ],
 )
 def test_other_settings_are_refused(change, says, whole) -> None:
-    with pytest.raises(
-        ValueError, match=f"holds a run of other settings: {says}; give another --out"
-    ):
+    expected = rf"already contains a run with different settings \({says}\); give another --out"
+    with pytest.raises(ValueError, match=expected):
         train(whole.directory, **change)
-    with pytest.raises(ValueError, match=r"samples\.train is 96 there and 40 here"):
+    with pytest.raises(ValueError, match=r"samples\.train: 96 there, 40 now"):
         fit("toy", toy_data(n=40), out=whole.directory, **SETTINGS)
 
 
@@ -276,7 +277,9 @@ def test_missing_and_unfinished_runs_are_told(whole, tmp_path) -> None:
         load(run.directory)
     info = json.loads((run.directory / "run.json").read_text())
     (run.directory / "run.json").write_text(json.dumps(info | {"status": "training"}))
-    with pytest.raises(ValueError, match="is not finished; train it to its end first"):
+    with pytest.raises(
+        ValueError, match="is not finished; finish training first; the same command resumes it"
+    ):
         load(run.directory)
     other = toy(latent=3).model
     with pytest.raises(ValueError, match="does not fit the model"):
@@ -335,7 +338,8 @@ def test_a_method_of_ones_own_is_loaded_into_the_same_method(tmp_path) -> None:
     torch.manual_seed(1)
     run = fit(toy(), toy_data(), out=tmp_path / "run", **SETTINGS | {"epochs": 1})
     with pytest.raises(
-        ValueError, match=r"has a method of its own; give the same one: load\(run_dir, method="
+        ValueError,
+        match=r"was trained with a custom Method; pass it as load\(run_dir, method=\.\.\.\)",
     ):
         load(tmp_path / "run")
     assert equal(load(tmp_path / "run", toy()).model, run.model)
@@ -348,7 +352,7 @@ def test_checkpoints_take_a_tenth_of_the_time(tmp_path, monkeypatch) -> None:
     now, saves = [0.0], []
     monkeypatch.setattr(polymodal.runs.checkpointer.time, "monotonic", lambda: now[0])
     save = lambda *_: (saves.append(now[0]), now.append(now.pop() + 2))
-    monkeypatch.setattr(polymodal.runs.run, "save_checkpoint", save)
+    monkeypatch.setattr(polymodal.runs.checkpointer, "save_checkpoint", save)
     info = {
         "settings": {"data": {}, "training": {}},
         "seed": 0,
@@ -368,13 +372,13 @@ def test_checkpoints_take_a_tenth_of_the_time(tmp_path, monkeypatch) -> None:
 
 
 def test_the_log_takes_new_columns_and_loses_torn_lines(tmp_path) -> None:
-    log = files.Log(tmp_path / "log.csv")
-    log.append({"stage": "one", "x": 0.1})
-    log.append({"stage": "one", "y": 2})
-    log.append({"stage": "one", "x": 1e-9})
+    course = log.Log(tmp_path / "log.csv")
+    course.append({"stage": "one", "x": 0.1})
+    course.append({"stage": "one", "y": 2})
+    course.append({"stage": "one", "x": 1e-9})
     with open(tmp_path / "log.csv", "a") as file:
         file.write("one,0.")  # killed in mid-line
-    again = files.Log(tmp_path / "log.csv", files.Log.read(tmp_path / "log.csv", 2))
+    again = log.Log(tmp_path / "log.csv", log.Log.read(tmp_path / "log.csv", 2))
     again.append({"stage": "two", "x": 0.3})
     assert (tmp_path / "log.csv").read_text().split() == [
         "stage,x,y",

@@ -75,7 +75,9 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_help_and_list_import_nothing_heavy() -> None:
     heavy = {"torch", "numpy", "scipy", "matplotlib", "lightning", "pandas", "sklearn"}
-    code = "import sys; from polymodal.cli.main import run; run({!r}); print({!r} & set(sys.modules))"
+    code = (
+        "import sys; from polymodal.cli.main import run; run({!r}); print({!r} & set(sys.modules))"
+    )
     for arguments in (["train", "--help"], ["list"]):
         command = [sys.executable, "-c", code.format(arguments, heavy)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -184,8 +186,8 @@ def modalities_of(name: str | None) -> list[Modality]:
     }[name]
 
 
-def small_splits(settings, data=None) -> Splits:
-    modalities = modalities_of(settings.data.name)
+def small_splits(settings, modalities, data=None) -> Splits:
+    modalities = modalities_of(settings.name)
     part = Dataset(modalities, {m.name: torch.rand(4, *m.shape) for m in modalities})
     return Splits(part, part, part)
 

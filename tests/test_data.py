@@ -647,6 +647,7 @@ def test_absent_values_may_be_anything():
             "no setting 'wieght'; did you mean 'weight'",
         ),
         ("shapes", {"modalities": {"square": {"likelihood": "gauss"}}}, "likelihood 'gauss'"),
+        ("shapes", {"modalities": {"square": {"kind": "imag"}}}, "kind 'imag'; did you mean"),
         ("shapes", {"missing": "mcar"}, 'missing must be "nan" or a mapping'),
         ("shapes", {"missing": {"pattern": "mnar", "rate": 0.5}}, r"pattern of \['mcar', 'mar'"),
         ("shapes", {"missing": {"pattern": "mcar", "rate": 1.0}}, "below 1"),

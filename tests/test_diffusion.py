@@ -96,7 +96,7 @@ def test_masks_give_every_exact_conditional(way: tuple[str, str], blocks: tuple[
     (conditioning, against), (given, unknown, mean, c) = way, task(10_000, blocks)
     sampler = Diffusion(conditioning, steps=60, weight=1.0, against=against, high=200.0)
     x, _ = sampler(exact(covariance()), given)
-    assert torch.equal(x[given.known], given.value[given.known])
+    assert torch.equal(x[given.observed], given.value[given.observed])
     wrong = errors(x[:, unknown], mean, c)
     assert wrong[0] < 0.04 and wrong[1] < 0.06, wrong
     if conditioning == "guidance":
@@ -150,7 +150,7 @@ def test_guidance_compares_with_each_unseen_block_alone(blocks: tuple[int, ...])
     denoise = exact(c)
     x, _ = sampler(lambda x, sigma: (seen.append((x, sigma)), denoise(x, sigma))[1], given)
     noisy = seen[0][0][:7]  # the first rows: the point itself
-    whole = noisy @ torch.linalg.solve(c + torch.diag(torch.where(given.known[0], 0, s * s)), c)
+    whole = noisy @ torch.linalg.solve(c + torch.diag(torch.where(given.observed[0], 0, s * s)), c)
     own = torch.block_diag(*(c[a:b, a:b] for a, b in ((0, 2), (2, 3), (3, 6))))
     alone = noisy @ torch.linalg.solve(own + s * s * torch.eye(6), own)
     torch.testing.assert_close(
@@ -166,7 +166,7 @@ def test_a_rescaled_guess_is_no_longer_than_the_one_without_guidance() -> None:
     draws = []
     for options in ({"weight": 1.0}, {"weight": 4.0, "rescale": False}, {"weight": 4.0}):
         torch.manual_seed(3)
-        draws.append(torch.where(given.known, 0, guess(**options)))
+        draws.append(torch.where(given.observed, 0, guess(**options)))
     most, free, held = (x.norm(dim=-1) for x in draws)
     torch.testing.assert_close(held, torch.minimum(free, most))
     assert (free > 1.2 * most).any()
@@ -222,7 +222,7 @@ def test_the_released_code_shows_the_clean_latent_again() -> None:
         lambda x, s: (seen.append((x, s[0, 0])), denoise(x, s))[1], given
     )
     for x, s in seen:
-        torch.testing.assert_close(x[given.known], ((1 + s) * given.value)[given.known])
+        torch.testing.assert_close(x[given.observed], ((1 + s) * given.value)[given.observed])
     assert len(seen) == 6
 
 

@@ -1,4 +1,4 @@
-"""The fast computation of masked autoregressive maps against zuko's own, which holds their weights."""
+"""The fast computation of masked autoregressive maps against zuko's, which holds their weights."""
 
 import pytest
 import torch
@@ -144,5 +144,6 @@ def test_a_bound_that_cannot_be_kept_is_refused(wrong: dict) -> None:
 
 @pytest.mark.parametrize("method", [jnf, jnf_dcca])
 def test_methods_hand_the_bound_to_every_expert(method) -> None:
-    model = method([Modality("a", (3,)), Modality("b", (3,))], latent=2, tail_variance=1.3).model
+    modalities = [Modality("a", (3,)), Modality("b", (3,))]
+    model = method(modalities, latent=2, flow={"tail_variance": 1.3}).model
     assert [expert.head.tail_variance for expert in model.posterior.experts.values()] == [1.3, 1.3]

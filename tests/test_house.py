@@ -4,8 +4,10 @@ stay small.
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,29 @@ def test_zuko_leaves_validation_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
-def test_a_recipe_is_at_most_thirty_lines(name: str) -> None:
-    lines = inspect.getsource(inspect.unwrap(METHODS[name])).splitlines()
-    assert len(lines) <= 30, f"{name} has {len(lines)} lines, signature and docstring included"
+def test_a_method_only_fills_slots(name: str) -> None:
+    """Its body has at most 15 lines without the docstring, and at most 10 options of its own."""
+    source = textwrap.dedent(inspect.getsource(inspect.unwrap(METHODS[name])))
+    (function,) = ast.parse(source).body
+    assert isinstance(function, ast.FunctionDef)
+    _, first, *_ = function.body
+    lines = function.end_lineno - first.lineno + 1
+    assert lines <= 15, f"the body of {name} has {lines} lines without its docstring"
+    assert len(function.args.kwonlyargs) <= 10
+
+
+def test_the_architecture_page_lists_the_rooms_floor_by_floor() -> None:
+    page = (ROOT.parents[1] / "docs" / "architecture.md").read_text()
+    rooms = re.findall(r"^\| `(\w+)/?`", page, re.MULTILINE)
+    assert rooms == list(FLOORS)
+
+
+def test_the_package_shows_its_rooms() -> None:
+    entries = [p for p in ROOT.iterdir() if p.name != "__pycache__"]
+    loose = [p for p in entries if p.suffix == ".py" and not p.name.startswith("__")]
+    assert len(entries) <= 24 and len(loose) <= 8
+    assert {p.name.removesuffix(".py") for p in entries} - {
+        "__init__",
+        "__main__",
+        "py.typed",
+    } == set(FLOORS)

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from polymodal.batch import Modality
-from polymodal.data.kinds import KINDS, kind_of, kind_of_array, mosaic
+from polymodal.data import load_data
+from polymodal.data.kinds import KINDS, Kind, kind_of, kind_of_array, mosaic
 from polymodal.distributions.likelihoods import LIKELIHOODS
 from polymodal.networks.architectures import network_of
 
@@ -175,3 +176,41 @@ def test_a_vector_is_not_read_from_a_picture(tmp_path) -> None:
     (tmp_path / "x.png").touch()
     with pytest.raises(ValueError, match=r"'x' is read from .npy and .npz files, got .*x\.png"):
         KINDS["vector"].read(tmp_path / "x.png", Modality("x", (4,)))
+
+
+class Letters(Kind):
+    """Words of two letters a and b, one-hot (2, 2): a kind that a user adds."""
+
+    name = "letters"
+    likelihood = "categorical"
+
+    def holds(self, shape) -> bool:
+        return shape == (2, 2)
+
+    def claims(self, x) -> bool:
+        return x.dtype.kind == "U"
+
+    def describe(self, name, parts) -> Modality:
+        return Modality(name, (2, 2), self.likelihood, kind=self.name)
+
+    def table(self, x, modality):
+        letters = torch.tensor([["ab".index(c) for c in word] for word in x.tolist()])
+        return torch.nn.functional.one_hot(letters, 2).float()
+
+    def show(self, x, modality, span=(0.0, 1.0)):
+        return x[:, None].expand(-1, 3, -1, -1)
+
+
+def test_a_kind_of_a_user_reads_arrays_that_no_other_kind_does(tmp_path, monkeypatch) -> None:
+    words = np.array(["ab", "ba", "aa"] * 10)
+    np.savez(tmp_path / "data.npz", word=words, number=np.arange(30.0))
+    with pytest.raises(ValueError, match=r"data.npz cannot be read: 'word' must hold real numbers"):
+        load_data(tmp_path / "data.npz")
+    monkeypatch.setitem(KINDS, "letters", Letters())
+    data = load_data(tmp_path / "data.npz")
+    word, number = data.modalities
+    assert word == Modality("word", (2, 2), "categorical", kind="letters")
+    assert kind_of(word).name == "letters" and kind_of(number).name == "vector"
+    batch = data.train.batch(torch.arange(len(data.train)))
+    expected = words[batch.x["number"][:, 0].long().numpy()]
+    assert torch.equal(batch.x["word"], Letters().table(expected, word))

@@ -285,7 +285,7 @@ def test_patterns_draw_from_another_seed_than_samples():
             {"pattern": "mar", "rate": 0.5, "slope": math.inf},
             "missing.slope must be a finite number, got inf",
         ),
-        ({"pattern": "mar", "rate": {"a": 0.5}}, "must leave out 'a'"),
+        ({"pattern": "mar", "rate": {"a": 0.5}}, "must not include the driver 'a'"),
         ({"pattern": "label", "rate": [0.5]}, "lists 1 rates, but the data has the label 3"),
         (
             {"pattern": "label", "rate": {"x": 0.5}},

@@ -13,10 +13,8 @@ from polymodal.batch import Modality
 from polymodal.data import load_data, polymnist
 from polymodal.data.polymnist import texture
 
-HEIGHT, WIDTH = (
-    100,
-    120,
-)  # of the photographs: red is x, green is y, blue 10 times the view; below 128, unlike inverses
+# Size of the photographs: red is x, green is y, blue 10 times the view; below 128, unlike inverses.
+HEIGHT, WIDTH = 100, 120
 VIEWS = 3
 
 

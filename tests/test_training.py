@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,15 +22,15 @@ import polymodal.training.stage_trainer
 from polymodal.batch import Batch
 from polymodal.data import Dataset
 from polymodal.methods import METHODS
-from polymodal.methods.extras import extended
-from polymodal.model import Method, Stage
-from polymodal.objectives import Loss
+from polymodal.methods.builder import Builder
+from polymodal.methods.method import method as as_method
+from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
 from polymodal.settings.schema import StageSettings
 from polymodal.training.fit import fit
 from polymodal.training.optimizer import Rate
 from polymodal.training.prepare import prepared
 from polymodal.training.progress import Reporter
-from toys import MODALITIES, equal, toy, toy_data
+from toys import MODALITIES, equal, keep_joint, toy, toy_data
 
 QUIET = {"progress": False, "batch": 32, "device": "cpu"}
 
@@ -44,12 +45,11 @@ def plain_method() -> Method:
     torch.manual_seed(0)
     method = toy(plain=True)
     method.model.extra = nn.Linear(3, 2)
-    loss = lambda batch, _: _squares(method.model.extra(batch.x["a"]) - batch.x["b"])
-    return Method(method.model, [Stage("line", loss, [method.model.extra])])
+    return Method(method.model, [Stage("line", line_loss, ["extra"])])
 
 
-def _squares(x: torch.Tensor) -> Loss:
-    value = x.square().sum(-1)
+def line_loss(model: MultimodalVAE, batch: Batch, progress: float) -> Loss:
+    value = (model.extra(batch.x["a"]) - batch.x["b"]).square().sum(-1)
     return Loss(value, {"squares": value})
 
 
@@ -92,9 +92,11 @@ def test_a_stage_changes_what_it_trains_and_nothing_else() -> None:
 def test_frozen_parts_that_a_loss_runs_stay_as_they_are() -> None:
     method = toy()
     posterior, stage = method.model.posterior, method.stages[1]
-    unprepared = replace(
-        stage, prepare=None, finish=None, loss=lambda batch, p: stage.loss(stage.prepare(batch), p)
-    )
+
+    def loss(model: MultimodalVAE, batch: Batch, progress: float) -> Loss:
+        return stage.loss(model, stage.prepare(model, batch), progress)
+
+    unprepared = replace(stage, prepare=None, finish=None, loss=loss)
     before = {k: v.clone() for k, v in method.model.state_dict().items()}
     fit(Method(method.model, [unprepared]), toy_data(), epochs=2, **QUIET)
     changed = {k for k, v in method.model.state_dict().items() if not torch.equal(v, before[k])}
@@ -106,32 +108,35 @@ def test_prepare_keeps_tables_that_stay_and_replaces_or_drops_the_others() -> No
     present = {"a": torch.tensor([True, True, False, True, True])}
     tables = {"a": torch.randn(3, 3), "b": torch.randn(5, 2)}
     data = Dataset(MODALITIES, tables, {"a": index}, present)
-    stage = lambda change: Stage("s", lambda batch, _: Loss(batch.x["a"], {}), [], change)
+    model = toy().model
 
-    kept = prepared(stage(lambda b: Batch(b.x, b.present, b.label, {"k": b.x["b"] * 2})), data, 2)
+    def changed(change: Callable[[Batch], Batch]) -> Dataset:
+        return prepared(Stage("s", line_loss, [], lambda _, batch: change(batch)), model, data, 2)
+
+    kept = changed(lambda b: Batch(b.x, b.present, b.label, {"k": b.x["b"] * 2}))
     assert (
         kept.tables["a"] is tables["a"] and kept.tables["b"] is tables["b"]
     )  # absent values are no change
     assert torch.equal(kept.index["a"], index) and torch.equal(kept.kept["k"], tables["b"] * 2)
 
-    new = prepared(stage(lambda b: Batch({"a": b.x["a"][:, :1] + 1}, b.present)), data, 2)
+    new = changed(lambda b: Batch({"a": b.x["a"][:, :1] + 1}, b.present))
     assert list(new.tables) == ["a"] and [m.name for m in new.modalities] == ["a"] and len(new) == 5
     expected = torch.where(present["a"][:, None], tables["a"][index][:, :1] + 1, 0.0)
     torch.testing.assert_close(new.tables["a"], expected)
 
     # Only the last of three batches is changed.
-    late = prepared(
-        stage(lambda b: Batch({"b": b.x["b"] if len(b) == 2 else b.x["b"] + 1})), data, 2
-    )
+    late = changed(lambda b: Batch({"b": b.x["b"] if len(b) == 2 else b.x["b"] + 1}))
     torch.testing.assert_close(late.tables["b"], torch.cat([tables["b"][:4], tables["b"][4:] + 1]))
 
 
 def test_prepare_runs_once_and_frozen_parts_are_in_evaluation_mode() -> None:
     method, calls = toy(), []
-    keep = method.stages[1].prepare
-    counted = replace(
-        method.stages[1], prepare=lambda batch: calls.append(method.model.training) or keep(batch)
-    )
+
+    def counting(model: MultimodalVAE, batch: Batch) -> Batch:
+        calls.append(model.training)
+        return keep_joint(model, batch)
+
+    counted = replace(method.stages[1], prepare=counting)
     run = fit(Method(method.model, [counted]), toy_data(), epochs=4, **QUIET)
     assert (
         calls == [False] * 4
@@ -262,10 +267,12 @@ def test_accumulated_batches_are_one_large_batch() -> None:
 def test_short_last_batches_are_left_out_unless_alone() -> None:
     seen = []
     method = plain_method()
-    stage = method.stages[0]
-    spy = replace(
-        stage, loss=lambda batch, p: (seen.append((len(batch), p)), stage.loss(batch, p))[1]
-    )
+
+    def loss(model: MultimodalVAE, batch: Batch, progress: float) -> Loss:
+        seen.append((len(batch), progress))
+        return line_loss(model, batch, progress)
+
+    spy = replace(method.stages[0], loss=loss)
     fit(Method(method.model, [spy]), toy_data(n=70, held_out=40), epochs=2, **QUIET)
     assert seen == [
         (32, 0.0),
@@ -320,9 +327,12 @@ def test_a_loss_that_is_not_finite_is_told_in_one_sentence() -> None:
     ):
         fit(plain_method(), replace(data, val=broken.train), **QUIET)
     root = plain_method()  # a finite loss whose gradient is not: the root of zero
-    loss = lambda batch, _: Loss((root.model.extra(batch.x["a"]) * 0).abs().sum(-1).sqrt(), {})
+
+    def loss(model: MultimodalVAE, batch: Batch, progress: float) -> Loss:
+        return Loss((model.extra(batch.x["a"]) * 0).abs().sum(-1).sqrt(), {})
+
     with pytest.raises(ValueError, match=r"at step 1 .*: the gradient became infinite or NaN; try"):
-        fit(Method(root.model, [Stage("root", loss, [root.model.extra])]), data, **QUIET)
+        fit(Method(root.model, [Stage("root", loss, ["extra"])]), data, **QUIET)
 
 
 def test_losses_are_looked_at_in_groups_on_devices_that_run_ahead(monkeypatch) -> None:
@@ -350,19 +360,20 @@ def test_losses_are_looked_at_in_groups_on_devices_that_run_ahead(monkeypatch) -
     ("change", "says"),
     [
         (
-            {"loss": lambda b, p: Loss(b.x["a"].mean(), {})},
+            {"loss": lambda model, b, p: Loss(b.x["a"].mean(), {})},
             r"must be per sample, of shape \(32,\), got \(\)",
         ),
         (
-            {"loss": lambda b, p: Loss(b.x["a"].sum(-1), {})},
+            {"loss": lambda model, b, p: Loss(b.x["a"].sum(-1), {})},
             "does not depend on the modules that it trains",
         ),
-        ({"trains": [nn.Linear(2, 2)]}, "no part of the model"),
-        ({"trains": [nn.Tanh()]}, "without parameters; leave `trains` empty"),
+        ({"trains": ["extr"]}, r"trains \['extr'\], but the model has no such part .*extr"),
+        ({"trains": ["idle"]}, "without parameters; leave `trains` empty"),
     ],
 )
 def test_mistaken_stages_are_told(change, says) -> None:
     method = plain_method()
+    method.model.idle = nn.Tanh()
     with pytest.raises(ValueError, match=says):
         fit(Method(method.model, [replace(method.stages[0], **change)]), toy_data(), **QUIET)
 
@@ -380,7 +391,7 @@ def test_mistaken_stages_are_told(change, says) -> None:
         ({"reuse": {"joint": "no/run"}}, "^no/run is no run directory"),
         (
             {"modalities": {"c": {"weight": 2}}},
-            r"^There is no modality 'c' in the data, which has a, b\.$",
+            r"^The data has no modality 'c'; there are a, b\.$",
         ),
         ({"device": "cuda"}, r"^training\.device=cuda cannot be used"),
         ({"device": "cup"}, r"^training\.device=cup cannot be used"),
@@ -406,14 +417,14 @@ def test_a_stage_of_another_run_can_be_taken(tmp_path) -> None:
     both = fit("toy", toy_data(), reuse={"joint": one}, **longer)
     assert equal(both.model, fit("toy", toy_data(), **longer).model)
     for change, says in (
-        ({"seed": 1}, "seed is 0 there and 1 here"),
-        ({"latent": 3}, "latent is 2 there and 3 here"),
-        ({"lr": 0.1}, r"training\.stages\.joint\.lr is 0\.001 there and 0\.1 here"),
-        ({"modalities": {"a": {"weight": 2.0}}}, r"modalities\.a is 'nothing' there"),
+        ({"seed": 1}, "seed: 0 there, 1 now"),
+        ({"latent": 3}, "latent: 2 there, 3 now"),
+        ({"lr": 0.1}, r"training\.stages\.joint\.lr: 0\.001 there, 0\.1 now"),
+        ({"modalities": {"a": {"weight": 2.0}}}, r"modalities\.a\.weight: 1\.0 there, 2\.0 now"),
     ):
-        with pytest.raises(ValueError, match=f"^Stage 'joint' cannot be taken from .*: {says}"):
+        with pytest.raises(ValueError, match=f"^Stage 'joint' cannot be taken from .*: .*{says}"):
             fit("toy", toy_data(), reuse={"joint": one}, **settings | change)
-    with pytest.raises(ValueError, match=r"samples\.train is 96 there and 64 here"):
+    with pytest.raises(ValueError, match=r"samples\.train: 96 there, 64 now"):
         fit("toy", toy_data(n=64), reuse={"joint": one}, **settings)
 
 
@@ -423,7 +434,7 @@ def test_a_stage_of_another_run_can_be_taken(tmp_path) -> None:
         ("mopoe", "all", {}),
         ("jmvae_two_stage", "surrogates", {}),
         ("cvae", "all", {}),
-        ("pooled", "all", {"prior": "flow"}),
+        ("pooled", "all", {"prior": {"name": "flow"}}),
     ],
 )
 def test_a_prior_can_be_fitted_to_a_run_that_was_trained_without_one(
@@ -453,18 +464,18 @@ def test_a_prior_can_be_fitted_to_a_run_that_was_trained_without_one(
 
 
 def test_a_models_own_parameter_is_trained_with_a_prior_to_come_too() -> None:
-    def own(modalities, *, latent=2, networks=None) -> Method:
-        method = METHODS["mopoe"](modalities, latent=latent)
-        method.model.tau = nn.Parameter(torch.zeros(()))
-        first = method.stages[0]
+    def raised(
+        model: MultimodalVAE, batch: Batch, progress: float, first: Callable[..., Loss]
+    ) -> Loss:
+        loss = first(model, batch, progress)
+        return Loss(loss.value + model.tau, loss.terms)
 
-        def loss(batch: Batch, progress: float) -> Loss:
-            found = first.loss(batch, progress)
-            return Loss(found.value + method.model.tau, found.terms)
+    @as_method
+    def own(builder: Builder) -> Method:
+        made = METHODS["mopoe"](builder.modalities, latent=builder.latent)
+        made.model.tau = nn.Parameter(torch.zeros(()))
+        return Method(made.model, [Stage("all", Step(raised, first=made.stages[0].loss), [""])])
 
-        return Method(method.model, [Stage("all", loss, [method.model])])
-
-    METHODS["own"] = extended(own)
     try:
         runs = [
             fit("own", toy_data(), epochs=1, fitted_prior=kind, **QUIET)
@@ -488,7 +499,7 @@ def test_a_run_says_which_options_a_stage_was_made_with_elsewhere(capsys) -> Non
         **QUIET | {"progress": True},
     )
     assert other.info["stages"]["all"]["apart"] == {"beta": [1.0, 2.0]}
-    assert "all: taken from another run; there beta is 1.0, here 2.0" in capsys.readouterr().err
+    assert "all: taken from another run (beta: 1.0 there, 2.0 now)" in capsys.readouterr().err
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
@@ -570,13 +581,13 @@ def test_parameters_out_of_reach_are_left_alone_when_gradients_are_added_up(monk
     """
     method = plain_method()
     method.model.idle = nn.Linear(2, 2)
-    stage = replace(method.stages[0], trains=[method.model.extra, method.model.idle])
+    stage = replace(method.stages[0], trains=["extra", "idle"])
     parameters = [*method.model.extra.parameters(), *method.model.idle.parameters()]
     data, fabric = toy_data(), Fabric(accelerator="cpu", devices=1)
     trainer = polymodal.training.stage_trainer.StageTrainer(
         method.model, parameters, stage, StageSettings(), data.train, data.val, 0, fabric
     )
-    stage.loss(data.train.batch(torch.arange(4)), 1.0).value.mean().backward()
+    stage.loss(method.model, data.train.batch(torch.arange(4)), 1.0).value.mean().backward()
     before = [None if p.grad is None else p.grad.clone() for p in parameters]
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flat.mul_(2))
     sums = trainer._reduced(torch.tensor([1.5, 2.0], dtype=torch.float64))
@@ -592,10 +603,10 @@ import torch
 torch.set_num_threads(1)
 from toys import toy, toy_data
 from polymodal.methods import METHODS
-from polymodal.training import fit
+from polymodal.training.fit import fit
 METHODS["toy"] = toy
-fit("toy", toy_data(), out=sys.argv[2], plain=True, epochs=3, batch=32, accumulate=2, clip=5.0, ema=0.5, device="cpu",
-    progress=False, stages={"surrogates": {"accumulate": 1}})
+fit("toy", toy_data(), out=sys.argv[2], plain=True, epochs=3, batch=32, accumulate=2, clip=5.0,
+    ema=0.5, device="cpu", progress=False, stages={"surrogates": {"accumulate": 1}})
 """
 
 

@@ -76,7 +76,7 @@ class Batch:
         present: present[m] of shape (B,), bool: which samples have modality m. No key: all of them.
             The values of absent entries are replaced by zeros here, once, so that nothing
             downstream can see them.
-        label: (B,) integers, or None; for evaluation alone.
+        label: (B,) integers, or None; only for evaluation.
         kept: what a stage computed once and keeps, each (B, ...); see `polymodal.model.Stage`.
 
     >>> batch = Batch({"a": torch.ones(2, 3), "b": torch.ones(2, 1)}, {"b": torch.tensor([True, False])})

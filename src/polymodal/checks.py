@@ -9,11 +9,19 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from collections.abc import Callable as AbstractCallable
 from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import (
@@ -48,7 +56,7 @@ NOUNS: dict[Any, str] = {
     list: "a list",
     tuple: "a list",
     Sequence: "a list",
-    AbstractCallable: "a function",
+    Callable: "a function",
 }
 
 
@@ -144,6 +152,7 @@ LOSSLESS: dict[Any, Any] = {
     bool: Annotated[bool, Strict()],
     str: Annotated[str, Strict()],
 }
+_KEY = Annotated[str, BeforeValidator(str)]  # YAML reads the key 3 as a number
 
 
 def lossless(hint: Any) -> Any:
@@ -152,26 +161,33 @@ def lossless(hint: Any) -> Any:
     if origin is None:
         group = Annotated[hint, BeforeValidator(_empty_if_none)] if _is_group(hint) else hint
         return LOSSLESS.get(hint, group)
-    if origin in (Literal, AbstractCallable):
+    if origin in (Literal, Callable):
         return hint
     if origin is Annotated:
         return Annotated[lossless(args[0]), *args[1:]]
+    inner = tuple(map(lossless, args))
     if origin in UNIONS:
-        return Union[tuple(lossless(a) for a in args)]  # noqa: UP007
+        return Union[inner]  # noqa: UP007
     if origin in (dict, Mapping):
-        key = Annotated[str, BeforeValidator(str)] if args[0] is str else lossless(args[0])
-        return Annotated[origin[key, lossless(args[1])], BeforeValidator(_empty_if_none)]
-    return origin[tuple(lossless(a) for a in args)]
+        inner = (_KEY if args[0] is str else inner[0], inner[1])
+        return Annotated[origin[inner], BeforeValidator(_empty_if_none)]
+    return origin[inner]
 
 
-class _Sentences(type(BaseModel)):  # type: ignore[misc]
+if TYPE_CHECKING:  # pydantic does not export the class
+    from pydantic._internal._model_construction import ModelMetaclass as _Metaclass
+else:
+    _Metaclass = type(BaseModel)
+
+
+class _Sentences(_Metaclass):
     """Makes `Group(...)` raise one sentence where pydantic raises a report of several lines."""
 
-    def __call__(cls, **values: Any) -> Any:
+    def __call__(self, **values: Any) -> Any:
         try:
             return super().__call__(**plain(values))
         except ValidationError as error:
-            raise ValueError(_sentence(_Place(cls, plain(values), ""), error)) from None
+            raise ValueError(_sentence(_Place(self, plain(values), ""), error)) from None
 
 
 class Group(BaseModel, metaclass=_Sentences):
@@ -322,19 +338,23 @@ def _words(hint: Any) -> str:
     return _bounded(noun, bounds) if noun else f"a {getattr(hint, '__name__', hint)}"
 
 
+_PHRASES: dict[type, str] = {
+    Ge: "of at least {0.ge:g}",
+    Gt: "above {0.gt:g}",
+    Le: "of at most {0.le:g}",
+    Lt: "below {0.lt:g}",
+}
+
+
 def _bounded(noun: str, bounds: Sequence[Any]) -> str:
     """A noun with its range: "a number from 0 to 1", "a whole number of at least 1"."""
-    low = [f"of at least {b.ge:g}" for b in bounds if isinstance(b, Ge)]
-    low += [f"above {b.gt:g}" for b in bounds if isinstance(b, Gt)]
-    high = [f"at most {b.le:g}" for b in bounds if isinstance(b, Le)]
-    high += [f"below {b.lt:g}" for b in bounds if isinstance(b, Lt)]
-    if low == ["above 0"] and not high:
+    limits = {type(bound): bound for bound in bounds if type(bound) in _PHRASES}
+    if limits.keys() == {Ge, Le}:
+        return f"{noun} from {limits[Ge].ge:g} to {limits[Le].le:g}"
+    if limits == {Gt: Gt(0)}:
         return noun.replace("a ", "a positive ", 1)
-    if low and high:
-        closed = low[0].startswith("of") and high[0].startswith("at most")
-        if closed:
-            return f"{noun} from {low[0].split()[-1]} to {high[0].split()[-1]}"
-    return " ".join([noun, " and ".join(low + high)]).strip()
+    phrases = [_PHRASES[kind].format(bound) for kind, bound in limits.items()]
+    return f"{noun} {' and '.join(phrases)}".rstrip()
 
 
 # Functions and their keywords.
@@ -347,20 +367,29 @@ def checked_options(
     skip: Sequence[str],
     more: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """`given` checked against the keyword arguments of `function` (and `more` names), with its
-    defaults filled in; groups of settings are nested mappings, completed by their defaults.
+    """`given`, checked against the keyword arguments of `function`, with its defaults filled in;
+    groups of settings are nested mappings, completed by their defaults.
+
+    Args:
+        path: under which the options are set, such as "method".
+        skip: arguments that are no options.
+        more: further names that are allowed.
+
+    Raises ValueError for an unknown name, with the nearest, or a value of another type.
     """
     parameters = {n: p for n, p in inspect.signature(function).parameters.items() if n not in skip}
-    named = {n: p for n, p in parameters.items() if p.kind in _NAMED}
-    names = [*named, *more]
+    named = {n: p.default for n, p in parameters.items() if p.kind in _NAMED}
     if not _takes_any(parameters):
-        for key in given:
-            if key not in names:
-                near = suggest(key, names, f"{path}.")
-                raise ValueError(f"There is no setting {path}.{key}.{near}")
-    defaults = {n: _stored(p.default) for n, p in named.items() if _is_storable(p.default)}
+        _check_names(given, [*named, *more], path)
+    defaults = {name: _stored(value) for name, value in named.items() if _is_storable(value)}
     values = _typed_arguments(function, given, path)
-    return defaults | {k: _stored(v) for k, v in values.items()}
+    return defaults | {name: _stored(value) for name, value in values.items()}
+
+
+def _check_names(given: Iterable[str], names: Sequence[str], path: str) -> None:
+    for key in given:
+        if key not in names:
+            raise ValueError(f"There is no setting {path}.{key}.{suggest(key, names, f'{path}.')}")
 
 
 def call(
@@ -373,22 +402,21 @@ def call(
     """function(*arguments, **given), the names and types in `given` checked against its keywords.
 
     Args:
-        also: names that somebody else reads, only for the sentence.
+        also: names that another function reads; they are only listed in the sentence.
 
     Raises ValueError for an unknown name, with the nearest, or a value of another type.
 
     >>> call(dict.fromkeys, {}, "keys", "ab")
     {'a': None, 'b': None}
     """
-    parameters = dict(list(inspect.signature(function).parameters.items())[len(arguments) :])
-    taken = [*inspect.signature(function).parameters][: len(arguments)]
-    names = [n for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD]
+    parameters = inspect.signature(function).parameters
+    taken, left = [*parameters][: len(arguments)], [*parameters.values()][len(arguments) :]
+    names = [*(p.name for p in left if p.kind is not p.VAR_KEYWORD), *also]
     for key in given:
-        if key in taken or (key not in names and not _takes_any(parameters)):
-            every = [*names, *also]
-            listed = ", ".join(every)
+        if key in taken or not (key in names or _takes_any(parameters)):
+            listed = ", ".join(names)
             raise ValueError(
-                f"There is no setting {path}.{key}.{suggest(key, every)} There are: {listed}."
+                f"There is no setting {path}.{key}.{suggest(key, names)} There are: {listed}."
             )
     return function(*arguments, **_typed_arguments(function, given, path))
 
@@ -420,8 +448,8 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     """The annotations of a function's arguments; none where they cannot be read, and then nothing
     is checked.
     """
-    if _is_group(function):
-        return {n: f.rebuild_annotation() for n, f in function.model_fields.items()}  # type: ignore[attr-defined]
+    if inspect.isclass(function) and issubclass(function, BaseModel):
+        return {name: f.rebuild_annotation() for name, f in function.model_fields.items()}
     source = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
     try:
         return get_type_hints(source, include_extras=True)

@@ -159,7 +159,7 @@ def _findings(data: str | None) -> Iterator[Finding]:
 
 
 def _data_sets(folder: Path) -> Iterator[Finding]:
-    from polymodal.data import celeba as faces
+    from polymodal.data.celeba import FOLDERS, PACKED
     from polymodal.data.readers.files import IDX, PACKED_SVHN, SVHN, find
 
     for name, (_, hashes) in IDX.items():
@@ -171,13 +171,10 @@ def _data_sets(folder: Path) -> Iterator[Finding]:
     yield _located(
         "svhn", [packed] if packed and not all(svhn) else svhn, "downloaded when first used"
     )
-    packed = find(folder, faces.FOLDERS, faces.PACKED)
+    packed = find(folder, FOLDERS, PACKED)
     celeba = [
-        find(folder, faces.FOLDERS, "img_align_celeba", "img_align_celeba.zip"),
-        *(
-            find(folder, faces.FOLDERS, n)
-            for n in ("list_attr_celeba.txt", "list_eval_partition.txt")
-        ),
+        find(folder, FOLDERS, "img_align_celeba", "img_align_celeba.zip"),
+        *(find(folder, FOLDERS, n) for n in ("list_attr_celeba.txt", "list_eval_partition.txt")),
     ]
     yield _located(
         "celeba",

@@ -1,4 +1,4 @@
-"""Data sets by name, and a user's own arrays: `load_data`."""
+"""Data sets by name, and arrays of a user: `load_data`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ __all__ = [
     "Splits",
     "by_label",
     "celeba",
+    "change_modalities",
     "circles",
     "data_folder",
     "gather",
@@ -77,49 +78,36 @@ def load_data(
     modalities: Mapping[str, Mapping[str, Any]] | None = None,
     **kwargs: Any,
 ) -> Splits:
-    """A data set by name (a key of `DATASETS`), or a user's own `.npz` file (see `own_arrays` for
-    what it holds).
+    """A data set by name (a key of `DATASETS`), or from a user's `.npz` file (see `own_arrays`).
 
     Args:
-        path: the folder where files lie, for the named sets; default $POLYMODAL_DATA, else the
+        name_or_path: the name, or the file.
+        path: the folder that holds the files of the named sets; default $POLYMODAL_DATA, else the
             user's cache directory.
-        limit: keep the first `limit` samples of the training part, and at most as many of the other
-            two.
-        seed: of what is drawn: matchings, splits, synthetic samples, what is missing.
-        missing: {"pattern": "mcar", "rate": .5} takes values away from the training and validation
+        limit: keep the first `limit` samples of each part.
+        seed: seed of matchings, splits, synthetic samples and missing values.
+        missing: {"pattern": "mcar", "rate": .5} removes values from the training and validation
             parts, or from those that `parts` lists. Patterns, with their arguments: `mcar`, `mar`
-            (by how one modality looks), `label` (`by_label`) and `unpaired`. "nan" (own files; or
-            `nan: true` in the mapping) takes a sample whose values of a modality are all NaN for
-            missing.
-        modalities: {name: {"likelihood": ..., "weight": ..., "scale": ..., "link": ...}}, changes
-            to what each is.
-        kwargs: the data set's own, such as n or matchings.
+            (depends on the values of one modality), `label` (`by_label`) and `unpaired`. "nan"
+            (a user's file; or `nan: true` in the mapping): a sample whose values of a modality are
+            all NaN is missing that modality.
+        modalities: {name: {"likelihood": ..., "weight": ..., "scale": ..., "link": ..., "kind":
+            ...}}, settings of modalities that replace those of the data set.
+        kwargs: options of the data set, such as n or matchings.
 
     Raises:
         ValueError: in one sentence, for an unknown name or option (with the nearest), files that
             are absent or damaged, and values that cannot be trained on.
 
     >>> data = load_data("shapes", n=100, limit=20, missing={"pattern": "mcar", "rate": 0.5})
-    >>> len(data.train), [m.name for m in data.modalities], bool(data.train.batch(torch.arange(20)).present)
-    (20, ['square', 'circle'], True)
+    >>> len(data.train), [m.name for m in data.modalities], list(data.train.present)
+    (20, ['square', 'circle'], ['square', 'circle'])
     """
-    pattern = (
-        dict(missing) if isinstance(missing, Mapping) else {"nan": True} if missing == "nan" else {}
-    )
-    if isinstance(missing, str) and missing != "nan":
-        raise ValueError(
-            'missing must be "nan" or a mapping such as {pattern: mcar, rate: 0.5}, got'
-            f" {missing!r}."
-        )
-    shared = {
-        "path": path,
-        "seed": seed,
-        "limit": limit,
-        "nan_is_missing": bool(pattern.pop("nan", False)),
-    }
-    splits = _load(name_or_path, shared, kwargs)
+    pattern, nan_is_missing = _missing(missing)
+    shared = {"path": path, "seed": seed, "limit": limit, "nan_is_missing": nan_is_missing}
+    splits = _load(os.fspath(name_or_path), shared, kwargs)
     if modalities:
-        splits = _changed(splits, modalities)
+        splits = change_modalities(splits, modalities)
     if limit is not None:
         splits = _limited(splits, limit)
     if pattern:
@@ -129,49 +117,81 @@ def load_data(
     return splits
 
 
-def _load(
-    name_or_path: str | os.PathLike[str], shared: dict[str, Any], own: dict[str, Any]
-) -> Splits:
-    name = os.fspath(name_or_path)
-    names = {key.replace("-", "_"): key for key in DATASETS}
-    key = names.get(name.replace("-", "_"))
-    if key is None and not (name.endswith(".npz") or Path(name).exists()):
+def _missing(missing: str | Mapping[str, Any] | None) -> tuple[dict[str, Any], bool]:
+    """The pattern of missing values, and whether NaN means missing."""
+    if missing is None:
+        return {}, False
+    if missing == "nan":
+        return {}, True
+    if isinstance(missing, str):
+        raise ValueError(
+            'missing must be "nan" or a mapping such as {pattern: mcar, rate: 0.5}, got'
+            f" {missing!r}."
+        )
+    pattern = dict(missing)
+    nan_is_missing = bool(pattern.pop("nan", False))
+    return pattern, nan_is_missing
+
+
+def _load(name: str, shared: Mapping[str, Any], options: Mapping[str, Any]) -> Splits:
+    """The data set of this name, or in this file, with those shared settings that it has."""
+    key = _key(name)
+    load: Callable[..., Splits] = DATASETS[key] if key else own_arrays
+    accepted = list(inspect.signature(load).parameters)
+    for option in options:
+        if option not in accepted:
+            raise ValueError(f"{name} has no option {option!r}; {meant(option, accepted)}")
+    arguments = {k: v for k, v in shared.items() if k in accepted} | dict(options)
+    if key is None:
+        arguments["path"] = name
+    return load(**arguments)
+
+
+def _key(name: str) -> str | None:
+    """The key of `DATASETS` that a name means, "-" and "_" being alike; None for a file."""
+    for key in DATASETS:
+        if key.replace("-", "_") == name.replace("-", "_"):
+            return key
+    if not (name.endswith(".npz") or Path(name).exists()):
         raise ValueError(f"There is no data set {name!r} and no such file; {meant(name, DATASETS)}")
-    if key is None and Path(name).is_dir():
+    if Path(name).is_dir():
         raise ValueError(
             f"{name} is a folder; name a data set and give the folder as path=, or give an .npz"
             " file."
         )
-    load: Callable[..., Splits] = DATASETS[key] if key else own_arrays
-    known = list(inspect.signature(load).parameters)
-    if unknown := [k for k in own if k not in known]:
-        raise ValueError(f"{name} has no option {unknown[0]!r}; {meant(unknown[0], known)}")
-    given = {k: v for k, v in shared.items() if k in known} | own
-    return load(**given) if key else load(**given | {"path": name})
+    return None
 
 
-def _changed(splits: Splits, changes: Mapping[str, Mapping[str, Any]]) -> Splits:
-    names = splits.train.names
-    allowed = [f.name for f in fields(Modality) if f.name not in ("name", "shape")]
+def change_modalities(splits: Splits, changes: Mapping[str, Mapping[str, Any]]) -> Splits:
+    """The splits with other values in the fields of some modalities: {name: {field: value}}.
+
+    Raises ValueError for a modality or field that does not exist, with the nearest, or a value
+    that it does not take.
+    """
     for m, change in changes.items():
-        if m not in names:
-            raise ValueError(f"The data has no modality {m!r}; {meant(m, names)}")
-        if unknown := [k for k in change if k not in allowed]:
-            raise ValueError(
-                f"A modality has no setting {unknown[0]!r}; {meant(unknown[0], allowed)}"
-            )
-    new = [replace(m, **changes.get(m.name, {})) for m in splits.modalities]
-    for modality in new:
+        if m not in splits.train.names:
+            raise ValueError(f"The data has no modality {m!r}; {meant(m, splits.train.names)}")
+        _check_settings(change)
+    modalities = [replace(m, **changes.get(m.name, {})) for m in splits.modalities]
+    for modality in modalities:
         likelihood_of(modality)
         kind_of(modality)
-    parts = {p: replace(getattr(splits, p), modalities=new) for p in ("train", "val", "test")}
-    return replace(splits, **parts)
+    return splits.map(lambda part, data: replace(data, modalities=modalities))
+
+
+def _check_settings(change: Mapping[str, Any]) -> None:
+    """Raises ValueError for a setting that a modality does not have."""
+    settings = [f.name for f in fields(Modality) if f.name not in ("name", "shape")]
+    for setting in change:
+        if setting not in settings:
+            raise ValueError(f"A modality has no setting {setting!r}; {meant(setting, settings)}")
 
 
 def _limited(splits: Splits, limit: int) -> Splits:
     if limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}.")
-    first = lambda data: data if len(data) <= limit else data.take(torch.arange(limit))
-    return replace(
-        splits, train=first(splits.train), val=first(splits.val), test=first(splits.test)
-    )
+    return splits.map(lambda part, data: _first(data, limit))
+
+
+def _first(data: Dataset, limit: int) -> Dataset:
+    return data if len(data) <= limit else data.take(torch.arange(limit))

@@ -1,5 +1,5 @@
 """CelebA: 64 x 64 faces and their 40 binary attributes, from the official files or from the packed
-first 10,000.
+first 10,000 images.
 """
 
 from __future__ import annotations
@@ -8,15 +8,16 @@ import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from polymodal.batch import Modality
-from polymodal.data.dataset import Dataset, Splits
+from polymodal.data.dataset import Splits, consecutive
 from polymodal.data.readers.files import (
     atomic,
     cache_folder,
@@ -50,29 +51,34 @@ def _face(jpeg: bytes) -> np.ndarray:
     image = Image.open(io.BytesIO(jpeg)).convert("RGB")
     side = round(image.width * 148 / 178)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.crop(
-        (left, top, left + side, top + side)
-    )  # resize(box=) would look across the edge
+    # Not resize(box=...), which would use pixels outside the square.
+    square = image.crop((left, top, left + side, top + side))
     return np.asarray(square.resize((SIZE, SIZE), Image.Resampling.BILINEAR))
 
 
 def _fill(out: np.ndarray, read: Callable[[int], bytes], source: Path) -> None:
-    def one(i: int) -> None:
+    """Decodes all faces into `out`."""
+
+    def decode(i: int) -> None:
         with reading(source, f"image {i} cannot be read: fetch it again"):
             out[i] = _face(read(i))
 
-    with ThreadPoolExecutor() as pool:  # decoding leaves the interpreter's lock
-        for _ in pool.map(one, range(len(out)), chunksize=64):
+    with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
+        for _ in pool.map(decode, range(len(out)), chunksize=64):
             pass
+
+
+def _cache_file(source: Path, count: int) -> Path:
+    """The file that holds the decoded faces of a source of this size and time of change."""
+    stat = source.stat()
+    described = f"{source.resolve()} {stat.st_size} {stat.st_mtime_ns} {count} bilinear"
+    key = hashlib.sha256(described.encode()).hexdigest()
+    return cache_folder() / "decoded" / f"celeba{SIZE}-{key[:16]}.npy"
 
 
 def _decoded(count: int, read: Callable[[int], bytes], source: Path) -> np.ndarray:
     """All faces (count, 64, 64, 3), decoded once and then mapped from the cache directory."""
-    stat = source.stat()
-    key = hashlib.sha256(
-        f"{source.resolve()} {stat.st_size} {stat.st_mtime_ns} {count} bilinear".encode()
-    ).hexdigest()
-    target = cache_folder() / "decoded" / f"celeba{SIZE}-{key[:16]}.npy"
+    target = _cache_file(source, count)
     shape = (count, SIZE, SIZE, 3)
     if target.is_file():
         return np.load(target, mmap_mode="c")
@@ -83,19 +89,31 @@ def _decoded(count: int, read: Callable[[int], bytes], source: Path) -> np.ndarr
             _fill(mapped, read, source)
             mapped.flush()
         return np.load(target, mmap_mode="c")
-    except OSError as error:  # a cache that cannot be written costs time, nothing else
+    except OSError as error:  # a cache that cannot be written costs only time
         log.warning("%s cannot be written (%s); decoding in memory.", target, error)
         out = np.empty(shape, np.uint8)
         _fill(out, read, source)
         return out
 
 
-def _packed(file: Path) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+@dataclass(frozen=True)
+class _Faces:
+    """Faces (N, 64, 64, 3) uint8, attributes (N, 40) of 0 and 1, and the sizes of the parts."""
+
+    images: np.ndarray
+    attributes: np.ndarray
+    sizes: Sequence[int]
+
+
+def _packed(file: Path) -> _Faces:
     arrays = read_npz(file)
     with reading(file, "copy it again"):
         jpeg, offsets, attributes = arrays["jpeg"], arrays["offsets"], arrays["attr"]
-    faces = _decoded(len(attributes), lambda i: jpeg[offsets[i] : offsets[i + 1]].tobytes(), file)
-    return faces, attributes, PACKED_SPLIT
+
+    def read(i: int) -> bytes:
+        return jpeg[offsets[i] : offsets[i + 1]].tobytes()
+
+    return _Faces(_decoded(len(attributes), read, file), attributes, PACKED_SPLIT)
 
 
 def _table(file: Path, skip: int) -> tuple[list[str], np.ndarray]:
@@ -105,9 +123,7 @@ def _table(file: Path, skip: int) -> tuple[list[str], np.ndarray]:
         return [line[0] for line in lines], np.array([line[1:] for line in lines], int)
 
 
-def _official(
-    source: Path, attributes: Path, partition: Path
-) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+def _official(source: Path, attributes: Path, partition: Path) -> _Faces:
     names, values = _table(attributes, 2)
     _, part = _table(partition, 0)
     if len(part) != len(names) or (np.diff(part[:, 0]) < 0).any():
@@ -115,62 +131,61 @@ def _official(
             f"{partition} does not fit {attributes}: train, validation and test must follow each"
             " other."
         )
+    sizes = np.bincount(part[:, 0], minlength=3).tolist()
+    return _Faces(_images(source, names), (values > 0).astype(np.uint8), sizes)
+
+
+def _images(source: Path, names: Sequence[str]) -> np.ndarray:
+    """The decoded images of these names in a folder or .zip file."""
     if source.is_dir():
-        faces = _decoded(len(names), lambda i: (source / names[i]).read_bytes(), source)
-    else:
-        with reading(source, "fetch it again"), zipfile.ZipFile(source) as archive:
-            faces = _decoded(
-                len(names), lambda i: archive.read(f"img_align_celeba/{names[i]}"), source
-            )
-    return faces, (values > 0).astype(np.uint8), tuple(np.bincount(part[:, 0], minlength=3))
+        return _decoded(len(names), lambda i: (source / names[i]).read_bytes(), source)
+    with reading(source, "fetch it again"), zipfile.ZipFile(source) as archive:
+        inside = [f"img_align_celeba/{name}" for name in names]
+        return _decoded(len(names), lambda i: archive.read(inside[i]), source)
 
 
 def celeba(*, path: str | os.PathLike[str] | None = None) -> Splits:
-    """CelebA (Liu et al. 2015): `image` (3, 64, 64) and `attributes` (40,) of 0 and 1, in the order
-    of `ATTRIBUTES`.
+    """CelebA (Liu et al. 2015): faces and their 40 binary attributes.
 
-    The folder (or its subfolder celeba) holds the official `img_align_celeba` (folder or .zip),
-    `list_attr_celeba.txt` and `list_eval_partition.txt`, with the official split; or else the
-    packed `celeba10k_jpeg_attr.npz` (first 10,000 images at half resolution, split
+    The modalities are `image` (3, 64, 64) and `attributes` (40,) of 0 and 1, in the order of
+    `ATTRIBUTES`. The folder (or its subfolder celeba) holds either the official `img_align_celeba`
+    (folder or .zip), `list_attr_celeba.txt` and `list_eval_partition.txt`, with the official split;
+    or the packed `celeba10k_jpeg_attr.npz` (first 10,000 images at half resolution, split
     8,000/1,000/1,000). Images are cropped to 148 of 178 x 218 and resized once, then kept in the
-    cache directory. The likelihoods of Senellart et al. (2023), appendix D.2: a normal of scale 1
-    around a sigmoid, and bernoulli, both with weight 1.
+    cache directory. The likelihoods are those of Senellart et al. (2023), appendix D.2: a normal of
+    scale 1 around a sigmoid, and bernoulli, both with weight 1.
 
     Raises ValueError for files that are absent or damaged.
     """
     folder = data_folder(path)
-    image_files = find(folder, FOLDERS, "img_align_celeba", "img_align_celeba.zip")
-    lists = [
-        find(folder, FOLDERS, name) for name in ("list_attr_celeba.txt", "list_eval_partition.txt")
-    ]
-    packed = find(folder, FOLDERS, PACKED)
-    if image_files and lists[0] and lists[1]:
-        faces, attributes, sizes = _official(image_files, lists[0], lists[1])
-    elif packed:
-        faces, attributes, sizes = _packed(packed)
-    else:
-        raise ValueError(
-            f"CelebA is not in {folder} and cannot be fetched without an account; put"
-            " img_align_celeba.zip, list_attr_celeba.txt and list_eval_partition.txt from"
-            " mmlab.ie.cuhk.edu.hk/projects/CelebA.html there."
-        )
-    return _splits(faces, attributes, sizes)
+    source = find(folder, FOLDERS, "img_align_celeba", "img_align_celeba.zip")
+    attributes = find(folder, FOLDERS, "list_attr_celeba.txt")
+    partition = find(folder, FOLDERS, "list_eval_partition.txt")
+    if source and attributes and partition:
+        return _splits(_official(source, attributes, partition))
+    if packed := find(folder, FOLDERS, PACKED):
+        return _splits(_packed(packed))
+    raise ValueError(
+        f"CelebA is not in {folder} and cannot be fetched without an account; put"
+        " img_align_celeba.zip, list_attr_celeba.txt and list_eval_partition.txt from"
+        " mmlab.ie.cuhk.edu.hk/projects/CelebA.html there."
+    )
 
 
-def _splits(faces: np.ndarray, attributes: np.ndarray, sizes: tuple[int, ...]) -> Splits:
-    if sum(sizes) != len(faces) or len(attributes) != len(faces) or min(sizes) < 1:
+def _splits(faces: _Faces) -> Splits:
+    count, sizes = len(faces.images), list(faces.sizes)
+    if sum(sizes) != count or len(faces.attributes) != count or min(sizes) < 1:
         raise ValueError(
-            f"CelebA's {len(faces)} images and {len(attributes)} attributes cannot be split"
-            f" {sizes}."
+            f"CelebA's {count} images and {len(faces.attributes)} attributes cannot be split"
+            f" {tuple(sizes)}."
         )
     modalities = [
         Modality("image", (3, SIZE, SIZE), link="sigmoid"),
-        Modality("attributes", attributes.shape[1:], "bernoulli"),
+        Modality("attributes", faces.attributes.shape[1:], "bernoulli"),
     ]
-    images = torch.from_numpy(faces).permute(0, 3, 1, 2).split(list(sizes))
-    flags = torch.from_numpy(attributes).to(torch.get_default_dtype()).split(list(sizes))
-    train, val, test = (
-        Dataset(modalities, {"image": x, "attributes": a})
-        for x, a in zip(images, flags, strict=True)
-    )
+    tables = {
+        "image": torch.from_numpy(faces.images).permute(0, 3, 1, 2),
+        "attributes": torch.from_numpy(faces.attributes).to(torch.get_default_dtype()),
+    }
+    train, val, test = consecutive(modalities, tables, None, sizes)
     return Splits(train, val, test, "celeba")

@@ -1,10 +1,10 @@
-"""`Dataset`: aligned samples of several modalities, as index tables over values that are stored
+"""`Dataset`: aligned samples of several modalities, as indices into tables that store each value
 once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -39,9 +39,8 @@ class Dataset:
         kept: what a stage keeps, each (N, ...).
 
     Raises:
-        ValueError: when names, shapes or lengths do not fit together, or there is no sample. What
-            the values themselves must satisfy is looked at by `check`, since that reads all of
-            them.
+        ValueError: if names, shapes or lengths do not fit together, or there is no sample. `check`
+            checks the values, since that reads all of them.
 
     >>> data = Dataset([Modality("a", (2,))], {"a": torch.arange(6.).reshape(3, 2)})
     >>> len(data), data.batch(torch.tensor([2, 0])).x["a"]
@@ -57,22 +56,20 @@ class Dataset:
     kept: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if (
-            not self.modalities
-            or set(self.names) != set(self.tables)
-            or len(set(self.names)) < len(self.names)
-        ):
+        names = self.names
+        if not names or set(names) != set(self.tables) or len(set(names)) < len(names):
             raise ValueError(
                 "A data set needs one table for each of its modalities: got modalities"
-                f" {self.names} and tables {sorted(self.tables)}."
+                f" {names} and tables {sorted(self.tables)}."
             )
         for m in self.modalities:
-            if self.tables[m.name].shape[1:] != m.shape:
+            shape = tuple(self.tables[m.name].shape[1:])
+            if shape != m.shape:
                 raise ValueError(
-                    f"Modality {m.name!r} has shape {m.shape}, but its table holds values of shape "
-                    f"{tuple(self.tables[m.name].shape[1:])}."
+                    f"Modality {m.name!r} has shape {m.shape}, but its table holds values of shape"
+                    f" {shape}."
                 )
-        sizes = {m: self._size(m) for m in self.names}
+        sizes = {m: self._size(m) for m in names}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"Every modality must have the same number of samples, got {sizes}.")
         if not len(self):
@@ -80,6 +77,7 @@ class Dataset:
         self._check_rows()
 
     def _check_rows(self) -> None:
+        """Raises ValueError for masks or labels that do not fit the samples."""
         for m, mask in self.present.items():
             if m not in self.tables or mask.dtype != torch.bool or mask.shape != (len(self),):
                 raise ValueError(
@@ -106,7 +104,11 @@ class Dataset:
         """The rows of table m where `samples` (B,) stand, (B,); of all samples if None."""
         if samples is None:
             samples = torch.arange(len(self), device=self.device)
-        return self.index[m].index_select(0, samples) if m in self.index else samples
+        index = self.index.get(m)
+        return samples if index is None else index.index_select(0, samples)
+
+    def _labels(self, samples: Tensor) -> Tensor | None:
+        return None if self.label is None else self.label.index_select(0, samples)
 
     def is_present(self, m: str) -> Tensor:
         """Which samples have modality m, (N,) bool."""
@@ -119,7 +121,7 @@ class Dataset:
         return Batch(
             {m: gather(table, self.rows_of(m, samples)) for m, table in self.tables.items()},
             _picked(self.present, samples),
-            None if self.label is None else self.label.index_select(0, samples),
+            self._labels(samples),
             _picked(self.kept, samples),
         )
 
@@ -134,7 +136,7 @@ class Dataset:
             self,
             index={m: self.rows_of(m, samples) for m in self.tables},
             present=_picked(self.present, samples),
-            label=None if self.label is None else self.label.index_select(0, samples),
+            label=self._labels(samples),
             kept=_picked(self.kept, samples),
         )
 
@@ -154,12 +156,12 @@ class Dataset:
         )
 
     def check(self) -> Dataset:
-        """The data set itself, once its values have been found fit to train on.
+        """The data set itself, if one can train on its values.
 
         Raises:
-            ValueError: for a value that is NaN, infinite or outside its likelihood's range where
-                its modality is present (naming modality, how many, where), a modality present
-                nowhere, a sample with nothing present.
+            ValueError: for values that are NaN, infinite or not admitted by the likelihood where
+                the modality is present (naming modality, count and samples), for a modality that is
+                present nowhere, and for a sample without any modality.
         """
         present = {m: self.is_present(m) for m in self.names}
         for m in self.modalities:
@@ -169,12 +171,7 @@ class Dataset:
                 )
             for fault in kind_of(m).faults(self.tables[m.name], m):
                 self._refuse(m.name, present[m.name], fault)
-        empty = ~torch.stack(list(present.values())).any(0)
-        if empty.any():
-            raise ValueError(
-                f"{int(empty.sum())} samples have no modality at all (first: {_first(empty)}); drop"
-                " them."
-            )
+        _check_none_empty(list(present.values()))
         return self
 
     def _refuse(self, m: str, present: Tensor, fault: Fault) -> None:
@@ -196,14 +193,29 @@ def _moved(values: Mapping[str, Tensor], device: torch.device | str) -> dict[str
     return {k: v.to(device) for k, v in values.items()}
 
 
+def _check_none_empty(present: Sequence[Tensor]) -> None:
+    """Raises ValueError if a sample has no modality; present[m] is (N,) bool."""
+    empty = ~torch.stack(list(present)).any(0)
+    if empty.any():
+        raise ValueError(
+            f"{int(empty.sum())} samples have no modality at all (first: {_first(empty)}); drop"
+            " them."
+        )
+
+
 def _first(mask: Tensor, most: int = 5) -> list[int]:
+    """The first `most` places where the mask is True."""
     return mask.nonzero().squeeze(1)[:most].tolist()
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set's three parts; `truth` is the law they were drawn from, where it is known in
-    closed form.
+    """The three parts of a data set.
+
+    Args:
+        train, val, test: the parts, of the same modalities.
+        name: the data set's name.
+        truth: the distribution that the data were drawn from, if it is known in closed form.
     """
 
     train: Dataset
@@ -215,3 +227,27 @@ class Splits:
     @property
     def modalities(self) -> Sequence[Modality]:
         return self.train.modalities
+
+    def map(self, change: Callable[[str, Dataset], Dataset]) -> Splits:
+        """The parts changed by `change(part, data)`, in the order train, val, test."""
+        return replace(
+            self,
+            train=change("train", self.train),
+            val=change("val", self.val),
+            test=change("test", self.test),
+        )
+
+
+def consecutive(
+    modalities: Sequence[Modality],
+    tables: Mapping[str, Tensor],
+    label: Tensor | None,
+    sizes: Sequence[int],
+) -> list[Dataset]:
+    """Consecutive parts of tables as data sets: views of the same memory."""
+    cut = {m: t.split(list(sizes)) for m, t in tables.items()}
+    labels = [None] * len(sizes) if label is None else label.split(list(sizes))
+    return [
+        Dataset(modalities, {m: t[k] for m, t in cut.items()}, label=labels[k])
+        for k in range(len(sizes))
+    ]

@@ -24,30 +24,31 @@ def match(
     per_label: int = 10_000,
     fresh: bool = False,
 ) -> list[Tensor]:
-    """Random matchings of samples with one label: rows[k] (P,) of data set k, such that
+    """Random matchings of samples with one label: rows[k] (P,) of data set k, such that all
     labels[k][rows[k]] are equal.
 
-    For each label the first n samples of every data set, n the smallest count and at most
+    For each label, the first n samples of every data set, where n is the smallest count and at most
     `per_label`, are permuted `times` times, so that each occurs in exactly `times` tuples; the
-    tuples are then shuffled (Shi et al. 2019; Senellart et al. 2023, section 5.2). With `fresh`
-    which samples take part is drawn anew: of the N with a label each occurs in times n / N tuples,
-    rounded down or up, so that all of a larger data set are used once times n >= N.
+    tuples are then shuffled (Shi et al. 2019; Senellart et al. 2023, section 5.2). With `fresh`,
+    the samples that take part are drawn anew: of the N with a label, each occurs in times n / N
+    tuples, rounded down or up, so that all of a larger data set are used if times n >= N.
 
-    Raises ValueError when the data sets have no label in common.
+    Raises ValueError if the data sets have no label in common.
 
-    >>> a, b = match([torch.tensor([0, 1, 1]), torch.tensor([1, 0])], torch.Generator().manual_seed(0), times=1)
+    >>> labels = [torch.tensor([0, 1, 1]), torch.tensor([1, 0])]
+    >>> a, b = match(labels, torch.Generator().manual_seed(0), times=1)
     >>> sorted(zip(a.tolist(), b.tolist()))
     [(0, 1), (1, 0)]
     """
     rows: list[list[Tensor]] = [[] for _ in labels]
     for value in labels[0].unique():
-        same = [(every == value).nonzero().squeeze(1) for every in labels]
+        same = [(label == value).nonzero().squeeze(1) for label in labels]
         n = min(per_label, *map(len, same))
-        for k, mine in enumerate(same if n else []):
-            pool = mine if fresh else mine[:n]
-            rounds = -(-times * n // len(pool))
-            drawn = [pool[torch.randperm(len(pool), generator=generator)] for _ in range(rounds)]
-            rows[k].append(torch.cat(drawn)[: times * n])
+        if not n:
+            continue
+        for drawn, samples in zip(rows, same, strict=True):
+            pool = samples if fresh else samples[:n]
+            drawn.append(_permuted(pool, times * n, generator))
     if not rows[0]:
         raise ValueError("The data sets have no label in common, so nothing can be matched.")
     matched = [torch.cat(r) for r in rows]
@@ -55,9 +56,16 @@ def match(
     return [r[order] for r in matched]
 
 
+def _permuted(pool: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` entries of `pool`: random permutations of it, one after the other."""
+    rounds = -(-count // len(pool))
+    drawn = [pool[torch.randperm(len(pool), generator=generator)] for _ in range(rounds)]
+    return torch.cat(drawn)[:count]
+
+
 def hold_out(parts: Mapping[str, Part], share: float) -> dict[str, Part]:
-    """The last `share` of the training images set apart: contiguous, since neighbours in SVHN share
-    a house.
+    """The parts with the last `share` of the training images as "val": contiguous, since neighbours
+    in SVHN are digits of one house.
     """
     images, labels = parts["train"]
     keep = len(images) - round(share * len(images))
@@ -88,13 +96,19 @@ def _matched(
         # validation.
         labels = [parts[which][1] for parts in split]
         rows = match(labels, torch.Generator().manual_seed(3 * seed + k), times, fresh=fresh)
-        names = [m.name for m in modalities]
-        tables = {m: parts[which][0] for m, parts in zip(names, split, strict=True)}
-        return Dataset(
-            modalities, tables, dict(zip(names, rows, strict=True)), label=labels[0][rows[0]]
-        )
+        images = [parts[which][0] for parts in split]
+        return _dataset(modalities, images, rows, labels[0][rows[0]])
 
     return Splits(part(0, "train"), part(1, "val"), part(2, "test"), name)
+
+
+def _dataset(
+    modalities: Sequence[Modality], images: Sequence[Tensor], rows: Sequence[Tensor], label: Tensor
+) -> Dataset:
+    """A data set of which sample i has image rows[k][i] of images[k] in modality k."""
+    names = [m.name for m in modalities]
+    tables = dict(zip(names, images, strict=True))
+    return Dataset(modalities, tables, dict(zip(names, rows, strict=True)), label=label)
 
 
 def _grey(name: str, weight: float) -> Modality:
@@ -112,15 +126,15 @@ def mnist_svhn(
     fresh: bool = False,
     seed: int = 0,
 ) -> Splits:
-    """MNIST and SVHN digits of equal label, matched `matchings` times over (Senellart et al. 2023,
-    section 5.2).
+    """MNIST and SVHN digits of equal label (Senellart et al. 2023, section 5.2).
 
-    The paper's likelihoods: normals of scale 1 around a sigmoid, MNIST's weighted by 3072 / 784.
-    `val` is the share of the training *images* set apart for validation, so that no image is in two
-    parts: 4 % of the official files (about the 10,000 pairs of the paper), 10 % of the packed
-    10,000 images; see `files.svhn_digits` for which are used. As in the paper, as many images of a
-    digit are used as the smaller set has, the same ones in each matching; with `fresh` they are
-    drawn anew, so that all of the larger set are used if there are matchings enough (see `match`).
+    Digits are matched `matchings` times. The likelihoods are the paper's: normals of scale 1 around
+    a sigmoid, MNIST's weighted by 3072 / 784. `val` is the share of the training *images* held out
+    for validation, so that no image is in two parts: by default 4 % of the official files (about
+    the 10,000 pairs of the paper) and 10 % of the packed 10,000 images (see
+    `polymodal.data.readers.files.svhn_digits`). As in the paper, as many images of a digit are used
+    as the smaller set has, the same ones in each matching; with `fresh` they are drawn anew, so
+    that enough matchings use all of the larger set (see `match`).
     """
     svhn, packed = svhn_digits(path)
     share = (0.1 if packed else 0.04) if val is None else val
@@ -137,16 +151,9 @@ def mnist_fashion(
     seed: int = 0,
 ) -> Splits:
     """MNIST digits and Fashion-MNIST garments, digit k with class k; see `mnist_svhn`."""
-    digits = [idx_digits(name, path) for name in ("mnist", "fashion-mnist")]
-    return _matched(
-        "mnist-fashion",
-        [_grey("mnist", 1.0), _grey("fashion", 1.0)],
-        digits,
-        val,
-        matchings,
-        fresh,
-        seed,
-    )
+    modalities = [_grey("mnist", 1.0), _grey("fashion", 1.0)]
+    digits = [idx_digits("mnist", path), idx_digits("fashion-mnist", path)]
+    return _matched("mnist-fashion", modalities, digits, val, matchings, fresh, seed)
 
 
 def mnist_svhn_fashion(
@@ -157,8 +164,9 @@ def mnist_svhn_fashion(
     fresh: bool = False,
     seed: int = 0,
 ) -> Splits:
-    """MNIST, SVHN and Fashion-MNIST matched by class (Senellart et al. 2023, appendix D.3); see
-    `mnist_svhn`.
+    """MNIST, SVHN and Fashion-MNIST matched by class (Senellart et al. 2023, appendix D.3).
+
+    Options are those of `mnist_svhn`.
     """
     svhn, packed = svhn_digits(path)
     share = (0.1 if packed else 0.04) if val is None else val

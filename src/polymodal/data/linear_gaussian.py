@@ -1,4 +1,4 @@
-"""Linear-Gaussian data, of which everything is known in closed form."""
+"""Linear-Gaussian data, with every posterior in closed form."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from polymodal.batch import Batch, Modality
-from polymodal.data.dataset import Dataset, Splits
+from polymodal.data.dataset import Splits, consecutive
 
 
 @dataclass(frozen=True)
 class LinearGaussian:
-    """z ~ N(0, I), x_m = A_m z + b_m + s_m e_m with e_m ~ N(0, I): every posterior and evidence in
-    closed form.
+    """z ~ N(0, I), x_m = A_m z + b_m + s_m e_m with e_m ~ N(0, I).
 
     Args:
         loading: loading[m] = A_m of shape (d_m, D), in the modalities' order.
@@ -25,8 +24,8 @@ class LinearGaussian:
         noise: noise[m] = s_m > 0, the standard deviation.
 
     The posterior given any subset S has precision I + sum_{m in S} A_m^T A_m / s_m^2 (Bishop,
-    Pattern Recognition and Machine Learning, 2006, eq. 2.113-2.117). Batches may miss modalities
-    wholly or sample by sample.
+    Pattern Recognition and Machine Learning, 2006, eq. 2.113-2.117). Batches may lack modalities,
+    for all samples or some.
 
     >>> law = LinearGaussian.draw(dims=(3, 4), latent=2, seed=1)
     >>> batch = law.sample(5, torch.Generator().manual_seed(0))
@@ -46,27 +45,22 @@ class LinearGaussian:
         noise: float = 0.5,
         seed: int = 0,
     ) -> LinearGaussian:
-        """One with standard normal loadings and biases; modalities x1, x2, ... of sizes `dims`, if
+        """Standard normal loadings and biases for modalities of sizes `dims`, called x1, x2, ... if
         it names none.
 
         Raises ValueError for sizes or a noise that are not positive.
         """
-        named = (
-            dict(dims)
-            if isinstance(dims, Mapping)
-            else {f"x{k + 1}": d for k, d in enumerate(dims)}
-        )
-        if not named or min(named.values()) < 1 or latent < 1 or not noise > 0:
+        sizes = dict(dims) if isinstance(dims, Mapping) else _numbered(dims)
+        if not sizes or min(sizes.values()) < 1 or latent < 1 or not noise > 0:
             raise ValueError(
-                f"Sizes and noise must be positive, got dims {named}, latent {latent}, noise"
+                f"Sizes and noise must be positive, got dims {sizes}, latent {latent}, noise"
                 f" {noise}."
             )
         generator = torch.Generator().manual_seed(seed)
-        normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
         return cls(
-            {m: normal(d, latent) for m, d in named.items()},
-            {m: normal(d) for m, d in named.items()},
-            dict.fromkeys(named, float(noise)),
+            {m: _normal((d, latent), generator) for m, d in sizes.items()},
+            {m: _normal((d,), generator) for m, d in sizes.items()},
+            dict.fromkeys(sizes, float(noise)),
         )
 
     @property
@@ -80,42 +74,43 @@ class LinearGaussian:
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Batch:
         """n joint samples, in torch's default dtype."""
-        normal = lambda d: torch.randn(n, d, generator=generator, dtype=torch.float64)
-        z = normal(self.latent)
-        x = {
-            m: z @ A.T + self.bias[m] + self.noise[m] * normal(len(A))
-            for m, A in self.loading.items()
-        }
-        return Batch({m: v.to(torch.get_default_dtype()) for m, v in x.items()})
+        z = _normal((n, self.latent), generator)
+        x = {}
+        for m, A in self.loading.items():
+            noise = self.noise[m] * _normal((n, len(A)), generator)
+            x[m] = (z @ A.T + self.bias[m] + noise).to(torch.get_default_dtype())
+        return Batch(x)
+
+    def _parameters(self, m: str, like: Tensor) -> tuple[Tensor, Tensor, float]:
+        """A_m and b_m, with the dtype and device of `like`, and s_m."""
+        return self.loading[m].to(like), self.bias[m].to(like), self.noise[m]
 
     def _terms(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Precision (B, D, D) and h = precision @ mean (B, D) of p(z|x_S), and sum_S log N(x_m;
         b_m, s_m^2 I) (B,).
         """
         like = next(iter(batch.x.values()))
-        precision = torch.eye(self.latent, dtype=like.dtype, device=like.device).expand(
-            len(batch), -1, -1
-        )
+        precision = torch.eye(self.latent, dtype=like.dtype, device=like.device)
+        precision = precision.expand(len(batch), -1, -1)
         h, log_noise = like.new_zeros(len(batch), self.latent), like.new_zeros(len(batch))
         for m, x in batch.x.items():
-            A, b, s = self.loading[m].to(like), self.bias[m].to(like), self.noise[m]
-            here, r = batch.mask([m]).to(like.dtype), (x - b) / s
-            precision = precision + here[:, None, None] * (A.T @ A / s**2)
-            h = h + here[:, None] * (r @ A / s)
-            log_noise = log_noise - here * (
-                0.5 * r.square().sum(-1) + len(b) * math.log(s * math.sqrt(2 * math.pi))
-            )
+            A, b, s = self._parameters(m, like)
+            present, r = batch.mask([m]).to(like.dtype), (x - b) / s
+            constant = len(b) * math.log(s * math.sqrt(2 * math.pi))
+            precision = precision + present[:, None, None] * (A.T @ A / s**2)
+            h = h + present[:, None] * (r @ A / s)
+            log_noise = log_noise - present * (0.5 * r.square().sum(-1) + constant)
         return precision, h, log_noise
 
     def posterior(self, batch: Batch) -> MultivariateNormal:
-        """p(z|x_S) for the S each sample holds: batch shape (B,), event shape (D,)."""
+        """p(z|x_S), S being the modalities of each sample: batch shape (B,), event shape (D,)."""
         precision, h, _ = self._terms(batch)
         factor = torch.linalg.cholesky(precision)
         mean = torch.cholesky_solve(h[..., None], factor).squeeze(-1)
         return MultivariateNormal(mean, covariance_matrix=torch.cholesky_inverse(factor))
 
     def log_evidence(self, batch: Batch) -> Tensor:
-        """log p(x_S) for the S each sample holds, nats, shape (B,)."""
+        """log p(x_S), S being the modalities of each sample, nats, shape (B,)."""
         precision, h, log_noise = self._terms(batch)
         factor = torch.linalg.cholesky(precision)
         half = torch.linalg.solve_triangular(factor, h[..., None], upper=False).squeeze(-1)
@@ -123,51 +118,37 @@ class LinearGaussian:
         return log_noise + 0.5 * half.square().sum(-1) - log_det
 
     def conditional(self, batch: Batch, target: str) -> MultivariateNormal:
-        """p(x_target | x_S), S being what each sample holds besides `target`: batch shape (B,),
-        event shape (d,).
+        """p(x_target | x_S), S being the modalities of each sample except `target`: batch shape
+        (B,), event shape (d,).
         """
-        others = {m: x for m, x in batch.x.items() if m != target}
-        A, b = (v[target].to(next(iter(batch.x.values()))) for v in (self.loading, self.bias))
+        like = next(iter(batch.x.values()))
+        A, b, s = self._parameters(target, like)
+        others = [m for m in batch.x if m != target]
         if others:
-            z = self.posterior(
-                Batch(others, {m: v for m, v in batch.present.items() if m != target})
-            )
+            z = self.posterior(batch.only(others))
             mean, covariance = z.mean @ A.T + b, A @ z.covariance_matrix @ A.T
         else:
             mean, covariance = b.expand(len(batch), -1), A @ A.T
-        noise = self.noise[target] ** 2 * torch.eye(len(b), dtype=b.dtype, device=b.device)
+        noise = s**2 * torch.eye(len(b), dtype=b.dtype, device=b.device)
         return MultivariateNormal(mean, covariance_matrix=covariance + noise)
 
     def joint(self) -> MultivariateNormal:
-        """p(x_1, ..., x_M) over the values side by side in the modalities' order, float64."""
-        A = torch.cat(list(self.loading.values()))
-        noise = torch.cat(
-            [
-                torch.full((len(v),), self.noise[m] ** 2, dtype=A.dtype)
-                for m, v in self.loading.items()
-            ]
-        )
-        return MultivariateNormal(
-            torch.cat(list(self.bias.values())), covariance_matrix=A @ A.T + noise.diag()
-        )
+        """p(x_1, ..., x_M) of the values concatenated in the modalities' order, float64."""
+        A, b = torch.cat(list(self.loading.values())), torch.cat(list(self.bias.values()))
+        variances = [
+            torch.full((len(v),), self.noise[m] ** 2, dtype=A.dtype)
+            for m, v in self.loading.items()
+        ]
+        return MultivariateNormal(b, covariance_matrix=A @ A.T + torch.cat(variances).diag())
 
 
-def _splits(
-    name: str,
-    modalities: Sequence[Modality],
-    tables: Mapping[str, Tensor],
-    label: Tensor | None,
-    sizes: Sequence[int],
-    truth: object,
-) -> Splits:
-    """Consecutive parts: views of the same memory."""
-    cut = {m: t.split(list(sizes)) for m, t in tables.items()}
-    labels = [None] * len(sizes) if label is None else label.split(list(sizes))
-    train, val, test = (
-        Dataset(modalities, {m: t[k] for m, t in cut.items()}, label=labels[k])
-        for k in range(len(sizes))
-    )
-    return Splits(train, val, test, name, truth)
+def _numbered(sizes: Sequence[int]) -> dict[str, int]:
+    return {f"x{k + 1}": size for k, size in enumerate(sizes)}
+
+
+def _normal(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    """Standard normal numbers in float64."""
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
 def linear_gaussian(
@@ -178,15 +159,17 @@ def linear_gaussian(
     noise: float = 0.5,
     seed: int = 0,
 ) -> Splits:
-    """n samples of a `LinearGaussian` drawn with the same seed (it is `Splits.truth`), split
-    .8/.1/.1.
+    """Linear-Gaussian data, whose every posterior is known in closed form.
+
+    n samples of a `LinearGaussian` drawn with the same seed (`Splits.truth`), split .8/.1/.1.
 
     Raises ValueError for n < 10 or sizes that are not positive.
     """
     if n < 10:
         raise ValueError(f"linear_gaussian needs n of at least 10 to be split .8/.1/.1, got {n}.")
-    law = LinearGaussian.draw(dims, latent, noise, seed)
-    x = law.sample(n, torch.Generator().manual_seed(seed + 1)).x
-    return _splits(
-        "linear_gaussian", law.modalities, x, None, (n - 2 * (n // 10), n // 10, n // 10), law
-    )
+    truth = LinearGaussian.draw(dims, latent, noise, seed)
+    x = truth.sample(n, torch.Generator().manual_seed(seed + 1)).x
+    tenth = n // 10
+    sizes = (n - 2 * tenth, tenth, tenth)
+    train, val, test = consecutive(truth.modalities, x, None, sizes)
+    return Splits(train, val, test, "linear_gaussian", truth)

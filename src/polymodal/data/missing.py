@@ -1,5 +1,5 @@
-"""Laying a pattern of missing values over a data set: completely at random, at random, by label, or
-unpaired.
+"""Patterns of missing values laid over a data set: missing completely at random, at random, by
+label, or unpaired.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def mcar(data: Dataset, rate: Rates, seed: int = 0) -> Dataset:
     """`data` with modalities missing completely at random, each with probability `rate` (one for
     all, or by name).
 
-    Every sample keeps at least one modality: one that would lose all keeps one of those it had,
-    chosen evenly (so the share missing is a little below `rate`: rate - rate^M / M of M
-    modalities). What was missing stays missing.
+    Every sample keeps at least one modality: a sample that would lose all keeps one of those that
+    it had, chosen uniformly (the share missing is therefore rate - rate^M / M for M modalities, a
+    little below `rate`). Modalities that were missing stay missing.
 
     Raises ValueError for a rate outside [0, 1) or of an unknown modality.
     """
@@ -36,17 +36,17 @@ def mcar(data: Dataset, rate: Rates, seed: int = 0) -> Dataset:
 def mar(
     data: Dataset, rate: Rates, seed: int = 0, *, driver: str | None = None, slope: float = 2.0
 ) -> Dataset:
-    """`data` with modalities missing at random: what one that is there looks like decides whether
-    the others are.
+    """`data` with modalities missing at random: the values of one modality, the driver, determine
+    the probability that the others are missing.
 
-    P(m missing | x) = sigmoid(a_m + slope s) for every modality m but the driver (default: the
+    P(m missing | x) = sigmoid(a_m + slope s) for every modality m except the driver (default: the
     first), where s is the mean of the driver's values, standardised over the samples, and a_m is
     such that these probabilities have the mean `rate` (one for all the others, or by name). The
-    driver loses nothing, so that missingness depends on what is observed alone (Rubin 1976); a
-    sample without it keeps what it had. At slope 0 the rest is missing as by `mcar`.
+    driver is never removed, so that missingness depends only on observed values (Rubin 1976); a
+    sample without the driver keeps its modalities. With slope 0 it is that of `mcar`.
 
-    Raises ValueError for rates outside [0, 1), names there are not, a slope that is no number, or a
-    driver with one mean for all samples.
+    Raises ValueError for rates outside [0, 1), unknown names, a slope that is not a finite number,
+    or a driver with one mean for all samples.
     """
     driver = data.names[0] if driver is None else driver
     if driver not in data.names:
@@ -54,37 +54,41 @@ def mar(
             f"missing.driver must be one of the modalities {data.names}, got {driver!r}."
         )
     if isinstance(rate, Mapping) and rate.get(driver):
-        raise ValueError(
-            f"missing.rate must leave out {driver!r}, by whose values the others are missing; got"
-            f" {rate}."
-        )
+        raise ValueError(f"missing.rate must not include the driver {driver!r}, got {rate}.")
     rates = _rates(data.names, rate)
     rates[data.names.index(driver)] = 0
-    here = _had(data)[:, data.names.index(driver)]
-    score = _means(data, driver)[here]
-    spread = score.std(correction=0) if len(score) else torch.zeros(())
+    present = data.is_present(driver)
+    chance = rates.new_zeros(len(data), len(rates))
+    means = _means(data, driver)[present]
+    score = _finite("slope", slope) * (means - means.mean()) / _spread(means, driver)
+    chance[present] = _logistic(score, rates)
+    return _thinned(data, chance, seed)
+
+
+def _spread(means: Tensor, driver: str) -> Tensor:
+    """The standard deviation of the driver's means. Raises ValueError if it is 0."""
+    spread = means.std(correction=0) if len(means) else torch.zeros(())
     if not spread > 0:
         raise ValueError(
-            f"All {len(data)} samples have the same mean of {driver!r}, which then decides nothing;"
-            " choose another driver."
+            f"All {len(means)} samples have the same mean of {driver!r}, on which nothing can then"
+            " depend; choose another driver."
         )
-    chance = rates.new_zeros(len(data), len(rates))
-    chance[here] = _logistic(_finite("slope", slope) * (score - score.mean()) / spread, rates)
-    return _thinned(data, chance, seed)
+    return spread
 
 
 def by_label(data: Dataset, rate: Any, seed: int = 0, *, slope: float = 2.0) -> Dataset:
     """`data` with modalities missing at rates that depend on the label, which models do not see:
     not at random.
 
-    `rate` is a table of rates by label, {0: .1, 1: .9} (a label that it does not name: 0) or a list
-    whose k-th entry is that of label k; or one number, the mean rate: P(missing | label) =
-    sigmoid(a + slope r) then, r being the label's rank among those there are, standardised over the
-    samples. All modalities follow it, or each its own: {modality: table or number} (one that it
-    does not name: 0). Every sample keeps at least one modality, as by `mcar`.
+    `rate` is a table of rates by label, {0: .1, 1: .9} (other labels: 0) or a list whose k-th entry
+    is the rate of label k; or one number, the mean rate: then P(missing | label) = sigmoid(a +
+    slope r), r being the label's rank among the labels in the data, standardised over the samples.
+    It holds for all modalities, or each has its own: {modality: table or number} (other modalities:
+    0). Every sample keeps at least one modality, as by `mcar`.
 
-    Raises ValueError for data without labels, a list shorter than the labels need, keys that are
-    neither whole numbers nor modalities, a slope that is no number, or rates outside [0, 1].
+    Raises ValueError for data without labels, a list that is too short for the labels, keys that
+    are neither whole numbers nor modalities, a slope that is not a finite number, or rates outside
+    [0, 1].
 
     >>> from polymodal.data import shapes
     >>> data = by_label(shapes(n=2000).train, {"circle": [0.0, 0.5]})
@@ -96,39 +100,40 @@ def by_label(data: Dataset, rate: Any, seed: int = 0, *, slope: float = 2.0) -> 
             "The pattern label needs data with labels, and this data set has none; choose mcar or"
             " mar."
         )
-    tables = dict.fromkeys(data.names, rate)
-    if isinstance(rate, Mapping) and any(m in data.names for m in rate):
-        if unknown := [m for m in rate if m not in data.names]:
-            raise ValueError(f"missing.rate names {unknown}, but the modalities are {data.names}.")
-        tables = {m: rate.get(m, 0.0) for m in data.names}
     values, rank = data.label.unique(return_inverse=True)
-    score = rank - rank.double().mean()
-    score = (
-        _finite("slope", slope) * score / score.square().mean().sqrt().clamp_min(1e-9)
-    )  # of one label: zeros
-    columns = [
-        (
-            _logistic(score, _rates([m], t))[:, 0]
-            if isinstance(t, int | float)
-            else _by_value(t, values.tolist())[rank]
-        )
-        for m, t in tables.items()
-    ]
+    centred = rank - rank.double().mean()
+    spread = centred.square().mean().sqrt().clamp_min(1e-9)  # of a single label: all scores are 0
+    score = _finite("slope", slope) * centred / spread
+    columns = []
+    for m, table in _tables(data.names, rate).items():
+        if isinstance(table, int | float):
+            columns.append(_logistic(score, _rates([m], table))[:, 0])
+        else:
+            columns.append(_by_value(table, values.tolist())[rank])
     return _thinned(data, torch.stack(columns, 1), seed)
 
 
+def _tables(names: Sequence[str], rate: Any) -> dict[str, Any]:
+    """The table or number of each modality."""
+    if not isinstance(rate, Mapping) or not any(m in names for m in rate):
+        return dict.fromkeys(names, rate)
+    if unknown := [m for m in rate if m not in names]:
+        raise ValueError(f"missing.rate names {unknown}, but the modalities are {list(names)}.")
+    return {m: rate.get(m, 0.0) for m in names}
+
+
 def unpaired(data: Dataset, seed: int = 0, *, paired: float = 0.0) -> Dataset:
-    """`data` of which each sample keeps one modality of those it had, chosen evenly; round(paired *
-    N) keep all.
+    """`data` of which each sample keeps one of its modalities, chosen uniformly; round(paired * N)
+    samples keep all.
 
     Raises ValueError for a share `paired` outside [0, 1].
     """
     if not 0 <= _finite("paired", paired) <= 1:
         raise ValueError(f"missing.paired must be a share between 0 and 1, got {paired}.")
     generator, had = torch.Generator().manual_seed(seed), _had(data)
-    one = _one_of(had, generator)
-    one[torch.randperm(len(data), generator=generator)[: round(paired * len(data))]] = True
-    return _with(data, had & one)
+    keep = _one_of(had, generator)
+    keep[torch.randperm(len(data), generator=generator)[: round(paired * len(data))]] = True
+    return _with(data, had & keep)
 
 
 PATTERNS: dict[str, Callable[..., Dataset]] = {
@@ -140,46 +145,60 @@ PATTERNS: dict[str, Callable[..., Dataset]] = {
 
 
 def lay(splits: Splits, settings: Mapping[str, Any], seed: int = 0) -> Splits:
-    """A pattern laid over some parts of a data set, each with draws of its own.
+    """A pattern laid over some parts of a data set, with independent draws for each part.
 
-    `settings` holds `pattern` (a key of `PATTERNS`, default mcar), its arguments, and `parts`, the
-    list of those it is laid over (default train and val: the test part stays complete).
+    `settings` holds `pattern` (a key of `PATTERNS`, default mcar), its arguments, and `parts`, a
+    list of the parts that it is laid over (default train and val: the test part stays complete).
 
     Raises ValueError for an unknown pattern, part or argument (with the nearest), and what the
     pattern raises.
     """
-    given = dict(settings)
-    pattern, parts = given.pop("pattern", "mcar"), given.pop("parts", PARTS[:2])
+    arguments = dict(settings)
+    pattern = arguments.pop("pattern", "mcar")
+    parts = _parts(arguments.pop("parts", PARTS[:2]))
+    _check_arguments(pattern, arguments, settings)
+
+    def change(part: str, data: Dataset) -> Dataset:
+        if part not in parts:
+            return data
+        # Far from the seeds by which samples are drawn and matched, so that missingness is
+        # independent of those.
+        part_seed = 1_000_003 + 3 * seed + PARTS.index(part)
+        return PATTERNS[pattern](data, seed=part_seed, **arguments)
+
+    return splits.map(change)
+
+
+def _parts(parts: Any) -> Sequence[str]:
+    """Names of parts, from a list or one name."""
+    parts = [parts] if isinstance(parts, str) else parts
+    if not isinstance(parts, Sequence) or not parts or not all(p in PARTS for p in parts):
+        raise ValueError(f"missing.parts must list some of {list(PARTS)}, got {parts!r}.")
+    return parts
+
+
+def _check_arguments(
+    pattern: Any, arguments: Mapping[str, Any], settings: Mapping[str, Any]
+) -> None:
+    """Raises ValueError for an unknown pattern, or arguments that it does not take or lacks."""
     if pattern not in PATTERNS:
         raise ValueError(
             "missing must be a mapping such as {pattern: mcar, rate: 0.5} with a pattern of"
             f" {list(PATTERNS)}, got {dict(settings)}."
         )
-    parts = [parts] if isinstance(parts, str) else parts
-    if not isinstance(parts, Sequence) or not parts or not all(p in PARTS for p in parts):
-        raise ValueError(f"missing.parts must list some of {list(PARTS)}, got {parts!r}.")
-    taken = inspect.signature(PATTERNS[pattern]).parameters
-    known = [name for name in taken if name not in ("data", "seed")]
-    if wrong := [key for key in given if key not in known]:
-        end = meant(wrong[0], [*known, "pattern", "parts"])
-        raise ValueError(
-            f"The pattern {pattern} of missing values has no setting {wrong[0]!r}; {end}"
-        )
-    if "rate" in known and "rate" not in given:
+    parameters = inspect.signature(PATTERNS[pattern]).parameters
+    names = [name for name in parameters if name not in ("data", "seed")]
+    for key in arguments:
+        if key not in names:
+            raise ValueError(
+                f"The pattern {pattern} of missing values has no setting {key!r};"
+                f" {meant(key, [*names, 'pattern', 'parts'])}"
+            )
+    if "rate" in names and "rate" not in arguments:
         raise ValueError(
             f"missing.rate is needed, such as {{pattern: {pattern}, rate: 0.5}}; got"
             f" {dict(settings)}."
         )
-    # Far from the seeds by which samples are drawn and matched, so that what is missing does not
-    # follow from those.
-    seeds = {part: 1_000_003 + 3 * seed + k for k, part in enumerate(PARTS)}
-    over = lambda p, data: PATTERNS[pattern](data, seed=seeds[p], **given) if p in parts else data
-    train, val, test = (
-        over("train", splits.train),
-        over("val", splits.val),
-        over("test", splits.test),
-    )
-    return replace(splits, train=train, val=val, test=test)
 
 
 def _finite(name: str, value: float) -> float:
@@ -190,42 +209,48 @@ def _finite(name: str, value: float) -> float:
 
 def _rates(names: Sequence[str], rate: Rates) -> Tensor:
     """Rates (M,) in the modalities' order, float64."""
-    if isinstance(rate, Mapping) and (unknown := [m for m in rate if m not in names]):
-        raise ValueError(f"missing.rate names {unknown}, but the modalities are {list(names)}.")
-    rates = [rate.get(m, 0.0) for m in names] if isinstance(rate, Mapping) else [rate] * len(names)
+    if isinstance(rate, Mapping):
+        if unknown := [m for m in rate if m not in names]:
+            raise ValueError(f"missing.rate names {unknown}, but the modalities are {list(names)}.")
+        rates = [rate.get(m, 0.0) for m in names]
+    else:
+        rates = [rate] * len(names)
     if not all(isinstance(r, int | float) and 0 <= r < 1 for r in rates):
         raise ValueError(f"missing.rate must be at least 0 and below 1, got {rate}.")
     return torch.tensor(rates, dtype=torch.float64)
 
 
 def _by_value(table: Any, values: Sequence[int]) -> Tensor:
-    """The rates of the label values, (K,); the keys of mappings may be words, as JSON has them."""
-    if not isinstance(table, Mapping | Sequence) or isinstance(table, str):
-        raise ValueError(
-            "missing.rate needs a rate by label, such as {0: 0.1, 1: 0.9} or a list, got"
-            f" {table!r}."
-        )
-    if not isinstance(table, Mapping) and max(values) >= len(table):
-        raise ValueError(
-            f"missing.rate lists {len(table)} rates, but the data has the label {max(values)}."
-        )
-    try:
-        rates = {
-            int(k): float(r)
-            for k, r in (table.items() if isinstance(table, Mapping) else enumerate(table))
-        }
-    except (TypeError, ValueError):
-        raise ValueError(
-            "missing.rate needs whole numbers as labels, or the modalities' names, and numbers as"
-            f" rates, got {table}."
-        ) from None
+    """The rates of the label values, (K,); keys of mappings may be words, as in JSON."""
+    rates = _numbers(table, values)
     if not all(0 <= r <= 1 for r in rates.values()):
         raise ValueError(f"missing.rate must hold rates between 0 and 1 by label, got {table}.")
     return torch.tensor([rates.get(v, 0.0) for v in values], dtype=torch.float64)
 
 
+def _numbers(table: Any, values: Sequence[int]) -> dict[int, float]:
+    """A table of rates by label, from a mapping or a list."""
+    if isinstance(table, str) or not isinstance(table, Mapping | Sequence):
+        raise ValueError(
+            "missing.rate needs a rate by label, such as {0: 0.1, 1: 0.9} or a list, got"
+            f" {table!r}."
+        )
+    if isinstance(table, Sequence) and max(values) >= len(table):
+        raise ValueError(
+            f"missing.rate lists {len(table)} rates, but the data has the label {max(values)}."
+        )
+    entries = table.items() if isinstance(table, Mapping) else enumerate(table)
+    try:
+        return {int(label): float(rate) for label, rate in entries}
+    except (TypeError, ValueError):
+        raise ValueError(
+            "missing.rate needs whole numbers as labels, or the modalities' names, and numbers as"
+            f" rates, got {table}."
+        ) from None
+
+
 def _had(data: Dataset) -> Tensor:
-    """What is present, (N, M) bool."""
+    """Which modalities each sample has, (N, M) bool."""
     return torch.stack([data.is_present(m) for m in data.names], 1)
 
 
@@ -234,22 +259,24 @@ def _with(data: Dataset, keep: Tensor) -> Dataset:
 
 
 def _one_of(had: Tensor, generator: torch.Generator) -> Tensor:
-    """One of what each sample had, chosen evenly: (N, M) bool."""
+    """One of the modalities that each sample had, chosen uniformly: (N, M) bool."""
     chosen = (torch.rand(had.shape, generator=generator) * had).argmax(1)
     return (torch.arange(had.shape[1]) == chosen[:, None]) & had
 
 
 def _thinned(data: Dataset, chance: Tensor, seed: int) -> Dataset:
-    """`data` without each modality with probability chance (N, M); who would lose all keeps one."""
+    """`data` without each modality with probability chance (N, M); a sample that would lose all
+    keeps one.
+    """
     generator, had = torch.Generator().manual_seed(seed), _had(data)
     keep = had & (torch.rand(had.shape, generator=generator) >= chance)
     return _with(data, keep | ~keep.any(1, keepdim=True) & _one_of(had, generator))
 
 
 def _means(data: Dataset, m: str, at_once: int = 4096) -> Tensor:
-    """The mean of the values of modality m of each sample, (N,) float64."""
-    parts = data.rows_of(m).split(at_once)
-    return torch.cat([gather(data.tables[m], r).double().flatten(1).mean(1) for r in parts])
+    """The mean of the values of modality m in each sample, (N,) float64."""
+    values = (gather(data.tables[m], rows) for rows in data.rows_of(m).split(at_once))
+    return torch.cat([x.double().flatten(1).mean(1) for x in values])
 
 
 def _logistic(score: Tensor, rates: Tensor) -> Tensor:
@@ -258,7 +285,7 @@ def _logistic(score: Tensor, rates: Tensor) -> Tensor:
     """
     reach = score.abs().max() + 40
     low, high = -reach.expand(len(rates)), reach.expand(len(rates))
-    for _ in range(60):  # of the interval's length 1e-16 is left
+    for _ in range(60):  # leaves 1e-16 of the interval's length
         middle = (low + high) / 2
         above = torch.sigmoid(score[:, None] + middle).mean(0) > rates
         low, high = torch.where(above, low, middle), torch.where(above, middle, high)

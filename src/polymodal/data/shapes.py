@@ -1,6 +1,4 @@
-"""Data whose law is known: linear-Gaussian modalities with every posterior in closed form, and
-circles and squares.
-"""
+"""Circles and squares, a toy set of two modalities."""
 
 from __future__ import annotations
 
@@ -8,8 +6,7 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Modality
-from polymodal.data.dataset import Splits
-from polymodal.data.linear_gaussian import _splits
+from polymodal.data.dataset import Splits, consecutive
 
 SIZE, THICKNESS, RADII = 32, 0.25, (0.3, 0.9)
 
@@ -37,20 +34,23 @@ def circles(radius: Tensor, full: Tensor) -> Tensor:
 
 
 def squares(radius: Tensor, full: Tensor) -> Tensor:
-    """Squares standing on a corner, |x| + |y| <= radius, drawn as `circles` are."""
+    """Squares on a corner, |x| + |y| <= radius, as images like those of `circles`."""
     y, x = _grid()
     return _draw(x.abs() + y.abs(), radius, full)
 
 
-def shapes(*, n: int = 10_000, seed: int = 0) -> Splits:
-    """The toy set of Senellart et al. (2023), section 5.1: pairs (square, circle) that share being
-    full or empty.
+def _radii(n: int, generator: torch.Generator) -> Tensor:
+    return torch.empty(n, dtype=torch.float64).uniform_(*RADII, generator=generator)
 
-    32 x 32 images with hard edges, radii U(.3, .9) independent of each other, contours .25 thick,
-    squares as the balls of |x| + |y|; 70 % of the pairs for training, of which a tenth is
-    validation, 30 % for testing. The label is 1 for full, 0 for empty: all that one modality tells
-    about the other. The likelihood is the normal of scale 1 around a sigmoid that the paper uses
-    for images; the values being 0 and 1, "bernoulli" fits as well.
+
+def shapes(*, n: int = 10_000, seed: int = 0) -> Splits:
+    """Squares and circles that are both full or both empty (Senellart et al. 2023, section 5.1).
+
+    Images are 32 x 32 with hard edges; radii are independent and U(.3, .9), contours .25 thick,
+    squares the balls of |x| + |y|. 70 % of the pairs are for training, of which a tenth is
+    validation, and 30 % for testing. The label is 1 for full, 0 for empty: all the information that
+    the modalities share. The likelihood is the normal of scale 1 around a sigmoid that the paper
+    uses for images; since the values are 0 and 1, "bernoulli" is also possible.
 
     Raises ValueError for n < 15, too few to be split.
 
@@ -62,9 +62,13 @@ def shapes(*, n: int = 10_000, seed: int = 0) -> Splits:
         raise ValueError(f"shapes needs n of at least 15 to be split, got {n}.")
     generator = torch.Generator().manual_seed(seed)
     full = torch.rand(n, generator=generator) < 0.5
-    radius = lambda: torch.empty(n, dtype=torch.float64).uniform_(*RADII, generator=generator)
-    tables = {"square": squares(radius(), full), "circle": circles(radius(), full)}
+    tables = {
+        "square": squares(_radii(n, generator), full),
+        "circle": circles(_radii(n, generator), full),
+    }
     modalities = [Modality(m, (1, SIZE, SIZE), link="sigmoid") for m in tables]
-    train = round(0.7 * n)
-    val = train // 10
-    return _splits("shapes", modalities, tables, full.long(), (train - val, val, n - train), None)
+    training = round(0.7 * n)
+    held_out = training // 10
+    sizes = (training - held_out, held_out, n - training)
+    train, val, test = consecutive(modalities, tables, full.long(), sizes)
+    return Splits(train, val, test, "shapes")

@@ -15,9 +15,9 @@ __all__ = [
     "DIFFUSIONS",
     "Denoiser",
     "Diffusion",
-    "LatentWhitening",
-    "TrainingMasks",
     "DiffusionPrior",
     "Inpainting",
+    "LatentWhitening",
+    "TrainingMasks",
     "Twisted",
 ]

@@ -1,4 +1,4 @@
-"""Noise levels of diffusion: ladders of sigma, and the variance-preserving process."""
+"""Noise levels of diffusion: sequences of sigma, and the variance-preserving process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def karras_levels(steps: int, low: float, high: float, rho: float = 7.0) -> list
     """`steps` levels from `high` down to `low`, even in sigma^(1/rho), then 0: Karras et al.
     (2022), eq. (5).
 
-    >>> [round(s, 3) for s in ladder(3, 0.01, 80.0)]
+    >>> [round(s, 3) for s in karras_levels(3, 0.01, 80.0)]
     [80.0, 3.46, 0.01, 0.0]
     """
     a, b = high ** (1 / rho), low ** (1 / rho)
@@ -25,7 +25,7 @@ class VP:
     - first), t <= 1.
 
     log alpha(t) = -1/4 t^2 (last - first) - 1/2 t first, and sigma = sqrt(1 - alpha^2) / alpha in
-    the coordinates of this module (Song et al. 2021, eq. (33)). Wesego and Rooshenas (2024) take 1
+    the coordinates of this folder (Song et al. 2021, eq. (33)). Wesego and Rooshenas (2024) take 1
     and 5 for PolyMNIST, .1 and 20 elsewhere.
 
     >>> round(VP(1.0, 5.0).sigma(1.0), 3)
@@ -57,8 +57,8 @@ class VP:
 
 
 def process_of(vp: Sequence[float]) -> VP:
-    """The process of two betas. Raises ValueError for another number of them, or what cannot be
-    betas.
+    """The process of two betas. Raises ValueError for another number of them, or for numbers that
+    are no betas.
     """
     if len(vp) != 2:
         raise ValueError(f"A VP process has two betas, such as [0.1, 20], got {list(vp)}.")

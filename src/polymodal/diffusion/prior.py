@@ -92,8 +92,8 @@ class DiffusionPrior(nn.Module):
         frame, task = self.frame, self._task(z, seen)
         own = frame(z)
         y, calls = self.sampler(self.denoiser, task, None if self.pull is None else self.pull.pull)
-        rest = torch.where(task.known, own, torch.randn_like(own))
-        return torch.where(task.known, z, frame.inverse(torch.where(frame.kept, y, rest))), calls
+        rest = torch.where(task.observed, own, torch.randn_like(own))
+        return torch.where(task.observed, z, frame.inverse(torch.where(frame.kept, y, rest))), calls
 
     def log_prob(self, z: Tensor, seen: Tensor) -> Tensor:
         """log p(z_U | z_S), (N,) nats, through the probability-flow ODE; by random traces above
@@ -105,7 +105,7 @@ class DiffusionPrior(nn.Module):
         each = max(1, POINTS // (probes or max(1, count)))
         parts = [task.rows(slice(i, i + each)) for i in range(0, len(z), each)]
         rest = torch.where(
-            frame.kept | task.known, 0, -0.5 * (y.square() + math.log(2 * math.pi))
+            frame.kept | task.observed, 0, -0.5 * (y.square() + math.log(2 * math.pi))
         ).sum(-1)
         volume = torch.where(seen, 0, frame.log_det()).sum(-1)
         return (

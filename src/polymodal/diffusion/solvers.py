@@ -1,36 +1,207 @@
-"""Solvers of the reverse process: from one noise level to the next."""
+"""Solvers of the reverse process, from noise to a draw.
+
+A solver is a value: `solver(guess, task)` is a draw x (N, d), where `guess(x, s)` is E[x0 | x] at
+noise level s. `SOLVERS` names them.
+"""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
-from torch import Tensor
+from torch import Tensor, where
 
-Guess = Callable[[Tensor, float], Tensor]  # x (N, d), sigma of what is unknown -> E[x0 | x] (N, d)
-SOLVERS = ("dpm", "heun", "ddim", "pc")
+from polymodal.diffusion.conditioning import Inpainting
+from polymodal.diffusion.noise_levels import VP, karras_levels, process_of
 
-
-def _heun(guess: Guess, x: Tensor, s: float, to: float) -> Tensor:
-    slope = (x - guess(x, s)) / s
-    there = x + (to - s) * slope
-    if to == 0:
-        return there
-    return x + (to - s) * 0.5 * (slope + (there - guess(there, to)) / to)
+Guess = Callable[[Tensor, float], Tensor]  # x (N, d), sigma of the unseen -> E[x0 | x] (N, d)
 
 
-def _multistep(guess: Guess, x: Tensor, levels: Sequence[float]) -> Tensor:
-    """DPM-Solver++(2M): second order in log sigma from the last two guesses; the step to 0 takes
-    the guess.
+class Solver(ABC):
+    """Base of the solvers."""
+
+    @abstractmethod
+    def __call__(self, guess: Guess, task: Inpainting) -> Tensor:
+        """A draw (N, d) of each item."""
+
+
+@dataclass(frozen=True)
+class LevelSolver(Solver):
+    """Base of solvers along the noise levels of Karras et al. (2022).
+
+    Args:
+        steps, low, high, rho: of `karras_levels`; no level is above the highest of the task.
     """
-    before, last = None, 0.0
-    for s, to in pairwise(levels):
-        clean = guess(x, s)
+
+    steps: int = 30
+    low: float = 0.005
+    high: float = 80.0
+    rho: float = 7.0
+
+    def levels(self, task: Inpainting) -> list[float]:
+        return karras_levels(self.steps, self.low, min(self.high, task.high), self.rho)
+
+
+def _start(task: Inpainting, level: float) -> Tensor:
+    """Noise (N, d) of the variance that data of variance 1 have at this level."""
+    return task.noise() * math.sqrt(1 + level**2)
+
+
+@dataclass(frozen=True)
+class DPM(LevelSolver):
+    """DPM-Solver++(2M) (Lu et al. 2022): second order in log sigma from the last two guesses; the
+    step to 0 takes the guess.
+    """
+
+    def __call__(self, guess: Guess, task: Inpainting) -> Tensor:
+        levels = self.levels(task)
+        x = _start(task, levels[0])
+        before, last = None, 0.0
+        for s, to in pairwise(levels):
+            clean = guess(x, s)
+            if to == 0:
+                return clean
+            h = math.log(s / to)
+            ahead = clean if before is None else clean + h / (2 * last) * (clean - before)
+            x = to / s * x - math.expm1(-h) * ahead
+            before, last = clean, h
+        return x
+
+
+@dataclass(frozen=True)
+class SingleStep(LevelSolver):
+    """Base of solvers whose step depends on one level and the next.
+
+    Args:
+        repeats: how often each step is taken; noise leads back to its first level in between
+            (Lugmayr et al. 2022, algorithm 1, line 8).
+    """
+
+    repeats: int = 1
+
+    @abstractmethod
+    def step(self, guess: Guess, task: Inpainting, x: Tensor, s: float, to: float) -> Tensor:
+        """x (N, d) at level `to`, from x (N, d) at level s."""
+
+    def __call__(self, guess: Guess, task: Inpainting) -> Tensor:
+        levels = self.levels(task)
+        x = _start(task, levels[0])
+        for s, to in pairwise(levels):
+            for left in reversed(range(self.repeats)):
+                x = self.step(guess, task, x, s, to)
+                if left:
+                    x = x + math.sqrt(s * s - to * to) * task.noise()
+        return x
+
+
+@dataclass(frozen=True)
+class Heun(SingleStep):
+    """Karras et al. (2022), algorithm 1: two guesses a step."""
+
+    def step(self, guess: Guess, task: Inpainting, x: Tensor, s: float, to: float) -> Tensor:
+        slope = (x - guess(x, s)) / s
+        ahead = x + (to - s) * slope
         if to == 0:
-            return clean
-        h = math.log(s / to)
-        ahead = clean if before is None else clean + h / (2 * last) * (clean - before)
-        x = to / s * x - math.expm1(-h) * ahead
-        before, last = clean, h
-    return x
+            return ahead
+        return x + (to - s) * 0.5 * (slope + (ahead - guess(ahead, to)) / to)
+
+
+@dataclass(frozen=True)
+class DDIM(SingleStep):
+    """Song et al. (2021b), eq. (12), in these coordinates.
+
+    Args:
+        eta: share of the noise that is fresh, in [0, 1]; 1 is the exact reverse of a Gaussian step.
+    """
+
+    eta: float = 0.0
+
+    def step(self, guess: Guess, task: Inpainting, x: Tensor, s: float, to: float) -> Tensor:
+        clean = guess(x, s)
+        up = self.eta * to / s * math.sqrt(s * s - to * to)
+        down = math.sqrt(to * to - up * up)
+        x = clean + down / s * (x - clean)
+        return x + up * task.noise() if up else x
+
+
+@dataclass(frozen=True)
+class PredictorCorrector(Solver):
+    """Song et al. (2021), algorithm 1, for the variance-preserving process; y = alpha x.
+
+    Joint samples correct before they predict, conditional ones after, as in Wesego and Rooshenas
+    (2024).
+
+    Args:
+        steps: from t = 1 to `end`.
+        corrector: Langevin steps at each t, of signal-to-noise ratio `snr`.
+        vp: the betas of the process, see `VP`.
+    """
+
+    steps: int = 30
+    corrector: int = 1
+    snr: float = 0.16
+    vp: Sequence[float] = (0.1, 20.0)
+    end: float = 1e-3
+
+    def __call__(self, guess: Guess, task: Inpainting) -> Tensor:
+        joint = not task.seen.any()
+        times = self.times()
+        y = mean = task.noise()
+        for t in times:
+            if joint:
+                y, mean = self._correct(guess, task, y, mean, t)
+            y, mean = self._predict(guess, task, y, t)
+            if not joint:
+                y, mean = self._correct(guess, task, y, mean, t)
+        return mean / self.process.alpha(times[-1])
+
+    @property
+    def process(self) -> VP:
+        return process_of(self.vp)
+
+    def times(self) -> list[float]:
+        """t of each step, from 1 down to `end`."""
+        stride = max(1, self.steps - 1)
+        return [1 - i * (1 - self.end) / stride for i in range(self.steps)]
+
+    def _predict(
+        self, guess: Guess, task: Inpainting, y: Tensor, t: float
+    ) -> tuple[Tensor, Tensor]:
+        """One step of the reverse process, and its mean."""
+        beta = self.process.beta(t) / self.steps
+        mean = y + 0.5 * beta * y + beta * self._score(guess, y, t)
+        return mean + math.sqrt(beta) * task.noise(), mean
+
+    def _correct(
+        self, guess: Guess, task: Inpainting, y: Tensor, mean: Tensor, t: float
+    ) -> tuple[Tensor, Tensor]:
+        """Langevin steps of size 2 a (snr |noise| / |score|)^2, norms as means over the items."""
+        a = 1 - self.process.beta(t) / self.steps
+        for _ in range(self.corrector):
+            score, noise = self._score(guess, y, t), task.noise()
+            ratio = self.snr * _mean_norm(noise, task) / _mean_norm(score, task)
+            size = 2 * a * ratio**2
+            mean = y + size * score
+            y = mean + (2 * size).sqrt() * noise
+        return y, mean
+
+    def _score(self, guess: Guess, y: Tensor, t: float) -> Tensor:
+        """grad log p_t(y) = (alpha E[x0 | y] - y) / (1 - alpha^2)."""
+        alpha = self.process.alpha(t)
+        return (alpha * guess(y / alpha, self.process.sigma(t)) - y) / (1 - alpha * alpha)
+
+
+def _mean_norm(x: Tensor, task: Inpainting) -> Tensor:
+    """The mean over the items of the norm of the unseen blocks of x (N, d)."""
+    return where(task.observed, 0, x).norm(dim=-1).mean()
+
+
+SOLVERS: dict[str, type[Solver]] = {
+    "dpm": DPM,
+    "heun": Heun,
+    "ddim": DDIM,
+    "pc": PredictorCorrector,
+}

@@ -1,8 +1,7 @@
-"""p(x | z): from a decoder network's output to a distribution over x. LIKELIHOODS names them.
+"""Likelihoods p(x | z), made of a decoder network's output; `LIKELIHOODS` names them.
 
-Every one has batch_shape (..., B) and event_shape `modality.shape`, so that log_prob(x) is (...,
-B), in nats, summed over the event. `params` says how many numbers a decoder must give for each
-number of x.
+Each has batch_shape (..., B) and event_shape `modality.shape`, so that log_prob(x) is (..., B), in
+nats, summed over the event.
 """
 
 from __future__ import annotations
@@ -27,19 +26,16 @@ from polymodal.batch import Modality
 
 
 class Isotropic(Distribution):
-    """Values of any shape, independent round `loc` with one fixed scale: few passes over memory.
-    Abstract.
+    """Independent values of any shape around `loc` with one fixed scale, computed in few passes
+    over memory. Abstract.
     """
 
     arg_constraints: dict = {}
 
     def __init__(self, loc: Tensor, scale: float, event_dim: int) -> None:
         self.loc, self.scale = loc, scale
-        super().__init__(
-            loc.shape[: loc.dim() - event_dim],
-            loc.shape[loc.dim() - event_dim :],
-            validate_args=False,
-        )
+        batch_dim = loc.dim() - event_dim
+        super().__init__(loc.shape[:batch_dim], loc.shape[batch_dim:], validate_args=False)
 
     def _summed(self, x: Tensor) -> Tensor:
         return x.sum(tuple(range(-len(self.event_shape), 0)))
@@ -81,9 +77,9 @@ class IsotropicLaplace(Isotropic):
         return self._summed((x - self.loc).abs()) * (-1 / self.scale) - constant
 
     def _noise(self, like: Tensor) -> Tensor:
-        return torch.empty_like(like).exponential_() * torch.empty_like(like).bernoulli_(0.5).mul_(
-            2
-        ).sub_(1)
+        size = torch.empty_like(like).exponential_()
+        sign = torch.empty_like(like).bernoulli_(0.5).mul_(2).sub_(1)
+        return size * sign
 
 
 @dataclass(frozen=True)
@@ -130,7 +126,11 @@ class Likelihood:
     values: Values | None = None
 
 
-LINKS: dict[str, Callable[[Tensor], Tensor]] = {"identity": lambda x: x, "sigmoid": torch.sigmoid}
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+LINKS: dict[str, Callable[[Tensor], Tensor]] = {"identity": _identity, "sigmoid": torch.sigmoid}
 
 
 def _normal(raw: Tensor, m: Modality) -> Distribution:
@@ -141,28 +141,29 @@ def _laplace(raw: Tensor, m: Modality) -> Distribution:
     return IsotropicLaplace(LINKS[m.link](raw), m.scale, len(m.shape))
 
 
+def _independent(values: Distribution, event_dim: int) -> Distribution:
+    """The joint distribution of independent values, the last `event_dim` axes being one event."""
+    return Independent(values, event_dim, validate_args=False)
+
+
 def _bernoulli(raw: Tensor, m: Modality) -> Distribution:
-    return Independent(
-        Bernoulli(logits=raw, validate_args=False), len(m.shape), validate_args=False
-    )
+    return _independent(Bernoulli(logits=raw, validate_args=False), len(m.shape))
 
 
 def _categorical(raw: Tensor, m: Modality) -> Distribution:
     """One-hot over the last dimension of the shape (tokens x vocabulary, or classes)."""
-    return Independent(
-        OneHotCategorical(logits=raw, validate_args=False), len(m.shape) - 1, validate_args=False
-    )
+    return _independent(OneHotCategorical(logits=raw, validate_args=False), len(m.shape) - 1)
 
 
 def _poisson(raw: Tensor, m: Modality) -> Distribution:
-    return Independent(Poisson(raw.exp(), validate_args=False), len(m.shape), validate_args=False)
+    return _independent(Poisson(raw.exp(), validate_args=False), len(m.shape))
 
 
 def _negative_binomial(raw: Tensor, m: Modality) -> Distribution:
     """Mean exp(a) and inverse dispersion exp(b), from raw = (a, b)."""
     mean, total = raw.unbind(-1 - len(m.shape))
-    dist = NegativeBinomial(total.exp(), logits=mean - total, validate_args=False)
-    return Independent(dist, len(m.shape), validate_args=False)
+    counts = NegativeBinomial(total.exp(), logits=mean - total, validate_args=False)
+    return _independent(counts, len(m.shape))
 
 
 LIKELIHOODS: dict[str, Likelihood] = {
@@ -176,9 +177,7 @@ LIKELIHOODS: dict[str, Likelihood] = {
 
 
 def likelihood_of(modality: Modality) -> Likelihood:
-    """The likelihood that `modality` names. Raises ValueError for a name or link that does not
-    exist.
-    """
+    """The likelihood that `modality` names. Raises ValueError for an unknown likelihood or link."""
     if modality.likelihood not in LIKELIHOODS:
         raise ValueError(
             f"Modality {modality.name!r} wants the likelihood {modality.likelihood!r}; there are"

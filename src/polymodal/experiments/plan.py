@@ -1,25 +1,27 @@
-"""Recipes to runs: one recipe is one run; a comparison is several, for several seeds, equal stages
-trained once.
+"""Recipes to runs: one recipe is one run; a comparison is several, for several seeds, in which
+equal stages are trained once.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 
+from polymodal.batch import Modality
 from polymodal.checks import suggest
-from polymodal.data import Splits, load_data
+from polymodal.data import Splits
 from polymodal.experiments.sharing import common_stages
 from polymodal.model import Method
 from polymodal.runs.run import Run, build
-from polymodal.settings.recipes import load_recipe
+from polymodal.settings.data import complete, load_splits
+from polymodal.settings.merge import merge, parse_overrides
+from polymodal.settings.recipes import beside, is_file, load_recipe
 from polymodal.settings.resolve import resolve, to_dict
 from polymodal.settings.schema import Settings
 from polymodal.training.fit import fit
@@ -30,11 +32,11 @@ class Planned:
     """A run that is to be trained.
 
     Args:
-        label: what tells it from the others in a comparison, without the seed.
-        settings: of the run.
+        label: its name in a comparison, without the seed.
+        settings: of the run, with the fields and the network of every modality.
         seed: of the run.
-        directory: where it will lie.
-        reuse: stages that are taken from another run's directory.
+        directory: where it is written.
+        reuse: directories of the runs from which stages are taken, by stage.
         stages: their names, in order.
         parameters: numbers of parameters by part of the model.
     """
@@ -50,9 +52,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recipe asks for: its runs, the data they train on (one set for all), and whether it is
-    a comparison.
-    """
+    """The runs of a recipe, the data on which all of them train, and the settings of the recipe."""
 
     runs: Sequence[Planned]
     data: Splits
@@ -60,91 +60,68 @@ class Plan:
 
     @property
     def compares(self) -> bool:
+        """Whether the recipe is a comparison."""
         return bool(self.settings.compare)
 
 
-def label_runs(recipes: Sequence[str]) -> dict[str, str]:
-    """label -> recipe: names without the folder, the suffix and the words that all of them begin
-    with.
+@dataclass(frozen=True)
+class Candidate:
+    """A recipe of a plan: its settings and its method, built but not trained."""
 
-    >>> label_runs(["mnist-svhn-jnf", "mnist-svhn-jnf-dcca"])
-    {'jnf': 'mnist-svhn-jnf', 'jnf-dcca': 'mnist-svhn-jnf-dcca'}
+    settings: Settings
+    method: Method
+
+    @property
+    def stages(self) -> list[str]:
+        """The names of the stages, in order."""
+        return [stage.name for stage in self.method.stages]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The user's changes to a recipe.
+
+    Args:
+        overrides: key=value.
+        data: a file, which replaces the recipe's data; or the folder of the named data sets.
     """
-    stems = [Path(r).stem if r.endswith((".yaml", ".yml")) else r for r in recipes]
-    words = [s.split("-") for s in stems]
-    same = 0
-    while len(words) > 1 and all(len(w) > same + 1 and w[same] == words[0][same] for w in words):
-        same += 1
-    labels = ["-".join(w[same:]) for w in words]
-    if len(set(labels)) < len(labels):
-        raise ValueError(
-            f"A comparison needs recipes of different names, got {', '.join(recipes)}."
-        )
-    return dict(zip(labels, recipes, strict=True))
 
+    overrides: Sequence[str] = ()
+    data: str | None = None
 
-def _laid_over(base: Mapping[str, Any], above: Any, data: str | None) -> dict[str, Any]:
-    """`above` merged over `base`; `data` replaces the data set (a file) or says where its files lie
-    (a folder).
-    """
-    base = dict(base)
-    if data is not None and not Path(data).expanduser().is_dir():
-        base["data"] = {"name": data}
-    elif data is not None:
-        base["data"] = {**(base.get("data") or {}), "path": data}
-    try:
-        return OmegaConf.to_container(OmegaConf.merge(base, above))  # type: ignore[return-value]
-    except OmegaConfBaseException as error:
-        raise ValueError(f"The settings cannot be read: {str(error).splitlines()[0]}") from None
+    def read(self, recipe: str) -> dict[str, Any]:
+        """The recipe, on the user's data, in which no stage contradicts an override for all
+        stages.
+        """
+        return self._on_data(self._for_all_stages(load_recipe(recipe)))
 
+    def _on_data(self, recipe: dict[str, Any]) -> dict[str, Any]:
+        if self.data is None:
+            return recipe
+        if Path(self.data).expanduser().is_dir():
+            section = {**(recipe.get("data") or {}), "path": self.data}
+        else:
+            section = {"name": self.data}
+        return {**recipe, "data": section}
 
-def _overrides(given: Sequence[str]) -> Any:
-    for one in given:
-        key, equals, _ = one.partition("=")
-        if not equals or not key.strip():
-            raise ValueError(
-                f"A setting is written key=value, such as training.epochs=5; got {one!r}."
-            )
-    try:
-        return OmegaConf.from_dotlist(list(given))
-    except OmegaConfBaseException as error:
-        raise ValueError(f"The settings cannot be read: {str(error).splitlines()[0]}") from None
+    def _for_all_stages(self, recipe: dict[str, Any]) -> dict[str, Any]:
+        """The recipe without the stages' values of settings that are overridden for all stages, as
+        by training.epochs=3.
+        """
+        training = recipe.get("training") or {}
+        overridden = self._common_settings()
+        if not overridden or not training.get("stages"):
+            return recipe
+        stages = {
+            stage: {k: v for k, v in (settings or {}).items() if k not in overridden}
+            for stage, settings in training["stages"].items()
+        }
+        return {**recipe, "training": {**training, "stages": stages}}
 
-
-def _for_all_stages(recipe: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """The recipe without what its stages say of a setting that the user gives for all of them:
-    training.epochs=3.
-    """
-    keys = [one.partition("=")[0].strip().split(".") for one in overrides]
-    given = {key[1] for key in keys if len(key) == 2 and key[0] == "training"}
-    training = recipe.get("training") or {}
-    if not given or not training.get("stages"):
-        return recipe
-    stages = {
-        s: {k: v for k, v in (said or {}).items() if k not in given}
-        for s, said in training["stages"].items()
-    }
-    return {**recipe, "training": {**training, "stages": stages}}
-
-
-def load_splits(settings: Settings, data: str | None = None) -> Splits:
-    """The data that settings name; `data` instead: a file, or the folder where the named set's
-    files lie.
-
-    Raises ValueError where there is none.
-    """
-    given = settings.data
-    name, path = given.name or given.path, given.path if given.name else None
-    if data is not None:
-        name, path = (name, data) if Path(data).expanduser().is_dir() else (data, None)
-    if name is None:
-        raise ValueError(
-            "This recipe names no data: give your own with --data FILE.npz (one array for each"
-            " modality)."
-        )
-    return load_data(
-        name, path=path, limit=given.limit, modalities=settings.modalities, **given.options
-    )
+    def _common_settings(self) -> set[str]:
+        """The settings of `training` that are overridden for all stages."""
+        keys = [override.partition("=")[0].strip().split(".") for override in self.overrides]
+        return {key[1] for key in keys if len(key) == 2 and key[0] == "training"}
 
 
 def make_plan(
@@ -155,153 +132,213 @@ def make_plan(
     seed: int | None = None,
     reuse: Mapping[str, Path] | None = None,
 ) -> Plan:
-    """What `recipe` (a built-in name or a YAML file) asks for; trains nothing.
+    """The runs of a recipe; trains nothing.
 
     Args:
+        recipe: a built-in name or a YAML file.
         out: the run directory; of a comparison: the directory in which each run has one,
             <label>-seed<k>.
-        overrides: key=value, over everything else.
-        data: an .npz file, or a folder for the named data sets.
+        overrides: key=value; they win over every recipe.
+        data: an .npz file, or the folder of the named data sets.
         seed: of the run, instead of 0 or the recipe's seeds.
         reuse: {stage: run directory}, for a recipe that is no comparison.
 
-    Raises ValueError for what is not there, with the nearest that is.
+    Raises ValueError for an unknown recipe, setting, stage or data set, with the nearest name.
     """
-    read = lambda name: _for_all_stages(load_recipe(name), overrides)
-    raw = _laid_over(read(recipe), _overrides(overrides), data)
-    settings = resolve(raw)
-    if not settings.compare:
-        splits = load_splits(settings)
-        method = _built(settings, splits)
-        return Plan(
-            [_planned("run", settings, seed or 0, out, method, reuse or {})], splits, settings
-        )
-    if reuse:
-        raise ValueError(
-            "A comparison finds by itself which stages can be trained once; leave --reuse out."
-        )
-    above = {k: v for k, v in raw.items() if k not in ("compare", "seeds", "about")}
-    folder = Path(recipe).parent if recipe.endswith((".yaml", ".yml")) else Path()
-    beside = lambda name: str(folder / name) if name.endswith((".yaml", ".yml")) else name
-    bases = {label: read(beside(name)) for label, name in label_runs(settings.compare).items()}
-    changes = _for_methods(above, bases)
-    found = {
-        label: resolve(_laid_over(base, changes[label], data)) for label, base in bases.items()
-    }
-    seeds = [seed] if seed is not None else settings.seeds or [0]
-    return _comparison(settings, found, seeds, out)
+    changes = Changes(overrides, data)
+    whole = merge(changes.read(recipe), parse_overrides(overrides))
+    settings = resolve(whole)
+    if settings.compare:
+        if reuse:
+            raise ValueError("A comparison chooses the stages to reuse; leave --reuse out.")
+        seeds = [seed] if seed is not None else settings.seeds or [0]
+        splits, candidates = _compared(recipe, whole, settings.compare, changes)
+        return Plan(_runs(candidates, seeds, out), splits, settings)
+    splits = load_splits(settings.data, settings.modalities)
+    candidate = _candidate(settings, splits.modalities)
+    run = _planned("run", candidate, seed or 0, out, reuse or {})
+    return Plan([run], splits, settings)
 
 
-def _for_methods(
-    above: Mapping[str, Any], bases: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """`above` for each recipe, without the options that its method has not, but another's has.
-
-    Raises ValueError for an option that none has, with the nearest.
-    """
-    given = above.get("method") or {}
-    known = {k: set(resolve(base).method.options) for k, base in bases.items()}
-    for option in given:
-        if option not in (every := set().union(*known.values())):
-            raise ValueError(
-                f"There is no setting method.{option}.{suggest(option, sorted(every), 'method.')}"
-            )
-    return {
-        k: {**above, "method": {o: v for o, v in given.items() if o in mine}}
-        for k, mine in known.items()
-    }
-
-
-def _comparison(
-    settings: Settings, found: dict[str, Settings], seeds: Sequence[int], out: Path
-) -> Plan:
-    first = next(iter(found.values()))
-    for label, one in found.items():
-        if (one.data, one.modalities) != (first.data, first.modalities):
-            raise ValueError(
-                f"Runs are compared on the same data and modalities, but those of {label!r} are"
-                " others."
-            )
-    splits = load_splits(first)
-    methods = {label: _built(one, splits) for label, one in found.items()}
-    stages = {label: [s.name for s in m.stages] for label, m in methods.items()}
-    every = sorted({name for names in stages.values() for name in names})
-    for label, one in found.items():
-        for name in one.training.stages:
-            if name not in every:
-                raise ValueError(
-                    f"There is no stage {name!r}.{suggest(name, every)} There are:"
-                    f" {', '.join(every)}."
-                )
-        # What is said of a stage that only some of the methods have is for those.
-        mine = {k: v for k, v in one.training.stages.items() if k in stages[label]}
-        training = one.training.model_copy(update={"stages": mine})
-        found[label] = one.model_copy(update={"training": training})
-    runs = []
-    for seed in seeds:
-        for k, (label, one) in enumerate(found.items()):
-            earlier = {out / f"{other}-seed{seed}": other for other in list(found)[:k]}
-            reuse = _shared(label, earlier, found, methods)
-            runs.append(
-                _planned(label, one, seed, out / f"{label}-seed{seed}", methods[label], reuse)
-            )
-    return Plan(runs, splits, settings)
-
-
-def _built(settings: Settings, splits: Splits) -> Method:
+def _candidate(settings: Settings, modalities: Sequence[Modality]) -> Candidate:
+    """Builds the method; torch's global random stream stays as it is."""
     with torch.random.fork_rng(devices=[]):
-        return build(to_dict(settings), splits.modalities)
+        method = build(to_dict(settings), modalities)
+    return Candidate(complete(settings, modalities), method)
 
 
 def _planned(
-    label: str,
-    settings: Settings,
-    seed: int,
-    directory: Path,
-    method: Method,
-    reuse: Mapping[str, Path],
+    label: str, candidate: Candidate, seed: int, directory: Path, reuse: Mapping[str, Path]
 ) -> Planned:
+    sizes = _parameters(candidate.method)
+    return Planned(label, candidate.settings, seed, directory, reuse, candidate.stages, sizes)
+
+
+def _parameters(method: Method) -> dict[str, int]:
+    """Numbers of trainable parameters by part of the model, of the parts that have any."""
     model = method.model
-    count = lambda part: sum(p.numel() for p in part.parameters() if p.requires_grad)
-    parts = {"prior": model.prior, "decoders": model.decoders} | dict(
-        model.posterior.named_children()
-    )
-    sizes = {name: n for name, part in parts.items() if (n := count(part))}
-    return Planned(label, settings, seed, directory, reuse, [s.name for s in method.stages], sizes)
+    parts = {"prior": model.prior, "decoders": model.decoders}
+    parts |= dict(model.posterior.named_children())
+    sizes = {name: _size(part) for name, part in parts.items()}
+    return {name: size for name, size in sizes.items() if size}
 
 
-def _shared(
-    label: str,
-    earlier: Mapping[Path, str],
-    settings: Mapping[str, Settings],
-    methods: Mapping[str, Method],
-) -> dict[str, Path]:
-    """Leading stages that an earlier run of the same seed trains in the same way, and which run
-    that is.
+def _size(part: nn.Module) -> int:
+    return sum(p.numel() for p in part.parameters() if p.requires_grad)
+
+
+# Comparisons.
+
+
+def label_runs(recipes: Sequence[str]) -> dict[str, str]:
+    """label -> recipe: names without the folder, the suffix and the words with which all of them
+    begin.
+
+    Raises ValueError if two labels are the same.
+
+    >>> label_runs(["mnist-svhn-jnf", "mnist-svhn-jnf-dcca"])
+    {'jnf': 'mnist-svhn-jnf', 'jnf-dcca': 'mnist-svhn-jnf-dcca'}
+    """
+    words = [(Path(r).stem if is_file(r) else r).split("-") for r in recipes]
+    common = _common_words(words) if len(words) > 1 else 0
+    labels = ["-".join(w[common:]) for w in words]
+    if len(set(labels)) < len(labels):
+        names = ", ".join(recipes)
+        raise ValueError(f"A comparison needs recipes of different names, got {names}.")
+    return dict(zip(labels, recipes, strict=True))
+
+
+def _common_words(names: Sequence[Sequence[str]]) -> int:
+    """The number of words with which all names begin; each name keeps at least one."""
+    longest = min(map(len, names)) - 1
+    for k in range(longest):
+        if len({name[k] for name in names}) > 1:
+            return k
+    return longest
+
+
+def _compared(
+    recipe: str, whole: Mapping[str, Any], names: Sequence[str], changes: Changes
+) -> tuple[Splits, dict[str, Candidate]]:
+    """The data and the candidates of a comparison, by label.
+
+    Args:
+        recipe: the comparison.
+        whole: the same, read, with the user's changes.
+        names: the recipes that it compares.
+    """
+    above = {k: v for k, v in whole.items() if k not in ("compare", "seeds", "about")}
+    bases = {k: changes.read(beside(recipe, name)) for k, name in label_runs(names).items()}
+    layers = _layers_by_method(above, bases)
+    settings = {label: resolve(merge(base, layers[label])) for label, base in bases.items()}
+    first = _check_same_data(settings)
+    splits = load_splits(first.data, first.modalities)
+    candidates = {k: _candidate(s, splits.modalities) for k, s in settings.items()}
+    return splits, _with_known_stages(candidates)
+
+
+def _layers_by_method(
+    above: Mapping[str, Any], bases: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The comparison's settings for each recipe: an option of `method` only for the methods that
+    have it.
+
+    Raises ValueError for an option that no method has, with the nearest.
+    """
+    given = above.get("method") or {}
+    options = {label: set(resolve(base).method.options) for label, base in bases.items()}
+    every = set().union(*options.values())
+    for option in given:
+        if option not in every:
+            near = suggest(option, sorted(every), "method.")
+            raise ValueError(f"There is no setting method.{option}.{near}")
+    return {label: {**above, "method": _only(given, names)} for label, names in options.items()}
+
+
+def _only(settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    kept = set(names)
+    return {k: v for k, v in settings.items() if k in kept}
+
+
+def _check_same_data(settings: Mapping[str, Settings]) -> Settings:
+    """The first settings. Raises ValueError if others have other data or modalities."""
+    first = next(iter(settings.values()))
+    for label, other in settings.items():
+        if (other.data, other.modalities) != (first.data, first.modalities):
+            raise ValueError(
+                f"All runs in a comparison must use the same data and modalities; {label!r} uses"
+                " different ones."
+            )
+    return first
+
+
+def _with_known_stages(candidates: Mapping[str, Candidate]) -> dict[str, Candidate]:
+    """The candidates, each with the settings of its own stages only: the comparison may name a
+    stage that only some of the methods have.
+
+    Raises ValueError for a stage that no method has, with the nearest.
+    """
+    every = sorted({name for candidate in candidates.values() for name in candidate.stages})
+    for candidate in candidates.values():
+        for name in candidate.settings.training.stages:
+            if name not in every:
+                listed = ", ".join(every)
+                raise ValueError(
+                    f"There is no stage {name!r}.{suggest(name, every)} There are: {listed}."
+                )
+    return {label: _with_own_stages(candidate) for label, candidate in candidates.items()}
+
+
+def _with_own_stages(candidate: Candidate) -> Candidate:
+    training = candidate.settings.training
+    stages = _only(training.stages, candidate.stages)
+    training = training.model_copy(update={"stages": stages})
+    settings = candidate.settings.model_copy(update={"training": training})
+    return Candidate(settings, candidate.method)
+
+
+# Runs.
+
+
+def _runs(candidates: Mapping[str, Candidate], seeds: Sequence[int], out: Path) -> list[Planned]:
+    """The runs of a comparison, seed by seed; a run may reuse stages of an earlier one of its
+    seed.
+    """
+    runs = []
+    for seed in seeds:
+        earlier: dict[Path, Candidate] = {}
+        for label, candidate in candidates.items():
+            directory = out / f"{label}-seed{seed}"
+            reuse = _reusable(candidate, earlier)
+            runs.append(_planned(label, candidate, seed, directory, reuse))
+            earlier[directory] = candidate
+    return runs
+
+
+def _reusable(candidate: Candidate, earlier: Mapping[Path, Candidate]) -> dict[str, Path]:
+    """The leading stages that an earlier run trains in the same way, with its directory; those of
+    the run that has most.
     """
     best: dict[str, Path] = {}
     for directory, other in earlier.items():
-        training = settings[label].training, settings[other].training
-        names = common_stages((methods[label], methods[other]), training)
+        training = candidate.settings.training, other.settings.training
+        names = common_stages((candidate.method, other.method), training)
         if len(names) > len(best):
             best = dict.fromkeys(names, directory)
     return best
 
 
 def train(plan: Plan, say: Callable[[str], None] | None = None) -> list[Run]:
-    """Trains the runs of a plan, or goes on with them; those that are finished are read. `say` is
-    told of each.
-    """
-    found = []
-    for one in plan.runs:
+    """Trains the runs of a plan, or resumes them; finished ones are read. `say` is told of each."""
+    runs = []
+    for planned in plan.runs:
         if say:
-            say(f"{one.label}, seed {one.seed}: {one.directory}")
-        found.append(
-            fit(one.settings, plan.data, out=one.directory, seed=one.seed, reuse=one.reuse)
-        )
-    return found
+            say(f"{planned.label}, seed {planned.seed}: {planned.directory}")
+        settings, directory = planned.settings, planned.directory
+        runs.append(fit(settings, plan.data, out=directory, seed=planned.seed, reuse=planned.reuse))
+    return runs
 
 
 def is_first_process() -> bool:
-    """True but in the further processes of torchrun."""
+    """False only in the further processes of torchrun."""
     return os.environ.get("RANK", "0") == "0"

@@ -13,14 +13,19 @@ def same_stage(stage: Stage, method: Method, other_stage: Stage, other: Method) 
     """Whether both stages have the same loss, steps and options, and train parts that were built
     from the same values, to entries of the state of the same names and shapes.
 
-    Initial weights are not compared. A stage that does not say what it was built from equals none.
+    Initial weights are not compared. A stage without `built_from` equals none, and neither does one
+    whose options have no plain equality, such as arrays.
     """
     if stage.built_from is None or other_stage.built_from is None:
         return False
-    return _value(stage, method) == _value(other_stage, other)
+    try:
+        return _value(stage, method) == _value(other_stage, other)
+    except ValueError:  # arrays: the truth of several comparisons is ambiguous
+        return False
 
 
 def _value(stage: Stage, method: Method) -> list[Any]:
+    """The plain values that determine what a stage trains."""
     state = plain_state(stage.modules(method.model), method)
     shapes = {name: value.shape for name, (_, value) in state.items()}
     return [stage.name, stage.loss, stage.prepare, stage.finish, stage.built_from, shapes]
@@ -38,7 +43,7 @@ def common_stages(
     method, other = pair
     names: list[str] = []
     for stage, other_stage in zip(method.stages, other.stages, strict=False):
-        settings = [one.stage(stage.name) for one in training]
+        settings = [section.stage(stage.name) for section in training]
         same = same_stage(stage, method, other_stage, other) and settings[0] == settings[1]
         if not same or not is_trained_once(other_stage, other):
             break
@@ -48,6 +53,6 @@ def common_stages(
 
 def is_trained_once(stage: Stage, method: Method) -> bool:
     """Whether no later stage of the method trains the same parts again."""
-    ours = trained_names(stage, method)
+    trained = trained_names(stage, method)
     later = list(method.stages)[list(method.stages).index(stage) + 1 :]
-    return all(ours.isdisjoint(trained_names(other, method)) for other in later)
+    return all(trained.isdisjoint(trained_names(other, method)) for other in later)

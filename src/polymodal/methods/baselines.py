@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.distributions import Distribution
 from torch.nn.functional import cross_entropy
 
 from polymodal.batch import Batch
@@ -16,7 +17,7 @@ from polymodal.methods.joint import HIDDEN
 from polymodal.methods.method import method
 from polymodal.methods.products import random_subset, whole_model
 from polymodal.model import Loss, Method, MultimodalVAE, Step
-from polymodal.networks import Decoder, mlp
+from polymodal.networks import Decoder, JointEncoder, mlp
 from polymodal.objectives import ElboTerm, elbo, elbos, mmd
 from polymodal.posteriors import Posterior, SharedPrivate
 from polymodal.posteriors.patterns import presence
@@ -27,7 +28,7 @@ def vae_loss(model: MultimodalVAE, batch: Batch, progress: float, beta: float) -
     return elbo(model, batch, model.posterior(batch), kl=beta)
 
 
-@method
+@method(shared_latent=False)
 def vae(
     builder: Builder,
     *,
@@ -48,15 +49,25 @@ def vae(
 
 
 class Condition(Posterior):
-    """h(x_S), (B, dim), as a point: reads any pattern of missing modalities."""
+    """h(x_S), (B, dim), as a point: reads any pattern of missing modalities.
 
-    def __init__(self, encoder: nn.Module) -> None:
+    Args:
+        encoder: encoder(batch) -> DiagNormal, of which the location is taken.
+        prior: () -> what takes its place where no modality is present; None: nothing does.
+    """
+
+    def __init__(self, encoder: JointEncoder, prior: nn.Module | None = None) -> None:
         super().__init__()
         self.encoder = encoder
         self.experts = nn.ModuleDict()
+        self._prior = [] if prior is None else [prior]  # its parameters are the model's
 
-    def forward(self, batch: Batch) -> Point:
-        return Point(self.encoder(batch).loc)
+    def forward(self, batch: Batch) -> Distribution:
+        point = Point(self.encoder(batch).loc)
+        some = presence(batch, self.encoder.encoders).any(-1)
+        if not self._prior or bool(some.all()):
+            return point
+        return choose(some, point, self._prior[0]().expand((len(batch),)))
 
 
 class ConditionalPrior(nn.Module):
@@ -99,11 +110,15 @@ def cvae_loss(
     model: MultimodalVAE, batch: Batch, progress: float, target: str, beta: float
 ) -> Loss:
     """The ELBO of the target; 0 for samples without it."""
-    value, terms = elbo(model, batch.only([target]), model.posterior(batch), kl=beta)
+    q = model.posterior(batch)
+    if target not in batch.x:
+        zero = q.rsample().sum(-1) * 0
+        return Loss(zero, {"kl": zero})
+    value, terms = elbo(model, batch.only([target]), q, kl=beta)
     return Loss(batch.where(target, value), terms)
 
 
-@method(hidden=HIDDEN)
+@method(hidden=HIDDEN, least=2, shared_latent=False)
 def cvae(builder: Builder, *, target: str | None = None, beta: NonNegative = 1.0) -> Method:
     """Conditional VAE (Sohn et al. 2015): p(x_target | z, x_given), the others given in any
     pattern; z ~ N(0, I).
@@ -113,10 +128,8 @@ def cvae(builder: Builder, *, target: str | None = None, beta: NonNegative = 1.0
     """
     names = builder.names
     wanted = names[-1] if target is None else target
-    if wanted not in names or len(names) < 2:
-        raise ValueError(
-            f"target must be one of {names} (at least two modalities), got {wanted!r}."
-        )
+    if wanted not in names:
+        raise ValueError(f"target must be one of {names}, got {wanted!r}.")
     prior, m = ConditionalPrior(builder.prior(), builder.latent), builder.modality(wanted)
     joint = builder.joint()
     condition = Condition(builder.joint([name for name in names if name != wanted]))
@@ -178,7 +191,11 @@ def mfm(
     """
     if classes < 2:
         raise ValueError(f"classes must be a whole number of at least 2, got {classes}.")
-    model = builder.with_private(lambda prior: Condition(builder.joint()), private, "point")
+
+    def shared(prior: nn.Module) -> Condition:
+        return Condition(builder.joint(), prior)
+
+    model = builder.with_private(shared, private, "point")
     model.posterior.classify = mlp([builder.latent, builder.hidden, classes])
     loss = Step(mfm_loss, discriminate=discriminate, discrepancy=discrepancy)
     return Method(model, whole_model(loss))

@@ -26,31 +26,41 @@ def with_fitted_prior(method: Method, kind: str, components: int = 10) -> Method
 
     Raises ValueError for an unknown kind.
     """
-    model = method.model
+    if kind not in KINDS:
+        raise ValueError(f"A fitted prior is one of {', '.join(KINDS)}, not {kind!r}.")
     if any(stage.name == "prior" for stage in method.stages):
         raise ValueError(
             "This method learns a prior on its latents already: leave fitted_prior out."
         )
-    if kind not in KINDS:
-        raise ValueError(f"A fitted prior is one of {', '.join(KINDS)}, not {kind!r}.")
-    size = model.prior().event_shape.numel()
+    model = method.model
     stages = [_without_prior(stage, model) for stage in method.stages]
     if kind == "diffusion":
-        prior = FittedPrior(model.prior, diffusion_prior({LATENT: size}, masks=False))
-        fit = DiffusionStages("prior", Step(one_latent), {"masks": False})
-        last = fit.stages(prior.fitted)
+        model.prior, fitting = _diffusion(model.prior)
     else:
-        mixture = kind == "mixture"
-        prior = FittedPrior(
-            model.prior, NormalMixture(size, components) if mixture else FlowPrior(size)
-        )
-        finish = Step(finish_prior, components=components if mixture else None)
-        trains = [] if mixture else ["prior.fitted"]
-        last = [Stage("prior", Step(prior_loss), trains, Step(keep_draw), finish)]
-    model.prior = prior
+        model.prior, fitting = _closed(model.prior, kind, components)
     built_from = {**(stages[-1].built_from or {}), "fitted_prior": kind, "components": components}
-    last = [replace(stage, built_from=built_from) for stage in last]
-    return Method(model, [*stages, *last], {**method.renamed, **RENAMED})
+    stages += [replace(stage, built_from=built_from) for stage in fitting]
+    return Method(model, stages, {**method.renamed, **RENAMED})
+
+
+def _diffusion(base: nn.Module) -> tuple[FittedPrior, list[Stage]]:
+    """A diffusion on the whole latent, and the stages that fit it."""
+    size = base().event_shape.numel()
+    prior = FittedPrior(base, diffusion_prior({LATENT: size}, masks=False))
+    stages = DiffusionStages("prior", Step(one_latent), {"masks": False})
+    return prior, stages.stages(prior.fitted)
+
+
+def _closed(base: nn.Module, kind: str, components: int) -> tuple[FittedPrior, list[Stage]]:
+    """A mixture or a flow, and the stage that fits it."""
+    size = base().event_shape.numel()
+    if kind == "mixture":
+        prior = FittedPrior(base, NormalMixture(size, components))
+        trains, finish = [], Step(finish_prior, components=components)
+    else:
+        prior = FittedPrior(base, FlowPrior(size))
+        trains, finish = ["prior.fitted"], Step(finish_prior, components=None)
+    return prior, [Stage("prior", Step(prior_loss), trains, Step(keep_draw), finish)]
 
 
 def _without_prior(stage: Stage, model: nn.Module) -> Stage:

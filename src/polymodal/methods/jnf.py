@@ -52,7 +52,7 @@ def jnf(
     return Method(model, [joint_stage(builder), surrogate_stage(builder.names)])
 
 
-@method(hidden=HIDDEN)
+@method(hidden=HIDDEN, least=2)
 def jnf_dcca(
     builder: Builder,
     *,

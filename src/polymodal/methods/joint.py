@@ -8,6 +8,7 @@ without another source are those of Senellart et al. 2023 (hal-04207134).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,7 +64,8 @@ def keep_joint(model: Surrogates, batch: Batch, embed: bool = False) -> Batch:
     q = model.posterior.joint(batch)
     x: Mapping[str, Tensor] = batch.x
     if embed:
-        x = {m: model.posterior.experts[m].embed(v) for m, v in batch.x.items()}
+        experts: Any = model.posterior.experts
+        x = {m: experts[m].embed(v) for m, v in batch.x.items()}
     return Batch(x, batch.present, batch.label, {"loc": q.loc, "scale": q.scale})
 
 
@@ -74,7 +76,8 @@ def kept_joint(batch: Batch) -> DiagNormal:
 
 def surrogate_kl(model: Surrogates, batch: Batch, progress: float) -> Loss:
     """L(0, 0, 1) on a batch that `keep_joint` made: sum_m KL(q(z|X) || q_m), eqs. (4) and (9)."""
-    experts = {m: model.posterior.experts[m].given(x) for m, x in batch.x.items()}
+    surrogates: Any = model.posterior.experts
+    experts = {m: surrogates[m].given(x) for m, x in batch.x.items()}
     return elbo(model, batch, kept_joint(batch), likelihood=0, kl=0, consensus=1, experts=experts)
 
 

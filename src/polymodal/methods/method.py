@@ -22,7 +22,14 @@ Networks = Mapping[str, str]
 Function = Callable[..., Method]
 
 
-def method(function: Function | None = None, *, latent: int = 20, hidden: int | None = None) -> Any:
+def method(
+    function: Function | None = None,
+    *,
+    latent: int = 20,
+    hidden: int | None = None,
+    least: int = 1,
+    shared_latent: bool = True,
+) -> Any:
     """Enters `function(builder, **options) -> Method` into METHODS, as a function of modalities.
 
     The options are the function's keyword arguments, checked against their annotations, and those
@@ -31,6 +38,9 @@ def method(function: Function | None = None, *, latent: int = 20, hidden: int | 
     Args:
         latent: default size of the latent.
         hidden: default width of the joint encoder's hidden layer; None: the method has none.
+        least: how many modalities it needs.
+        shared_latent: whether several modalities are decoded from one draw, so that their gradients
+            meet there.
 
     >>> @method
     ... def mine(builder: Builder, *, beta: float = 1.0) -> Method:
@@ -39,7 +49,9 @@ def method(function: Function | None = None, *, latent: int = 20, hidden: int | 
     (True, ['modalities', 'latent', 'networks', 'beta'])
     """
     if function is None:
-        return partial(method, latent=latent, hidden=hidden)
+        return partial(
+            method, latent=latent, hidden=hidden, least=least, shared_latent=shared_latent
+        )
     common = _common(latent, hidden)
     own = _own(function)
     hints = {p.name: p.annotation for p in (*common, *own, *EXTRAS)}
@@ -48,6 +60,12 @@ def method(function: Function | None = None, *, latent: int = 20, hidden: int | 
     @wraps(function)
     def build(modalities: Sequence[Modality], **options: Any) -> Method:
         chosen = defaults | _checked(options, hints)
+        _check_least(function.__name__, modalities, least)
+        if not shared_latent and chosen["impartial"] is not None:
+            raise ValueError(
+                f"impartial has no effect on {function.__name__}, which decodes every modality from"
+                " its own draw; leave it out."
+            )
         extras = {p.name: chosen.pop(p.name) for p in EXTRAS}
         return extended(partial(_built, function, common), modalities, chosen, **extras)
 
@@ -84,6 +102,11 @@ def _checked(options: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, 
             near = suggest(name, hints) or f" There are: {', '.join(hints)}."
             raise ValueError(f"There is no option {name!r}.{near}")
     return {name: typed(hints[name], value, name) for name, value in options.items()}
+
+
+def _check_least(name: str, modalities: Sequence[Modality], least: int) -> None:
+    if 0 < len(modalities) < least:
+        raise ValueError(f"{name} needs at least {least} modalities, got {len(modalities)}.")
 
 
 def _built(

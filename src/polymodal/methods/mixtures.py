@@ -147,7 +147,7 @@ def mmjsd_loss(model: Pooled, batch: Batch, progress: float, beta: float) -> Los
     q = model.posterior.unimodal(batch)
     value, terms = elbo(model, batch, model.posterior.pool(q, batch.present), kl=0)
     present = masks(batch.present, list(q))
-    prior = model.prior().expand((len(batch),))
+    prior = model.posterior.prior_for(len(batch))
     everyone = None if present is None else [*present, torch.ones_like(present[0])]
     dynamic = geometric([*q.values(), prior], everyone)
     gaps = [batch.where(m, divergence(e, dynamic, e.loc)) for m, e in q.items()]
@@ -181,7 +181,7 @@ def mmvm_loss(model: Pooled, batch: Batch, progress: float, alpha: float, beta: 
     return Loss(value + beta * (1 - alpha) * apart, logs | {"apart": apart})
 
 
-@method
+@method(shared_latent=False)
 def mmvm(builder: Builder, *, beta: NonNegative = 1.0, alpha: Share = 0.0) -> Method:
     """MMVM (Sutter et al. 2024): each modality its own autoencoder, regularised towards the mixture
     of all experts.

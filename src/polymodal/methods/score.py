@@ -108,13 +108,15 @@ def sbm(
     prior = FittedPrior(model.prior, diffusion_prior(sizes, denoiser, drawing, **knows))
     model.prior = model.posterior.diffusion = prior
     loss = Step(autoencoder_loss, decoder_noise=decoder_noise, beta=beta)
-    first = Stage("autoencoders", loss, ["posterior.experts", "decoders"])
+    built_from = {**builder.values(), "posterior": posterior}
+    trains = ["posterior.experts", "decoders"]
+    first = Stage("autoencoders", loss, trains, built_from=built_from)
     encode = Step(modality_latents, means=encode_means)
     fit = DiffusionStages("prior", encode, training_masks or {}, epsilon, reference)
     return Method(model, [first, *fit.stages(prior.fitted)], {"prior.base": "prior"})
 
 
-@method(hidden=HIDDEN)
+@method(hidden=HIDDEN, least=2)
 def jnf_score(
     builder: Builder,
     *,

@@ -70,9 +70,11 @@ def _only_terms(model: Pooled, batch: Batch, q: Mapping[str, Any], count: Tensor
     """The ELBO of a sample's only modality, 0 for samples that have several."""
     if not batch.present and len(batch.x) > 1:  # complete data: every sample has several
         return []
-    parts: Any = model.posterior.prior.parts
+    prior: Any = model.posterior.prior
     return [
-        torch.where(batch.mask([m]) & (count == 1), _unpaired(model, batch, q[m], m, parts[m]), 0)
+        torch.where(
+            batch.mask([m]) & (count == 1), _unpaired(model, batch, q[m], m, prior.parts[m]), 0
+        )
         for m in batch.x
     ]
 
@@ -83,14 +85,14 @@ def meme_loss(
     """The mean of MEME's bounds over ordered pairs; the ELBO of a sample's only modality."""
     q = model.posterior.unimodal(batch)
     count = present_count(batch, list(q))
-    options = {"k": k, "gamma": gamma, "analytic_kl": analytic_kl}
-    terms = _pair_terms(batch, partial(_directed, model, batch, q, **options))
+    bound = partial(_directed, model, batch, q, k=k, gamma=gamma, analytic_kl=analytic_kl)
+    terms = _pair_terms(batch, bound)
     unpaired = _only_terms(model, batch, q, count)
     pairs = [v / (count * (count - 1)).clamp_min(1) for v in terms.values()]
     return Loss(-sum_of([*unpaired, *pairs]), terms or {"unpaired": sum_of(unpaired)})
 
 
-@method
+@method(shared_latent=False)
 def meme(
     builder: Builder,
     *,
@@ -146,7 +148,7 @@ def coordinated_loss(
     return Loss(value + coupling * apart, logs | {"apart": apart})
 
 
-@method
+@method(shared_latent=False)
 def coordinated(
     builder: Builder,
     *,

@@ -47,8 +47,7 @@ class Map:
         self.start = bias[0] if h is None else linear(h, first[:, dim:], bias[0])
         self.middle = list(zip(middle, bias[1:-1], strict=True))
         # The module's last layer gives b and a in turn, and its a is limit softsign(a / limit).
-        self.last = torch.cat([last[0::2], last[1::2] / limit])
-        self.end = torch.cat([bias[-1][0::2], bias[-1][1::2] / limit])
+        self.last, self.end = _sorted(last, limit), _sorted(bias[-1], limit)
 
     @property
     def hidden(self) -> list[tuple[Tensor, Tensor]]:
@@ -81,6 +80,11 @@ class Map:
             shift, log_scale = self(z)
             z = (y - shift) * (-log_scale).exp()
         return z
+
+
+def _sorted(p: Tensor, limit: float) -> Tensor:
+    """A parameter of b and a in turn, (2 D, ...), as that of all b and then all a / limit."""
+    return torch.cat([p[0::2], p[1::2] / limit])
 
 
 class MaskedAffine(Transform):
@@ -133,8 +137,8 @@ class MaskedAffine(Transform):
 class _Layer(NamedTuple):
     """A hidden layer whose units are sorted by the number of values of z that they need.
 
-    `weight` (units, inputs), `bias` (units, 1, B or 1); units with at most k - 1 values end at
-    `ends[k]`.
+    `weight` is (units, inputs), `bias` (units, 1, B or 1); the units that need at most k - 1 values
+    come before `ends[k]`.
     """
 
     weight: Tensor

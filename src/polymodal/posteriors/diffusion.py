@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch
@@ -14,7 +14,7 @@ from polymodal.diffusion.prior import FirstBlock
 from polymodal.diffusion.registry import DIFFUSIONS
 from polymodal.distributions import Point
 from polymodal.posteriors.patterns import JointEncoderPosterior
-from polymodal.posteriors.posterior import Embeddings
+from polymodal.posteriors.posterior import Embeddings, embeddings_of
 from polymodal.priors import FittedPrior
 
 
@@ -31,6 +31,7 @@ class JointWithDiffusion(JointEncoderPosterior):
     """
 
     prior: FittedPrior
+    spectrum: Tensor
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class JointWithDiffusion(JointEncoderPosterior):
 
     def surrogate(self, batch: Batch) -> Distribution:
         seen = {m: Point(g) for m, g in self.unimodal(batch).items()}
-        conditional = self.prior.fill(seen, batch)
+        conditional: Any = self.prior.fill(seen, batch)
         if conditional is None:
             return self.prior.base().expand((len(batch),))
         return FirstBlock(conditional, self.dim)
@@ -65,6 +66,4 @@ class JointWithDiffusion(JointEncoderPosterior):
 
     @property
     def embeddings(self) -> Embeddings:
-        networks = dict(self.experts.items())
-        num_directions = int(next(iter(networks.values()))[1].kept)
-        return Embeddings(networks, self.spectrum, num_directions)
+        return embeddings_of(dict(self.experts.items()), self.spectrum)

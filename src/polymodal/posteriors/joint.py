@@ -13,7 +13,7 @@ from polymodal.batch import Batch
 from polymodal.distributions import Product
 from polymodal.posteriors.masks import Combine, masks
 from polymodal.posteriors.patterns import JointEncoderPosterior
-from polymodal.posteriors.posterior import Embeddings
+from polymodal.posteriors.posterior import Embeddings, embeddings_of
 from polymodal.sampling import SAMPLERS
 
 
@@ -40,6 +40,8 @@ class JointWithSurrogates(JointEncoderPosterior):
         combine: (experts, present masks or None) -> distribution, for two and more modalities.
         embedding_size: dimensions of the experts' embeddings g_m; 0: they read x_m itself.
     """
+
+    spectrum: Tensor
 
     def __init__(
         self,
@@ -73,8 +75,6 @@ class JointWithSurrogates(JointEncoderPosterior):
 
     @property
     def embeddings(self) -> Embeddings | None:
-        networks = {m: e.embed for m, e in self.experts.items() if e.embed is not None}
-        if not networks:
-            return None
-        num_directions = int(next(iter(networks.values()))[1].kept)
-        return Embeddings(networks, self.spectrum, num_directions)
+        experts: dict[str, Any] = dict(self.experts.items())
+        networks = {m: e.embed for m, e in experts.items() if e.embed is not None}
+        return embeddings_of(networks, self.spectrum) if networks else None

@@ -32,6 +32,7 @@ class JointEncoderPosterior(Posterior):
         experts: experts[m](x_m), one for each modality.
     """
 
+    joint: nn.Module
     trained_patterns: Tensor
 
     def __init__(self, joint: nn.Module, experts: Mapping[str, nn.Module]) -> None:

@@ -119,6 +119,12 @@ class PooledExperts(Posterior):
             pooled = experts[0]
         return choose(~none, self._pushed(pooled), prior)
 
+    def prior_for(self, size: int) -> Any:
+        """p(z) of batch_shape (size,). Raises ValueError if the posterior has no prior."""
+        if self.prior is None:
+            raise ValueError("This posterior was built without a prior.")
+        return self.prior().expand((size,))
+
     def _pushed(self, q: Distribution) -> Distribution:
         return q if self.flow is None else self.flow.push(q)
 

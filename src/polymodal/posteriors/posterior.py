@@ -25,6 +25,12 @@ class Embeddings(NamedTuple):
     num_directions: int
 
 
+def embeddings_of(networks: Mapping[str, Any], spectrum: Tensor) -> Embeddings:
+    """The embeddings of networks that end in a `polymodal.analysis.dcca.Projection`."""
+    projection = next(iter(networks.values()))[-1]
+    return Embeddings(networks, spectrum, int(projection.kept))
+
+
 class Posterior(nn.Module):
     """q(z | x_S) for the non-empty subset S that a batch holds: Batch -> Distribution.
 

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from polymodal.data import Splits, load_data
+from polymodal.data import Splits
 from polymodal.metrics.table import Table
 from polymodal.report import plots
 from polymodal.report.pictures import Generated, Group, Scenes, drawn
@@ -23,6 +23,8 @@ from polymodal.report.tables import NOTE, Row, methods_of, results, rows_of
 from polymodal.runs.files import make_directory, write
 from polymodal.runs.run import Run, load
 from polymodal.sampling import Histogram, SamplerReport
+from polymodal.settings.data import load_splits
+from polymodal.settings.schema import DataSettings
 
 COHERENCE = "coherence"
 GENERATED = (
@@ -138,15 +140,10 @@ def write_report(
 
 
 def data_of(settings: Mapping[str, Any], data: str | None = None) -> Splits:
-    """The data a run's settings name; `data` instead: a file, or the folder of the named sets."""
-    given = dict(settings["data"])
-    name, path, limit = (given.pop(k, None) for k in ("name", "path", "limit"))
-    name, path = (name, path) if name else (path, None)
-    if data is not None:
-        name, path = (name, data) if Path(data).expanduser().is_dir() else (data, None)
-    if name is None:
-        raise ValueError("The run does not say which data it was trained on; give it with --data.")
-    return load_data(name, path=path, limit=limit, modalities=settings["modalities"], **given)
+    """The data that a run's settings name; `data` instead: a file, or the folder of the named
+    sets.
+    """
+    return load_splits(DataSettings(**settings["data"]), settings["modalities"], data)
 
 
 def label_of(runs: Sequence[Run]) -> list[str]:

@@ -73,8 +73,8 @@ class Checkpointer:
         if difference:
             key, there, here = difference
             raise ValueError(
-                f"{path} holds a run of other settings: {key} is {there!r} there and {here!r} here;"
-                " give another --out, or the same settings to go on with that run."
+                f"{path} already contains a run with different settings ({key}: {there!r} there,"
+                f" {here!r} now); give another --out, or the same settings to resume that run."
             )
         self.finished = theirs.get("status") == "finished"
         if self.finished or not (path / LAST).exists():

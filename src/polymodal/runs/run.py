@@ -174,8 +174,8 @@ def load(run_dir: str | os.PathLike[str], method: Method | None = None) -> Run:
     info = read_json(directory / RUN)
     if info.get("status") != "finished":
         raise ValueError(
-            f"The run in {directory} is not finished; train it to its end first, the same command"
-            " goes on."
+            f"The run in {directory} is not finished; finish training first; the same command"
+            " resumes it."
         )
     try:
         modalities, settings, rows = modalities_of(info), info["settings"], info["rows"]
@@ -186,7 +186,7 @@ def load(run_dir: str | os.PathLike[str], method: Method | None = None) -> Run:
         ) from None
     if method is None and not named:
         raise ValueError(
-            f"The run in {directory} has a method of its own; give the same one: load(run_dir,"
+            f"The run in {directory} was trained with a custom Method; pass it as load(run_dir,"
             " method=...)."
         )
     with torch.random.fork_rng(devices=[]):  # building draws weights that are then replaced

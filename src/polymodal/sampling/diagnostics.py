@@ -1,7 +1,7 @@
 """Diagnostics of samplers: effective sample size, split R-hat, and the reports of samplers.
 
-Every figure of a report has one value for each item. Readers need only `SamplerReport`: a warning, a
-summary, the figures of each item, and histograms with the range of good values.
+Every figure of a report has one value for each item. Readers need only `SamplerReport`: a warning,
+a summary, the figures of each item, and histograms with the range of good values.
 """
 
 from __future__ import annotations
@@ -249,14 +249,25 @@ class ChainReport(SamplerReport):
         )
 
 
-@dataclass
+class CountedCalls:
+    """A function of points and their noise levels that counts its calls, and the points in them."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self.function, self.calls, self.rows = function, 0, 0
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        self.calls, self.rows = self.calls + 1, self.rows + len(x)
+        return self.function(x, sigma)
+
+
+@dataclass(frozen=True)
 class ParticleReport(SamplerReport):
     """Report of a sampler without chains: how often it called a network or density, and how many
     particles are behind its draws.
 
     Args:
-        items: that were drawn at once.
-        calls: of the denoiser, or of importance resampling's densities, each for all items.
+        items: how many were drawn at once.
+        calls: of the denoiser, or of the densities of importance resampling, each for all items.
         rows: how many points these calls had in all.
         ess, unique, log_normalizer: see `ChainReport`; None without particles. Of importance
             resampling `ess` is the effective number of proposals, (sum w)^2 / sum w^2, 0 where none
@@ -271,17 +282,6 @@ class ParticleReport(SamplerReport):
     unique: Tensor | None = None
     log_normalizer: Tensor | None = None
     advice: str = "raise `particles` or `steps`."
-
-    def counted(
-        self, denoise: Callable[[Tensor, Tensor], Tensor]
-    ) -> Callable[[Tensor, Tensor], Tensor]:
-        """`denoise`, counting."""
-
-        def count(x: Tensor, sigma: Tensor) -> Tensor:
-            self.calls, self.rows = self.calls + 1, self.rows + len(x)
-            return denoise(x, sigma)
-
-        return count
 
     @property
     def calls_per_draw(self) -> Tensor:

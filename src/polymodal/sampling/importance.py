@@ -1,10 +1,9 @@
-"""Importance resampling: of many draws of the start, those that the target would have; no gradient,
-no chain.
+"""Importance resampling: draws of the start, resampled by the target, without gradients or chains.
 
 The other samplers follow the target wherever it goes. A product of learned densities prod q_m /
 p^(n-1) can have nearly all of its mass where no q_m was ever trained: each errs there in favour of
-the same points, far out, and the product multiplies it. Here nothing is drawn that the start does
-not draw, so that such regions play no part.
+the same points, far out, and the product multiplies the error. This sampler draws only what the
+start draws, so that such regions play no part.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class Importance:
     start_log_prob) (sampling importance resampling, Rubin 1988). Exact as proposals grow, where the
     start reaches all of the target's mass. How many are needed grows exponentially with the
     dimensions: in 64, of two or more experts, the effective number of 256 is near 1, and a draw is
-    the best of single experts' draws. That is no sampler of the product, but a remedy where the
+    the best of single experts' draws. It does not sample such a product; it is a remedy where the
     product is not to be trusted. Draws of one item may be equal.
 
     Args:
@@ -50,11 +49,13 @@ class Importance:
     exp(log_prob), nats. Memory grows with n, not with proposals. Raises ValueError for n or
     proposals below 1, or densities that do not return (N, B).
 
+    N(2, 1/2), whose integral is sqrt(pi), for 3 items in 1 dimension:
+
+    >>> from torch.distributions import Independent, Normal
     >>> _ = torch.manual_seed(0)
-    >>> target = lambda z: -(z - 2).square().sum(-1)  # N(2, 1/2) for 3 items in 1 dimension
-    >>> start = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(3, 1), 3.0), 1)
+    >>> target = lambda z: -(z - 2).square().sum(-1)
+    >>> start = Independent(Normal(torch.zeros(3, 1), 3.0), 1)
     >>> z, report = Importance(4000)(target, lambda n: start.sample((n,)), start.log_prob, n=500)
-    # log sqrt(pi)
     >>> z.shape, z.mean().round(decimals=1).item(), report.log_normalizer.mean().round(decimals=1)
     (torch.Size([500, 3, 1]), 2.0, tensor(0.6000))
     """
@@ -70,32 +71,36 @@ class Importance:
     ) -> tuple[Tensor, ParticleReport]:
         """n draws of each item; arguments as for `HMC`."""
         check_positive("A sampler", n=n)
-        left = count = max(int(self.proposals), 4 * n if n > 1 else 1)
-        z = starts(start, 1)  # how many items there are
-        each, kept, report = (
-            max(1, ROWS // z.shape[1]),
-            z.expand(n, -1, -1),
-            ParticleReport(z.shape[1], advice=ADVICE),
-        )
-        total = squares = z.new_full((z.shape[1],), -math.inf)
-        while left:
-            z = starts(start, min(left, each))
-            report.calls, report.rows, left = (
-                report.calls + 1,
-                report.rows + z.shape[0] * z.shape[1],
-                left - len(z),
-            )
+        count = max(int(self.proposals), 4 * n if n > 1 else 1)
+        z = starts(start, 1)  # only to learn how many items there are
+        items, draws = z.shape[1], z.expand(n, -1, -1)
+        total = squares = z.new_full((items,), -math.inf)
+        sizes = _shares(count, max(1, ROWS // items))
+        for size in sizes:
+            z = starts(start, size)
             log_weight = _weights(log_prob, start_log_prob, z)
             mass = log_weight.logsumexp(0)
-            total, squares = (
-                torch.logaddexp(total, mass),
-                torch.logaddexp(squares, (2 * log_weight).logsumexp(0)),
-            )
-            swap = torch.rand(n, len(mass), device=z.device, dtype=z.dtype) < (mass - total).exp()
-            kept = torch.where(swap.unsqueeze(-1), take(z, _picked(log_weight, n)), kept)
-        report.ess = torch.where(total.isneginf(), 0, (2 * total - squares).exp())
-        report.log_normalizer = total - math.log(count)
-        return kept, report
+            total = torch.logaddexp(total, mass)
+            squares = torch.logaddexp(squares, (2 * log_weight).logsumexp(0))
+            swap = torch.rand(n, items, device=z.device, dtype=z.dtype) < (mass - total).exp()
+            draws = torch.where(swap.unsqueeze(-1), take(z, _picked(log_weight, n)), draws)
+        return draws, ParticleReport(
+            items,
+            calls=len(sizes),
+            rows=count * items,
+            ess=torch.where(total.isneginf(), 0, (2 * total - squares).exp()),
+            log_normalizer=total - math.log(count),
+            advice=ADVICE,
+        )
+
+
+def _shares(count: int, most: int) -> list[int]:
+    """`count` proposals in shares of at most `most`: the sizes of the shares.
+
+    >>> _shares(10, 4)
+    [4, 4, 2]
+    """
+    return [min(most, count - done) for done in range(0, count, most)]
 
 
 def _weights(log_prob: LogProb, start_log_prob: LogProb, z: Tensor) -> Tensor:
@@ -105,6 +110,6 @@ def _weights(log_prob: LogProb, start_log_prob: LogProb, z: Tensor) -> Tensor:
 
 
 def _picked(log_weight: Tensor, n: int) -> Tensor:
-    """n indices (n, B) in proportion to the weights (P, B); any, where none has a weight."""
+    """n indices (n, B) in proportion to the weights (P, B); uniform where none has a weight."""
     lost = log_weight.isneginf().all(0)
     return torch.multinomial(torch.where(lost, 0, log_weight).softmax(0).T, n, replacement=True).T

@@ -22,7 +22,7 @@ def merge(*layers: Mapping[str, Any], interpolate: bool = False) -> dict[str, An
     {'training': {'epochs': 5, 'lr': 0.1}}
     """
     try:
-        return OmegaConf.to_container(OmegaConf.merge(*layers), resolve=interpolate)  # type: ignore[return-value]
+        return _container(OmegaConf.merge(*layers), interpolate)
     except (OmegaConfBaseException, YAMLError) as error:
         raise _unreadable(error) from None
 
@@ -42,9 +42,13 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
                 f"A setting is written key=value, such as training.epochs=5; got {override!r}."
             )
     try:
-        return OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))  # type: ignore[return-value]
+        return _container(OmegaConf.from_dotlist(list(overrides)))
     except (OmegaConfBaseException, YAMLError) as error:
         raise _unreadable(error) from None
+
+
+def _container(config: Any, interpolate: bool = False) -> dict[str, Any]:
+    return OmegaConf.to_container(config, resolve=interpolate)  # type: ignore[return-value]
 
 
 def _unreadable(error: Exception) -> ValueError:

@@ -21,15 +21,14 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from polymodal.batch import Modality
 from polymodal.checks import find, suggest
-from polymodal.data import Splits, load_data
+from polymodal.data import Splits
 from polymodal.methods import METHODS
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.networks.layers import keep_heap
@@ -37,6 +36,7 @@ from polymodal.rng import own_random_state, seed_all
 from polymodal.runs.checkpointer import Checkpointer
 from polymodal.runs.run import Run, build, commit, load, versions
 from polymodal.runs.state import state_of
+from polymodal.settings.data import complete, load_splits
 from polymodal.settings.resolve import resolve, to_dict
 from polymodal.settings.schema import Settings, TrainingSettings
 from polymodal.training.device import _deterministic, _loggers, _machine
@@ -78,7 +78,7 @@ def fit(
             that is not finite (which, where, what to try).
     """
     given = _settings(method, data, settings)
-    splits = _changed(_loaded(data, given), given.modalities)
+    splits = load_splits(given.data, given.modalities, data if isinstance(data, Splits) else None)
     fabric = _machine(given.training, "32-true")
     with own_random_state(fabric.device), _deterministic(given.training.deterministic):
         keeper = Checkpointer(out, _info(given, splits, seed))
@@ -244,39 +244,6 @@ def _settings(method: Any, data: Any, given: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def _loaded(data: Any, settings: Settings) -> Splits:
-    if isinstance(data, Splits):
-        return data
-    given = settings.data
-    if given.name is None and given.path is None:
-        raise ValueError(
-            "There is no data: give Splits, the name of a data set, or data.name in the settings."
-        )
-    options: dict[str, Any] = dict(given.options)
-    return load_data(
-        given.name or given.path or "",
-        path=given.path if given.name else None,
-        limit=given.limit,
-        **options,
-    )
-
-
-def _changed(splits: Splits, changes: Mapping[str, Mapping[str, Any]]) -> Splits:
-    """The splits with what the settings say of modalities."""
-    names = [m.name for m in splits.modalities]
-    for name in changes:
-        if name not in names:
-            raise ValueError(
-                f"There is no modality {name!r} in the data, which has"
-                f" {', '.join(names)}.{suggest(name, names)}"
-            )
-    modalities: list[Modality] = [replace(m, **changes.get(m.name, {})) for m in splits.modalities]
-    train, val, test = (
-        replace(part, modalities=modalities) for part in (splits.train, splits.val, splits.test)
-    )
-    return replace(splits, train=train, val=val, test=test)
-
-
 def _info(settings: Settings, splits: Splits, seed: int) -> dict[str, Any]:
     """What run.json says when a run starts."""
     sizes = {part: len(getattr(splits, part)) for part in ("train", "val", "test")}
@@ -285,7 +252,7 @@ def _info(settings: Settings, splits: Splits, seed: int) -> dict[str, Any]:
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "seed": int(seed),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "settings": to_dict(settings),
+        "settings": to_dict(complete(settings, splits.modalities)),
         "data": {"name": splits.name, **sizes},
         "modalities": [asdict(m) for m in splits.modalities],
         "versions": versions(),

@@ -51,7 +51,7 @@ def taken_from(
 def _check_settings(theirs: Any, ours: Any, stage: str, refusal: str) -> None:
     if difference := first_difference(_stage_settings(theirs, stage), _stage_settings(ours, stage)):
         key, their_value, our_value = difference
-        raise ValueError(f"{refusal}: {key} differs ({their_value!r} there, {our_value!r} here).")
+        raise ValueError(f"{refusal}: {key}: {their_value!r} there, {our_value!r} now.")
 
 
 def _check_later_stages(run: Run, stage: str, names: set[str], refusal: str) -> None:
@@ -73,8 +73,8 @@ def _different_options(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> di
 def said_of(outcome: Mapping[str, Any]) -> str:
     """The log's line about a stage that was taken from another run."""
     options = outcome["apart"].items()
-    differences = "".join(f"; {k} differs ({a!r} there, {b!r} here)" for k, (a, b) in options)
-    return f"taken from {outcome['from']}{differences}"
+    differences = ", ".join(f"{k}: {there!r} there, {now!r} now" for k, (there, now) in options)
+    return f"taken from {outcome['from']}" + (f" ({differences})" if differences else "")
 
 
 def _stage_settings(info: Mapping[str, Any], stage: str) -> dict[str, Any]:

@@ -50,7 +50,8 @@ class Image(Kind):
     def value_shape(self, x: np.ndarray) -> Shape:
         if x.ndim == 3:
             return (1, *x.shape[1:])
-        return (x.shape[3], *x.shape[1:3]) if _channels_last(x.shape) else x.shape[1:]
+        _, *sizes, channels = x.shape
+        return (channels, *sizes) if _channels_last(x.shape) else x.shape[1:]
 
     def in_memory(self, values: Tensor, shape: Shape) -> Tensor:
         """Channels-last in memory, whatever the order of the axes."""

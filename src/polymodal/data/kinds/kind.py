@@ -140,15 +140,7 @@ class Kind(ABC):
 
     def fit(self, x: np.ndarray, modality: Modality, file: Path) -> Tensor:
         """An array from `file` as (B, *shape). Raises ValueError if it does not fit."""
-        if x.dtype.kind not in "biuf" or not x.size:
-            raise ValueError(
-                f"{file} must hold numbers, and at least one sample, got {x.dtype} of shape"
-                f" {x.shape}."
-            )
-        values = torch.from_numpy(np.array(x)).float()  # a copy: an image is read-only
-        if are_shares(x, modality):
-            values = values / 255
-        values = self.arrange(values, modality.shape)
+        values = self.arrange(as_floats(x, modality, file), modality.shape)
         if tuple(values.shape) == modality.shape:
             values = values[None]
         if tuple(values.shape[1:]) != modality.shape:
@@ -217,6 +209,16 @@ def scaled(x: Tensor, span: tuple[float, float]) -> Tensor:
 def are_shares(x: np.ndarray, modality: Modality) -> bool:
     """Whether the array's bytes 0 to 255 stand for shares 0 to 1."""
     return x.dtype == np.uint8 and modality.link == "sigmoid"
+
+
+def as_floats(x: np.ndarray, modality: Modality, file: Path) -> Tensor:
+    """The numbers that `file` holds, float32. Raises ValueError if there are none."""
+    if x.dtype.kind not in "biuf" or not x.size:
+        raise ValueError(
+            f"{file} must hold numbers, and at least one sample, got {x.dtype} of shape {x.shape}."
+        )
+    values = torch.from_numpy(np.array(x)).float()  # a copy: an image is read-only
+    return values / 255 if are_shares(x, modality) else values
 
 
 def is_binary(x: np.ndarray) -> bool:

@@ -24,9 +24,7 @@ def mosaic(rows: Sequence[Tensor], apart: int = 0) -> np.ndarray:
     """
     height, width = (max(r.shape[k] for r in rows) for k in (-2, -1))
     wide = WIDE if 0 < apart < len(rows) else 0
-    count = max(map(len, rows))
-    size = (len(rows) * (height + GAP) - GAP + wide, count * (width + GAP) - GAP, 3)
-    canvas = np.full(size, PAPER, np.uint8)
+    canvas = _paper(_length(len(rows), height) + wide, _length(max(map(len, rows)), width))
     for i, row in enumerate(rows):
         top = i * (height + GAP) + (wide if i >= apart else 0)
         for j, image in enumerate(_pixels(row)):
@@ -35,10 +33,19 @@ def mosaic(rows: Sequence[Tensor], apart: int = 0) -> np.ndarray:
     return canvas
 
 
+def _length(count: int, size: int) -> int:
+    """The length of `count` images of this size with gaps between them."""
+    return count * (size + GAP) - GAP
+
+
+def _paper(height: int, width: int) -> np.ndarray:
+    return np.full((height, width, 3), PAPER, np.uint8)
+
+
 def _pixels(images: Tensor) -> np.ndarray:
     """Images (n, C, H, W) in [0, 1] as (n, H, W, 3) bytes."""
     colour = images.detach().float().cpu().clamp(0, 1).expand(-1, 3, -1, -1)
-    return (colour.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+    return (colour.movedim(1, -1) * 255).round().to(torch.uint8).numpy()
 
 
 def _place(place: np.ndarray, image: np.ndarray) -> None:

@@ -1,6 +1,4 @@
-"""A user's own arrays: one .npz file, one array for each modality, and what each modality is, read
-from its values.
-"""
+"""Arrays of a user: one .npz file with an array for each modality, which its values describe."""
 
 from __future__ import annotations
 
@@ -17,40 +15,48 @@ from polymodal.data.kinds import kind_of, kind_of_array
 from polymodal.data.readers.files import read_npz
 
 PARTS = ("train", "val", "test")
-HELD = 0.1  # share of validation and of test where the file does not say
+HELD_OUT = 0.1  # share of validation and of test if the file does not name them
 
 
-def _split_keys(arrays: Mapping[str, np.ndarray], file: Path) -> dict[str, dict[str, np.ndarray]]:
+Arrays = Mapping[str, np.ndarray]
+
+
+def _split(arrays: Arrays, file: Path) -> dict[str, dict[str, np.ndarray]]:
     """Arrays by part; a file without prefixes is one part, "train"."""
-    prefixed = {
-        name: name.split("_", 1)[0]
-        for name in arrays
-        if name.split("_", 1)[0] in PARTS and "_" in name
-    }
+    prefixed = [name for name in arrays if _part_of(name)]
     if not prefixed:
         return {"train": dict(arrays)}
     if loose := [name for name in arrays if name not in prefixed]:
         raise ValueError(
-            f"{file} has arrays with a prefix ({next(iter(prefixed))!r}) and without ({loose});"
+            f"{file} has arrays with a prefix ({_part_of(prefixed[0])!r}) and without ({loose});"
             f" give all of them one of {[p + '_' for p in PARTS]}, or none."
         )
     parts: dict[str, dict[str, np.ndarray]] = {}
-    for name, part in prefixed.items():
-        parts.setdefault(part, {})[name.split("_", 1)[1]] = arrays[name]
-    names = {part: sorted(_values(found)) for part, found in parts.items()}
-    if "train" not in parts or any(names[part] != names["train"] for part in parts):
-        raise ValueError(
-            f"{file} needs the same modalities in every part and a train part, got {names}."
-        )
+    for name in prefixed:
+        part = _part_of(name)
+        parts.setdefault(part, {})[name.removeprefix(f"{part}_")] = arrays[name]
+    _check_parts(parts, file)
     return parts
 
 
-def _values(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {
-        n: x
-        for n, x in arrays.items()
-        if n not in ("label", "labels") and not n.endswith("_present")
-    }
+def _check_parts(parts: Mapping[str, Arrays], file: Path) -> None:
+    """Raises ValueError unless all parts have the same modalities and one is for training."""
+    names = {part: sorted(_names(arrays)) for part, arrays in parts.items()}
+    if "train" not in names or any(held != names["train"] for held in names.values()):
+        raise ValueError(
+            f"{file} needs the same modalities in every part and a train part, got {names}."
+        )
+
+
+def _part_of(name: str) -> str:
+    """The part that an array's name begins with, or ""."""
+    part, separator, _ = name.partition("_")
+    return part if separator and part in PARTS else ""
+
+
+def _names(arrays: Arrays) -> list[str]:
+    """The names of modalities: of all arrays but labels and masks."""
+    return [n for n in arrays if n not in ("label", "labels") and not n.endswith("_present")]
 
 
 def _describe(name: str, parts: list[np.ndarray], file: Path) -> Modality:
@@ -64,42 +70,43 @@ def _describe(name: str, parts: list[np.ndarray], file: Path) -> Modality:
         raise ValueError(f"{file} cannot be read: {error}") from None
 
 
-def _present(
-    name: str, x: np.ndarray, arrays: Mapping[str, np.ndarray], nan_is_missing: bool
-) -> Tensor | None:
-    mask = None
-    if (given := arrays.get(f"{name}_present")) is not None:
+def _present(name: str, arrays: Arrays, nan_is_missing: bool) -> Tensor | None:
+    """Which samples have a modality, (N,) bool; None if all have it."""
+    x, given = arrays[name], arrays.get(f"{name}_present")
+    present = torch.ones(len(x), dtype=torch.bool)
+    if given is not None:
         if given.shape != (len(x),) or not np.isin(given, (0, 1)).all():
             raise ValueError(
                 f"{name}_present must hold {len(x)} zeros and ones, a row each, got shape"
                 f" {given.shape}."
             )
-        mask = torch.from_numpy(given.astype(bool))
+        present &= torch.from_numpy(given.astype(bool))
     if nan_is_missing and x.dtype.kind == "f":
-        there = torch.from_numpy(~np.isnan(x.reshape(len(x), -1)).all(1))
-        mask = there if mask is None else mask & there
-    return None if mask is None or mask.all() else mask
+        present &= torch.from_numpy(~np.isnan(x.reshape(len(x), -1)).all(1))
+    return None if present.all() else present
 
 
-def _dataset(
-    arrays: Mapping[str, np.ndarray], modalities: list[Modality], nan_is_missing: bool
-) -> Dataset:
+def _label(arrays: Arrays) -> Tensor | None:
     label = arrays.get("label", arrays.get("labels"))
-    if label is not None and (label.ndim != 1 or label.dtype.kind not in "biu"):
+    if label is None:
+        return None
+    if label.ndim != 1 or label.dtype.kind not in "biu":
         raise ValueError(
             f"Labels must be whole numbers, one a sample, got {label.dtype} of shape {label.shape}."
         )
-    present = {m.name: _present(m.name, arrays[m.name], arrays, nan_is_missing) for m in modalities}
-    return Dataset(
-        modalities,
-        {m.name: kind_of(m).table(arrays[m.name], m) for m in modalities},
-        present={m: mask for m, mask in present.items() if mask is not None},
-        label=None if label is None else torch.from_numpy(label.astype(np.int64)),
-    )
+    return torch.from_numpy(label.astype(np.int64))
+
+
+def _dataset(arrays: Arrays, modalities: list[Modality], nan_is_missing: bool) -> Dataset:
+    """One part, from its arrays."""
+    tables = {m.name: kind_of(m).table(arrays[m.name], m) for m in modalities}
+    masks = {m.name: _present(m.name, arrays, nan_is_missing) for m in modalities}
+    present = {m: mask for m, mask in masks.items() if mask is not None}
+    return Dataset(modalities, tables, present=present, label=_label(arrays))
 
 
 def _cut(data: Dataset, sizes: list[int], generator: torch.Generator) -> list[Dataset]:
-    """Random parts with tables of their own, so that each can move to a device alone."""
+    """Random parts with separate tables, so that one part can be moved to a device."""
     parts = []
     for rows in torch.randperm(len(data), generator=generator).split(sizes):
         part = data.take(rows)
@@ -108,54 +115,64 @@ def _cut(data: Dataset, sizes: list[int], generator: torch.Generator) -> list[Da
     return parts
 
 
+def _complete(parts: dict[str, Dataset], file: Path, seed: int) -> dict[str, Dataset]:
+    """All three parts: those that the file lacks are split off its training part at random."""
+    lacking = [part for part in ("val", "test") if part not in parts]
+    if not lacking:
+        return parts
+    train = parts["train"]
+    held_out = max(1, round(HELD_OUT * len(train)))
+    sizes = [len(train) - held_out * len(lacking), *[held_out] * len(lacking)]
+    if sizes[0] < 1:
+        raise ValueError(f"{file} has {len(train)} samples, too few to be split into parts.")
+    train.check()  # before the split, so that errors name rows of the file
+    cut = _cut(train, sizes, torch.Generator().manual_seed(seed))
+    return parts | dict(zip(("train", *lacking), cut, strict=True))
+
+
 def own_arrays(path: str | Path, *, seed: int = 0, nan_is_missing: bool = False) -> Splits:
     """The data in an .npz file: one array (N, ...) for each modality, in the file's order.
 
     `label` or `labels` (N,) are whole numbers for evaluation; `<modality>_present` (N,) says which
-    samples have that modality. Names may begin with `train_`, `val_` and `test_`; a part the file
-    does not name is split off the training part at random (seeded), a tenth each.
+    samples have that modality. Names may begin with `train_`, `val_` and `test_`; a part that the
+    file does not name is split off the training part at random (seeded), a tenth each.
 
-    What a modality is follows from its values: 0 and 1 alone: bernoulli; uint8 images (N, H, W) or
-    (N, H, W, C) or (N, C, H, W): normal around a sigmoid, read as x / 255; all else: normal, as it
-    stands (nothing is standardised: scale it yourself, and keep the scale for reading results). A
-    last size of 1, 3 or 4 of four is taken for channels.
+    A modality's likelihood follows from its values. Only 0 and 1: bernoulli; uint8 images (N, H, W)
+    or (N, H, W, C) or (N, C, H, W): normal around a sigmoid, read as x / 255; all else: normal,
+    unchanged (nothing is standardised: scale the values, and keep the scale to interpret results).
+    If the last of four sizes is 1, 3 or 4, it is the number of channels.
+
+    Args:
+        path: the file.
+        seed: seed of the random split.
+        nan_is_missing: whether a sample whose values of a modality are all NaN is missing it.
 
     Raises:
         ValueError: for a file that is no .npz of numbers, parts or shapes that do not fit, or
-            values that are NaN or infinite where present. With `nan_is_missing` a sample whose
-            values are all NaN is missing that modality.
+            values that are NaN or infinite where present.
     """
     file = Path(path).expanduser()
     if not file.is_file():
         raise ValueError(f"There is no file {file}.")
-    arrays = _split_keys(read_npz(file), file)
-    names = list(_values(arrays["train"]))
+    arrays = _split(read_npz(file), file)
+    names = _names(arrays["train"])
+    _check_content(arrays, names, file)
+    modalities = [_describe(n, [held[n] for held in arrays.values()], file) for n in names]
+    parts = {part: _dataset(held, modalities, nan_is_missing) for part, held in arrays.items()}
+    parts = _complete(parts, file, seed)
+    return Splits(parts["train"], parts["val"], parts["test"], file.stem)
+
+
+def _check_content(arrays: Mapping[str, Arrays], names: list[str], file: Path) -> None:
+    """Raises ValueError if there are no modalities, or no samples."""
     if not names:
         raise ValueError(
             f"{file} holds no modality; write one array for each with numpy.savez(file, name=array,"
             " ...)."
         )
-    if empty := [
-        f"{part}: {name}"
-        for part, found in arrays.items()
-        for name in names
-        if not found[name].size
-    ]:
+    empty = [f"{part}: {n}" for part, held in arrays.items() for n in names if not held[n].size]
+    if empty:
         raise ValueError(
             f"{file} holds arrays without any value ({empty}); a data set needs at least one"
             " sample."
         )
-    kinds = [_describe(name, [found[name] for found in arrays.values()], file) for name in names]
-    parts = {part: _dataset(found, kinds, nan_is_missing) for part, found in arrays.items()}
-    lacking = [part for part in ("val", "test") if part not in parts]
-    if lacking:
-        held = max(1, round(HELD * len(parts["train"])))
-        sizes = [len(parts["train"]) - held * len(lacking), *[held] * len(lacking)]
-        if sizes[0] < 1:
-            raise ValueError(
-                f"{file} has {len(parts['train'])} samples, too few to be split into parts."
-            )
-        parts["train"].check()  # here, so that what is wrong is named by its row in the file
-        cut = _cut(parts["train"], sizes, torch.Generator().manual_seed(seed))
-        parts |= dict(zip(("train", *lacking), cut, strict=True))
-    return Splits(parts["train"], parts["val"], parts["test"], file.stem)

@@ -1,6 +1,4 @@
-"""Where data files lie, how they are fetched and read. Nothing half-written is ever left under a
-file's own name.
-"""
+"""Finding, fetching and reading data files. A file gets its name only when it is complete."""
 
 from __future__ import annotations
 
@@ -42,6 +40,11 @@ IDX = {
         },
     ),
 }
+# Both sets give their files the same names, so only one of them may lie in the folder itself.
+IDX_FOLDERS = {
+    "mnist": ("mnist", "MNIST/raw", "."),
+    "fashion-mnist": ("fashion-mnist", "FashionMNIST/raw"),
+}
 SVHN_URL = "http://ufldl.stanford.edu/housenumbers/"
 SVHN = {
     "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
@@ -60,14 +63,14 @@ def cache_folder() -> Path:
 
 
 def data_folder(path: str | os.PathLike[str] | None = None) -> Path:
-    """Where data lies: `path`, else $POLYMODAL_DATA, else the user's cache directory.
+    """The folder of data files: `path`, else $POLYMODAL_DATA, else the user's cache directory.
 
     Raises ValueError for a `path` that is no folder.
     """
-    given = path or os.environ.get("POLYMODAL_DATA")
-    if given is None:
+    named = path or os.environ.get("POLYMODAL_DATA")
+    if named is None:
         return cache_folder()
-    folder = Path(given).expanduser()
+    folder = Path(named).expanduser()
     if not folder.is_dir():
         raise ValueError(
             f"There is no folder {folder}; create it or give another (path=, --data,"
@@ -84,8 +87,8 @@ def find(folder: Path, subfolders: Sequence[str], *names: str) -> Path | None:
 
 @contextlib.contextmanager
 def atomic(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write to; it is renamed to `target` when the block ends well, and
-    removed otherwise.
+    """A path beside `target` to write to; it is renamed to `target` if the block ends without an
+    error, and removed otherwise.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -96,28 +99,25 @@ def atomic(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+# The errors of truncated and damaged files.
+DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error, zipfile.BadZipFile)
+
+
 @contextlib.contextmanager
 def reading(file: Path, remedy: str) -> Iterator[None]:
-    """Turns every way in which a truncated or damaged file fails into one sentence."""
+    """Turns every error of a truncated or damaged file into a ValueError of one sentence."""
     try:
         yield
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        zlib.error,
-        zipfile.BadZipFile,
-    ) as error:
+    except DAMAGE as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{file} is truncated or damaged ({why}); {remedy}.") from error
 
 
-def _same(content: bytes, md5: str) -> None:
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != md5:
-        raise ValueError(f"its content has md5 {found}, the published file {md5}")
+def _check_md5(content: bytes, md5: str) -> None:
+    """Raises ValueError unless the content has this md5."""
+    computed = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if computed != md5:
+        raise ValueError(f"its content has md5 {computed}, the published file {md5}")
 
 
 def fetch(url: str, target: Path, md5: str) -> Path:
@@ -133,8 +133,7 @@ def fetch(url: str, target: Path, md5: str) -> Path:
     try:
         with atomic(target) as temporary:
             pooch.HTTPDownloader(timeout=30)(url, str(temporary), None)
-            content = temporary.read_bytes()
-            _same(gzip.decompress(content) if target.suffix == ".gz" else content, md5)
+            _check_md5(_content(target, temporary.read_bytes()), md5)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         why = type(error).__name__ if isinstance(error, OSError) else str(error)
         raise ValueError(
@@ -148,28 +147,38 @@ def read_idx(file: Path, md5: str | None = None) -> np.ndarray:
     """The uint8 array in an IDX file (`.gz` or not): zero, zero, type, rank, big-endian sizes,
     values.
 
-    Raises ValueError when the file is truncated, damaged, or its decompressed content has not this
-    `md5`.
+    Raises ValueError if the file is truncated or damaged, or the md5 of its decompressed content is
+    not `md5`.
     """
     with reading(file, "delete it and fetch it again"):
-        content = file.read_bytes()
-        content = gzip.decompress(content) if file.suffix == ".gz" else content
-        if content[:3] != b"\0\0\x08":
-            raise ValueError("it is no IDX file of unsigned bytes")
-        rank = content[3]
-        shape = np.frombuffer(content, ">u4", rank, 4).astype(int)
-        if len(content) != 4 + 4 * rank + shape.prod():
-            raise ValueError(
-                f"it should hold {shape.prod()} bytes of values and holds"
-                f" {len(content) - 4 - 4 * rank}"
-            )
+        content = _content(file, file.read_bytes())
+        shape, values = _idx_header(content)
         if md5:
-            _same(content, md5)
-        return np.frombuffer(bytearray(content), np.uint8, offset=4 + 4 * rank).reshape(shape)
+            _check_md5(content, md5)
+        return np.frombuffer(bytearray(content), np.uint8, offset=values).reshape(shape)
+
+
+def _content(file: Path, stored: bytes) -> bytes:
+    """The bytes of a file, decompressed if its name ends in .gz."""
+    return gzip.decompress(stored) if file.suffix == ".gz" else stored
+
+
+def _idx_header(content: bytes) -> tuple[np.ndarray, int]:
+    """The shape in the header of an IDX file, and where the values begin."""
+    if content[:3] != b"\0\0\x08":
+        raise ValueError("it is no IDX file of unsigned bytes")
+    rank = content[3]
+    begin = 4 + 4 * rank
+    shape = np.frombuffer(content, ">u4", rank, 4).astype(int)
+    if len(content) != begin + shape.prod():
+        raise ValueError(
+            f"it should hold {shape.prod()} bytes of values and holds {len(content) - begin}"
+        )
+    return shape, begin
 
 
 def read_npz(file: Path) -> dict[str, np.ndarray]:
-    """All arrays of an .npz file. Raises ValueError when it is truncated, damaged or holds Python
+    """All arrays of an .npz file. Raises ValueError if it is truncated, damaged or holds Python
     objects.
     """
     remedy = "write it again with numpy.savez and arrays of numbers"
@@ -178,7 +187,7 @@ def read_npz(file: Path) -> dict[str, np.ndarray]:
 
 
 def read_mat(file: Path) -> dict[str, Any]:
-    """A MATLAB 5 file's variables. Raises ValueError when it is truncated or damaged."""
+    """The variables of a MATLAB 5 file. Raises ValueError if it is truncated or damaged."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -190,30 +199,23 @@ def read_mat(file: Path) -> dict[str, Any]:
 
 
 def _images(nhwc: np.ndarray, labels: np.ndarray) -> Part:
-    """Channels-last in memory, (N, C, H, W) in shape."""
-    return torch.from_numpy(np.ascontiguousarray(nhwc)).permute(0, 3, 1, 2), torch.from_numpy(
-        labels.astype(np.int64)
-    )
+    """Images (N, C, H, W), channels-last in memory, and labels."""
+    images = torch.from_numpy(np.ascontiguousarray(nhwc)).permute(0, 3, 1, 2)
+    return images, torch.from_numpy(labels.astype(np.int64))
 
 
 def idx_digits(name: str, path: str | os.PathLike[str] | None = None) -> dict[str, Part]:
-    """The "train" and "test" parts of "mnist" or "fashion-mnist", from IDX files that are there or
-    fetched.
+    """The "train" and "test" parts of "mnist" or "fashion-mnist", from IDX files; fetched if
+    they are absent.
     """
     url, hashes = IDX[name]
     folder = data_folder(path)
     arrays = []
     for stem, md5 in hashes.items():
-        # Both sets call their files the same, so only one of them may lie in the folder itself.
-        subfolders = (
-            ("mnist", "MNIST/raw", ".")
-            if name == "mnist"
-            else ("fashion-mnist", "FashionMNIST/raw")
-        )
-        file = find(folder, subfolders, stem + ".gz", stem)
-        arrays.append(
-            read_idx(file or fetch(url + stem + ".gz", folder / name / (stem + ".gz"), md5), md5)
-        )
+        packed = stem + ".gz"
+        file = find(folder, IDX_FOLDERS[name], packed, stem)
+        file = file or fetch(url + packed, folder / name / packed, md5)
+        arrays.append(read_idx(file, md5))
     train, train_labels, test, test_labels = arrays
     return {
         "train": _images(train[..., None], train_labels),
@@ -223,31 +225,34 @@ def idx_digits(name: str, path: str | os.PathLike[str] | None = None) -> dict[st
 
 def svhn_digits(path: str | os.PathLike[str] | None = None) -> tuple[dict[str, Part], bool]:
     """The "train" and "test" parts of SVHN (cropped digits), and whether they come from the packed
-    10,000.
+    10,000 images.
 
-    The official `train_32x32.mat` and `test_32x32.mat` are looked for first; then
+    In this order of preference: the official `train_32x32.mat` and `test_32x32.mat`;
     `svhn_test_first10000.npz`, the first 10,000 official test images, of which 8,000 serve for
-    training and the last 2,000 for testing (contiguous: neighbours are digits of one house); then
-    the official files are fetched.
+    training and the last 2,000 for testing (contiguous: neighbours are digits of one house); the
+    official files, fetched.
     """
     folder = data_folder(path)
     files = {name: find(folder, ("svhn", "SVHN", "."), name) for name in SVHN}
     packed = find(folder, ("svhn", "."), PACKED_SVHN)
     if packed and not all(files.values()):
-        arrays = read_npz(packed)
-        with reading(packed, "delete it and copy it again"):
-            images, labels = _images(arrays["images"], arrays["labels"])
-        return {
-            "train": (images[:8000], labels[:8000]),
-            "test": (images[8000:], labels[8000:]),
-        }, True
+        return _packed_svhn(packed), True
     parts = {}
     for name, md5 in SVHN.items():
         file = files[name] or fetch(SVHN_URL + name, folder / "svhn" / name, md5)
-        arrays = read_mat(file)
-        with reading(file, "delete it and fetch it again"):
-            # Stored as (32, 32, 3, N) and labels 1..10, where 10 stands for the digit 0.
-            parts[name.split("_")[0]] = _images(
-                arrays["X"].transpose(3, 0, 1, 2), arrays["y"].ravel() % 10
-            )
+        parts[name.split("_")[0]] = _official_svhn(file)
     return parts, False
+
+
+def _packed_svhn(file: Path) -> dict[str, Part]:
+    arrays = read_npz(file)
+    with reading(file, "delete it and copy it again"):
+        images, labels = _images(arrays["images"], arrays["labels"])
+    return {"train": (images[:8000], labels[:8000]), "test": (images[8000:], labels[8000:])}
+
+
+def _official_svhn(file: Path) -> Part:
+    """A file of images (32, 32, 3, N) and labels 1, ..., 10, where 10 is the digit 0."""
+    arrays = read_mat(file)
+    with reading(file, "delete it and fetch it again"):
+        return _images(arrays["X"].transpose(3, 0, 1, 2), arrays["y"].ravel() % 10)

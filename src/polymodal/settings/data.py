@@ -1,0 +1,88 @@
+"""The data that settings name, and the settings that the data complete."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from polymodal.batch import Modality
+from polymodal.data import Splits, change_modalities, load_data
+from polymodal.data.kinds import kind_of
+from polymodal.settings.schema import DataSettings, Settings
+
+
+def load_splits(
+    settings: DataSettings,
+    modalities: Mapping[str, Mapping[str, Any]],
+    data: Splits | str | os.PathLike[str] | None = None,
+) -> Splits:
+    """The data that the settings name, their modalities changed as the settings say, each with its
+    kind.
+
+    Args:
+        settings: the section `data`.
+        modalities: the section `modalities`: fields that differ from the data's.
+        data: instead of the data that the settings name: `Splits`, or a file; or the folder in
+            which the files of the named data set lie.
+
+    Raises ValueError if no data is named, or what `load_data` raises.
+    """
+    if isinstance(data, Splits):
+        return _with_kinds(change_modalities(data, modalities))
+    name, path = _location(settings, data)
+    options = {"path": path, "limit": settings.limit, **settings.options}
+    return _with_kinds(load_data(name, modalities=modalities, **options))
+
+
+def _with_kinds(splits: Splits) -> Splits:
+    """The splits with the kind of every modality named, whether it was given or follows from the
+    shape.
+    """
+    return change_modalities(splits, {m.name: {"kind": kind_of(m).name} for m in splits.modalities})
+
+
+def _location(
+    settings: DataSettings, data: str | os.PathLike[str] | None
+) -> tuple[str, str | None]:
+    """The name or file of the data, and the folder of its files."""
+    name, path = settings.name, settings.path
+    if name is None:  # a path without a name is a file
+        name, path = path, None
+    if data is not None:
+        is_folder = Path(data).expanduser().is_dir()
+        name, path = (name, os.fspath(data)) if is_folder else (os.fspath(data), None)
+    if name is None:
+        raise ValueError(
+            "There is no data: set data.name to a data set or a file, give --data FILE.npz (one"
+            " array for each modality), or pass Splits to fit."
+        )
+    return name, path
+
+
+def complete(settings: Settings, modalities: Sequence[Modality]) -> Settings:
+    """The settings with every field of every modality, and, for a method of METHODS, the network
+    of every modality.
+
+    Args:
+        modalities: those of the data that `load_splits` returned.
+
+    >>> modalities = [Modality("image", (3, 32, 32)), Modality("table", (8,), weight=2.0)]
+    >>> settings = complete(Settings(method={"name": "jnf"}), modalities)
+    >>> settings.networks
+    {'image': 'svhn-conv', 'table': 'mlp'}
+    >>> settings.modalities["table"]["weight"]
+    2.0
+    """
+    changes: dict[str, Any] = {"modalities": {m.name: _fields(m) for m in modalities}}
+    if settings.method.name is not None:
+        defaults = {m.name: kind_of(m).network(m) for m in modalities}
+        changes["networks"] = defaults | settings.networks
+    return settings.model_copy(update=changes)
+
+
+def _fields(modality: Modality) -> dict[str, Any]:
+    """The fields of a modality that settings can change."""
+    return {k: v for k, v in asdict(modality).items() if k not in ("name", "shape")}

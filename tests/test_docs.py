@@ -1,0 +1,124 @@
+"""The documentation: its examples run, its links lead somewhere, its tables are those of the
+registries.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polymodal.cli.catalog import entries
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+sys.path.insert(0, str(DOCS / "_ext"))
+
+import registries  # noqa: E402
+
+PAGES = [p for p in sorted(DOCS.rglob("*.md")) if not p.name.startswith("_")]
+TEXTS = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+FENCE = re.compile(r"^(`{3,})([^\n]*)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
+CODE = ("python", "{code-cell} ipython3")
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(page: Path) -> list[str]:
+    """The Python code of a page."""
+    found = FENCE.findall(page.read_text())
+    bodies = [body for _, kind, body in found if kind.strip() in CODE]
+    return [re.sub(r"\A(:.*\n)+", "", body) for body in bodies]  # options of a cell
+
+
+def run(source: str, names: dict[str, Any]) -> None:
+    """Runs `source`; an expression with the comment `# -> text` must have that text as its str."""
+    lines = source.splitlines()
+    for statement in ast.parse(source).body:
+        code = ast.unparse(statement)
+        said = lines[(statement.end_lineno or 1) - 1].partition("  # -> ")[2]
+        if said and isinstance(statement, ast.Expr):
+            assert str(eval(code, names)) == said, code
+        else:
+            exec(compile(code, "page", "exec"), names)
+
+
+WITH_CODE = [p for p in TEXTS if blocks(p)]
+# Texts of a page in whose place a test has others, which take less time.
+SMALLER = {
+    "README.md": {
+        'load_data("shapes")': 'load_data("shapes", n=600)',
+        "epochs=10": "epochs=2",
+        'metrics=["coherence"]': 'metrics=["conditional_log_likelihood"], samples=10',
+    }
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
+def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = "\n".join(blocks(page))
+    for text, smaller in SMALLER.get(name_of(page), {}).items():
+        assert text in source
+        source = source.replace(text, smaller)
+    run(source, {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=name_of)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    text = FENCE.sub("", page.read_text())
+    for path in re.findall(r"\]\(([^)\s:]+\.\w+)(?:#[^)]*)?\)", text):
+        start = DOCS if path.startswith("/") else page.parent
+        assert (start / path.lstrip("/")).exists(), path
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=name_of)
+def test_files_of_the_project_that_a_page_names_are_there(page: Path) -> None:
+    """Measured figures name the file that holds them; that file must be in the project."""
+    for path in re.findall(r"`((?:benchmarks|src|tests|docs)/[\w./-]+\.\w+)`", page.read_text()):
+        assert (ROOT / path).exists(), path
+
+
+def test_every_page_is_reached() -> None:
+    """Every page stands in a table of contents."""
+    reached = set()
+    for page in PAGES:
+        for _, kind, body in FENCE.findall(page.read_text()):
+            if kind.strip() == "{toctree}":
+                lines = [line for line in body.splitlines() if line and not line.startswith(":")]
+                names = [re.sub(r".*<(.*)>", r"\1", line).removesuffix(".md") for line in lines]
+                reached |= {(page.parent / f"{name}.md").resolve() for name in names}
+    assert {p for p in PAGES if p != DOCS / "index.md"} == reached
+
+
+def test_every_method_has_a_page_and_one_family() -> None:
+    methods = [m for family in registries.FAMILIES for m in registries.methods_of(family)]
+    assert sorted(methods) == sorted(entries("methods"))
+    assert all((DOCS / "methods" / f"{m}.md").exists() for m in methods)
+
+
+@pytest.mark.parametrize("method", sorted(entries("methods")))
+def test_the_page_of_a_method_is_whole(method: str) -> None:
+    text = (DOCS / "methods" / f"{method}.md").read_text()
+    for head in ("## Objective", "## When to use it", "## Missing modalities", "## Example"):
+        assert head in text, head
+    assert f'"{method}"' in text  # the example trains it
+
+
+def test_every_room_is_in_the_api_reference() -> None:
+    package = ROOT / "src" / "polymodal"
+    rooms = {p.name.removesuffix(".py") for p in package.iterdir() if not p.name.startswith("_")}
+    assert rooms - {"py.typed"} == {p.stem for p in (DOCS / "api").glob("*.md")} - {"index"}
+
+
+def test_the_tables_of_the_readme_are_current() -> None:
+    """`python docs/_ext/registries.py` writes them."""
+    text = registries.README.read_text()
+    assert text == registries.readme_with(registries.readme_block())
