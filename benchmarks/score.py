@@ -63,7 +63,7 @@ def train(c: torch.Tensor, steps: int) -> Denoiser:
 
 
 def errors(
-    sampler, net, c: torch.Tensor, blocks: tuple[int, ...], n: int, pull=None
+    sampler, net, c: torch.Tensor, blocks: tuple[int, ...], n: int, energy_gradient=None
 ) -> tuple[float, float, int]:
     """Of the mean in standard deviations, of the covariance, and calls."""
     generator = torch.Generator().manual_seed(sum(2**b for b in blocks))
@@ -73,7 +73,7 @@ def errors(
     value = (torch.linalg.cholesky(c) @ torch.randn(6, generator=generator)) * known
     gain = torch.linalg.solve(c[known][:, known], c[known][:, ~known]).T
     left = c[~known][:, ~known] - gain @ c[known][:, ~known]
-    x, calls = sampler(net, Inpainting(value.expand(n, 6), seen, SIZES), pull)
+    x, calls = sampler(net, Inpainting(value.expand(n, 6), seen, SIZES), energy_gradient)
     x = x[:, ~known]
     mean = ((x.mean(0) - gain @ value[known]) / left.diag().sqrt()).abs().max()
     return float(mean), float((x.T.cov() - left).norm() / left.norm()), calls.calls

@@ -9,6 +9,7 @@ import pickle
 import random
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,13 @@ import torch
 import polymodal.runs.checkpointer
 import polymodal.runs.files as files
 import polymodal.runs.log as log
+from polymodal.data import Splits
 from polymodal.methods import METHODS
 from polymodal.model import Method
 from polymodal.runs.checkpointer import Checkpointer
 from polymodal.runs.run import Run, load
 from polymodal.training.fit import fit
+from polymodal.training.stage_trainer import StageTrainer
 from toys import equal, toy, toy_data
 
 SETTINGS = {
@@ -171,6 +174,129 @@ def test_a_finished_run_is_returned_and_a_loaded_one_is_the_same(whole) -> None:
     assert torch.equal(state, torch.random.get_rng_state())
 
 
+def draws(run: Run) -> torch.Tensor:
+    """Latents of the test data under one seed."""
+    torch.manual_seed(0)
+    return run.model.latents(toy_data().test.batch(torch.arange(8)), 3)
+
+
+def test_a_run_without_a_directory_can_be_saved(whole, tmp_path) -> None:
+    run = train(None)
+    run.metrics = {"coherence": [0.5, 0.75]}
+    run.save(tmp_path / "new" / "run")
+    back = load(tmp_path / "new" / "run")
+    assert equal(back.model, whole.model) and torch.equal(draws(back), draws(whole))
+    assert back.history.drop(columns="seconds").equals(whole.history.drop(columns="seconds"))
+    assert back.metrics == run.metrics and back.info == run.info
+    assert equal(train(tmp_path / "new" / "run").model, whole.model)  # it is finished
+    run.save_metrics({"coherence": [1.0]})
+    assert load(run.directory).metrics == {"coherence": [1.0]}
+
+
+def test_a_loaded_run_can_be_saved_elsewhere_and_again(whole, tmp_path) -> None:
+    run = load(whole.directory)
+    run.save(tmp_path / "copy")
+    assert run.directory == whole.directory  # metrics still go there
+    copy = load(tmp_path / "copy")
+    assert torch.equal(draws(copy), draws(whole)) and copy.history.equals(whole.history)
+    with torch.no_grad():
+        copy.model.posterior.mean.fill_(7.0)
+    copy.save(copy.directory)
+    assert load(tmp_path / "copy").model.posterior.mean.tolist() == [7.0, 7.0]
+    assert sorted(p.name for p in copy.directory.iterdir()) == [
+        "log.csv",
+        "model.safetensors",
+        "run.json",
+    ]
+
+
+def test_a_custom_method_can_be_saved(tmp_path) -> None:
+    run = fit(toy(), toy_data(), **SETTINGS | {"epochs": 1})
+    run.save(tmp_path / "run")
+    assert equal(load(tmp_path / "run", toy()).model, run.model)
+
+
+def test_saving_overwrites_nothing(whole, tmp_path) -> None:
+    run = train(tmp_path / "other", epochs=1)
+    before = (whole.directory / "model.safetensors").read_bytes()
+    with pytest.raises(ValueError, match=r"already contains a run; .* nothing is overwritten"):
+        run.save(whole.directory)
+    assert (whole.directory / "model.safetensors").read_bytes() == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "log.csv").write_text("mine")
+    with pytest.raises(ValueError, match=r"contains a log\.csv but no run\.json"):
+        run.save(tmp_path / "mine")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="is a file; give a directory"):
+        run.save(tmp_path / "file")
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync"])
+def test_an_interrupted_save_leaves_no_run(call, whole, tmp_path, monkeypatch) -> None:
+    real, calls = getattr(os, call), []
+    monkeypatch.setattr(os, call, lambda *args: calls.append(args) or real(*args))
+    whole.save(tmp_path / "counted")
+    for moment in range(1, len(calls) + 1):
+        left = [moment]
+
+        def failing(*args, left=left):
+            left[0] -= 1
+            if left[0] == 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, failing)
+            with pytest.raises(ValueError, match="no space left on the disk"):
+                whole.save(tmp_path / str(moment))
+        is_whole(tmp_path / str(moment))
+
+
+def incomplete(n: int = 96) -> Splits:
+    """Data in which every third sample lacks a."""
+    present = {"a": torch.arange(n) % 3 != 0}
+    return replace(toy_data(n), train=replace(toy_data(n).train, present=present))
+
+
+def patterns(run: Run) -> set[tuple[bool, ...]]:
+    return set(map(tuple, run.model.posterior.trained_patterns.tolist()))
+
+
+JOINT = {"epochs": 1, "latent": 2, "progress": False, "device": "cpu", "hidden": 8}
+
+
+@pytest.mark.parametrize("name", ["jmvae", "jmvae_two_stage"])
+def test_trained_patterns_are_kept(name, tmp_path, monkeypatch) -> None:
+    expected = {(True, True), (False, True), (False, False)}  # the last fills the table
+    run = fit(name, incomplete(), out=tmp_path / "run", **JOINT)
+    assert patterns(run) == expected != patterns(fit(name, toy_data(), **JOINT))
+    assert run.info["stages"]["joint"]["figures"] == {"patterns": 2}
+    assert patterns(load(run.directory)) == expected
+    taken = fit(name, incomplete(), reuse=dict.fromkeys(run.info["stages"], run), **JOINT)
+    assert patterns(taken) == expected
+    assert taken.info["stages"]["joint"]["figures"] == {"patterns": 2}
+    taken.save(tmp_path / "saved")
+    assert patterns(load(tmp_path / "saved")) == expected
+
+
+def test_trained_patterns_are_kept_when_a_run_is_resumed(tmp_path, monkeypatch) -> None:
+    real = StageTrainer.run_epoch
+
+    def interrupted(self, *args):
+        if self.stage.name == "surrogates":
+            raise KeyboardInterrupt
+        return real(self, *args)
+
+    def run() -> Run:
+        return fit("jmvae_two_stage", incomplete(), out=tmp_path / "run", **JOINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StageTrainer, "run_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert patterns(run()) == {(True, True), (False, True), (False, False)}
+
+
 def test_metrics_are_kept(tmp_path) -> None:
     run = train(tmp_path / "run", epochs=1)
     assert load(run.directory).metrics == {}
@@ -197,7 +323,7 @@ def test_other_settings_are_refused(change, says, whole) -> None:
 def test_files_of_something_else_are_not_overwritten(tmp_path) -> None:
     (tmp_path / "log.csv").write_text("mine")
     with pytest.raises(
-        ValueError, match=r"holds a log\.csv but no run\.json; .* nothing is overwritten"
+        ValueError, match=r"contains a log\.csv but no run\.json; .* nothing is overwritten"
     ):
         train(tmp_path)
     assert (tmp_path / "log.csv").read_text() == "mine"
@@ -269,7 +395,7 @@ def test_damaged_files_are_told(name, keep, tmp_path) -> None:
 
 
 def test_missing_and_unfinished_runs_are_told(whole, tmp_path) -> None:
-    with pytest.raises(ValueError, match=r"is no run directory; give one that"):
+    with pytest.raises(ValueError, match=r"is no run directory; give one with a run\.json"):
         load(tmp_path)
     run = train(tmp_path / "run", epochs=1)
     (run.directory / "model.safetensors").unlink()
@@ -360,14 +486,14 @@ def test_checkpoints_take_a_tenth_of_the_time(tmp_path, monkeypatch) -> None:
         "modalities": [],
         "stages": {},
     }
-    keeper = Checkpointer(tmp_path / "run", info)
-    keeper.begin(torch.nn.Linear(1, 1))
+    checkpointer = Checkpointer(tmp_path / "run", info)
+    checkpointer.begin(torch.nn.Linear(1, 1))
     for _ in range(50):
         now[0] += 1
-        keeper.offer(dict)
+        checkpointer.save_if_due(dict)
     assert saves == [1.0, 21.0, 41.0]  # writing takes 2 s, so 18 s lie between
     now[0] = 1000.0
-    keeper.offer(dict, 2000.0)
+    checkpointer.save_if_due(dict, 2000.0)
     assert len(saves) == 3
 
 

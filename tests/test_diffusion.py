@@ -234,7 +234,7 @@ def test_an_energy_pulls_replacement_to_the_conditional() -> None:
     known = spread(given.seen, SIZES)[0]
     s, u = known.nonzero().squeeze(1), (~known).nonzero().squeeze(1)
 
-    def pull(x: Tensor, seen: Tensor, sigma: float) -> Tensor:
+    def energy_gradient(x: Tensor, seen: Tensor, sigma: float) -> Tensor:
         """grad_U [log p(x0_S | x_U at this level) - log p(x_S at this level | x_U)]."""
         full = covariance() + sigma**2 * torch.eye(6)
         gain = torch.linalg.solve(full[u][:, u], full[u][:, s])
@@ -248,8 +248,8 @@ def test_an_energy_pulls_replacement_to_the_conditional() -> None:
         return out
 
     options = {"conditioning": "energy", "solver": "heun", "steps": 40}
-    without, _ = Diffusion(**options, weight=0.0)(exact(covariance()), given, pull)
-    with_, _ = Diffusion(**options, weight=1.0)(exact(covariance()), given, pull)
+    without, _ = Diffusion(**options, weight=0.0)(exact(covariance()), given, energy_gradient)
+    with_, _ = Diffusion(**options, weight=1.0)(exact(covariance()), given, energy_gradient)
     before, after = (errors(x[:, unknown], mean, c) for x in (without, with_))
     assert max(before) > 0.3 and max(after) < 0.05, (before, after)
     with pytest.raises(ValueError, match="needs the energies' gradient"):

@@ -73,8 +73,8 @@ def test_the_product_of_exact_experts_is_the_exact_subset_posterior(size: int) -
     experts = [truth.posterior(batch.only([m])) for m in batch.x]
     q = Product(experts, StandardNormal(DIM)(), HMC(warmup=60, draws=200, chains=16))
     z = q.sample((3200,))
-    assert (q.diagnostics.rhat < 1.05).double().mean() > 0.95 and q.diagnostics.divergent.sum() == 0
-    check_moments(z, truth.posterior(batch), q.diagnostics.ess.clamp_max(len(z)))
+    assert (q.report.rhat < 1.05).double().mean() > 0.95 and q.report.divergent.sum() == 0
+    check_moments(z, truth.posterior(batch), q.report.ess.clamp_max(len(z)))
 
 
 @pytest.mark.parametrize("size", [3, 4])
@@ -98,7 +98,7 @@ def test_the_product_with_missing_samples_is_each_samples_own_subset_posterior()
     experts = [truth.posterior(full.only([m])) for m in full.x]
     q = Product(experts, StandardNormal(DIM)(), HMC(warmup=60, draws=200, chains=16), list(here))
     z = q.sample((3200,))
-    check_moments(z, truth.posterior(batch), q.diagnostics.ess.clamp_max(len(z)))
+    check_moments(z, truth.posterior(batch), q.report.ess.clamp_max(len(z)))
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
@@ -124,8 +124,8 @@ def test_bounds_lie_below_the_evidence_and_the_k_sample_bound_reaches_it(subset:
     model, batch = exact_model(truth), truth.sample(16).only(subset)
     exact, evidence = truth.posterior(batch), truth.log_evidence(batch)
     q = DiagNormal(exact.mean + 0.3, 1.4 * exact.variance.sqrt())
-    elbo = -torch.stack([elbo(model, batch, q).value for _ in range(400)]).mean(0)
-    gaps = {1: evidence - elbo}
+    bound = -torch.stack([elbo(model, batch, q).value for _ in range(400)]).mean(0)
+    gaps = {1: evidence - bound}
     for k in (10, 100, 5000):
         gaps[k] = evidence + torch.stack([iwae(model, batch, q, k).value for _ in range(40)]).mean(
             0
@@ -158,7 +158,12 @@ def with_exact_decoders(name: str, truth: LinearGaussian) -> tuple[MultimodalVAE
     it generates.
     """
     known = inspect.signature(METHODS[name]).parameters
-    small = {"flow_hidden": (8,), "hidden": 8, "size": 1, "private": 1}
+    small = {
+        "flow": {"hidden": (8,)},
+        "embedding": {"embedding_size": 1},
+        "hidden": 8,
+        "private": 1,
+    }
     model = METHODS[name](
         truth.modalities, latent=DIM, **{k: v for k, v in small.items() if k in known}
     ).model

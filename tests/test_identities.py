@@ -8,7 +8,7 @@ import torch
 from polymodal.batch import Batch, Modality
 from polymodal.distributions.normal import DiagNormal
 from polymodal.methods import METHODS
-from polymodal.methods.builder import joint_elbo, keep_joint, surrogate_kl
+from polymodal.methods.joint import joint_elbo, keep_joint, surrogate_kl
 from polymodal.objectives import elbo, iwae, stratified_iwae
 from polymodal.posteriors.pooled import PooledExperts
 from polymodal.posteriors.pooling import singletons
@@ -41,9 +41,9 @@ def method(name: str, **options):
 def loss(method_, stage: str, data: Batch, progress: float = 1.0):
     chosen = next(s for s in method_.stages if s.name == stage)
     if chosen.prepare:
-        data = chosen.prepare(data)
+        data = chosen.prepare(method_.model, data)
     torch.manual_seed(7)
-    return chosen.loss(data, progress).value
+    return chosen.loss(method_.model, data, progress).value
 
 
 @pytest.mark.parametrize("holes", [False, True])
@@ -67,7 +67,7 @@ def test_alpha_weighs_the_loss_of_the_second_stage(holes: bool) -> None:
 
 def test_warm_up_leaves_only_reconstruction_at_first_and_everything_at_the_end() -> None:
     data, m = batch(), method("jmvae", alpha=0.5, warmup=0.5)
-    terms = lambda p: (torch.manual_seed(7), m.stages[0].loss(data, p))[1]
+    terms = lambda p: (torch.manual_seed(7), m.stages[0].loss(m.model, data, p))[1]
     first, half, late = terms(0.0), terms(0.25), terms(0.75)
     reconstruction = -sum(m.model.weights[k] * first.terms[f"log_p_{k}"] for k in "abc")
     torch.testing.assert_close(first.value, reconstruction)
@@ -81,7 +81,7 @@ def test_second_stage_is_minus_the_log_density_at_the_joint_posteriors_draws() -
     data, m = batch(), method("jnf")
     kept = keep_joint(m.model, data)
     torch.manual_seed(7)
-    value = surrogate_kl(m.model, kept).value
+    value = surrogate_kl(m.model, kept, 1.0).value
     torch.manual_seed(7)
     q = m.model.posterior.joint(data)
     z = q.rsample()
@@ -98,7 +98,7 @@ def test_m2vae_adds_the_consensus_to_telbo() -> None:
     )
     m = method("m2vae", consensus=0.7)
     with torch.no_grad():
-        expected = 0.7 * surrogate_kl(m.model, keep_joint(m.model, data)).value
+        expected = 0.7 * surrogate_kl(m.model, keep_joint(m.model, data), 1.0).value
     torch.testing.assert_close(
         gap, expected
     )  # normal surrogates: the KL is exact, whatever was drawn
@@ -111,7 +111,7 @@ def test_telbo_bounds_each_modality_with_its_own_variance() -> None:
     data, m = batch(), method("telbo")
     only = data.only(["b"])
     q = m.model.posterior(only)
-    stage = m.stages[1].loss(only, 1.0)
+    stage = m.stages[1].loss(m.model, only, 1.0)
     expected = 0.5 * (q.scale**2 + q.loc**2 - 1 - 2 * q.scale.log()).sum(-1)
     torch.testing.assert_close(stage.terms["kl_prior_b"], expected)
 
@@ -127,7 +127,7 @@ def test_the_k_sample_bound_with_one_sample_is_the_elbo() -> None:
     data = repeated(batch(), n)
     with torch.no_grad():
         one = iwae(model, data, model.posterior.joint(data), 1).value.reshape(-1, n)
-        elbo = joint_elbo(model, data).value.reshape(-1, n)
+        elbo = joint_elbo(model, data, 1.0).value.reshape(-1, n)
     error = (one.var(1) / n + elbo.var(1) / n).sqrt()
     assert ((one.mean(1) - elbo.mean(1)).abs() < 4 * error).all()
     assert (error < 0.1).all()
@@ -142,10 +142,10 @@ def test_iwae_grows_with_k_and_inside_the_log_is_tighter_than_outside() -> None:
     data = repeated(batch(holes=True), n)
 
     @torch.no_grad()
-    def value(k: int, inside: bool) -> torch.Tensor:
+    def value(k: int, log_mean: bool) -> torch.Tensor:
         torch.manual_seed(11)
         return (
-            -stratified_iwae(model, data, *posterior.strata(data), k, inside=inside)
+            -stratified_iwae(model, data, *posterior.strata(data), k, log_mean=log_mean)
             .value.reshape(-1, n)
             .mean(1)
         )

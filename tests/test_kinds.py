@@ -1,5 +1,6 @@
 """Kinds of data: laws that every kind obeys, and what is particular to images and vectors."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,8 @@ from PIL import Image
 
 from polymodal.batch import Modality
 from polymodal.data import load_data
-from polymodal.data.kinds import KINDS, Kind, kind_of, kind_of_array, mosaic
+from polymodal.data.kinds import KINDS, Kind, kind_of, kind_of_array, mosaic, png
+from polymodal.data.kinds.pixels import GAP, WIDE
 from polymodal.distributions.likelihoods import LIKELIHOODS
 from polymodal.networks.architectures import network_of
 
@@ -214,3 +216,25 @@ def test_a_kind_of_a_user_reads_arrays_that_no_other_kind_does(tmp_path, monkeyp
     batch = data.train.batch(torch.arange(len(data.train)))
     expected = words[batch.x["number"][:, 0].long().numpy()]
     assert torch.equal(batch.x["word"], Letters().table(expected, word))
+
+
+def test_a_mosaic_shows_every_pixel_in_its_place() -> None:
+    first, second = torch.rand(3, 1, 4, 5), torch.rand(2, 3, 6, 7)
+    image = mosaic([first, second], apart=1)
+    gap, wide = GAP, WIDE
+    assert image.shape == (2 * 6 + gap + wide, 3 * 7 + 2 * gap, 3)
+    small = image[1:5, 1 + 7 + gap : 1 + 7 + gap + 5]  # 4 x 5 in the middle of 6 x 7
+    assert np.array_equal(
+        small, (first[1].permute(1, 2, 0) * 255).round().expand(4, 5, 3).byte().numpy()
+    )
+    large = image[6 + gap + wide :, 7 + gap : 14 + gap]
+    assert np.array_equal(large, (second[1].permute(1, 2, 0) * 255).round().byte().numpy())
+    assert (image[6 : 6 + gap + wide] == 255).all() and (
+        image[6 + gap + wide :, 14 + gap :] == 255
+    ).all()
+
+
+def test_png_of_an_image_repeats_pixels_exactly() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (3, 4, 3), np.uint8)
+    back = np.asarray(Image.open(io.BytesIO(png(image, scale=2))))
+    assert np.array_equal(back, image.repeat(2, 0).repeat(2, 1))

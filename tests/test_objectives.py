@@ -19,7 +19,7 @@ from polymodal.methods import METHODS
 from polymodal.methods.products import random_subset
 from polymodal.model import MultimodalVAE
 from polymodal.networks.modules import Expert
-from polymodal.objectives import Part, elbo, elbos, mmd, stratified_iwae, variational_bound
+from polymodal.objectives import ElboTerm, elbo, elbos, mmd, stratified_iwae, variational_bound
 from polymodal.posteriors.pooled import PooledExperts
 from polymodal.posteriors.pooling import powerset, singletons
 from polymodal.priors import (
@@ -75,7 +75,7 @@ def mean_loss(m, data: Batch, n: int = 4000) -> tuple[torch.Tensor, torch.Tensor
     error.
     """
     torch.manual_seed(5)
-    value = m.stages[0].loss(repeated(data, n), 1.0).value.reshape(-1, n)
+    value = m.stages[0].loss(m.model, repeated(data, n), 1.0).value.reshape(-1, n)
     return value.mean(1), value.std(1) / math.sqrt(n)
 
 
@@ -96,7 +96,7 @@ def expected_elbo(model, q, data, names=None, beta: float = 1.0) -> torch.Tensor
 
 
 def test_mvae_is_the_sum_of_the_wholes_each_ones_and_the_subsets_elbos() -> None:
-    m, data = method("mvae", extra=3, beta=0.7), batch()
+    m, data = method("mvae", random_subsets=3, beta=0.7), batch()
     value, error = mean_loss(m, data)
     prior = m.model.prior().expand((6,))
     q = {k: m.model.posterior.experts[k](x) for k, x in data.x.items()}
@@ -163,7 +163,7 @@ def test_on_one_modality_mvtcae_without_alpha_is_mopoe_and_the_vae() -> None:
             {k: v for k, v in weights.items() if not k.startswith("prior")}, strict=False
         )
         torch.manual_seed(5)
-        values.append(m.stages[0].loss(data, 1.0).value)
+        values.append(m.stages[0].loss(m.model, data, 1.0).value)
     torch.testing.assert_close(values[0], values[1])
     torch.testing.assert_close(values[0], values[2])
 
@@ -333,7 +333,7 @@ def test_partitioned_adds_a_contrast_of_the_shared_latents() -> None:
     for contrast in (0.0, 0.7):
         m = method("partitioned", private=1, contrast=contrast)
         torch.manual_seed(5)
-        values.append(m.stages[0].loss(data, 1.0))
+        values.append(m.stages[0].loss(m.model, data, 1.0))
     torch.testing.assert_close(values[1].value - values[0].value, 0.7 * values[1].terms["info_nce"])
     assert (values[1].terms["info_nce"] > 0).all()
 
@@ -345,7 +345,7 @@ def test_vcca_encodes_its_lead_alone() -> None:
     close(-value, expected_elbo(m.model, q, data), error)
     torch.testing.assert_close(m.model.posterior(data.only(["a", "b"])).loc, q.loc)
     assert (m.model.posterior(data.only(["a"])).mean == 0).all()
-    without = m.stages[0].loss(Batch(data.x, {"b": torch.arange(6) > 2}), 1.0).value
+    without = m.stages[0].loss(m.model, Batch(data.x, {"b": torch.arange(6) > 2}), 1.0).value
     assert (without[:3] == 0).all() and (without[3:] != 0).all()
 
 
@@ -361,10 +361,10 @@ def test_coordinated_adds_the_distance_of_the_latents() -> None:
     }
     for distance, gap in gaps.items():
         values = []
-        for tie in (0.0, 2.0):
-            m = method("coordinated", tie=tie, distance=distance)
+        for coupling in (0.0, 2.0):
+            m = method("coordinated", coupling=coupling, distance=distance)
             torch.manual_seed(5)
-            values.append(m.stages[0].loss(data, 1.0).value)
+            values.append(m.stages[0].loss(m.model, data, 1.0).value)
         expected = 2 * sum(gap(q[a], q[b]) for a, b in combinations(NAMES, 2))
         torch.testing.assert_close(values[1] - values[0], expected)
 
@@ -411,7 +411,7 @@ def test_meme_bounds_the_conditional_evidence() -> None:
         many = repeated(data, n)
         q = model.posterior.unimodal(many)
         value, slip = (
-            _directed(model, many, q, "s", "t", 200, 1.0, c).reshape(2, n) for c in (False, True)
+            _directed(model, many, q, ("s", "t"), 200, 1.0, c).reshape(2, n) for c in (False, True)
         )
     spread = math.sqrt(1 + 0.8**2)
     exact = Normal(0.5 * data.x["t"][:, 0], spread).log_prob(data.x["s"][:, 0])
@@ -423,7 +423,7 @@ def test_meme_bounds_the_conditional_evidence() -> None:
 
 
 def test_meme_alone_is_bounded_with_its_pseudo_inputs() -> None:
-    m = method("meme", pseudo=4)
+    m = method("meme", pseudo_inputs=4)
     data = batch().only(["a"])
     value, error = mean_loss(m, data)
     q, p = m.model.posterior.experts["a"](data.x["a"]), m.model.prior.parts["a"]()
@@ -444,10 +444,10 @@ def test_meme_alone_is_bounded_with_its_pseudo_inputs() -> None:
 def test_mfm_predicts_labels_from_every_subset_and_matches_the_prior() -> None:
     m = method("mfm", private=1, classes=3, hidden=8)
     data = Batch(batch().x, {}, torch.arange(6) % 3)
-    loss = m.stages[0].loss(data, 1.0)
+    loss = m.stages[0].loss(m.model, data, 1.0)
     assert {"cross_entropy", "mmd"} <= set(loss.terms)
     with pytest.raises(ValueError, match="labels"):
-        m.stages[0].loss(batch(), 1.0)
+        m.stages[0].loss(m.model, batch(), 1.0)
 
 
 def test_mmd_vanishes_between_equal_laws_alone() -> None:
@@ -482,10 +482,10 @@ def test_elbo_is_below_iwae_of_the_mixture_of_experts(trial: int) -> None:
     value = {}
     with torch.no_grad():
         strata, weights = m.model.posterior.strata(data)
-        for k, inside in ((1, False), (8, False), (8, True)):
+        for k, log_mean in ((1, False), (8, False), (8, True)):
             torch.manual_seed(3)
-            loss = stratified_iwae(m.model, data, strata, weights, k, inside=inside)
-            value[k, inside] = -loss.value.reshape(-1, n).mean(1)
+            loss = stratified_iwae(m.model, data, strata, weights, k, log_mean=log_mean)
+            value[k, log_mean] = -loss.value.reshape(-1, n).mean(1)
     assert (value[1, False] < value[8, False]).all() and (
         value[8, False] <= value[8, True] + 1e-9
     ).all()
@@ -503,7 +503,8 @@ def test_pooling_posterior_prior_and_objective_combine_freely(
     """Whatever is combined is a posterior whose k-sample bound grows with k, or says in a sentence
     why it is none.
     """
-    options = dict(pooling=pooling, posterior=posterior, prior=prior, objective=objective, k=2)
+    options = dict(pooling=pooling, posterior=posterior, objective=objective, k=2)
+    options["prior"] = {"name": prior}
     words = None
     if posterior == "laplace" and pooling != "mixture":
         words = "no closed form: take pooling=mixture"
@@ -511,10 +512,11 @@ def test_pooling_posterior_prior_and_objective_combine_freely(
         words = "take objective=iwae"
     if words:
         with pytest.raises(ValueError, match=words):
-            method("pooled", **options).stages[0].loss(batch(), 1.0)
+            m = method("pooled", **options)
+            m.stages[0].loss(m.model, batch(), 1.0)
         return
     m, data = method("pooled", **options), batch(holes=True)
-    loss = m.stages[0].loss(data, 1.0)
+    loss = m.stages[0].loss(m.model, data, 1.0)
     assert torch.isfinite(loss.value).all()
     loss.value.sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in m.model.parameters())
@@ -527,15 +529,15 @@ def test_pooling_posterior_prior_and_objective_combine_freely(
 
 def test_combinations_without_meaning_say_why() -> None:
     for options, words in (
-        ({"prior_expert": True, "prior": "mixture"}, "only if it is normal"),
-        ({"prior_expert": True, "posterior": "flow"}, "only if it is normal"),
-        ({"learn_prior": True, "prior": "flow"}, "learned already"),
+        ({"prior": {"expert": True, "name": "mixture"}}, "only if it is normal"),
+        ({"prior": {"expert": True}, "posterior": "flow"}, "only if it is normal"),
+        ({"prior": {"learn_scale": True, "name": "flow"}}, "learned already"),
         ({"pooling": "mixtur"}, "did you mean 'mixture'"),
         ({"objective": "elbow"}, "elbo, iwae, dreg"),
     ):
         with pytest.raises(ValueError, match=words):
             m = method("pooled", **options)
-            m.stages[0].loss(batch(), 1.0)
+            m.stages[0].loss(m.model, batch(), 1.0)
 
 
 def test_a_flow_posterior_integrates_to_one_and_inverts() -> None:
@@ -553,8 +555,8 @@ def test_parts_of_bounds_are_the_bounds_of_parts() -> None:
     m, data = method("mopoe").model, batch(holes=True)
     q = m.posterior.unimodal(data)
     parts = [
-        Part(q["b"], NAMES, data.present),
-        Part(q["a"], ["a", "c"], data.present, data.mask(["a"])),
+        ElboTerm(q["b"], NAMES, data.present),
+        ElboTerm(q["a"], ["a", "c"], data.present, data.mask(["a"])),
     ]
     torch.manual_seed(3)
     together = elbos(m, data, parts, kl=[1.0, 0.5], weights=[2.0, 3.0]).value
@@ -585,7 +587,7 @@ def test_a_fitted_mixture_finds_a_mixture() -> None:
     """The stage's closed form against a law that it can represent: the held-out log-density nears
     the true one's.
     """
-    from polymodal.methods.fitted_prior import _fit
+    from polymodal.methods.fitted_prior import fit_mixture
 
     truth = Mixture(
         [DiagNormal(torch.full((1, 2), m), torch.full((1, 2), 0.5)) for m in (-2.0, 2.0)]
@@ -593,7 +595,7 @@ def test_a_fitted_mixture_finds_a_mixture() -> None:
     z, held = (truth.sample((4000,)).squeeze(1) for _ in range(2))
     prior = FittedPrior(StandardNormal(2), NormalMixture(2, 2))
     assert prior().mean.shape == (2,) and not prior.ready
-    _fit(prior.fitted, z, 2)
+    fit_mixture(prior.fitted, z, 2)
     prior.ready.fill_(True)
     gap = truth.log_prob(held.unsqueeze(1)).mean() - prior().log_prob(held).mean()
     assert -0.01 < gap < 0.01
@@ -681,7 +683,7 @@ def test_terms_are_what_they_are_called(name: str) -> None:
     data, m = batch(), method(name)
     assert isinstance(m.model, Model)
     m.model.decoders = nn.ModuleDict({k: Watched(d, k) for k, d in m.model.decoders.items()})
-    value, terms = m.stages[0].loss(data, 1.0)
+    value, terms = m.stages[0].loss(m.model, data, 1.0)
     for k in NAMES:
         first = seen[k] if seen[k].dim() == 1 else seen[k][0]
         torch.testing.assert_close(terms[f"log_p_{k}"].detach(), first)
@@ -697,7 +699,7 @@ def test_a_lone_masked_modality_has_its_own_posterior_or_the_prior(
     posterior: str, prior: str
 ) -> None:
     """Present: what it has alone; absent: p(z) itself, whatever the families."""
-    m = method("pooled", pooling="mixture", posterior=posterior, prior=prior).model
+    m = method("pooled", pooling="mixture", posterior=posterior, prior={"name": prior}).model
     x, here = batch().x["a"], torch.arange(6) % 2 == 0
     masked, alone = m.posterior(Batch({"a": x}, {"a": here})), m.posterior(Batch({"a": x}))
     z = torch.randn(5, 6, 2)
@@ -717,7 +719,7 @@ def test_an_absent_modalitys_expert_learns_nothing_from_it(name: str) -> None:
     for objective in ("elbo", "iwae") if "objective" in known and name != "mmvae_plus" else (None,):
         m = method(name, **({"objective": objective} if objective else {}))
         gone = torch.zeros(6, dtype=torch.bool)
-        m.stages[0].loss(Batch(batch().x, {"a": gone}), 1.0).value.sum().backward()
+        m.stages[0].loss(m.model, Batch(batch().x, {"a": gone}), 1.0).value.sum().backward()
         encoders = [
             p
             for n, p in m.model.posterior.named_parameters()
@@ -741,7 +743,7 @@ def test_variances_stay_numbers_however_little_an_expert_has_to_say() -> None:
     torch.set_default_dtype(torch.float32)
     m.model.float()
     data = Batch({k: v.float() for k, v in data.x.items()})
-    loss = m.stages[0].loss(data, 1.0).value
+    loss = m.stages[0].loss(m.model, data, 1.0).value
     loss.sum().backward()
     assert torch.isfinite(loss).all()
     assert all(p.grad is None or p.grad.isfinite().all() for p in m.model.parameters())

@@ -12,28 +12,6 @@ from polymodal.report import plots
 from polymodal.sampling.diagnostics import ChainReport
 
 
-def test_a_mosaic_shows_every_pixel_in_its_place() -> None:
-    first, second = torch.rand(3, 1, 4, 5), torch.rand(2, 3, 6, 7)
-    image = plots.mosaic([first, second], apart=1)
-    gap, wide = plots.GAP, plots.WIDE
-    assert image.shape == (2 * 6 + gap + wide, 3 * 7 + 2 * gap, 3)
-    small = image[1:5, 1 + 7 + gap : 1 + 7 + gap + 5]  # 4 x 5 in the middle of 6 x 7
-    assert np.array_equal(
-        small, (first[1].permute(1, 2, 0) * 255).round().expand(4, 5, 3).byte().numpy()
-    )
-    large = image[6 + gap + wide :, 7 + gap : 14 + gap]
-    assert np.array_equal(large, (second[1].permute(1, 2, 0) * 255).round().byte().numpy())
-    assert (image[6 : 6 + gap + wide] == 255).all() and (
-        image[6 + gap + wide :, 14 + gap :] == 255
-    ).all()
-
-
-def test_png_of_an_image_repeats_pixels_exactly() -> None:
-    image = np.random.default_rng(0).integers(0, 255, (3, 4, 3), np.uint8)
-    back = np.asarray(Image.open(io.BytesIO(plots.png(image, scale=2))))
-    assert np.array_equal(back, image.repeat(2, 0).repeat(2, 1))
-
-
 def test_an_image_grid_keeps_pixels_square_and_crisp() -> None:
     rows = [torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)]
     figure = plots.image_grid(rows, ["given", "drawn"], "title", scale=3, apart=1)

@@ -1,4 +1,4 @@
-"""Score-based autoencoders: what their denoiser, frame, prior and stages must satisfy."""
+"""Score-based autoencoders: what their denoiser, whitening, prior and stages must satisfy."""
 
 import math
 
@@ -13,7 +13,7 @@ from polymodal.data.dataset import Dataset, Splits
 from polymodal.diffusion.conditioning import Inpainting, spread
 from polymodal.diffusion.denoisers import TRUNKS, Denoiser, matching
 from polymodal.diffusion.energies import PairEnergies, contrasted
-from polymodal.diffusion.fitting import fit_frame, reduced
+from polymodal.diffusion.fitting import fit_whitening, reduced
 from polymodal.diffusion.masking import TrainingMasks
 from polymodal.diffusion.prior import DiffusionPrior
 from polymodal.diffusion.sampler import Diffusion
@@ -174,7 +174,7 @@ def test_a_small_denoiser_learns_the_joint_law_and_its_conditionals(
     assert (x[:, 3:].T.cov() - left).norm() / left.norm() < 0.2
 
 
-def test_a_prior_in_a_frame_has_the_density_of_its_law() -> None:
+def test_a_prior_in_whitened_coordinates_has_the_density_of_its_law() -> None:
     """log p(z) of blocks that are shifted, mixed, and cut: change of variables, and N(0, I) for
     what is left out.
     """
@@ -182,7 +182,7 @@ def test_a_prior_in_a_frame_has_the_density_of_its_law() -> None:
     matrix = torch.block_diag(*(torch.randn(d, d) + 2 * torch.eye(d) for d in BLOCKS))
     mean, c = torch.randn(6), covariance()
     prior = DiffusionPrior(SIZES, Exact(c))
-    prior.frame.set_(mean, matrix)
+    prior.whitening.set_(mean, matrix)
     back = torch.linalg.inv(matrix)
     law = MultivariateNormal(mean, back.T @ c @ back)
     z = law.sample((50,))
@@ -212,8 +212,8 @@ def test_a_reduced_prior_keeps_a_seen_blocks_own_complement_and_gives_others_noi
     c[0, 2] = c[2, 0] = c[0, 3] = c[3, 0] = 0.8
     c[2, 3] = c[3, 2] = 0.64
     prior = DiffusionPrior(SIZES, Exact(c))
-    prior.frame.set_(torch.ones(6), torch.eye(6), {"a": 1, "b": 1, "c": 1})
-    assert prior.frame.kept.tolist() == [True, False, True, True, False, False]
+    prior.whitening.set_(torch.ones(6), torch.eye(6), {"a": 1, "b": 1, "c": 1})
+    assert prior.whitening.modelled.tolist() == [True, False, True, True, False, False]
     value = torch.tensor([[3.0, 9.0, 0, 0, 0, 0]]).expand(20_000, 6)
     z, _ = prior.draw(value, torch.tensor([True, False, False]).expand(20_000, 3))
     assert torch.equal(z[:, :2], value[:, :2])
@@ -246,36 +246,36 @@ def test_one_epsilon_finds_what_every_block_shares() -> None:
     """
     torch.manual_seed(0)
     train, held = blocks(8000), blocks(4000)
-    frame = LatentWhitening({"a": 4, "b": 2, "c": 3})
-    found = reduced(frame, train, train, held, epsilon=0.3, steps=150)
+    whitening = LatentWhitening({"a": 4, "b": 2, "c": 3})
+    found = reduced(whitening, train, train, held, epsilon=0.3, steps=150)
     assert found["kept"] == {"a": 1, "b": 1, "c": 2} and found["of"] == {"a": 4, "b": 2, "c": 3}
     assert found["bound"] < 0.3 and abs(found["trace"] / found["check"] - 1) < 0.15
-    assert reduced(frame, train, train, held, 0.3, "marginals", steps=150)["kept"] == {
+    assert reduced(whitening, train, train, held, 0.3, "marginals", steps=150)["kept"] == {
         "a": 1,
         "b": 1,
         "c": 1,
     }
-    y = frame(torch.cat(list(held.values()), -1))
+    y = whitening(torch.cat(list(held.values()), -1))
     torch.testing.assert_close(y.T.cov().diag(), torch.ones(9), atol=0.1, rtol=0)
-    kept = y[:, frame.kept]
+    kept = y[:, whitening.modelled]
     assert (
         kept.shape[1] == 3 and kept.T.corrcoef().abs()[0, 1:].min() > 0.7
     )  # what is kept is what is shared
-    assert y[:, ~frame.kept].T.corrcoef().sub(torch.eye(6)).abs().max() < 0.05
+    assert y[:, ~whitening.modelled].T.corrcoef().sub(torch.eye(6)).abs().max() < 0.05
     with pytest.raises(ValueError, match="more complete samples than its 9 dimensions"):
-        reduced(frame, train, {m: v[:5] for m, v in train.items()}, held, 0.3)
+        reduced(whitening, train, {m: v[:5] for m, v in train.items()}, held, 0.3)
     with pytest.raises(ValueError, match="The reference is one of normal, marginals, not 'own'"):
-        reduced(frame, train, train, held, 0.3, "own")
+        reduced(whitening, train, train, held, 0.3, "own")
 
 
-def test_the_plain_frame_standardises_what_is_there() -> None:
+def test_the_whitening_without_epsilon_standardises_what_is_there() -> None:
     torch.manual_seed(0)
     x = {"a": 3 * torch.randn(5000, 2) + 1, "b": torch.randn(5000, 1), "c": torch.randn(5000, 3)}
     x["c"][:, 2] *= 1e-4  # an unused dimension is not blown up
     here = torch.rand(5000) < 0.5
-    frame = LatentWhitening(SIZES)
-    fit_frame(frame, None, "normal", [Batch(x, {"a": here})], [])
-    y = frame(torch.cat(list(x.values()), -1))
+    whitening = LatentWhitening(SIZES)
+    fit_whitening(whitening, None, "normal", [Batch(x, {"a": here})], [])
+    y = whitening(torch.cat(list(x.values()), -1))
     torch.testing.assert_close(y[here, :2].mean(0), torch.zeros(2), atol=1e-4, rtol=0)
     torch.testing.assert_close(y[here, :2].std(0), torch.ones(2), atol=1e-4, rtol=0)
     assert y[:, 5].std() < 0.01
@@ -302,11 +302,11 @@ def test_energies_learn_which_pairs_belong_together() -> None:
     # Two negatives: half shuffled, half N(0, 1) for x_j, noised alike: the same law here, so the
     # ratio is to p(a) p(b).
     truth = ((r * u - r * r * w) / (1 - r * r)) / math.sqrt(v)
-    pulled = net.pull(x, seen, sigma)
+    pulled = net.energy_gradient(x, seen, sigma)
     assert (pulled[:, 0] == 0).all()
     near = (u.abs() < 1.5) & (w.abs() < 1.5)
     assert (pulled[near, 1] - truth[near]).abs().mean() < 0.15 and truth[near].abs().mean() > 0.3
-    assert (net.pull(x, torch.zeros(400, 2).bool(), sigma) == 0).all()
+    assert (net.energy_gradient(x, torch.zeros(400, 2).bool(), sigma) == 0).all()
 
 
 def data(n: int = 600, holes: bool = False) -> Splits:
@@ -386,10 +386,10 @@ def test_what_is_no_density_is_not_weighed_by() -> None:
     only = MultivariateNormal(law.mean[:3], law.covariance_matrix[:3, :3])
     assert given == pytest.approx(float(only.log_prob(test.x["a"]).mean()), abs=1.0)
     score = model.prior.fitted
-    score.means = True
+    score.encode_means = True
     with pytest.raises(NoDensityError):
         joint_log_likelihood(model, test.only(["a"]), 5)
-    score.means, score.sampler = False, Diffusion("replacement")
+    score.encode_means, score.sampler = False, Diffusion("replacement")
     with pytest.raises(NoDensityError):
         joint_log_likelihood(model, test.only(["a"]), 5)
     score.high = 4.0
@@ -460,4 +460,4 @@ def test_score_options_are_named_when_wrong() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             fit("sbm", data(), **options)
-    assert score_prior({"a": 2, "b": 1}, None, Diffusion("energy")).pull is not None
+    assert score_prior({"a": 2, "b": 1}, None, Diffusion("energy")).energies is not None

@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning.fabric import Fabric
 from torch import nn
 
-import polymodal.training.stage_trainer
+import polymodal
 from polymodal.batch import Batch
 from polymodal.data import Dataset
 from polymodal.methods import METHODS
@@ -29,7 +28,9 @@ from polymodal.settings.schema import StageSettings
 from polymodal.training.fit import fit
 from polymodal.training.optimizer import Rate
 from polymodal.training.prepare import prepared
+from polymodal.training.processes import add_up
 from polymodal.training.progress import Reporter
+from polymodal.training.stage_trainer import StageTrainer
 from toys import MODALITIES, equal, keep_joint, toy, toy_data
 
 QUIET = {"progress": False, "batch": 32, "device": "cpu"}
@@ -339,13 +340,13 @@ def test_losses_are_looked_at_in_groups_on_devices_that_run_ahead(monkeypatch) -
     """As on a GPU: the bad step is found later, and still named; no checkpoint is taken of what it
     spoilt.
     """
-    init = polymodal.training.stage_trainer.StageTrainer.__init__
+    init = StageTrainer.__init__
 
     def ahead(self, *args) -> None:
         init(self, *args)
         self.look_every = 20
 
-    monkeypatch.setattr(polymodal.training.stage_trainer.StageTrainer, "__init__", ahead)
+    monkeypatch.setattr(StageTrainer, "__init__", ahead)
     data = toy_data()
     tables = {m: x.clone() for m, x in data.train.tables.items()}
     tables["b"][7, 1] = float("inf")
@@ -365,7 +366,7 @@ def test_losses_are_looked_at_in_groups_on_devices_that_run_ahead(monkeypatch) -
         ),
         (
             {"loss": lambda model, b, p: Loss(b.x["a"].sum(-1), {})},
-            "does not depend on the modules that it trains",
+            "does not depend on the parts that it trains",
         ),
         ({"trains": ["extr"]}, r"trains \['extr'\], but the model has no such part .*extr"),
         ({"trains": ["idle"]}, "without parameters; leave `trains` empty"),
@@ -406,6 +407,30 @@ def test_mistaken_settings_are_told(settings, says) -> None:
         fit("toy")
 
 
+def test_a_keyword_of_the_training_and_of_the_method_is_refused() -> None:
+    settings = {"epochs": 0, "latent": 2, **QUIET}
+    says = (
+        r"^'warmup' is a setting of the training and an option of jmvae: write"
+        r" training=\{'warmup': \.\.\.\} or method=\{'warmup': \.\.\.\}\.$"
+    )
+    for method in ("jmvae", {"method": {"name": "jmvae"}}):
+        with pytest.raises(ValueError, match=says):
+            fit(method, toy_data(), warmup=1, **settings)
+    both = fit("jmvae", toy_data(), training={"warmup": 7}, method={"warmup": 0.25}, **settings)
+    assert both.settings["training"]["warmup"] == 7
+    assert both.settings["method"]["warmup"] == 0.25 and both.settings["method"]["latent"] == 2
+    assert fit("mopoe", toy_data(), warmup=7, **settings).settings["training"]["warmup"] == 7
+
+
+def test_the_section_of_the_method_holds_options_only() -> None:
+    with pytest.raises(ValueError, match=r"leave 'name' out of method=\{\.\.\.\}"):
+        fit("jmvae", toy_data(), method={"name": "jnf"})
+    with pytest.raises(ValueError, match=r"leave method=\{\.\.\.\} out"):
+        fit(plain_method(), toy_data(), method={"latent": 3})
+    with pytest.raises(ValueError, match=r"no setting method\.latnt\. Did you mean"):
+        fit("jmvae", toy_data(), method={"latnt": 3})
+
+
 def test_a_stage_of_another_run_can_be_taken(tmp_path) -> None:
     settings = {"epochs": 2, "training": {"stages": {"surrogates": {"epochs": 1}}}, **QUIET}
     one = fit("toy", toy_data(), out=tmp_path / "one", **settings)
@@ -422,7 +447,7 @@ def test_a_stage_of_another_run_can_be_taken(tmp_path) -> None:
         ({"lr": 0.1}, r"training\.stages\.joint\.lr: 0\.001 there, 0\.1 now"),
         ({"modalities": {"a": {"weight": 2.0}}}, r"modalities\.a\.weight: 1\.0 there, 2\.0 now"),
     ):
-        with pytest.raises(ValueError, match=f"^Stage 'joint' cannot be taken from .*: .*{says}"):
+        with pytest.raises(ValueError, match=rf"^Stage 'joint' cannot be taken from .* \(.*{says}"):
             fit("toy", toy_data(), reuse={"joint": one}, **settings | change)
     with pytest.raises(ValueError, match=r"samples\.train: 96 there, 64 now"):
         fit("toy", toy_data(n=64), reuse={"joint": one}, **settings)
@@ -581,16 +606,12 @@ def test_parameters_out_of_reach_are_left_alone_when_gradients_are_added_up(monk
     """
     method = plain_method()
     method.model.idle = nn.Linear(2, 2)
-    stage = replace(method.stages[0], trains=["extra", "idle"])
     parameters = [*method.model.extra.parameters(), *method.model.idle.parameters()]
-    data, fabric = toy_data(), Fabric(accelerator="cpu", devices=1)
-    trainer = polymodal.training.stage_trainer.StageTrainer(
-        method.model, parameters, stage, StageSettings(), data.train, data.val, 0, fabric
-    )
-    stage.loss(method.model, data.train.batch(torch.arange(4)), 1.0).value.mean().backward()
+    batch = toy_data().train.batch(torch.arange(4))
+    line_loss(method.model, batch, 1.0).value.mean().backward()
     before = [None if p.grad is None else p.grad.clone() for p in parameters]
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flat.mul_(2))
-    sums = trainer._reduced(torch.tensor([1.5, 2.0], dtype=torch.float64))
+    sums = add_up(parameters, torch.tensor([1.5, 2.0], dtype=torch.float64))
     assert sums.tolist() == [3.0, 4.0] and before[2:] == [None, None]
     for p, grad in zip(parameters, before, strict=True):
         assert (p.grad is None) if grad is None else torch.equal(p.grad, 2 * grad)

@@ -1,4 +1,6 @@
-"""Random numbers for a batch of which each process may hold a part."""
+"""Random numbers: streams that are functions of keys, and noise for a batch that several processes
+share.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ def shard(rank: int, world: int) -> Iterator[None]:
     """Inside, noise is drawn for the global batch of which this process holds the `rank`-th of
     `world` equal parts.
 
-    With the same random state in every process, they together draw what one process with the whole
-    batch would draw.
+    With the same random state in every process, all processes together draw what one process with
+    the whole batch would draw.
     """
     token = _SHARD.set((rank, world))
     try:
@@ -35,9 +37,8 @@ def noise(like: Tensor, shape: Sequence[int], draw: Callable[..., Tensor] = torc
     if world == 1:
         return draw(*shape, dtype=like.dtype, device=like.device)
     *lead, size, dim = shape
-    return draw(*lead, size * world, dim, dtype=like.dtype, device=like.device).narrow(
-        -2, rank * size, size
-    )
+    whole = draw(*lead, size * world, dim, dtype=like.dtype, device=like.device)
+    return whole.narrow(-2, rank * size, size)
 
 
 def stream(*keys: Any) -> int:
@@ -48,9 +49,8 @@ def stream(*keys: Any) -> int:
 def seed_all(device: torch.device, *keys: Any) -> None:
     """Sets torch's random streams on the CPU and on `device` to a function of `keys`."""
     seed = stream(*keys)
-    torch.default_generator.manual_seed(
-        seed
-    )  # torch.manual_seed would queue a call for every absent GPU: slow
+    # torch.manual_seed is slow: it queues a call for every absent GPU.
+    torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
     elif device.type == "mps":
@@ -59,8 +59,7 @@ def seed_all(device: torch.device, *keys: Any) -> None:
 
 @contextmanager
 def own_random_state(device: torch.device) -> Iterator[None]:
-    """Leaves torch's random streams as they were."""
-    with torch.random.fork_rng(
-        devices=[torch.cuda.current_device()] if device.type == "cuda" else []
-    ):
+    """Inside, the caller's random streams on the CPU and on `device` are left as they were."""
+    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
         yield

@@ -1,5 +1,5 @@
-"""Diffusion models of latents: denoisers, samplers, energies, log-densities, and the prior built on
-them.
+"""Diffusion models of latents: denoisers, samplers, energies, log-densities, and the prior that is
+built on them.
 """
 
 from polymodal.diffusion.conditioning import Inpainting

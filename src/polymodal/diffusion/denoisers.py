@@ -1,9 +1,9 @@
-"""Denoisers E[x0 | x0 + sigma eps] of points made of blocks, each block with a sigma of its own;
-and how they learn.
+"""Denoisers E[x0 | x0 + sigma eps] of points made of blocks, each block with its own sigma; and
+their loss.
 
-With sigma 0 a block is known, with the highest sigma nothing is known of it. Learned over all
-patterns of these, one network gives the joint law, every conditional and every marginal; where data
-are incomplete, what is missing has the highest sigma and carries no loss.
+A block with sigma 0 is seen; a block with the highest sigma is left out. Learned over all patterns
+of these, one network gives the joint law, every conditional and every marginal; where data are
+incomplete, missing blocks have the highest sigma and carry no loss.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from polymodal.diffusion.conditioning import spread
 from polymodal.rng import noise
 
 FREQUENCIES = 8
-LOWEST = 1e-3  # sigmas below it look alike to the network, 0 alone does not
+LOWEST = 1e-3  # the network does not tell sigmas below it apart, except 0
 
 
 class Levels(nn.Module):
@@ -52,27 +52,27 @@ class ResidualMLP(nn.Module):
     def __init__(self, sizes: Sequence[int], width: int = 512, depth: int = 3) -> None:
         super().__init__()
         check_positive("A denoiser", width=width, depth=depth)
-        total, known = sum(sizes), len(sizes) * Levels.width
+        total, level_width = sum(sizes), len(sizes) * Levels.width
         self.levels = Levels()
-        self.first = nn.Linear(total + known, width)
+        self.first = nn.Linear(total + level_width, width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(depth))
-        self.inner = nn.ModuleList(nn.Linear(width + known, 2 * width) for _ in range(depth))
+        self.inner = nn.ModuleList(nn.Linear(width + level_width, 2 * width) for _ in range(depth))
         self.outer = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(depth))
         self.last = nn.Linear(width, total)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
-        known = self.levels(sigma).flatten(-2)
-        h = self.first(torch.cat([x, known], -1))
+        levels = self.levels(sigma).flatten(-2)
+        h = self.first(torch.cat([x, levels], -1))
         for norm, inner, outer in zip(self.norms, self.inner, self.outer, strict=True):
-            h = h + outer(nn.functional.silu(inner(torch.cat([norm(h), known], -1))))
+            h = h + outer(nn.functional.silu(inner(torch.cat([norm(h), levels], -1))))
         return self.last(h)
 
 
 class Attention(nn.Module):
-    """Multi-head attention among M tokens, (..., M, W); a plain function, so that its Jacobian can
-    be taken.
+    """Multi-head attention among M tokens, (..., M, W), of plain operations, so that its Jacobian
+    can be taken.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -88,12 +88,12 @@ class Attention(nn.Module):
 
 
 class TokenTransformer(nn.Module):
-    """A transformer whose tokens are the blocks: with as many weights for ten modalities as for
-    two, but for their first and last layers.
+    """A transformer whose tokens are the blocks: it has as many weights for ten modalities as for
+    two, except in their first and last layers.
 
     Args:
         sizes: dimensions of the blocks.
-        width, depth, heads: of the tokens, of the layers, of the attention.
+        width: of the tokens. depth: number of layers. heads: of the attention.
     """
 
     def __init__(
@@ -109,22 +109,29 @@ class TokenTransformer(nn.Module):
         self.first = nn.ModuleList(nn.Linear(d + Levels.width, width) for d in sizes)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2 * depth))
         self.mixers = nn.ModuleList(Attention(width, heads) for _ in range(depth))
-        wide = lambda: nn.Sequential(
-            nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, width)
-        )
-        self.feeds = nn.ModuleList(wide() for _ in range(depth))
+        self.feeds = nn.ModuleList(_feed_forward(width) for _ in range(depth))
         self.last = nn.ModuleList(nn.Linear(width, d) for d in sizes)
         for weight in self.last.parameters():
             nn.init.zeros_(weight)
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
-        known = self.levels(sigma).unbind(-2)
-        parts = zip(self.first, x.split(self.sizes, -1), known, strict=True)
-        h = torch.stack([first(torch.cat(both, -1)) for first, *both in parts], -2)
+        h = self._tokens(x, sigma)
         for i, (mix, feed) in enumerate(zip(self.mixers, self.feeds, strict=True)):
             h = h + mix(self.norms[2 * i](h))
             h = h + feed(self.norms[2 * i + 1](h))
         return torch.cat([last(t) for last, t in zip(self.last, h.unbind(-2), strict=True)], -1)
+
+    def _tokens(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """One token for each block, (..., M, W)."""
+        blocks = zip(
+            self.first, x.split(self.sizes, -1), self.levels(sigma).unbind(-2), strict=True
+        )
+        tokens = [first(torch.cat([x_m, level], -1)) for first, x_m, level in blocks]
+        return torch.stack(tokens, -2)
+
+
+def _feed_forward(width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, width))
 
 
 TRUNKS = {"mlp": ResidualMLP, "transformer": TokenTransformer}
@@ -134,8 +141,8 @@ class Denoiser(nn.Module):
     """E[x0 | x] = c_skip x + c_out net(c_in x, sigma) for data of mean 0 and variance 1.
 
     "edm": c_skip = 1 / (1 + sigma^2), c_out = sigma / sqrt(1 + sigma^2) (Karras et al. 2022, Table
-    1): the network learns what has variance 1 at every level. "vp": c_skip = 1, c_out = -sigma: it
-    learns the noise, as Song et al. (2021) do. c_in = 1 / sqrt(1 + sigma^2) in both.
+    1): the network's target has variance 1 at every level. "vp": c_skip = 1, c_out = -sigma: its
+    target is the noise, as in Song et al. (2021). c_in = 1 / sqrt(1 + sigma^2) in both.
 
     Args:
         sizes: dimensions of the blocks.
@@ -160,11 +167,9 @@ class Denoiser(nn.Module):
         """c_in, c_skip and c_out for each coordinate, (..., d)."""
         s = spread(sigma, self.sizes)
         into = (1 + s * s).rsqrt()
-        return (
-            (into, into * into, s * into)
-            if self.scaling == "edm"
-            else (into, torch.ones_like(s), -s)
-        )
+        if self.scaling == "edm":
+            return into, into * into, s * into
+        return into, torch.ones_like(s), -s
 
     def raw(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The network's output with c_skip x and c_out, all (..., d)."""
@@ -189,15 +194,15 @@ def matching(
     Args:
         x: x0, (B, d).
         sigma: (B, M), positive where counted.
-        counted: (B, M) bool, blocks whose error counts: neither known nor missing. A mean of none
-            of them is 0.
+        counted: (B, M) bool, blocks whose error counts: neither seen nor missing. A mean over none
+            is 0.
         active: (d,) bool: the coordinates that exist; the others are 0 throughout. None: all.
     """
-    s, here, eps = spread(sigma, denoiser.sizes), spread(counted, denoiser.sizes), noise(x, x.shape)
+    s, eps = spread(sigma, denoiser.sizes), noise(x, x.shape)
+    coordinates = spread(counted, denoiser.sizes)
     if active is not None:
-        here, eps = here & active, eps * active
-    noisy = x + s * eps
-    net, skip, out = denoiser.raw(noisy, sigma)
-    wanted = (x - skip) / torch.where(here, out, 1)
-    error = torch.where(here, net - wanted, 0).square().sum(-1)
-    return error / here.sum(-1).clamp_min(1)
+        coordinates, eps = coordinates & active, eps * active
+    net, skip, out = denoiser.raw(x + s * eps, sigma)
+    target = (x - skip) / torch.where(coordinates, out, 1)
+    error = torch.where(coordinates, net - target, 0).square().sum(-1)
+    return error / coordinates.sum(-1).clamp_min(1)

@@ -1,5 +1,5 @@
-"""Pairwise energies E(z_i, z_j, sigma) that say how well two blocks fit together: guidance for a
-joint score.
+"""Pairwise energies E(z_i, z_j, sigma), low where two blocks fit together: guidance for a joint
+score.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ class PairEnergies(nn.Module):
     """E_ij(x_i, x_j, sigma) for all pairs at once, low where the two belong together (Wesego and
     Rooshenas 2024, -C).
 
-    One network serves all pairs: each block goes through a linear layer of its own, i's and j's are
-        told apart.
+    One network serves all pairs. Each block has a linear layer as i and another as j.
 
     Args:
         sizes: dimensions of the blocks.
@@ -36,28 +35,25 @@ class PairEnergies(nn.Module):
         self.wanted = nn.ModuleList(nn.Linear(d, width) for d in sizes)
         self.net = mlp([width + Levels.width, width, width, 1])
 
-    def forward(self, x: Tensor, other: Tensor, given: Tensor, sigma: Tensor) -> Tensor:
-        """E_ij for every j, (B, M), of x_i from `x` (B, d) with i = `given` (B,), and x_j from
-        `other` (B, d).
-
-        Both with noise sigma (B, 1).
+    def forward(self, x: Tensor, other: Tensor, i: Tensor, sigma: Tensor) -> Tensor:
+        """E_ij for every j, (B, M), of x_i from `x` (B, d) with i (B,), and x_j from `other` (B,
+        d); both with noise sigma (B, 1).
         """
         scale = (1 + sigma * sigma).rsqrt()
-        split = lambda v, layers: torch.stack(
-            [
-                layer(part)
-                for layer, part in zip(layers, (scale * v).split(self.sizes, -1), strict=True)
-            ],
-            -2,
-        )
-        i = given[:, None, None].expand(-1, 1, self.width)
-        both = split(x, self.given).gather(1, i) + split(other, self.wanted)
+        index = i[:, None, None].expand(-1, 1, self.width)
+        first = self._layers(self.given, scale * x).gather(1, index)
+        both = first + self._layers(self.wanted, scale * other)
         level = self.levels(sigma).expand(*both.shape[:-1], -1)
         return self.net(torch.cat([nn.functional.silu(both), level], -1)).squeeze(-1)
 
-    def pull(self, x: Tensor, seen: Tensor, sigma: float) -> Tensor:
-        """-grad of E_ij by x_j, (B, d), for each block j that is not `seen` (B, M) and one random i
-        that is.
+    def _layers(self, layers: nn.ModuleList, x: Tensor) -> Tensor:
+        """Each block of x (B, d) through its layer, (B, M, width)."""
+        blocks = x.split(self.sizes, -1)
+        return torch.stack([layer(x_m) for layer, x_m in zip(layers, blocks, strict=True)], -2)
+
+    def energy_gradient(self, x: Tensor, seen: Tensor, sigma: float) -> Tensor:
+        """-grad of E_ij by x_j, (B, d), for each block j that is not `seen` (B, M) and one random
+        seen i; 0 where no block is seen.
         """
         some = seen.any(-1)
         weights = torch.where(some.unsqueeze(-1), seen, True).to(x)
@@ -73,29 +69,40 @@ def contrasted(
     energies: PairEnergies,
     x: Tensor,
     present: Tensor,
-    patterns: TrainingMasks,
+    masks: TrainingMasks,
     active: Tensor | None = None,
 ) -> Tensor:
     """Noise-contrastive estimation, (B,): softplus(E) of a sample's own pair, and half softplus(-E)
-    of a pair with another sample's block and of one with N(0, I), all noised alike. i is random;
-    the mean is over the j that are there.
+    of a pair with another sample's block and of one with N(0, I), all with noise of one level. i is
+    random; the mean is over the present j.
 
     Args:
         x: (B, d), 0 where missing.
         present: (B, M).
-        patterns: gives the levels.
+        masks: gives the levels.
         active: (d,) bool: the coordinates that exist; the others are 0 throughout. None: all.
     """
-    sigma = patterns.level(x, len(x))
-    normal = lambda: noise(x, x.shape) if active is None else noise(x, x.shape) * active
-    noisy = lambda v: v + sigma * normal()
+    sigma = masks.level(x, len(x))
+
+    def normal() -> Tensor:
+        return noise(x, x.shape) if active is None else noise(x, x.shape) * active
+
+    def noisy(v: Tensor) -> Tensor:
+        return v + sigma * normal()
+
     i = torch.where(present, noise(x, list(present.shape), torch.rand), -1).argmax(-1)
-    own = torch.arange(len(energies.sizes), device=x.device) == i.unsqueeze(-1)
-    there = present & ~own & present.gather(1, i.unsqueeze(-1))
-    turned = x.roll(1, 0)
-    given, e = noisy(x), []
-    for other in (x, turned, normal()):
-        e.append(energies(given, noisy(other), i, sigma))
-    wrong = torch.where(present.roll(1, 0), softplus(-e[1]), 0) + softplus(-e[2])
-    value = torch.where(there, softplus(e[0]) + 0.5 * wrong, 0)
-    return value.sum(-1) / there.sum(-1).clamp_min(1)
+    first, unrelated = noisy(x), normal()
+    own, shuffled, random = (
+        energies(first, noisy(other), i, sigma) for other in (x, x.roll(1, 0), unrelated)
+    )
+    wrong = torch.where(present.roll(1, 0), softplus(-shuffled), 0) + softplus(-random)
+    counted = _partners(present, i)
+    value = torch.where(counted, softplus(own) + 0.5 * wrong, 0)
+    return value.sum(-1) / counted.sum(-1).clamp_min(1)
+
+
+def _partners(present: Tensor, i: Tensor) -> Tensor:
+    """(B, M) bool: the present blocks j other than i (B,), where i itself is present."""
+    first = i.unsqueeze(-1)
+    is_first = torch.arange(present.shape[1], device=present.device) == first
+    return present & ~is_first & present.gather(1, first)

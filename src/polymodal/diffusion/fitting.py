@@ -1,10 +1,10 @@
-"""Fitting the coordinates of a diffusion prior: standardised blocks, or reduced by score ratio
+"""Fitting the coordinates of a diffusion prior: blocks standardised, or reduced by score ratio
 matching.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,64 +15,78 @@ from polymodal.batch import Batch
 from polymodal.diffusion.whitening import LatentWhitening
 
 REFERENCES = ("normal", "marginals")  # of score ratio matching
-LEAST = (
-    0.1  # of the largest deviation of a block counts as one: an unused dimension is not blown up
-)
+# a smaller share of a block's largest deviation counts as this share: an unused dimension is not
+# blown up
+LEAST = 0.1
 
 
-def whole(batch: Batch, frame: LatentWhitening) -> tuple[Tensor, Tensor]:
-    """The blocks of a batch side by side (B, d), 0 where they are missing, and which are there (B,
-    M).
-    """
+def whole(batch: Batch, whitening: LatentWhitening) -> tuple[Tensor, Tensor]:
+    """The blocks of a batch side by side (B, d), 0 where missing, and which are present (B, M)."""
     size, like = len(batch), next(iter(batch.x.values()))
-    y = [batch.x[m] if m in batch.x else like.new_zeros(size, d) for m, d in frame.sizes.items()]
     none = torch.zeros(size, dtype=torch.bool, device=like.device)
-    here = [batch.mask([m]) if m in batch.x else none for m in frame.sizes]
-    return torch.cat(y, -1), torch.stack(here, -1)
+    blocks, present = [], []
+    for m, d in whitening.sizes.items():
+        has = m in batch.x
+        blocks.append(batch.x[m] if has else like.new_zeros(size, d))
+        present.append(batch.mask([m]) if has else none)
+    return torch.cat(blocks, -1), torch.stack(present, -1)
 
 
 @torch.no_grad()
-def fit_frame(
-    frame: LatentWhitening,
+def fit_whitening(
+    whitening: LatentWhitening,
     epsilon: float | None,
     reference: str,
     train: Iterable[Batch],
     val: Iterable[Batch],
 ) -> dict[str, Any]:
-    """Sets the frame from batches of latents: every block standardised; with `epsilon` turned and
-    cut (`reduced`).
+    """Sets the whitening from batches of latents: every block standardised; with `epsilon` rotated
+    and cut (`reduced`, whose figures this returns).
     """
-    z, here = collected(train, frame)
-    seen = {m: v[here[:, i]] for i, (m, v) in enumerate(z.items())}
-    if epsilon is not None:
-        held, held_here = collected(val, frame)
-        every = lambda x, mask: {m: v[mask.all(-1)] for m, v in x.items()}
-        return reduced(frame, seen, every(z, here), every(held, held_here), epsilon, reference)
-    mean = torch.cat([v.mean(0) for v in seen.values()])
-    deviations = [v.std(0) for v in seen.values()]
-    for m, v in zip(seen, deviations, strict=True):
-        if not v.max() > 0:
+    z, present = collected(train, whitening)
+    seen = {m: v[present[:, i]] for i, (m, v) in enumerate(z.items())}
+    if epsilon is None:
+        standardise(whitening, seen)
+        return {}
+    held_out, held_out_present = collected(val, whitening)
+    complete = {m: v[present.all(-1)] for m, v in z.items()}
+    held_out = {m: v[held_out_present.all(-1)] for m, v in held_out.items()}
+    return reduced(whitening, seen, complete, held_out, epsilon, reference)
+
+
+def standardise(whitening: LatentWhitening, z: Mapping[str, Tensor]) -> None:
+    """Sets the whitening to mean 0 and variance 1 of every coordinate of z, {block: (N_m, d_m)}.
+
+    Raises ValueError for a block that is constant.
+    """
+    deviations = [v.std(0) for v in z.values()]
+    for m, deviation in zip(z, deviations, strict=True):
+        if not deviation.max() > 0:
             raise ValueError(
                 f"The latent of {m!r} is the same for every sample; train its autoencoder anew."
             )
-    wide = torch.cat([torch.maximum(v, LEAST * v.max()) for v in deviations])
-    frame.set_(mean, torch.diag(1 / wide))
-    return {}
+    wide = [torch.maximum(v, LEAST * v.max()) for v in deviations]
+    whitening.set_(torch.cat([v.mean(0) for v in z.values()]), torch.diag(1 / torch.cat(wide)))
 
 
-def collected(batches: Iterable[Batch], frame: LatentWhitening) -> tuple[dict[str, Tensor], Tensor]:
-    """All of the latents, {block: (N, d_m)}, and which are there, (N, M)."""
-    z, here = (
-        torch.cat(parts) for parts in zip(*(whole(batch, frame) for batch in batches), strict=True)
-    )
-    return dict(zip(frame.sizes, z.split(list(frame.sizes.values()), -1), strict=True)), here
+def collected(
+    batches: Iterable[Batch], whitening: LatentWhitening
+) -> tuple[dict[str, Tensor], Tensor]:
+    """All of the latents, {block: (N, d_m)}, and which are present, (N, M)."""
+    z, present = zip(*(whole(batch, whitening) for batch in batches), strict=True)
+    return _blocks(torch.cat(z), whitening.sizes), torch.cat(present)
+
+
+def _blocks(z: Tensor, sizes: Mapping[str, int]) -> dict[str, Tensor]:
+    """z (N, d) as {block: (N, d_m)}."""
+    return dict(zip(sizes, z.split(list(sizes.values()), -1), strict=True))
 
 
 def reduced(
-    frame: LatentWhitening,
+    whitening: LatentWhitening,
     seen: Mapping[str, Tensor],
     train: Mapping[str, Tensor],
-    held: Mapping[str, Tensor],
+    held_out: Mapping[str, Tensor],
     epsilon: float,
     reference: str = "normal",
     steps: int = 2000,
@@ -80,54 +94,58 @@ def reduced(
     """Score ratio matching on latents whitened block by block; each block then keeps its leading
     eigenvectors.
 
-    How many each keeps follows from one epsilon: the least over all blocks whose bound 1/2 sum of
-        the eigenvalues left
-    out is below it. The figures for the log: spectra, sizes, the bound and what it may be off by.
+    How many each keeps follows from one epsilon: the fewest over all blocks together for which the
+    bound, 1/2 sum of the eigenvalues left out, is below it.
 
     Args:
-        seen: what whitens each block; train, held: complete samples, for the score and for its
-            early stop and H.
+        whitening: is set to the result.
+        seen: what whitens each block.
+        train, held_out: complete samples, for the score and for its early stop and H.
         epsilon: nats.
         reference: "normal": what differs from N(0, I), within a modality or between; "marginals":
-            what is shared alone, since each modality's own law is the reference. The bound is then
-            no bound but a score to choose by (only N(0, I) is known to have the constant 1 in it),
-            and what is left out is still drawn from N(0, I).
+            only what is shared, since each modality's own law is the reference. The bound is then
+            no bound but a score to choose by (only for N(0, I) is its constant known to be 1), and
+            what is left out is still drawn from N(0, I).
         steps: of training each score.
 
-    Raises ValueError for an unknown reference, or fewer complete samples than dimensions.
+    Returns: figures for the log: spectra, sizes, the bound and the errors of its estimate.
+    Raises: ValueError for an unknown reference, or fewer complete samples than dimensions.
     """
+    sizes = whitening.sizes
+    _check_reduction(reference, sum(sizes.values()), [train, held_out])
+    white = score_ratio.Whitening.of_blocks(seen)
+    x, test = white(train), white(held_out)
+    with torch.enable_grad():
+        score = score_ratio.fit(x, test, steps=steps)
+        marginals = _marginal_scores(x, test, sizes, steps) if reference == "marginals" else {}
+    reduction = score_ratio.reduce(score, test, sizes, marginals)
+    kept = reduction.choose(epsilon)
+    rotation = torch.block_diag(*reduction.vectors.values())
+    whitening.set_(white.mean, white.matrix @ rotation, kept)
+    return {
+        "kept": kept,
+        "of": dict(sizes),
+        "bound": reduction.bound(kept),
+        "trace": reduction.trace,
+        "check": reduction.check,
+        "trace_error": reduction.error,
+        "spectra": {m: v.tolist() for m, v in reduction.values.items()},
+    }
+
+
+def _check_reduction(reference: str, total: int, samples: Sequence[Mapping[str, Tensor]]) -> None:
     if reference not in REFERENCES:
         raise ValueError(f"The reference is one of {', '.join(REFERENCES)}, not {reference!r}.")
-    total = sum(frame.sizes.values())
-    if min(len(next(iter(x.values()))) for x in (train, held)) <= total:
+    if min(len(next(iter(x.values()))) for x in samples) <= total:
         raise ValueError(
             f"Score ratio matching needs more complete samples than its {total} dimensions, for"
             " training and for validation; take more data, a smaller latent, or epsilon=null."
         )
-    white = score_ratio.Whitening.of_blocks(seen)
-    x, test = white(train), white(held)
-    with torch.enable_grad():
-        score = score_ratio.fit(x, test, steps=steps)
-        parts = zip(
-            frame.sizes,
-            x.split(list(frame.sizes.values()), -1),
-            test.split(list(frame.sizes.values()), -1),
-            strict=True,
-        )
-        base = (
-            {m: score_ratio.fit(a, b, steps=steps) for m, a, b in parts}
-            if reference == "marginals"
-            else {}
-        )
-    found = score_ratio.reduce(score, test, frame.sizes, base)
-    kept = found.choose(epsilon)
-    frame.set_(white.mean, white.matrix @ torch.block_diag(*found.vectors.values()), kept)
-    return {
-        "kept": kept,
-        "of": dict(frame.sizes),
-        "bound": found.bound(kept),
-        "trace": found.trace,
-        "check": found.check,
-        "trace_error": found.error,
-        "spectra": {m: v.tolist() for m, v in found.values.items()},
-    }
+
+
+def _marginal_scores(
+    x: Tensor, held_out: Tensor, sizes: Mapping[str, int], steps: int
+) -> dict[str, score_ratio.RatioScore]:
+    """The score of each block of x (N, d) by itself."""
+    train, test = _blocks(x, sizes), _blocks(held_out, sizes)
+    return {m: score_ratio.fit(train[m], test[m], steps=steps) for m in sizes}

@@ -1,5 +1,5 @@
-"""A prior learned by score matching on the latents that encoders give, and what it says of some
-blocks given others.
+"""A prior learned by score matching on the latents that encoders give, and the distribution of some
+blocks given the others.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 from polymodal.batch import Batch
 from polymodal.diffusion.conditioning import Inpainting
 from polymodal.diffusion.denoisers import Denoiser
+from polymodal.diffusion.energies import PairEnergies
 from polymodal.diffusion.ode import log_density
 from polymodal.diffusion.sampler import Diffusion
 from polymodal.diffusion.whitening import LatentWhitening
@@ -24,6 +25,7 @@ from polymodal.sampling import SamplerReport
 EXACT = 64  # dimensions up to which a log-density takes the exact trace
 PROBES = 16
 POINTS = 2**16  # that go through the denoiser at once for a density, each with one direction
+LEAST_HIGH = 20.0  # a highest sigma at which next to nothing is left of the data
 
 
 class DiffusionPrior(nn.Module):
@@ -33,12 +35,12 @@ class DiffusionPrior(nn.Module):
     Args:
         sizes: {block: dimensions}.
         denoiser: of blocks of these sizes.
-        sampler: (denoise, task, pull) -> (x, Calls): `polymodal.sampling.Diffusion` or `Twisted`;
-            can be exchanged at any time.
-        pull: `polymodal.diffusion.energies.PairEnergies`, for conditioning="energy".
-        masks: whether the denoiser knows blocks that are shown clean.
-        high: the highest sigma that it knows.
-        means: what is seen counts as the mean of its posterior, not as a draw.
+        sampler: (denoise, task, energy_gradient) -> (x, report): `polymodal.diffusion.Diffusion` or
+            `Twisted`; can be exchanged at any time.
+        energies: for conditioning="energy".
+        masks: whether the denoiser was trained with seen blocks shown clean.
+        high: the highest sigma that it was trained with.
+        encode_means: whether a seen block is the mean of its posterior, not a draw.
     """
 
     def __init__(
@@ -46,90 +48,95 @@ class DiffusionPrior(nn.Module):
         sizes: Mapping[str, int],
         denoiser: Denoiser,
         sampler: Callable[..., Any] | None = None,
-        pull: Any = None,
+        energies: PairEnergies | None = None,
+        *,
         masks: bool = True,
         high: float = 80.0,
-        means: bool = False,
+        encode_means: bool = False,
     ) -> None:
         super().__init__()
-        self.masks, self.high, self.means = masks, high, means
-        self.frame, self.denoiser = LatentWhitening(sizes), denoiser
-        self.pull: Any = pull
+        self.masks, self.high, self.encode_means = masks, high, encode_means
+        self.whitening, self.denoiser = LatentWhitening(sizes), denoiser
+        self.energies = energies
         self.sampler = Diffusion() if sampler is None else sampler
 
     def forward(self) -> DiffusionPosterior:
         return DiffusionPosterior(self, {}, {}, ())
 
     def fill(self, q: Mapping[str, Distribution], batch: Batch) -> DiffusionPosterior:
-        """q(z | x_S): each z_m that is seen from its own posterior q[m], the others given these, by
-        the score.
-        """
-        q = {m: Point(p.mean) for m, p in q.items()} if self.means else q
+        """q(z | x_S): each seen z_m from its own posterior q[m], the others given these."""
+        if self.encode_means:
+            q = {m: Point(p.mean) for m, p in q.items()}
         return DiffusionPosterior(self, q, {m: batch.mask([m]) for m in q}, (len(batch),))
 
     def weighable(self, q: Mapping[str, Distribution]) -> bool:
-        """Whether `log_prob` given q is exact enough to weigh draws by: with the trace exact, from
-        levels at which nothing is known, and, with blocks seen, by a denoiser that knows masks,
-        sampled so, and no points.
+        """Whether `log_prob` given q is exact enough for importance weights.
+
+        Its trace must be exact, and its highest sigma leave nothing of the data. With blocks seen,
+        the denoiser must be trained and sampled with masks, and no q[m] be a point.
         """
-        whole = int(self.frame.kept.sum()) <= EXACT and self.high > 20
+        exact = int(self.whitening.modelled.sum()) <= EXACT and self.high > LEAST_HIGH
+        if not exact or not q:
+            return exact
         masked = self.masks and getattr(self.sampler, "conditioning", None) == "masks"
-        return whole and (not q or (masked and not any(isinstance(p, Point) for p in q.values())))
+        return masked and not any(isinstance(p, Point) for p in q.values())
 
-    def _task(self, z: Tensor, seen: Tensor) -> Inpainting:
-        """In the frame's coordinates, 0 where these are not kept."""
-        kept, sizes = self.frame.kept, list(self.frame.sizes.values())
-        return Inpainting(
-            self.frame(z) * kept, seen, sizes, None if kept.all() else kept, self.high
-        )
+    def draw(self, z: Tensor, seen: Tensor) -> tuple[Tensor, SamplerReport]:
+        """z (N, d) with the blocks that are not `seen` (N, M) drawn given the seen ones; and the
+        sampler's report.
 
-    def draw(self, z: Tensor, seen: Tensor) -> tuple[Tensor, Any]:
-        """z (N, d) with the blocks that are not `seen` (N, M) drawn given those that are; and what
-        the sampler said.
-
-        Outside the kept coordinates a block that is seen keeps its own, another gets N(0, I).
+        Outside the modelled coordinates a seen block keeps its own values; the others get N(0, I).
         """
-        frame, task = self.frame, self._task(z, seen)
-        own = frame(z)
-        y, calls = self.sampler(self.denoiser, task, None if self.pull is None else self.pull.pull)
-        rest = torch.where(task.observed, own, torch.randn_like(own))
-        return torch.where(task.observed, z, frame.inverse(torch.where(frame.kept, y, rest))), calls
+        whitening, task = self.whitening, self._task(z, seen)
+        before = whitening(z)
+        gradient = None if self.energies is None else self.energies.energy_gradient
+        y, report = self.sampler(self.denoiser, task, gradient)
+        rest = torch.where(task.observed, before, torch.randn_like(before))
+        drawn = whitening.inverse(torch.where(whitening.modelled, y, rest))
+        return torch.where(task.observed, z, drawn), report
 
     def log_prob(self, z: Tensor, seen: Tensor) -> Tensor:
         """log p(z_U | z_S), (N,) nats, through the probability-flow ODE; by random traces above
         `EXACT` dimensions.
         """
-        frame, task, y = self.frame, self._task(z, seen), self.frame(z)
-        count = int(frame.kept.sum())
+        task, y = self._task(z, seen), self.whitening(z)
+        outside = ~(self.whitening.modelled | task.observed)
+        rest = torch.where(outside, -0.5 * (y.square() + math.log(2 * math.pi)), 0).sum(-1)
+        log_det = torch.where(seen, 0, self.whitening.log_det()).sum(-1)
+        return self._log_density(task) + rest + log_det
+
+    def _log_density(self, task: Inpainting) -> Tensor:
+        """log p(y_U | y_S) in the modelled coordinates, (N,) nats, in shares of the items."""
+        count = int(self.whitening.modelled.sum())
         probes = None if count <= EXACT else PROBES
         each = max(1, POINTS // (probes or max(1, count)))
-        parts = [task.rows(slice(i, i + each)) for i in range(0, len(z), each)]
-        rest = torch.where(
-            frame.kept | task.observed, 0, -0.5 * (y.square() + math.log(2 * math.pi))
-        ).sum(-1)
-        volume = torch.where(seen, 0, frame.log_det()).sum(-1)
-        return (
-            torch.cat([log_density(self.denoiser, part, probes=probes) for part in parts])
-            + rest
-            + volume
-        )
+        tasks = [task.rows(slice(i, i + each)) for i in range(0, len(task.value), each)]
+        return torch.cat([log_density(self.denoiser, part, probes=probes) for part in tasks])
+
+    def _task(self, z: Tensor, seen: Tensor) -> Inpainting:
+        """The blocks that are not `seen` (N, M), in whitened coordinates; 0 where these are not
+        modelled.
+        """
+        modelled, sizes = self.whitening.modelled, list(self.whitening.sizes.values())
+        active = None if modelled.all() else modelled
+        return Inpainting(self.whitening(z) * modelled, seen, sizes, active, self.high)
 
 
 class FirstBlock(Sampled):
-    """The first `dim` coordinates of a `DiffusionPosterior`: draws alone, its density is an
-    integral over the others.
+    """The first `dim` coordinates of a `DiffusionPosterior`. It has only draws: its density is an
+    integral over the other coordinates.
     """
 
-    def __init__(self, filled: DiffusionPosterior, dim: int) -> None:
-        self.filled, self.dim = filled, dim
-        super().__init__(filled.batch_shape, torch.Size([dim]), validate_args=False)
+    def __init__(self, whole: DiffusionPosterior, dim: int) -> None:
+        self.whole, self.dim = whole, dim
+        super().__init__(whole.batch_shape, torch.Size([dim]), validate_args=False)
 
     @property
     def report(self) -> SamplerReport | None:  # type: ignore[override]
-        return self.filled.report
+        return self.whole.report
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        return self.filled.sample(sample_shape)[..., : self.dim]
+        return self.whole.sample(sample_shape)[..., : self.dim]
 
 
 class DiffusionPosterior(Sampled):
@@ -137,7 +144,7 @@ class DiffusionPosterior(Sampled):
     itself with none seen.
 
     Args:
-        score: the prior.
+        prior: p(z).
         q: {block: q(z_m|x_m)} of batch_shape (B,).
         present: {block: (B,)} bool, of the same blocks: where it is seen.
         shape: (B,), or () for the prior.
@@ -145,55 +152,53 @@ class DiffusionPosterior(Sampled):
 
     def __init__(
         self,
-        score: DiffusionPrior,
+        prior: DiffusionPrior,
         q: Mapping[str, Distribution],
         present: Mapping[str, Tensor],
         shape: Sequence[int],
     ) -> None:
-        self.score, self.q, self.present = score, dict(q), dict(present)
-        self.total = sum(score.frame.sizes.values())
+        self.prior, self.q, self.present = prior, dict(q), dict(present)
+        self.sizes = prior.whitening.sizes
+        self.total = sum(self.sizes.values())
         super().__init__(torch.Size(shape), torch.Size([self.total]), validate_args=False)
 
     @property
     def has_density(self) -> bool:
-        return self.score.weighable(self.q)
+        return self.prior.weighable(self.q)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> DiffusionPosterior:
-        return DiffusionPosterior(self.score, self.q, self.present, batch_shape)
+        return DiffusionPosterior(self.prior, self.q, self.present, batch_shape)
 
-    def _seen(self) -> Tensor:
-        """(B, M), or (M,) where the batch shape is empty."""
-        frame = self.score.frame
-        none = torch.zeros(self.batch_shape, dtype=torch.bool, device=frame.mean.device)
-        return torch.stack([self.present.get(m, none) for m in frame.sizes], -1)
-
+    @torch.no_grad()
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        shape, frame = torch.Size(sample_shape), self.score.frame
-        with torch.no_grad():
-            full = [*shape, *self.batch_shape]
-            blank = lambda d: frame.mean.new_zeros(*full, d)
-            z = torch.cat(
-                [
-                    self.q[m].sample(shape) if m in self.q else blank(d)
-                    for m, d in frame.sizes.items()
-                ],
-                -1,
-            )
-            seen = self._seen().expand(*full, -1).reshape(-1, len(frame.sizes))
-            z, self.report = self.score.draw(z.reshape(-1, self.total), seen)
-        return z.view(*full, self.total)
+        shape = torch.Size([*sample_shape, *self.batch_shape])
+        blocks = [self._block(m, torch.Size(sample_shape)) for m in self.sizes]
+        seen = self._seen().expand(*shape, -1).reshape(-1, len(self.sizes))
+        z = torch.cat(blocks, -1).reshape(-1, self.total)
+        z, self.report = self.prior.draw(z, seen)
+        return z.view(*shape, self.total)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """sum_{m in S} log q(z_m|x_m) + log p(z_U|z_S), for all of z (..., B, d); of the prior
         (..., d).
         """
-        frame = self.score.frame
         lead = z.shape[:-1]
-        seen = self._seen().expand(*lead, -1)
-        value = self.score.log_prob(
-            z.reshape(-1, self.total), seen.reshape(-1, len(frame.sizes))
-        ).view(lead)
-        for m, part in zip(frame.sizes, z.split(list(frame.sizes.values()), -1), strict=True):
+        seen = self._seen().expand(*lead, -1).reshape(-1, len(self.sizes))
+        value = self.prior.log_prob(z.reshape(-1, self.total), seen).view(lead)
+        for m, z_m in zip(self.sizes, z.split(list(self.sizes.values()), -1), strict=True):
             if m in self.q:
-                value = value + torch.where(self.present[m], self.q[m].log_prob(part), 0)
+                value = value + torch.where(self.present[m], self.q[m].log_prob(z_m), 0)
         return value
+
+    def _block(self, m: str, sample_shape: torch.Size) -> Tensor:
+        """Draws of q(z_m|x_m), (*sample_shape, *batch_shape, d_m); 0 where there is none."""
+        if m in self.q:
+            return self.q[m].sample(sample_shape)
+        shape = [*sample_shape, *self.batch_shape, self.sizes[m]]
+        return self.prior.whitening.mean.new_zeros(shape)
+
+    def _seen(self) -> Tensor:
+        """(B, M), or (M,) where the batch shape is empty."""
+        device = self.prior.whitening.mean.device
+        none = torch.zeros(self.batch_shape, dtype=torch.bool, device=device)
+        return torch.stack([self.present.get(m, none) for m in self.sizes], -1)

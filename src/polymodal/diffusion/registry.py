@@ -1,4 +1,4 @@
-"""DIFFUSIONS: the samplers of diffusion priors by name."""
+"""DIFFUSIONS: the samplers of diffusion priors by name, as recipes and commands call them."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ from polymodal.diffusion.twisted import Twisted
 DIFFUSIONS: dict[str, Callable[..., Any]] = {
     "diffusion": Diffusion,
     "twisted": Twisted,
-}  # for priors of scores
+}

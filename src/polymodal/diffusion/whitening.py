@@ -9,17 +9,19 @@ from torch import Tensor, nn
 
 
 class LatentWhitening(nn.Module):
-    """Coordinates y = (z - mean) @ matrix, block by block, of which `kept` are modelled and the
+    """Coordinates y = (z - mean) @ matrix, block by block. A diffusion models some of them, the
     others are N(0, I).
 
     Args:
         sizes: {block: dimensions}, in their order in z.
+
+    `modelled` (d,) bool says which; a new one changes nothing: mean 0, matrix I, all modelled.
     """
 
     mean: Tensor
     matrix: Tensor
     inverse_matrix: Tensor
-    kept: Tensor
+    modelled: Tensor
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
         super().__init__()
@@ -28,31 +30,34 @@ class LatentWhitening(nn.Module):
         self.register_buffer("mean", torch.zeros(d))
         self.register_buffer("matrix", torch.eye(d))
         self.register_buffer("inverse_matrix", torch.eye(d))
-        self.register_buffer("kept", torch.ones(d, dtype=torch.bool))
+        self.register_buffer("modelled", torch.ones(d, dtype=torch.bool))
 
     @torch.no_grad()
-    def set_(self, mean: Tensor, matrix: Tensor, kept: Mapping[str, int] | None = None) -> None:
-        """Take a mean (d,), a block-diagonal matrix (d, d) and how many leading coordinates of each
-        block to keep.
+    def set_(
+        self, mean: Tensor, matrix: Tensor, num_directions: Mapping[str, int] | None = None
+    ) -> None:
+        """Take a mean (d,), a block-diagonal matrix (d, d), and how many leading coordinates of
+        each block are modelled; None: as before.
         """
         self.mean.copy_(mean)
         self.matrix.copy_(matrix)
-        self.inverse_matrix.copy_(
-            torch.linalg.inv(matrix.cpu().double())
-        )  # not every device has double precision
-        if kept is not None:
-            self.kept.copy_(torch.cat([torch.arange(d) < kept[m] for m, d in self.sizes.items()]))
+        # not every device has double precision
+        self.inverse_matrix.copy_(torch.linalg.inv(matrix.cpu().double()))
+        if num_directions is not None:
+            leading = [torch.arange(d) < num_directions[m] for m, d in self.sizes.items()]
+            self.modelled.copy_(torch.cat(leading))
 
     def forward(self, z: Tensor) -> Tensor:
+        """y (..., d) of z (..., d)."""
         return (z - self.mean) @ self.matrix
 
     def inverse(self, y: Tensor) -> Tensor:
+        """z (..., d) of y (..., d)."""
         return y @ self.inverse_matrix + self.mean
 
     def log_det(self) -> Tensor:
         """log |det| of each block's matrix, (M,): log p(z_m) = log p(y_m) + it."""
         ends = torch.tensor(list(self.sizes.values())).cumsum(0).tolist()
-        blocks = [
-            self.matrix[a:b, a:b].cpu().double() for a, b in zip([0, *ends[:-1]], ends, strict=True)
-        ]
+        matrix = self.matrix.cpu().double()
+        blocks = [matrix[a:b, a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
         return torch.stack([torch.linalg.slogdet(block)[1] for block in blocks]).to(self.matrix)

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from polymodal.batch import Batch
 from polymodal.checks import call
+from polymodal.diffusion import fitting
 from polymodal.diffusion.denoisers import Denoiser, matching
 from polymodal.diffusion.energies import PairEnergies, contrasted
-from polymodal.diffusion.fitting import fit_frame, whole
+from polymodal.diffusion.fitting import whole
 from polymodal.diffusion.masking import TrainingMasks
 from polymodal.diffusion.prior import DiffusionPrior
 from polymodal.model import Loss, MultimodalVAE, Stage, Step
@@ -77,9 +78,9 @@ class DiffusionStages:
         fit = Step(fit_whitening, path=self.path, **self.reduction)
         stages = [Stage(before, loss, [], latents, fit)]
         fitted = f"{self.path}.fitted"
-        if prior.pull is not None:
+        if prior.energies is not None:
             contrast = Step(energy_loss, path=self.path, training_masks=self.masks)
-            stages.append(Stage("energies", contrast, [f"{fitted}.pull"], whitened))
+            stages.append(Stage("energies", contrast, [f"{fitted}.energies"], whitened))
         finish = Step(switch_on, path=self.path)
         stages.append(Stage(self.name, loss, [f"{fitted}.denoiser"], whitened, finish))
         return stages
@@ -93,9 +94,9 @@ def raw_latents(model: Model, batch: Batch, encode: Any, path: str) -> Batch:
 
 def whitened_latents(model: Model, batch: Batch, encode: Any, path: str) -> Batch:
     """The latents in the whitened coordinates, 0 where these are not modelled."""
-    whitening = fitted_prior_at(model, path).fitted.frame
+    whitening = fitted_prior_at(model, path).fitted.whitening
     latents = raw_latents(model, batch, encode, path)
-    y = whitening(whole(latents, whitening)[0]) * whitening.kept
+    y = whitening(whole(latents, whitening)[0]) * whitening.modelled
     blocks = dict(zip(whitening.sizes, y.split(list(whitening.sizes.values()), -1), strict=True))
     x = {m: v for m, v in blocks.items() if m in latents.x}
     return Batch(x, latents.present, latents.label)
@@ -106,9 +107,9 @@ def denoising_loss(
 ) -> Loss:
     """Denoising score matching, `polymodal.diffusion.denoisers.matching`."""
     prior = fitted_prior_at(model, path).fitted
-    y, present = whole(batch, prior.frame)
+    y, present = whole(batch, prior.whitening)
     sigma, counted = TrainingMasks(**training_masks)(y, present)
-    value = matching(prior.denoiser, y, sigma, counted, prior.frame.kept)
+    value = matching(prior.denoiser, y, sigma, counted, prior.whitening.modelled)
     return Loss(value, {"matching": value})
 
 
@@ -117,9 +118,9 @@ def energy_loss(
 ) -> Loss:
     """The pairwise energies, by noise-contrastive estimation."""
     prior = fitted_prior_at(model, path).fitted
-    y, present = whole(batch, prior.frame)
+    y, present = whole(batch, prior.whitening)
     masks = TrainingMasks(**training_masks)
-    value = contrasted(prior.pull, y, present, masks, prior.frame.kept)
+    value = contrasted(prior.energies, y, present, masks, prior.whitening.modelled)
     return Loss(value, {"contrast": value})
 
 
@@ -131,9 +132,9 @@ def fit_whitening(
     epsilon: float | None,
     reference: str,
 ) -> dict[str, Any]:
-    """Sets the whitening from the latents: `polymodal.diffusion.fitting.fit_frame`."""
-    whitening = fitted_prior_at(model, path).fitted.frame
-    return fit_frame(whitening, epsilon, reference, train, val)
+    """Sets the whitening from the latents: `polymodal.diffusion.fitting.fit_whitening`."""
+    whitening = fitted_prior_at(model, path).fitted.whitening
+    return fitting.fit_whitening(whitening, epsilon, reference, train, val)
 
 
 @torch.no_grad()

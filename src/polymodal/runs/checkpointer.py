@@ -1,4 +1,4 @@
-"""How training keeps a run in its directory."""
+"""`Checkpointer`: writes a run into its directory while it trains, and resumes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -23,76 +23,81 @@ from polymodal.runs.files import (
     save_weights,
     write_json,
 )
+from polymodal.runs.info import LAST, LOG, MODEL, RUN, check_unused, computed
 from polymodal.runs.log import Log
-from polymodal.runs.run import LAST, LOG, METRICS, MODEL, RUN, Run, computed
+from polymodal.runs.run import Run
 
-if TYPE_CHECKING:
-    pass
+SHARE = 9  # a checkpoint is due after this many times the seconds that the last one took
 
 
 class Checkpointer:
-    """Keeps a run in its directory while it trains; `out` None: keeps nothing.
+    """Writes a run into its directory while it trains.
 
-    A checkpoint holds all that a run is at one moment: the model, the stage's trainer, how many
-        rows of the log count.
+    A checkpoint (last.ckpt) is the whole state of a run at one moment: the model, the trainer of
+    the current stage, and how many rows of the log count.
 
     Args:
-        out: the directory; may hold an unfinished run of the same settings, which then goes on.
-        info: what run.json is to say.
+        out: the run directory; an unfinished run with the same settings in it is resumed. None:
+            nothing is written.
+        info: the contents of run.json.
 
-    Raises ValueError for a run of other settings, damaged files, or a directory that cannot be
-    written.
+    Raises ValueError for a run with different settings, damaged files, or a directory that cannot
+    be written.
     """
 
     def __init__(self, out: str | os.PathLike[str] | None, info: Mapping[str, Any]) -> None:
         self.path = None if out is None else Path(out)
         self.info: dict[str, Any] = json.loads(json.dumps(info))
-        self.stage, self.trainer, self.finished = 0, None, False
+        self.stage, self.finished = 0, False
+        self.trainer: Mapping[str, Any] | None = None
         self._model: dict[str, Tensor] | None = None
-        self._cost, self._saved = 0.0, time.monotonic()
+        self._seconds, self._saved = 0.0, time.monotonic()
         self._rows: list[dict[str, Any]] = []
-        if self.path is not None and (self.path / RUN).exists():
-            self._rows = self._found(self.path)
-        elif self.path is not None:
-            for name in (MODEL, LAST, LOG, METRICS):
-                if (self.path / name).exists():
-                    raise ValueError(
-                        f"{self.path} holds a {name} but no {RUN}; give another --out, nothing is"
-                        " overwritten."
-                    )
+        if self.path is None:
+            return
+        if (self.path / RUN).exists():
+            self._resume(self.path)
+        else:
+            check_unused(self.path)
 
-    def _found(self, path: Path) -> list[dict[str, Any]]:
-        """Takes over what an earlier process left; the rows of its log that count."""
-        theirs = read_json(path / RUN)
-        try:
-            difference = first_difference(computed(theirs), computed(self.info))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"{path / RUN} is damaged ({error}); remove the directory to start again."
-            ) from None
-        if difference:
-            key, there, here = difference
-            raise ValueError(
-                f"{path} already contains a run with different settings ({key}: {there!r} there,"
-                f" {here!r} now); give another --out, or the same settings to resume that run."
-            )
-        self.finished = theirs.get("status") == "finished"
+    def _resume(self, path: Path) -> None:
+        """Takes over the state of the run in the directory."""
+        earlier = read_json(path / RUN)
+        self._check_same(earlier, path)
+        self.finished = earlier.get("status") == "finished"
         if self.finished or not (path / LAST).exists():
-            return []
+            return
         refuse_code(path)
         state = load_checkpoint(path / LAST)
         try:
             self.stage, self.trainer, self._model = state["stage"], state["trainer"], state["model"]
             self.info["stages"] = json.loads(state["stages"])
-            return Log.read(path / LOG, state["rows"])
+            self._rows = Log.read(path / LOG, state["rows"])
         except (KeyError, TypeError) as error:
             raise ValueError(
                 f"{path / LAST} is damaged ({error}); remove it to start again from the beginning."
             ) from None
 
+    def _check_same(self, earlier: Mapping[str, Any], path: Path) -> None:
+        try:
+            difference = first_difference(computed(earlier), computed(self.info))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path / RUN} is damaged ({error}); remove the directory to start again."
+            ) from None
+        if difference:
+            key, there, now = difference
+            raise ValueError(
+                f"{path} already contains a run with different settings ({key}: {there!r} there,"
+                f" {now!r} now); give another --out, or the same settings to resume that run."
+            )
+
     def begin(self, model: nn.Module, writes: bool = True) -> None:
-        """Puts the checkpoint's weights, if there is one, into `model`; from now on the process
-        that `writes` does.
+        """Loads the weights of the checkpoint, if there is one, into `model`, and opens the
+        directory.
+
+        Args:
+            writes: whether this process writes; of several, only one does.
         """
         self.model = model
         if self._model is not None:
@@ -104,14 +109,19 @@ class Checkpointer:
             write_json(self.target / RUN, self.info)
         self.log = Log(self.target / LOG if self.target else None, self._rows)
 
-    def offer(
+    def save_if_due(
         self, snapshot: Callable[[], Mapping[str, Any]], seconds: float | None = None
     ) -> None:
-        """Writes a checkpoint if the last is `seconds` old; None: so old that writing takes a tenth
-        of the time.
+        """Writes a checkpoint if the last one is old enough.
+
+        Args:
+            snapshot: the state of the trainer.
+            seconds: the age at which a checkpoint is due; None: so that writing takes at most a
+                tenth of the time.
         """
         age = time.monotonic() - self._saved
-        if self.target and age >= (9 * self._cost if seconds is None else seconds):
+        due = SHARE * self._seconds if seconds is None else seconds
+        if self.target and age >= due:
             self._save(self.target, snapshot())
 
     def _save(self, target: Path, trainer: Mapping[str, Any] | None) -> None:
@@ -121,37 +131,31 @@ class Checkpointer:
             "stage": self.stage,
             "rows": len(self.log.rows),
             "stages": json.dumps(self.info["stages"]),
+            "model": self.model.state_dict(),
+            "trainer": trainer,
         }
-        save_checkpoint(
-            target / LAST, state | {"model": self.model.state_dict(), "trainer": trainer}
-        )
+        save_checkpoint(target / LAST, state)
         self._saved = time.monotonic()
-        self._cost = self._saved - start
+        self._seconds = self._saved - start
 
-    def stage_done(self, name: str, outcome: Mapping[str, Any]) -> None:
-        """A stage ended: keeps its outcome and the weights."""
+    def end_stage(self, name: str, outcome: Mapping[str, Any]) -> None:
+        """Records the outcome of a stage that has ended, and writes the weights."""
         self.info["stages"][name] = dict(outcome)
         self.stage, self.trainer = self.stage + 1, None
         if self.target:
             self._save(self.target, None)
-            save_weights(self.target / MODEL, self.model)
-            write_json(self.target / RUN, self.info)
+            self._write_run(self.target)
+
+    def _write_run(self, target: Path) -> None:
+        save_weights(target / MODEL, self.model)
+        write_json(target / RUN, self.info)
 
     def close(self, method: Method, modalities: Sequence[Modality]) -> Run:
-        """The run ended: keeps that."""
+        """Marks the run as finished, and returns it."""
         self.info |= {"status": "finished", "rows": len(self.log.rows)}
         if self.target:
             self.log.sync()
-            save_weights(self.target / MODEL, self.model)
-            write_json(self.target / RUN, self.info)
-        log = Log(None, self.log.rows)
-        return Run(
-            method.model,
-            method,
-            list(modalities),
-            self.info["settings"],
-            self.info,
-            {},
-            self.path,
-            log,
-        )
+            self._write_run(self.target)
+        settings, log = self.info["settings"], Log(None, self.log.rows)
+        known = list(modalities)
+        return Run(method.model, method, known, settings, self.info, {}, self.path, log)

@@ -1,4 +1,4 @@
-"""log.csv: the course of the losses."""
+"""log.csv: losses and figures, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -9,35 +9,42 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polymodal.runs.files import _read, _told, write
+from polymodal.runs.files import file_error, read_bytes, write
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Row = Mapping[str, Any]
+
 
 class Log:
-    """log.csv: one row an epoch, columns as they turn up. `path` None: in memory alone."""
+    """log.csv: one row an epoch; new columns may come at any time.
 
-    def __init__(self, path: Path | None, rows: Sequence[Mapping[str, Any]] = ()) -> None:
+    Args:
+        path: the file, which is written at once; None: the log is kept in memory only.
+        rows: the first rows.
+    """
+
+    def __init__(self, path: Path | None, rows: Sequence[Row] = ()) -> None:
         self.path, self.rows = path, [dict(row) for row in rows]
         self._columns: list[str] = []
         self._write()
 
     @staticmethod
     def read(path: Path, rows: int) -> list[dict[str, Any]]:
-        """The first `rows` rows. Raises ValueError if there are fewer."""
-        text = _read(path).decode(errors="replace") if rows else ""
-        found = [
-            {k: v for k, v in row.items() if v and k} for row in csv.DictReader(io.StringIO(text))
-        ][:rows]
-        if len(found) < rows:
+        """The first `rows` rows, without empty cells. Raises ValueError if there are fewer."""
+        if rows == 0:
+            return []
+        text = read_bytes(path).decode(errors="replace")
+        table = [_filled(row) for row in csv.DictReader(io.StringIO(text))][:rows]
+        if len(table) < rows:
             raise ValueError(
-                f"{path} is damaged: {rows} rows were expected, there are {len(found)}. Remove"
-                " last.ckpt beside it to start again from the beginning."
+                f"{path} is damaged: {rows} rows were expected, got {len(table)}. Remove last.ckpt"
+                " beside it to start again from the beginning."
             )
-        return found
+        return table
 
-    def append(self, row: Mapping[str, Any]) -> None:
+    def append(self, row: Row) -> None:
         """Adds one row."""
         self.rows.append(dict(row))
         if self.path is None:
@@ -49,26 +56,28 @@ class Log:
             with open(self.path, "a", newline="") as file:
                 csv.DictWriter(file, self._columns).writerow(row)
         except OSError as error:
-            raise _told(error, self.path, "written") from error
+            raise file_error(error, self.path, "written") from error
 
     def sync(self) -> None:
-        """Forces what was appended to the disk."""
+        """Forces appended rows to disk."""
         if self.path is None:
             return
         try:
             with open(self.path, "rb") as file:
                 os.fsync(file.fileno())
         except OSError as error:
-            raise _told(error, self.path, "written") from error
+            raise file_error(error, self.path, "written") from error
 
     def _write(self) -> None:
+        """Writes the whole file, with the columns of all rows."""
         self._columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        if self.path is not None:
-            text = io.StringIO(newline="")
-            writer = csv.DictWriter(text, self._columns)
-            writer.writeheader()
-            writer.writerows(self.rows)
-            write(self.path, text.getvalue().encode())
+        if self.path is None:
+            return
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns)
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write(self.path, text.getvalue().encode())
 
     def frame(self) -> pd.DataFrame:
         """The log as a table."""
@@ -77,7 +86,12 @@ class Log:
         return pd.DataFrame([{k: _number(v) for k, v in row.items()} for row in self.rows])
 
 
+def _filled(row: Row) -> dict[str, Any]:
+    return {column: value for column, value in row.items() if column and value}
+
+
 def _number(value: Any) -> Any:
+    """A cell as a number if it is one."""
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -1,19 +1,15 @@
-"""A run: what lies in its directory, how training keeps it there, how it is read again.
+"""`Run`: a trained model with its settings, its log and its results; how a run is saved and loaded.
 
-`run.json` says how the run was made and how far it is, `model.safetensors` holds the weights,
-`last.ckpt` what training needs to go on (tensors and plain values, never code), `log.csv` the
-course of the losses, `metrics.json` the results.
+A run directory holds `run.json` (how the run was made, and how far it is), `model.safetensors` (the
+weights), `last.ckpt` (the state from which training resumes: tensors and plain values, never code),
+`log.csv` (the losses) and `metrics.json` (the results).
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,43 +22,33 @@ from polymodal.model import Method, MultimodalVAE
 from polymodal.runs.files import (
     load_checkpoint,
     load_weights,
+    make_directory,
     read_json,
     refuse_code,
+    save_weights,
     write_json,
 )
+from polymodal.runs.info import LAST, LOG, METRICS, MODEL, RUN, check_unused, modalities_of
 from polymodal.runs.log import Log
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RUN, MODEL, LAST, LOG, METRICS = (
-    "run.json",
-    "model.safetensors",
-    "last.ckpt",
-    "log.csv",
-    "metrics.json",
-)
-# Settings that say nothing of what is computed; a run may go on with others.
-IDLE = {
-    "": ("about", "evaluation", "compare", "seeds"),
-    "data": ("path",),
-    "training": ("progress", "logger", "checkpoint_minutes", "device"),
-}
-
 
 @dataclass
 class Run:
-    """A trained model with everything that says how it came to be.
+    """A trained model, and how it was made.
 
     Args:
         model: in evaluation mode.
-        method: what trained it.
-        modalities: what the model knows of each modality.
+        method: the method that trained it.
+        modalities: the modalities of the model.
         settings: the resolved settings, plain nested mappings.
-        info: what run.json holds: command, seed, versions, commit, data, the stages' outcomes.
-        metrics: what `save_metrics` saved last.
-        directory: where it lies, or None.
-        log: the course of the losses.
+        info: the contents of run.json: command, seed, versions, commit, data, outcomes of the
+            stages.
+        metrics: the results that `save_metrics` saved last.
+        directory: the run directory, or None.
+        log: losses and figures of the training.
     """
 
     model: MultimodalVAE
@@ -86,6 +72,25 @@ class Run:
         """The seed of the run."""
         return self.info["seed"]
 
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Writes the run, with its present weights, into a directory, for `load`.
+
+        A run that had no directory has this one from now on.
+
+        Raises ValueError in one sentence if the directory contains another run, or cannot be
+        written.
+        """
+        path = Path(directory)
+        if self.directory is None or path.resolve() != self.directory.resolve():
+            check_unused(path)
+        make_directory(path)
+        save_weights(path / MODEL, self.model)
+        Log(path / LOG, self.log.rows)
+        if self.metrics:
+            write_json(path / METRICS, self.metrics)
+        write_json(path / RUN, self.info)  # last: without it, the directory is no run
+        self.directory = self.directory or path
+
     def save_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Sets `metrics`, and writes metrics.json if the run has a directory."""
         self.metrics = dict(metrics)
@@ -93,56 +98,18 @@ class Run:
             write_json(self.directory / METRICS, self.metrics)
 
 
-def commit() -> str | None:
-    """The git commit of the source that runs, or None where it is no checkout."""
-    try:
-        found = subprocess.run(
-            [
-                "git",
-                "log",
-                "-1",
-                "--format=%H",
-                "--",
-                ".",
-            ],  # nothing where the package is ignored by another's checkout
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip() or None
-
-
-def versions() -> dict[str, str]:
-    """The versions of what the numbers depend on."""
-    found = {"python": sys.version.split()[0]}
-    for name in ("polymodal", "torch", "lightning", "zuko", "numpy"):
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
-def modalities_of(info: Mapping[str, Any]) -> list[Modality]:
-    """The modalities that run.json describes."""
-    return [Modality(**{**m, "shape": tuple(m["shape"])}) for m in info["modalities"]]
-
-
 def build(settings: Mapping[str, Any], modalities: Sequence[Modality]) -> Method:
-    """The method that resolved `settings` name, with fresh weights from torch's global random
+    """The method that resolved settings name, with fresh weights from torch's global random
     stream.
     """
-    given = dict(settings["method"])
-    name = given.pop("name", None)
+    options = dict(settings["method"])
+    name = options.pop("name", None)
     if name is None:
         raise ValueError(
             f"The settings name no method; write method.name, one of: {', '.join(METHODS)}."
         )
-    return METHODS[find(name, METHODS, "method")](
-        modalities, networks=dict(settings["networks"]) or None, **given
-    )
+    networks = dict(settings["networks"]) or None
+    return METHODS[find(name, METHODS, "method")](modalities, networks=networks, **options)
 
 
 def load(run_dir: str | os.PathLike[str], method: Method | None = None) -> Run:
@@ -150,23 +117,41 @@ def load(run_dir: str | os.PathLike[str], method: Method | None = None) -> Run:
     is never run.
 
     Args:
-        run_dir: what was `out` of `fit`.
-        method: for a run of a `Method` that has no name in METHODS: the same method, into whose
-            model the weights go.
+        run_dir: the directory that was `out` of `fit`, or that `Run.save` wrote.
+        method: for a run of a custom `Method`, which has no name in METHODS: the same method; the
+            weights are loaded into its model.
 
     Raises:
-        ValueError: in one sentence, if it is no run, not finished, damaged, or holds files that can
-            run code.
+        ValueError: in one sentence, if it is no run, not finished, damaged, or contains files that
+            can run code.
 
     >>> load("no/such/run")
     Traceback (most recent call last):
-    ValueError: no/such/run is no run directory; give one that `polymodal train` wrote, with a run.json in it.
+    ValueError: no/such/run is no run directory; give one with a run.json.
     """
     directory = Path(run_dir)
+    info = _finished_info(directory)
+    modalities, rows, is_named = _described(info, directory / RUN)
+    if method is None and not is_named:
+        raise ValueError(
+            f"The run in {directory} was trained with a custom Method; pass it as load(run_dir,"
+            " method=...)."
+        )
+    if method is None:
+        with torch.random.fork_rng(devices=[]):  # building draws weights, which are then replaced
+            method = build(info["settings"], modalities)
+    load_weights(directory / MODEL, method.model)
+    method.model.eval()
+    metrics = read_json(directory / METRICS) if (directory / METRICS).exists() else {}
+    log = Log(None, Log.read(directory / LOG, rows))
+    return Run(method.model, method, modalities, info["settings"], info, metrics, directory, log)
+
+
+def _finished_info(directory: Path) -> dict[str, Any]:
+    """The run.json of a finished run, after a check of the other files."""
     if not (directory / RUN).is_file():
         raise ValueError(
-            f"{directory} is no run directory; give one that `polymodal train` wrote, with a {RUN}"
-            " in it."
+            f"{directory} is no run directory; give one with a {RUN}."
         )
     refuse_code(directory)
     if (directory / LAST).exists():
@@ -177,36 +162,18 @@ def load(run_dir: str | os.PathLike[str], method: Method | None = None) -> Run:
             f"The run in {directory} is not finished; finish training first; the same command"
             " resumes it."
         )
+    return info
+
+
+def _described(info: Mapping[str, Any], path: Path) -> tuple[list[Modality], int, bool]:
+    """The modalities, the number of rows of the log, and whether the method has a name in METHODS.
+
+    Raises ValueError if run.json lacks any of them.
+    """
     try:
-        modalities, settings, rows = modalities_of(info), info["settings"], info["rows"]
-        named = settings["method"].get("name") is not None
+        is_named = info["settings"]["method"].get("name") is not None
+        return modalities_of(info), info["rows"], is_named
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{directory / RUN} is damaged ({error}); restore it, or train the run again."
+            f"{path} is damaged ({error}); restore it, or train the run again."
         ) from None
-    if method is None and not named:
-        raise ValueError(
-            f"The run in {directory} was trained with a custom Method; pass it as load(run_dir,"
-            " method=...)."
-        )
-    with torch.random.fork_rng(devices=[]):  # building draws weights that are then replaced
-        method = method or build(settings, modalities)
-    load_weights(directory / MODEL, method.model)
-    method.model.eval()
-    metrics = read_json(directory / METRICS) if (directory / METRICS).exists() else {}
-    log = Log(None, Log.read(directory / LOG, rows))
-    return Run(method.model, method, modalities, settings, info, metrics, directory, log)
-
-
-def computed(info: Mapping[str, Any]) -> dict[str, Any]:
-    """What of run.json determines the numbers: settings (without `IDLE` ones), seed, data and
-    modalities.
-    """
-    settings = {k: v for k, v in info["settings"].items() if k not in IDLE[""]}
-    for part in ("data", "training"):
-        settings[part] = {k: v for k, v in settings[part].items() if k not in IDLE[part]}
-    return settings | {
-        "seed": info["seed"],
-        "samples": info["data"],
-        "modalities of the data": info["modalities"],
-    }

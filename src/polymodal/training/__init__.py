@@ -1,1 +1,3 @@
-"""Training: stage by stage, resumable, the same bits for the same seed."""
+"""Training: stage by stage, resumable, with the same bits for the same seed and number of
+threads.
+"""

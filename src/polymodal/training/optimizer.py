@@ -15,25 +15,28 @@ from polymodal.settings.schema import StageSettings
 def make_optimizer(
     parameters: Sequence[nn.Parameter], settings: StageSettings
 ) -> torch.optim.Optimizer:
-    """The optimiser that the settings name; fused (a few times faster on small networks) where that
-    exists.
+    """The optimiser that the settings name; fused where that exists, which is a few times faster on
+    small networks.
     """
-    given: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    options: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     if settings.optimizer == "rmsprop":
-        return torch.optim.RMSprop(parameters, **given)
-    # A fused step unscales by itself, which is too late for clipping.
-    given["fused"] = settings.precision != "16-mixed" and parameters[0].device.type in (
-        "cpu",
-        "cuda",
-    )
+        return torch.optim.RMSprop(parameters, **options)
+    # A fused step unscales gradients by itself, which is too late for clipping.
+    can_fuse = parameters[0].device.type in ("cpu", "cuda")
+    options["fused"] = settings.precision != "16-mixed" and can_fuse
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=0.9, **given)
+        return torch.optim.SGD(parameters, momentum=0.9, **options)
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, amsgrad=settings.optimizer == "amsgrad", **given)
+    return kind(parameters, amsgrad=settings.optimizer == "amsgrad", **options)
 
 
 class Rate:
-    """The learning rate of a step: linear warm-up, times cosine or the plateau's scale."""
+    """The learning rate of a step: a linear warm-up, times a cosine or the plateau's scale.
+
+    Args:
+        settings: of the stage.
+        steps: of the whole stage.
+    """
 
     def __init__(self, settings: StageSettings, steps: int) -> None:
         self.settings, self.steps = settings, steps
@@ -41,17 +44,26 @@ class Rate:
 
     def __call__(self, step: int) -> float:
         s = self.settings
-        rate = s.lr * self.scale * min(1.0, (step + 1) / s.warmup if s.warmup else 1.0)
+        rate = s.lr * self.scale
+        if s.warmup:
+            rate *= min(1.0, (step + 1) / s.warmup)
         if s.schedule == "cosine" and step >= s.warmup:
-            rate *= 0.5 * (
-                1 + math.cos(math.pi * (step - s.warmup) / max(1, self.steps - s.warmup))
-            )
+            share = (step - s.warmup) / max(1, self.steps - s.warmup)
+            rate *= 0.5 * (1 + math.cos(math.pi * share))
         return rate
 
     def evaluated(self, value: float) -> None:
-        """Tells the plateau of a validation loss."""
+        """Updates the plateau with a validation loss."""
         if self.settings.schedule != "plateau":
             return
         self.best, self.bad = (value, 0) if value < self.best else (self.best, self.bad + 1)
         if self.bad > self.settings.plateau:
             self.scale, self.bad = self.scale * self.settings.factor, 0
+
+    def state(self) -> list[float]:
+        """The state of the plateau, for `restore`."""
+        return [self.scale, self.best, self.bad]
+
+    def restore(self, state: Sequence[Any]) -> None:
+        """Resumes from a `state`."""
+        self.scale, self.best, self.bad = state

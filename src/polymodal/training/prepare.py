@@ -1,6 +1,4 @@
-"""What the steps of a stage need: random streams, optimiser, learning rate, which parameters, which
-data.
-"""
+"""Data that a stage prepares once, and the parameters that it trains."""
 
 from __future__ import annotations
 
@@ -19,58 +17,82 @@ from polymodal.rng import seed_all
 
 
 @torch.no_grad()
-def prepared(
-    stage: Stage, model: MultimodalVAE, data: Dataset, size: int, *keys: Any
-) -> Dataset:
-    """What `stage.prepare` makes of the data, `size` samples at a time.
+def prepared(stage: Stage, model: MultimodalVAE, data: Dataset, size: int, *keys: Any) -> Dataset:
+    """The data after `stage.prepare`, which is called on `size` samples at a time.
 
-    A modality that comes back as it was stays in its table, one that changed is stored for each
-    sample, one that is gone is dropped, a new name is added. The random stream is a function of
-    `keys`.
+    A modality that is returned unchanged stays in its table; one that changed is stored for each
+    sample; one that is missing from the result is dropped; a new name is added. The random stream
+    is a function of `keys`.
     """
     if stage.prepare is None:
         return data
-    found: dict[str, list[Tensor | None]] = {}
-    kept: dict[str, list[Tensor]] = {}
+    parts = _Parts(data, size)
     for i, batch in enumerate(data.batches(size)):
         seed_all(data.device, *keys, i)
-        out = stage.prepare(model, batch)
-        for m, x in out.x.items():
-            found.setdefault(m, []).append(None if m in batch.x and _same(x, batch.x[m]) else x)
-        for k, v in out.kept.items():
-            kept.setdefault(k, []).append(v)
-    tables: dict[str, Tensor] = {}
-    index: dict[str, Tensor] = {}
-    for m, parts in found.items():
-        if all(part is None for part in parts):
-            tables[m] = data.tables[m]
-            index |= {m: data.index[m]} if m in data.index else {}
-        else:
-            rows = torch.arange(len(data), device=data.device).split(size)
-            at = lambda r, m=m: data.index[m][r] if m in data.index else r
-            tables[m] = torch.cat(
-                [
-                    gather(data.tables[m], at(r)) if x is None else x
-                    for r, x in zip(rows, parts, strict=True)
-                ]
-            )
-    shapes = {m: tuple(table.shape[1:]) for m, table in tables.items()}
-    modalities = [replace(m, shape=shapes[m.name]) for m in data.modalities if m.name in tables]
-    modalities += [Modality(m, shapes[m]) for m in tables if m not in data.names]
-    present = {m: v for m, v in data.present.items() if m in tables}
-    joined = {k: torch.cat(v) for k, v in kept.items()}
-    return replace(
-        data, modalities=modalities, tables=tables, index=index, present=present, kept=joined
-    )
+        parts.add(batch, stage.prepare(model, batch))
+    return parts.joined()
+
+
+class _Parts:
+    """The results of `prepare`, batch by batch; the values of an unchanged modality are not kept.
+
+    Args:
+        data: the data before.
+        size: of the batches.
+    """
+
+    def __init__(self, data: Dataset, size: int) -> None:
+        self.data, self.size = data, size
+        self.values: dict[str, list[Tensor | None]] = {}  # None: unchanged
+        self.kept: dict[str, list[Tensor]] = {}
+
+    def add(self, before: Batch, after: Batch) -> None:
+        for m, x in after.x.items():
+            unchanged = m in before.x and _same(x, before.x[m])
+            self.values.setdefault(m, []).append(None if unchanged else x)
+        for name, value in after.kept.items():
+            self.kept.setdefault(name, []).append(value)
+
+    def joined(self) -> Dataset:
+        data, changed = self.data, [m for m in self.values if not self._is_unchanged(m)]
+        tables = {m: self._table(m) if m in changed else data.tables[m] for m in self.values}
+        index = {m: rows for m, rows in data.index.items() if m in tables and m not in changed}
+        return replace(
+            data,
+            modalities=self._modalities({m: tuple(x.shape[1:]) for m, x in tables.items()}),
+            tables=tables,
+            index=index,
+            present={m: mask for m, mask in data.present.items() if m in tables},
+            kept={name: torch.cat(values) for name, values in self.kept.items()},
+        )
+
+    def _is_unchanged(self, m: str) -> bool:
+        return all(part is None for part in self.values[m])
+
+    def _table(self, m: str) -> Tensor:
+        """The values of a modality that changed, one row for each sample."""
+        samples = torch.arange(len(self.data), device=self.data.device).split(self.size)
+        parts = zip(samples, self.values[m], strict=True)
+        return torch.cat([self._before(m, s) if x is None else x for s, x in parts])
+
+    def _before(self, m: str, samples: Tensor) -> Tensor:
+        return gather(self.data.tables[m], self.data.rows_of(m, samples))
+
+    def _modalities(self, shapes: Mapping[str, tuple[int, ...]]) -> list[Modality]:
+        """Those that were there before, in order, then the new ones."""
+        before = [m for m in self.data.modalities if m.name in shapes]
+        new = [m for m in shapes if m not in self.data.names]
+        changed = [replace(m, shape=shapes[m.name]) for m in before]
+        return changed + [Modality(m, shapes[m]) for m in new]
 
 
 def _same(x: Tensor, y: Tensor) -> bool:
-    """The same tensor, or the same values: a `Batch` with absent entries copies what it is given."""
+    """Whether the values are equal; a `Batch` with absent entries copies its tensors."""
     return x is y or (x.shape == y.shape and x.dtype == y.dtype and torch.equal(x, y))
 
 
 class Batches:
-    """All samples in order, `size` at a time, as often as one likes."""
+    """All samples in order, `size` at a time; can be iterated over again and again."""
 
     def __init__(self, data: Dataset, size: int) -> None:
         self.data, self.size = data, size
@@ -81,8 +103,8 @@ class Batches:
 
 @contextmanager
 def training_only(model: nn.Module, modules: Sequence[nn.Module]) -> Iterator[list[nn.Parameter]]:
-    """Inside, gradients reach the parameters of `modules` alone: those given here, less what was
-    frozen before.
+    """Inside, only the parameters of `modules` get gradients. Yields these parameters, without
+    those that were frozen before.
     """
     flags = {p: p.requires_grad for p in model.parameters()}
     wanted = {id(p) for module in modules for p in module.parameters()}
@@ -97,6 +119,6 @@ def training_only(model: nn.Module, modules: Sequence[nn.Module]) -> Iterator[li
 
 @torch.no_grad()
 def copy_into(state: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    """Writes `values` into the tensors of `state` of the same names."""
+    """Writes `values` into the tensors of `state` with the same names."""
     for name, value in values.items():
         state[name].copy_(value)

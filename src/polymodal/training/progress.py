@@ -1,6 +1,4 @@
-"""What the user sees while a run trains: a moving bar in a terminal, else a plain line every few
-seconds.
-"""
+"""Progress of the training for the user: a bar in a terminal, else a line every few seconds."""
 
 from __future__ import annotations
 
@@ -11,32 +9,36 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+REFRESH = 0.1  # seconds between updates of the bar, at least
+
 
 class Reporter:
-    """Tells of stages, epochs and losses on standard error; `shown` False: of nothing.
+    """Reports stages, epochs and losses on standard error.
 
     Args:
-        shown: whether to tell anything.
-        every: seconds between plain lines, at least.
-        console: where to; default standard error.
+        shown: whether anything is reported.
+        every: seconds between lines, at least.
+        console: default: standard error.
     """
 
     def __init__(
         self, shown: bool = True, every: float = 5.0, console: Console | None = None
     ) -> None:
         self.console = console or Console(stderr=True)
-        self.shown, self.every, self.told, self.moved = shown, every, -every, 0.0
-        columns = (
+        self.shown, self.every = shown, every
+        self.last_line, self.last_update = -every, 0.0
+        self.bar = self._make_bar() if shown and self.console.is_terminal else None
+        self.task: Any = None
+
+    def _make_bar(self) -> Progress:
+        return Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[losses]}"),
+            console=self.console,
         )
-        self.bar = (
-            Progress(*columns, console=self.console) if shown and self.console.is_terminal else None
-        )
-        self.task: Any = None
 
     def __enter__(self) -> Reporter:
         if self.bar:
@@ -48,43 +50,51 @@ class Reporter:
             self.bar.stop()
 
     def say(self, text: str) -> None:
-        """One line of text."""
+        """Prints one line."""
         if self.shown:
             self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def stage(self, name: str, steps: int, done: int) -> None:
-        """A stage of `steps` steps begins, `done` of them done before."""
-        self.name, self.steps, self.start, self.begun = name, steps, done, time.monotonic()
+        """Begins a stage of `steps` steps, of which an earlier process took `done`."""
+        self.name, self.steps, self.done, self.start = name, steps, done, time.monotonic()
         if self.bar:
             self.task = self.bar.add_task(name, total=steps, completed=done, losses="")
 
     def step(self, step: int) -> None:
-        """A step was made."""
+        """Reports a step."""
         now = time.monotonic()
-        if self.bar and now - self.moved > 0.1:
-            self.moved = now
+        if self.bar and now - self.last_update > REFRESH:
+            self.last_update = now
             self.bar.update(self.task, completed=step)
 
     def epoch(self, row: Mapping[str, Any], epochs: int, last: bool) -> None:
-        """An epoch ended, with this row of the log."""
-        losses = "  ".join(
-            f"{k} {v:.4g}" for k, v in row.items() if k.startswith(("train_", "val_"))
-        )
-        now = time.monotonic()
+        """Reports an epoch by its row of the log."""
         if self.bar:
-            short = "  ".join(f"{k} {row[k]:.4g}" for k in ("train_loss", "val_loss") if k in row)
-            self.bar.update(
-                self.task,
-                completed=self.steps if last else row["step"],
-                losses=f"epoch {row['epoch']}/{epochs}  {short}",
-            )
-        elif self.shown and (last or now - self.told >= self.every):
-            self.told = now
-            left = (
-                (now - self.begun) * (self.steps - row["step"]) / max(1, row["step"] - self.start)
-            )
-            left_text = "" if last else f", {left:.0f} s left"
-            self.say(
-                f"{self.name} epoch {row['epoch']}/{epochs} ({row['seconds']:.0f} s{left_text}):"
-                f" {losses}"
-            )
+            self._update_bar(self.bar, row, epochs, last)
+        elif self.shown:
+            self._print_epoch(row, epochs, last)
+
+    def _update_bar(self, bar: Progress, row: Mapping[str, Any], epochs: int, last: bool) -> None:
+        losses = _losses({k: row[k] for k in ("train_loss", "val_loss") if k in row})
+        completed = self.steps if last else row["step"]
+        text = f"epoch {row['epoch']}/{epochs}  {losses}"
+        bar.update(self.task, completed=completed, losses=text)
+
+    def _print_epoch(self, row: Mapping[str, Any], epochs: int, last: bool) -> None:
+        now = time.monotonic()
+        if not last and now - self.last_line < self.every:
+            return
+        self.last_line = now
+        clock = f"{row['seconds']:.0f} s"
+        if not last:
+            clock += f", {self._seconds_left(row['step'], now):.0f} s left"
+        self.say(f"{self.name} epoch {row['epoch']}/{epochs} ({clock}): {_losses(row)}")
+
+    def _seconds_left(self, step: int, now: float) -> float:
+        per_step = (now - self.start) / max(1, step - self.done)
+        return per_step * (self.steps - step)
+
+
+def _losses(row: Mapping[str, Any]) -> str:
+    losses = {k: v for k, v in row.items() if k.startswith(("train_", "val_"))}
+    return "  ".join(f"{k} {v:.4g}" for k, v in losses.items())

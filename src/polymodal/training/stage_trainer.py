@@ -1,8 +1,9 @@
-"""The training of one stage: steps, validation, averages, early stop, and all of its state for a
+"""The training of one stage: steps, validation, averages, early stopping, and the state for a
 checkpoint.
 
 The random stream of every step is a function of (seed, stage, step), and the order of the samples
-one of (seed, stage, epoch); so a resumed run repeats what an uninterrupted one does, bit for bit.
+one of (seed, stage, epoch); so a resumed run repeats an uninterrupted one bit for bit, if the number
+of threads is the same.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from polymodal.data.dataset import Dataset
 from polymodal.model import Loss, MultimodalVAE, Stage
@@ -26,10 +26,15 @@ from polymodal.runs.state import state_of
 from polymodal.settings.schema import StageSettings
 from polymodal.training.optimizer import Rate, make_optimizer
 from polymodal.training.prepare import copy_into
+from polymodal.training.processes import add_up, share_buffers
+from polymodal.training.totals import FiniteCheck, Recent, Table, Totals, table_of
+from polymodal.training.weights import Average, EarlyStopping
+
+GROUP = 20  # steps between looks at the losses on a device that runs ahead of the program
 
 
 class Machine(Protocol):
-    """What of `lightning.fabric.Fabric` is needed here."""
+    """The part of `lightning.fabric.Fabric` that training uses."""
 
     device: torch.device
     global_rank: int
@@ -41,17 +46,28 @@ class Machine(Protocol):
     def setup_optimizers(self, *optimizers: torch.optim.Optimizer) -> Any: ...
 
 
-class StageTrainer:
-    """Trains what a stage trains, and holds all that a checkpoint must hold.
+@dataclass(frozen=True)
+class Setup:
+    """How a stage is trained: its settings, the seed of the run, and where.
 
     Args:
-        model: the whole model; what the stage does not train is in evaluation mode.
-        parameters: what is optimised, from `training_only`.
-        stage: its loss is called as loss(model, batch, epochs done / epochs), in validation with 1.
-        settings: of this stage.
-        train, val: on the device, already prepared.
-        seed: of the run.
         fabric: device, precision, processes.
+    """
+
+    settings: StageSettings
+    seed: int
+    fabric: Machine
+
+
+class StageTrainer:
+    """Trains the parts that a stage trains, and holds the state that a checkpoint needs.
+
+    Args:
+        model: the whole model; the parts that the stage does not train are in evaluation mode.
+        parameters: the parameters that are optimised, from `training_only`.
+        stage: its loss is called as loss(model, batch, epochs done / epochs), in validation with 1.
+        setup: settings, seed and device.
+        train, val: on the device, already prepared.
     """
 
     def __init__(
@@ -59,127 +75,136 @@ class StageTrainer:
         model: MultimodalVAE,
         parameters: Sequence[nn.Parameter],
         stage: Stage,
-        settings: StageSettings,
+        setup: Setup,
         train: Dataset,
         val: Dataset,
-        seed: int,
-        fabric: Machine,
     ) -> None:
-        self.model, self.parameters, self.stage, self.settings = model, parameters, stage, settings
-        self.train, self.val, self.seed, self.fabric = train, val, seed, fabric
-        self.rank, self.world, self.device = fabric.global_rank, fabric.world_size, fabric.device
+        self.model, self.parameters, self.stage = model, parameters, stage
+        self.settings, self.seed, self.fabric = setup.settings, setup.seed, setup.fabric
+        self.train, self.val = train, val
+        self.device, self.world = self.fabric.device, self.fabric.world_size
         self._check()
-        self.state = state_of(stage.modules(model), model)
-        self.size = settings.batch * settings.accumulate
-        self.per_epoch = max(1, len(train) // self.size)
-        self.steps = min(settings.epochs * self.per_epoch, settings.max_steps or sys.maxsize)
-        self.rate = Rate(settings, self.steps)
-        self.loss = torch.compile(stage.loss) if settings.compile else stage.loss
         self.modules = stage.modules(model)
-        self.optimizer = fabric.setup_optimizers(make_optimizer(parameters, settings))
-        self.epoch = self.step = self.wait = self.best_epoch = 0
-        self.best_value, self.seconds, self.stopped = math.inf, 0.0, False
-        self.ema = {k: v.clone() for k, v in self.state.items()} if settings.ema else None
-        self.best: dict[str, Tensor] | None = None
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
-        self.recent: list[tuple[int, Tensor, list[str], Tensor]] = []
-        # Looking at a loss on a GPU waits for it, so there losses are looked at in groups.
-        self.look_every = 1 if self.device.type == "cpu" else 20
+        self.state = state_of(self.modules, model)
+        self.size = self.settings.batch * self.settings.accumulate
+        self.per_epoch = max(1, len(train) // self.size)
+        most = self.settings.max_steps or sys.maxsize
+        self.steps = min(self.settings.epochs * self.per_epoch, most)
+        self.loss = torch.compile(stage.loss) if self.settings.compile else stage.loss
+        self.optimizer = self.fabric.setup_optimizers(make_optimizer(parameters, self.settings))
+        self.rate = Rate(self.settings, self.steps)
+        self.average = Average(self.state, self.settings.ema)
+        self.best = EarlyStopping(self.state, self.settings.patience)
+        self.finite = FiniteCheck(stage.name, self.settings.lr)
+        self.look_every = 1 if self.device.type == "cpu" else GROUP
+        self.totals = Totals()
+        self.epoch = self.step = 0
+        self.seconds = 0.0
 
     def _check(self) -> None:
-        s, name = self.settings, self.stage.name
+        batch, samples = self.settings.batch, len(self.train)
         if not self.parameters:
             raise ValueError(
-                f"Stage {name!r} trains modules without parameters; leave `trains` empty."
+                f"Stage {self.stage.name!r} trains parts without parameters; leave `trains` empty."
             )
-        if s.batch % self.world:
+        if batch % self.world:
             raise ValueError(
-                f"training.batch must be a multiple of the {self.world} processes, got {s.batch}."
+                f"training.batch must be a multiple of the {self.world} processes, got {batch}."
             )
-        if len(self.train) < self.world:
+        if samples < self.world:
             raise ValueError(
-                f"Training needs at least one sample per process ({self.world}), got"
-                f" {len(self.train)}."
+                f"Training needs at least one sample per process ({self.world}), got {samples}."
             )
 
     @property
     def done(self) -> bool:
-        """Nothing is left to train."""
-        return self.stopped or self.epoch * self.per_epoch >= self.steps
+        """Whether no step is left."""
+        return self.best.stopped or self.epoch * self.per_epoch >= self.steps
+
+    # An epoch.
 
     def run_epoch(self, on_step: Callable[[], None] = lambda: None) -> dict[str, Any]:
-        """One epoch, or what is left of it, and its row for the log. `on_step` is called after
-        every step.
+        """Trains one epoch, or the rest of it; returns its row for the log.
+
+        Args:
+            on_step: called after every step.
         """
-        clock = time.perf_counter() - self.seconds
-        generator = torch.Generator().manual_seed(
-            stream(self.seed, self.stage.name, "order", self.epoch)
-        )
-        order = torch.randperm(len(self.train), generator=generator).to(self.device)
+        start = time.perf_counter() - self.seconds
+        self._set_modes()
+        for rows in self._batches():
+            self._train_step(rows)
+            self.seconds = time.perf_counter() - start
+            on_step()
+        self.finite.look()
+        if self.world > 1:
+            share_buffers(self.modules)
+        self.epoch += 1
+        figures = self._training_figures()
+        if self.done or self.epoch % self.settings.eval_every == 0:
+            figures |= {f"val_{name}": value for name, value in self._evaluated().items()}
+        self.seconds = time.perf_counter() - start
+        place = {"stage": self.stage.name, "epoch": self.epoch, "step": self.step}
+        return place | {"seconds": round(self.seconds, 3)} | figures
+
+    def _set_modes(self) -> None:
+        """Puts the trained parts into training mode, the others into evaluation mode."""
         self.model.eval()
         for module in self.modules:
             module.train()
+
+    def _batches(self) -> Iterator[Tensor]:
+        """The rows of the data for each step that is left of the epoch, in a random order."""
+        seed = stream(self.seed, self.stage.name, "order", self.epoch)
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self.train), generator=generator).to(self.device)
         end = min((self.epoch + 1) * self.per_epoch, self.steps)
         while self.step < end:
             first = (self.step - self.epoch * self.per_epoch) * self.size
             rows = order[first : first + self.size]
-            self._train_step(rows[: len(rows) - len(rows) % self.world])
-            self.seconds = time.perf_counter() - clock
-            on_step()
-        self._look()
-        self._share_buffers()
-        self.epoch += 1
-        means = {k: float(v) / self.counts[k] for k, v in self.sums.items()}
-        self.sums, self.counts = {}, {}
+            yield rows[: len(rows) - len(rows) % self.world]
+
+    def _training_figures(self) -> dict[str, float]:
+        """Learning rate, norm of the gradient and mean losses of the epoch."""
+        means, self.totals = self.totals.means(), Totals()
         figures = {"lr": self.rate(self.step - 1), "grad_norm": means.pop("grad_norm")}
-        figures |= {f"train_{k}": v for k, v in means.items()}
-        if self.done or self.epoch % self.settings.eval_every == 0:
-            figures |= {f"val_{k}": v for k, v in self._evaluated().items()}
-        self.seconds = time.perf_counter() - clock
-        row = {
-            "stage": self.stage.name,
-            "epoch": self.epoch,
-            "step": self.step,
-            "seconds": round(self.seconds, 3),
-        }
-        return row | figures
+        return figures | {f"train_{name}": value for name, value in means.items()}
+
+    # A step.
 
     def _train_step(self, rows: Tensor) -> None:
         seed_all(self.device, self.seed, self.stage.name, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        totals: dict[str, Tensor] = {}
-        counts: dict[str, int] = {}
+        totals = Totals()
         for part in rows.split(self.settings.batch):
-            mine = part.tensor_split(self.world)[self.rank]
-            with self.fabric.autocast(), shard(self.rank, self.world):
-                loss = self._checked(
-                    self.loss(self.model, self.train.batch(mine), self.epoch / self.settings.epochs),
-                    len(mine),
-                )
-            names, values = _table(loss)
-            self.recent.append((self.step, mine, names, values))
-            for name, total in zip(names, values.sum(1), strict=True):
-                totals[name] = totals[name] + total if name in totals else total
-                counts[name] = counts.get(name, 0) + len(part)
+            loss, table = self._loss(part)
+            totals.add(table.sums(), len(part))
             self.fabric.backward(loss.value.sum() / len(rows))
         if self.world > 1:
-            totals = dict(
-                zip(totals, self._reduced(torch.stack(list(totals.values()))), strict=True)
-            )
-        totals["grad_norm"], counts["grad_norm"] = self._clipped(), 1
+            sums = add_up(self.parameters, torch.stack(list(totals.sums.values())))
+            totals.sums = dict(zip(totals.sums, sums, strict=True))
+        totals.add({"grad_norm": self._clipped()}, 1)
         if self.step % self.look_every == 0:
-            self._look()
+            self.finite.look()
         self.optimizer.step()
         self.step += 1
-        self._average()
-        for name, total in totals.items():
-            self.sums[name] = self.sums[name] + total if name in self.sums else total
-            self.counts[name] = self.counts.get(name, 0) + counts[name]
+        self.average.update(self.step)
+        self.totals.merge(totals)
 
-    def _checked(self, loss: Loss, size: int) -> Loss:
+    def _loss(self, rows: Tensor) -> tuple[Loss, Table]:
+        """The loss of this process's samples of a batch."""
+        rank = self.fabric.global_rank
+        mine = rows.tensor_split(self.world)[rank]
+        progress = self.epoch / self.settings.epochs
+        with self.fabric.autocast(), shard(rank, self.world):
+            loss = self.loss(self.model, self.train.batch(mine), progress)
+        self._check_loss(loss, len(mine))
+        table = table_of(loss)
+        self.finite.add(Recent(self.step, self.epoch, mine, table))
+        return loss, table
+
+    def _check_loss(self, loss: Loss, size: int) -> None:
         if loss.value.shape != (size,):
             raise ValueError(
                 f"The loss of stage {self.stage.name!r} must be per sample, of shape ({size},), got"
@@ -187,33 +212,9 @@ class StageTrainer:
             )
         if not loss.value.requires_grad:
             raise ValueError(
-                f"The loss of stage {self.stage.name!r} does not depend on the modules that it"
+                f"The loss of stage {self.stage.name!r} does not depend on the parts that it"
                 " trains."
             )
-        return loss
-
-    def _reduced(self, sums: Tensor) -> Tensor:
-        """Adds up, over the processes, the gradients (in place) and `sums`, in one message.
-
-        Not DistributedDataParallel: losses are functions of a batch that call the model's parts,
-        never its `forward`, and a parameter may be out of a step's graph; it then adds nothing, and
-        stays untouched if it is out everywhere.
-        """
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        here = sums.new_tensor([p.grad is not None for p in self.parameters], dtype=grads[0].dtype)
-        flat = torch.cat([*(g.flatten() for g in grads), here, sums.to(grads[0].dtype)])
-        torch.distributed.all_reduce(flat)
-        *parts, anywhere, sums = flat.split([*(g.numel() for g in grads), len(grads), len(sums)])
-        for p, part, count in zip(self.parameters, parts, anywhere.tolist(), strict=True):
-            p.grad = part.view_as(p) if count else None
-        return sums
-
-    def _share_buffers(self) -> None:
-        """Every process takes the first one's running statistics."""
-        if self.world > 1:
-            for module in self.modules:
-                for buffer in module.buffers():
-                    torch.distributed.broadcast(buffer, 0)
 
     def _clipped(self) -> Tensor:
         """The norm of the gradient, which is then clipped: before the step, without the mixed
@@ -223,130 +224,71 @@ class StageTrainer:
         norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         if self.settings.clip:
             clip_grads_with_norm_(self.parameters, self.settings.clip, norm)
-        if (
-            self.settings.precision != "16-mixed"
-        ):  # there an overflow now and then is expected, and its step left out
-            self.recent.append((self.step, torch.empty(0), ["the gradient"], norm.reshape(1, 1)))
+        # In half precision a gradient may overflow now and then, and its step is left out.
+        if self.settings.precision != "16-mixed":
+            table = Table(["the gradient"], norm.reshape(1, 1))
+            self.finite.add(Recent(self.step, self.epoch, torch.empty(0), table))
         return norm.detach()
 
-    def _look(self) -> None:
-        """Raises ValueError if a loss since the last look was not finite."""
-        recent, self.recent = self.recent, []
-        if (
-            not recent
-            or torch.stack([values.sum().double().cpu() for *_, values in recent]).isfinite().all()
-        ):
-            return
-        for step, rows, names, values in recent:
-            if not values.isfinite().all():
-                raise ValueError(
-                    self._sentence(
-                        f"at step {step + 1} (epoch {self.epoch + 1})", rows, names, values
-                    )
-                )
-
-    def _sentence(self, when: str, rows: Tensor, names: list[str], values: Tensor) -> str:
-        bad = ~values.isfinite()
-        terms = [n for n, b in zip(names, bad.any(1).tolist(), strict=True) if b]
-        terms = [n for n in terms if n != "loss"] or terms
-        hurt = rows[bad.any(0)].tolist() if len(rows) else []
-        mend = ", or mend those rows" if hurt else ""
-        where = f" in the rows {', '.join(map(str, hurt[:5]))} of the data" if hurt else ""
-        where += f" and {len(hurt) - 5} more of the batch's {len(rows)}" if len(hurt) > 5 else ""
-        return (
-            f"Stage {self.stage.name!r} stopped {when}: {', '.join(terms)} became infinite or"
-            f" NaN{where}; try a smaller training.lr (now {self.settings.lr:g}) or"
-            f" training.clip=1{mend}."
-        )
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        if self.ema is None:
-            return
-        # The first averages are over few weights: a start with less decay forgets the initial ones.
-        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
-        pairs = [(self.ema[k], v) for k, v in self.state.items()]
-        floats = [pair for pair in pairs if pair[1].is_floating_point()]
-        get_ema_multi_avg_fn(decay)(*map(list, zip(*floats, strict=True)), None)
-        for average, value in pairs:
-            if not value.is_floating_point():
-                average.copy_(value)
-
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """Inside, the model has the averaged weights, if there are any."""
-        live = {k: v.clone() for k, v in self.state.items()} if self.ema else {}
-        try:
-            copy_into(self.state, self.ema or {})
-            yield
-        finally:
-            copy_into(self.state, live)
+    # Validation.
 
     def _evaluated(self) -> dict[str, float]:
-        """The validation losses; schedule, early stop and best weights follow them."""
+        """The validation losses, which the schedule and early stopping follow."""
         self.model.eval()
-        with self._averaged():
+        with self.average.applied():
             figures = self._validate()
-            value = figures["loss"]
-            if value < self.best_value:
-                self.best_value, self.best_epoch, self.wait = value, self.epoch, 0
-                if self.settings.patience:
-                    self.best = {k: v.clone() for k, v in self.state.items()}
-            else:
-                self.wait += 1
-        self.rate.evaluated(value)
-        self.stopped = self.stopped or 0 < self.settings.patience <= self.wait
+            self.best.evaluated(figures["loss"], self.epoch)
+        self.rate.evaluated(figures["loss"])
         return figures
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         """Means over the validation samples, always with the same noise."""
         seed_all(self.device, self.seed, self.stage.name, "validation")
-        totals: dict[str, Tensor] = {}
+        totals, samples = Totals(), len(self.val)
         # Parts of equal size, since a short last one would spoil losses that couple the samples of
         # a batch.
-        parts = math.ceil(len(self.val) / self.settings.batch)
-        for rows in torch.arange(len(self.val), device=self.device).tensor_split(parts):
+        parts = math.ceil(samples / self.settings.batch)
+        for rows in torch.arange(samples, device=self.device).tensor_split(parts):
             with self.fabric.autocast():
-                names, values = _table(self.stage.loss(self.model, self.val.batch(rows), 1.0))
-            if not values.sum().isfinite():
-                raise ValueError(
-                    self._sentence(f"in the validation of epoch {self.epoch}", rows, names, values)
-                )
-            for name, total in zip(names, values.sum(1), strict=True):
-                totals[name] = totals[name] + total if name in totals else total
-        return {name: float(total) / len(self.val) for name, total in totals.items()}
+                loss = self.stage.loss(self.model, self.val.batch(rows), 1.0)
+            table = table_of(loss)
+            self.finite.check(f"in the validation of epoch {self.epoch}", rows, table)
+            totals.add(table.sums(), len(rows))
+        return totals.means()
+
+    # The end, and checkpoints.
 
     def close(self) -> None:
         """Gives the model its final weights: the best, else the averaged, else the last."""
-        copy_into(self.state, (self.best if self.settings.patience else None) or self.ema or {})
+        copy_into(self.state, self.best.weights or self.average.values)
         self.model.eval()
 
     def snapshot(self) -> dict[str, Any]:
-        """All state but the model's weights; nothing is copied."""
-        self._look()
-        names = "epoch step wait best_value best_epoch stopped seconds ema best sums counts".split()
-        return {name: getattr(self, name) for name in names} | {
-            "rate": [self.rate.scale, self.rate.best, self.rate.bad],
+        """The whole state except the model's weights; nothing is copied."""
+        self.finite.look()
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "sums": self.totals.sums,
+            "counts": self.totals.counts,
+            "average": self.average.values,
+            "best": self.best.snapshot(),
+            "rate": self.rate.state(),
             "optimizer": self.optimizer.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a `snapshot`; the model's weights must have been put back already."""
-        move = lambda v: {k: t.to(self.device) for k, t in v.items()} if isinstance(v, dict) else v
-        given = dict(state)
-        self.optimizer.load_state_dict(given.pop("optimizer"))
-        self.fabric.strategy.precision.load_state_dict(given.pop("precision"))
-        self.rate.scale, self.rate.best, self.rate.bad = given.pop("rate")
-        for name, value in given.items():
-            setattr(self, name, move(value) if name != "counts" else value)
+        """Resumes from a `snapshot`; the model's weights must have been loaded already."""
+        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        self.totals.sums, self.totals.counts = self._moved(state["sums"]), state["counts"]
+        self.average.values = self._moved(state["average"])
+        self.best.restore(state["best"], self.device)
+        self.rate.restore(state["rate"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
 
-
-def _table(loss: Loss) -> tuple[list[str], Tensor]:
-    """The names of the loss and its terms, and their values (T, B)."""
-    value = loss.value.detach()
-    values = torch.stack(
-        [value, *(t.detach().to(value.dtype).expand_as(value) for t in loss.terms.values())]
-    )
-    return ["loss", *loss.terms], values if values.device.type == "mps" else values.double()
+    def _moved(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.to(self.device) for name, value in state.items()}

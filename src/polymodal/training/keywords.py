@@ -1,0 +1,93 @@
+"""The keywords of `fit`, sorted into the sections of a recipe."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from polymodal.checks import find, suggest
+from polymodal.methods import METHODS
+from polymodal.model import Method
+from polymodal.settings.resolve import resolve, to_dict
+from polymodal.settings.schema import Settings, TrainingSettings
+
+SECTIONS = list(Settings.model_fields)
+TRAINING = list(TrainingSettings.model_fields)
+
+
+def settings_of(
+    method: str | Method | Settings | Mapping[str, Any], data: Any, keywords: Mapping[str, Any]
+) -> Settings:
+    """The settings of a run from the arguments of `fit`.
+
+    A keyword is a section of a recipe, a setting of the training, or an option of the method.
+
+    Raises ValueError for a keyword that is none of them or two of them, and for a comparison.
+    """
+    recipe = _recipe(method)
+    if "method" in keywords:
+        _check_options(keywords["method"], method, recipe)
+    layer = _sorted(keywords, recipe.get("method", {}).get("name"))
+    if isinstance(data, str | os.PathLike):
+        layer["data"] = {**layer.get("data", {}), "name": os.fspath(data)}
+    settings = resolve(recipe, more=layer)
+    if settings.compare:
+        names = ", ".join(settings.compare)
+        raise ValueError(f"This recipe compares {names}; fit trains one method, give one of those.")
+    return settings
+
+
+def _recipe(method: Any) -> dict[str, Any]:
+    """The recipe that the first argument of `fit` gives; empty for a custom method."""
+    if isinstance(method, str):
+        return {"method": {"name": find(method, METHODS, "method")}}
+    if isinstance(method, Method):
+        return {}
+    return to_dict(resolve(method))
+
+
+def _sorted(keywords: Mapping[str, Any], method: str | None) -> dict[str, Any]:
+    """The keywords by section."""
+    options = _options(method)
+    layer: dict[str, Any] = {"training": {}, "method": {}}
+    for key, value in keywords.items():
+        if key in SECTIONS:
+            layer[key] = {**layer.get(key, {}), **value} if isinstance(value, Mapping) else value
+        else:
+            layer[_section(key, options, method)][key] = value
+    return layer
+
+
+def _options(method: str | None) -> list[str]:
+    """The options of a method of METHODS."""
+    if method is None:
+        return []
+    names = inspect.signature(METHODS[method]).parameters
+    return [name for name in names if name != "modalities" and name not in SECTIONS]
+
+
+def _check_options(options: Any, method: Any, recipe: Mapping[str, Any]) -> None:
+    """Checks the keyword method={...}, which holds options only."""
+    if isinstance(method, Method):
+        raise ValueError("A custom Method has its options already; leave method={...} out.")
+    if "name" in recipe.get("method", {}) and "name" in options:
+        raise ValueError(
+            "The first argument of fit names the method; leave 'name' out of method={...}."
+        )
+
+
+def _section(key: str, options: list[str], method: str | None) -> str:
+    """The section of a keyword that is not one itself."""
+    if key in TRAINING and key in options:
+        raise ValueError(
+            f"{key!r} is a setting of the training and an option of {method}: write"
+            f" training={{{key!r}: ...}} or method={{{key!r}: ...}}."
+        )
+    if key in TRAINING:
+        return "training"
+    if key in options:
+        return "method"
+    near = suggest(key, [*options, *TRAINING, *SECTIONS])
+    raise ValueError(f"fit has no setting {key!r}.{near}")

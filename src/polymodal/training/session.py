@@ -1,0 +1,155 @@
+"""The stages of a run, one after the other, each with its rows of the log and its checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polymodal.data import Dataset, Splits
+from polymodal.model import Method, MultimodalVAE, Stage
+from polymodal.networks.layers import keep_heap
+from polymodal.rng import seed_all
+from polymodal.runs.checkpointer import Checkpointer
+from polymodal.runs.state import state_of
+from polymodal.settings.schema import TrainingSettings
+from polymodal.training.device import make_fabric
+from polymodal.training.prepare import Batches, copy_into, prepared, training_only
+from polymodal.training.progress import Reporter
+from polymodal.training.reuse import said_of
+from polymodal.training.stage_trainer import Setup, StageTrainer
+
+Taken = tuple[dict[str, Any], dict[str, Tensor]]  # the outcome of a stage, and its state
+
+
+@dataclass(frozen=True)
+class Session:
+    """Trains the stages of a method.
+
+    Args:
+        training: the settings of all stages.
+        splits: the data.
+        seed: of the run.
+        checkpointer: writes log, checkpoints and outcomes.
+        reporter: shows the progress.
+        loggers: of Lightning, in addition to log.csv.
+    """
+
+    training: TrainingSettings
+    splits: Splits
+    seed: int
+    checkpointer: Checkpointer
+    reporter: Reporter
+    loggers: Sequence[Any]
+
+    def train(self, method: Method, taken: Mapping[str, Taken]) -> None:
+        """Trains the stages that are left.
+
+        Args:
+            taken: outcome and state of the stages that are taken from other runs.
+        """
+        for stage in method.stages[self.checkpointer.stage :]:
+            if stage.name in taken:
+                outcome, state = taken[stage.name]
+                copy_into(method.model.state_dict(), state)
+                self.reporter.say(f"{stage.name}: {said_of(outcome)}")
+            else:
+                outcome = self._stage(stage, method.model)
+            self.checkpointer.end_stage(stage.name, outcome)
+
+    def _stage(self, stage: Stage, model: MultimodalVAE) -> dict[str, Any]:
+        """Trains and finishes one stage; returns its outcome for run.json."""
+        settings = self.training.stage(stage.name)
+        setup = Setup(settings, self.seed, make_fabric(self.training, settings.precision))
+        keep_heap()
+        model.eval()
+        train = self._prepared(stage, model, "train", setup)
+        val = self._prepared(stage, model, "val", setup)
+        outcome: dict[str, Any] = {"status": "trained", "figures": {}, "finish": []}
+        if stage.trains and settings.epochs:
+            outcome |= self._trained(stage, model, setup, train, val)
+        if stage.finish is not None:
+            seed_all(setup.fabric.device, self.seed, stage.name, "finish")
+            batches = Batches(train, settings.batch), Batches(val, settings.batch)
+            outcome |= self._finished(stage, model, *batches)
+        return outcome
+
+    def _prepared(self, stage: Stage, model: MultimodalVAE, part: str, setup: Setup) -> Dataset:
+        """One part of the data ("train" or "val"), prepared, on the device."""
+        data: Dataset = getattr(self.splits, part).to(setup.fabric.device)
+        keys = self.seed, stage.name, part
+        return prepared(stage, model, data, setup.settings.batch, *keys)
+
+    def _trained(
+        self, stage: Stage, model: MultimodalVAE, setup: Setup, train: Dataset, val: Dataset
+    ) -> dict[str, Any]:
+        """Trains the stage; its entries of the outcome."""
+        with training_only(model, stage.modules(model)) as parameters:
+            trainer = StageTrainer(model, parameters, stage, setup, train, val)
+            self._run_epochs(trainer)
+        outcome = {
+            "epochs": trainer.epoch,
+            "steps": trainer.step,
+            "seconds": round(trainer.seconds, 3),
+        }
+        if trainer.best.epoch:
+            outcome |= {"best_epoch": trainer.best.epoch, "best_val_loss": trainer.best.value}
+        return outcome
+
+    def _run_epochs(self, trainer: StageTrainer) -> None:
+        """The epochs that are left, each with its row of the log and its checkpoint."""
+        checkpointer = self.checkpointer
+        if checkpointer.trainer is not None:
+            trainer.restore(checkpointer.trainer)
+            checkpointer.trainer = None
+        self.reporter.stage(trainer.stage.name, trainer.steps, trainer.step)
+
+        def on_step() -> None:
+            self.reporter.step(trainer.step)
+            checkpointer.save_if_due(trainer.snapshot, 60 * self.training.checkpoint_minutes)
+
+        while not trainer.done:
+            row = trainer.run_epoch(on_step)
+            checkpointer.log.append(row)
+            self._log(row)
+            self.reporter.epoch(row, trainer.settings.epochs, trainer.done)
+            checkpointer.save_if_due(trainer.snapshot)
+        trainer.close()
+
+    def _log(self, row: Mapping[str, Any]) -> None:
+        """Passes a row on to the loggers."""
+        figures = {k: v for k, v in row.items() if k not in ("stage", "step")}
+        for logger in self.loggers:
+            values = {f"{row['stage']}/{name}": value for name, value in figures.items()}
+            logger.log_metrics(values, step=row["step"])
+
+    @torch.no_grad()
+    def _finished(
+        self, stage: Stage, model: MultimodalVAE, train: Batches, val: Batches
+    ) -> dict[str, Any]:
+        """Finishes the stage in closed form; its entries of the outcome: figures, and the names of
+        the entries of the state that changed and that the stage does not train.
+        """
+        assert stage.finish is not None
+        trained = state_of(stage.modules(model), model)
+        before = {k: v.clone() for k, v in model.state_dict().items() if k not in trained}
+        figures = _plain(stage.finish(model, train, val))
+        after = model.state_dict()
+        numbers = {k: v for k, v in figures.items() if isinstance(v, int | float)}
+        self.checkpointer.log.append({"stage": stage.name, **numbers})
+        changed = [k for k, v in before.items() if not torch.equal(v, after[k])]
+        return {"figures": figures, "finish": changed}
+
+
+def _plain(value: Any) -> Any:
+    """Tensors and arrays as numbers and lists, for JSON."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return value.tolist()

@@ -1,0 +1,126 @@
+"""Sums of losses over an epoch, and the check that they are finite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from polymodal.model import Loss
+
+SHOWN = 5  # rows of the data that an error names
+
+
+class Table(NamedTuple):
+    """A loss and its terms, by name, of each sample: values (T, B)."""
+
+    names: list[str]
+    values: Tensor
+
+    def sums(self) -> dict[str, Tensor]:
+        """The sums over the samples."""
+        return dict(zip(self.names, self.values.sum(1), strict=True))
+
+
+def table_of(loss: Loss) -> Table:
+    """The values of a loss, in double precision where the device has it."""
+    value = loss.value.detach()
+    terms = [t.detach().to(value.dtype).expand_as(value) for t in loss.terms.values()]
+    values = torch.stack([value, *terms])
+    has_double = values.device.type != "mps"
+    return Table(["loss", *loss.terms], values.double() if has_double else values)
+
+
+class Totals:
+    """Sums and counts by name, from which means are computed."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, sums: Mapping[str, Tensor], count: int) -> None:
+        """Adds sums over `count` samples."""
+        for name, total in sums.items():
+            self._add(name, total, count)
+
+    def merge(self, other: Totals) -> None:
+        """Adds the sums and counts of `other`."""
+        for name, total in other.sums.items():
+            self._add(name, total, other.counts[name])
+
+    def _add(self, name: str, total: Tensor, count: int) -> None:
+        self.sums[name] = self.sums[name] + total if name in self.sums else total
+        self.counts[name] = self.counts.get(name, 0) + count
+
+    def means(self) -> dict[str, float]:
+        """The means by name."""
+        return {name: float(total) / self.counts[name] for name, total in self.sums.items()}
+
+
+class Recent(NamedTuple):
+    """The losses of a step that were not looked at yet, with the rows of the data."""
+
+    step: int
+    epoch: int
+    rows: Tensor
+    table: Table
+
+
+class FiniteCheck:
+    """Raises ValueError where a loss is not finite.
+
+    Looking at a loss on a GPU waits for it; there, losses are looked at in groups.
+
+    Args:
+        stage: the name of the stage.
+        lr: its learning rate, for the advice.
+    """
+
+    def __init__(self, stage: str, lr: float) -> None:
+        self.stage, self.lr = stage, lr
+        self.recent: list[Recent] = []
+
+    def add(self, recent: Recent) -> None:
+        """Keeps losses for the next `look`."""
+        self.recent.append(recent)
+
+    def look(self) -> None:
+        """Looks at all losses since the last look."""
+        recent, self.recent = self.recent, []
+        if not recent:
+            return
+        sums = torch.stack([r.table.values.sum().double().cpu() for r in recent])
+        if sums.isfinite().all():
+            return
+        for r in recent:
+            self.check(f"at step {r.step + 1} (epoch {r.epoch + 1})", r.rows, r.table)
+
+    def check(self, when: str, rows: Tensor, table: Table) -> None:
+        """Raises ValueError if a value of the table is not finite.
+
+        Args:
+            when: such as "at step 3".
+            rows: of the data, (B,); empty if the values are not of samples.
+        """
+        bad = ~table.values.isfinite()
+        if not bad.any():
+            return
+        terms = [name for name, b in zip(table.names, bad.any(1).tolist(), strict=True) if b]
+        terms = [name for name in terms if name != "loss"] or terms
+        where, mend = "", ""
+        if len(rows):
+            where = f" in {_listed(rows[bad.any(0)].tolist(), len(rows))}"
+            mend = ", or mend those rows"
+        raise ValueError(
+            f"Stage {self.stage!r} stopped {when}: {', '.join(terms)} became infinite or NaN"
+            f"{where}; try a smaller training.lr (now {self.lr:g}) or training.clip=1{mend}."
+        )
+
+
+def _listed(rows: Sequence[Any], batch: int) -> str:
+    """The first of the rows, in words."""
+    shown = ", ".join(map(str, rows[:SHOWN]))
+    more = f" and {len(rows) - SHOWN} more of the batch's {batch}" if len(rows) > SHOWN else ""
+    return f"the rows {shown} of the data{more}"
