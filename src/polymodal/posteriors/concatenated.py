@@ -40,8 +40,10 @@ class Concatenated(Posterior):
     def diffusion(self) -> FittedPrior | None:
         return self._diffusion[0] if self._diffusion else None
 
-    @diffusion.setter
-    def diffusion(self, prior: FittedPrior) -> None:
+    def set_diffusion(self, prior: FittedPrior) -> None:
+        """Sets `diffusion`. (A property of a module cannot be set to a module: `nn.Module` would
+        register that as a part.)
+        """
         self._diffusion = [prior]
 
     def forward(self, batch: Batch) -> Distribution:
