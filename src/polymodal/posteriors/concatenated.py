@@ -40,10 +40,8 @@ class Concatenated(Posterior):
     def diffusion(self) -> FittedPrior | None:
         return self._diffusion[0] if self._diffusion else None
 
-    def set_diffusion(self, prior: FittedPrior) -> None:
-        """Sets `diffusion`. (A property of a module cannot be set to a module: `nn.Module` would
-        register that as a part.)
-        """
+    def use_diffusion(self, prior: FittedPrior) -> None:
+        """Sets `diffusion`. (Assigning a module would make it a part of this one, past a setter.)"""
         self._diffusion = [prior]
 
     def forward(self, batch: Batch) -> Distribution:
