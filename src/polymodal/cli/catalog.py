@@ -130,7 +130,7 @@ def _last_name(value: ast.expr) -> str:
 
 
 def _docstrings(folder: str) -> dict[str, str]:
-    """The first line of the docstring of every function and class at the top of a folder's files."""
+    """The first line of the docstring of every function and class in a folder's files."""
     nodes = [node for source in _sources(folder) for node in ast.parse(source).body]
     return {
         node.name: (ast.get_docstring(node) or "").split("\n", 1)[0]
