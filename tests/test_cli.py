@@ -140,6 +140,7 @@ def test_show_says_every_setting_and_what_the_method_is(capsys) -> None:
     assert resolve(polymodal.settings.recipes.read_yaml(body, "shown")) == resolve(
         load_recipe("mnist-svhn-jnf-dcca")
     )
+    assert "# Networks that are not named: digit-conv for 3 x 28 x 28 images" in out
     assert "# JNF-DCCA (Senellart et al. 2023" in out
     assert "polymodal show shapes-jnf-dcca" in said(capsys, "show", "shapes")[1]
 
@@ -298,6 +299,7 @@ def test_a_dry_run_says_what_would_be_trained_and_trains_nothing(capsys, tmp_pat
     change = ["data.n=160", "training.epochs=3", "training.batch=32"]
     status, text, _ = said(capsys, "train", "shapes-jnf", *change, "--out", out, "--dry-run")
     assert status == 0 and not out.exists()
+    assert "networks:\n  square: mlp\n  circle: mlp\n" in text and "kind: image" in text
     assert "101 train, 11 val, 48 test" in text and "Nothing was trained." in text
     model = polymodal.METHODS["jnf"](modalities_of("shapes"), latent=2).model
     assert f"{sum(p.numel() for p in model.decoders.parameters()):,}" in text

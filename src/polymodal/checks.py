@@ -331,7 +331,8 @@ def _words(hint: Any) -> str:
     if get_origin(hint) in UNIONS:
         return _words(hint)
     if get_origin(hint) is Literal:
-        return f"one of {', '.join(str(a) for a in get_args(hint))}"
+        choices = ", ".join(map(str, get_args(hint)))
+        return f"one of {choices}" if len(get_args(hint)) > 1 else choices
     if _is_group(hint):
         return MAPPING
     noun = NOUNS.get(hint) or NOUNS.get(get_origin(hint))

@@ -18,6 +18,9 @@ from rich.table import Table
 
 from polymodal.cli.catalog import KINDS, entries
 
+CHOSEN_BY_DATA = """\
+# Networks that are not named: digit-conv for 3 x 28 x 28 images, svhn-conv for 3 x 32 x 32,
+# celeba-conv for 3 x 64 x 64, else mlp. polymodal train --dry-run shows them, with all modalities."""
 EXTRAS = {
     "tensorboard": "track",
     "wandb": "track",
@@ -76,6 +79,7 @@ def print_recipe(recipe: str, console: Console) -> None:
         markup=False,
         end="",
     )
+    console.print(CHOSEN_BY_DATA, highlight=False, markup=False, soft_wrap=True)
     head = inspect.getdoc(METHODS[settings.method.name]) if settings.method.name else None
     if head:
         console.print(

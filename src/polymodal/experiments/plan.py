@@ -162,9 +162,10 @@ def make_plan(
 
 def _candidate(settings: Settings, modalities: Sequence[Modality]) -> Candidate:
     """Builds the method; torch's global random stream stays as it is."""
+    settings = complete(settings, modalities)
     with torch.random.fork_rng(devices=[]):
         method = build(to_dict(settings), modalities)
-    return Candidate(complete(settings, modalities), method)
+    return Candidate(settings, method)
 
 
 def _planned(

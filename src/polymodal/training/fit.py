@@ -78,6 +78,7 @@ def fit(
     """
     chosen = settings_of(method, data, settings)
     splits = load_splits(chosen.data, chosen.modalities, data if isinstance(data, Splits) else None)
+    chosen = complete(chosen, splits.modalities)
     training = chosen.training
     fabric = make_fabric(training)
     with own_random_state(fabric.device), deterministic(training.deterministic):
@@ -109,7 +110,7 @@ def _info(settings: Settings, splits: Splits, seed: int) -> dict[str, Any]:
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "seed": int(seed),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "settings": to_dict(complete(settings, splits.modalities)),
+        "settings": to_dict(settings),
         "data": {"name": splits.name, **sizes},
         "modalities": [asdict(m) for m in splits.modalities],
         "versions": versions(),
