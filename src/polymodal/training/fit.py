@@ -78,8 +78,10 @@ def fit(
     """
     chosen = settings_of(method, data, settings)
     splits = load_splits(chosen.data, chosen.modalities, data if isinstance(data, Splits) else None)
-    fabric = make_fabric(chosen.training)
-    with own_random_state(fabric.device), deterministic(chosen.training.deterministic):
+    chosen = complete(chosen, splits.modalities)
+    training = chosen.training
+    fabric = make_fabric(training)
+    with own_random_state(fabric.device), deterministic(training.deterministic):
         checkpointer = Checkpointer(out, _info(chosen, splits, seed))
         if checkpointer.finished:
             return load(checkpointer.path or "", method if isinstance(method, Method) else None)
@@ -108,7 +110,7 @@ def _info(settings: Settings, splits: Splits, seed: int) -> dict[str, Any]:
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "seed": int(seed),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "settings": to_dict(complete(settings, splits.modalities)),
+        "settings": to_dict(settings),
         "data": {"name": splits.name, **sizes},
         "modalities": [asdict(m) for m in splits.modalities],
         "versions": versions(),
