@@ -16,6 +16,7 @@ import polymodal
 from polymodal.batch import Modality
 from polymodal.cli import catalog as cli_catalog
 from polymodal.cli import main as cli
+from polymodal.cli.about import FROM_DATA
 from polymodal.data import Dataset, Splits
 from polymodal.data.digits import BALANCE
 from polymodal.experiments import plan as compare
@@ -140,7 +141,7 @@ def test_show_says_every_setting_and_what_the_method_is(capsys) -> None:
     assert resolve(read_yaml(body, "shown")) == resolve(
         load_recipe("mnist-svhn-jnf-dcca")
     )
-    assert "# Networks that are not named: digit-conv for 3 x 28 x 28 images" in out
+    assert f"# {FROM_DATA}" in out and "digit-conv for 3 x 28 x 28 images" in out
     assert "# JNF-DCCA (Senellart et al. 2023" in out
     assert "polymodal show shapes-jnf-dcca" in said(capsys, "show", "shapes")[1]
 
