@@ -1,4 +1,4 @@
-"""The command: what a person types, sees and gets; every mistake is one sentence and exit status 2."""
+"""The command: what a person types, sees and gets; a mistake is one sentence and exit status 2."""
 
 import json
 import os

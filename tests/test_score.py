@@ -325,7 +325,9 @@ def data(n: int = 600, holes: bool = False) -> Splits:
     )
 
 
-@pytest.mark.parametrize("options", [{}, {"posterior": "point", "decoder_noise": 0.01}, {"epsilon": 0.5}])
+@pytest.mark.parametrize(
+    "options", [{}, {"posterior": "point", "decoder_noise": 0.01}, {"epsilon": 0.5}]
+)
 def test_a_run_generates_from_any_subset(options: dict, tmp_path) -> None:
     small = {
         "latent": 2,
