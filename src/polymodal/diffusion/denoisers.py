@@ -160,7 +160,7 @@ class Denoiser(nn.Module):
             )
         self.sizes, self.scaling = list(sizes), scaling
         self.net = call(
-            TRUNKS[trunk], options, "denoiser_options", sizes, also=("trunk", "scaling")
+            TRUNKS[trunk], options, "denoiser", sizes, also=("trunk", "scaling")
         )
 
     def scales(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:

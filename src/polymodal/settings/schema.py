@@ -104,8 +104,8 @@ class TrainingSettings(StageSettings):
     Args:
         stages: settings of single stages that differ: {"joint": {"epochs": 100}}.
         device: auto, cpu, cuda or mps.
-        deterministic: whether the same run gives the same bits on GPUs too, more slowly. (On CPUs
-            it always does.)
+        deterministic: whether the same run gives the same bits also on GPUs, more slowly. (On CPUs
+            it always does, with the same number of threads.)
         progress: show a progress bar.
         logger: tensorboard or wandb, in addition to log.csv.
         checkpoint_minutes: minutes between checkpoints (last.ckpt) within an epoch; one is also

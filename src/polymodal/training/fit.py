@@ -89,12 +89,12 @@ def fit(
             seed_all(fabric.device, seed, "weights")
             method = build(to_dict(chosen), splits.modalities)
         method.model.to(fabric.device)
-        taken = _taken(method, training, reuse or {}, checkpointer)
+        taken = _taken(method, chosen.training, reuse or {}, checkpointer)
         fabric.barrier()  # all processes have read before one writes
         checkpointer.begin(method.model, fabric.is_global_zero)
-        with Reporter(training.progress and fabric.is_global_zero) as reporter:
-            loggers = make_loggers(training, checkpointer.target)
-            session = Session(training, splits, seed, checkpointer, reporter, loggers)
+        with Reporter(chosen.training.progress and fabric.is_global_zero) as reporter:
+            loggers = make_loggers(chosen.training, checkpointer.target)
+            session = Session(chosen.training, splits, seed, checkpointer, reporter, loggers)
             session.train(method, taken)
         method.model.to("cpu").eval()
         run = checkpointer.close(method, splits.modalities)
