@@ -272,6 +272,14 @@ def test_options_of_methods_are_nested() -> None:
     flow, sampler = (to_dict(settings)["method"][group] for group in ("flow", "sampler"))
     assert (flow["kind"], flow["transforms"], flow["tail_variance"]) == ("maf", 3, 1.2)
     assert sampler == {"name": "hmc", "draws": 100}
+    for override, says in (
+        ("method.sampler.draws=x", r"^method\.sampler\.draws must be a whole number, got 'x'\.$"),
+        ("method.sampler.drws=3", r"^There is no setting method\.sampler\.drws\. Did you mean dra"),
+        ("method.sampler.name=hcm", r"^There is no sampler 'hcm'; did you mean 'hmc'\?$"),
+        ("method.flow=maf", r"^method\.flow must be a mapping such as \{key: value\}, got 'maf'"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            resolve(recipe, [override])
     assert resolve(to_dict(settings)) == settings
 
 

@@ -45,6 +45,7 @@ BelowOne = Annotated[float, Ge(0), Lt(1), AllowInfNan(False)]  # [0, 1)
 UNIONS = (Union, types.UnionType)
 NOTHING = type(None)
 MAPPING = "a mapping such as {key: value}"
+UNKNOWN = "There is no setting "
 NOUNS: dict[Any, str] = {
     str: "a word",
     int: "a whole number",
@@ -94,7 +95,13 @@ def check_names(given: Iterable[str], names: Sequence[str], path: str) -> None:
     """Raises ValueError for a setting under `path` that is none of `names`, with the nearest."""
     for key in given:
         if key not in names:
-            raise ValueError(f"There is no setting {path}.{key}.{suggest(key, names, f'{path}.')}")
+            near = suggest(key, names, _below(path, ""))
+            raise ValueError(f"{UNKNOWN}{_below(path, key)}.{near}")
+
+
+def _below(path: str, name: str) -> str:
+    """The path of the setting `name` of a group at `path`."""
+    return f"{path}.{name}" if path else str(name)
 
 
 def _bare(word: str) -> str:
@@ -202,8 +209,8 @@ class Group(BaseModel, metaclass=_Sentences):
     which something is lost.
 
     A validator of a field raises ValueError("must be ..."), one of the whole group
-    ValueError("<field> must be ..."); the path is put before it. A text that begins with a capital
-    letter stays as it is.
+    ValueError("<field> must be ...") or what `call` and `typed` with the path "" raise; the path is
+    put before the field. Another text that begins with a capital letter stays as it is.
 
     >>> class Flow(Group):
     ...     kind: Literal["maf", "coupling"] = "maf"
@@ -260,9 +267,7 @@ class _Place:
 
     def below(self, name: Any) -> str:
         """The path of a value inside this one."""
-        if isinstance(name, int):
-            return f"{self.path}[{name}]"
-        return f"{self.path}.{name}" if self.path else str(name)
+        return f"{self.path}[{name}]" if isinstance(name, int) else _below(self.path, name)
 
     def inside(self, name: Any) -> _Place:
         """The place of a value inside this one: a field, a key or an index."""
@@ -307,7 +312,7 @@ def _of_name(place: _Place, name: Any, kind: str) -> str:
     if kind == "missing":
         return f"{place.below(name)} is missing; it must be {_words(place.inside(name).hint)}."
     near = suggest(name, place.bare.model_fields, place.below(""))
-    return f"There is no setting {place.below(name)}.{near}"
+    return f"{UNKNOWN}{place.below(name)}.{near}"
 
 
 def _mismatch(place: _Place) -> str:
@@ -318,8 +323,12 @@ def _mismatch(place: _Place) -> str:
 
 
 def _of_validator(place: _Place, text: str) -> str:
-    """A validator's own text behind the path."""
-    if not place.path or text[:1].isupper():
+    """A validator's own text with the path."""
+    if not place.path:
+        return text
+    if text.startswith(UNKNOWN):
+        return f"{UNKNOWN}{place.below('')}{text.removeprefix(UNKNOWN)}"
+    if text[:1].isupper():
         return text
     return f"{place.below('')}{text}" if _is_group(place.bare) else f"{place.path} {text}"
 
@@ -394,7 +403,7 @@ def checked_options(
     groups of settings are nested mappings, completed by their defaults.
 
     Args:
-        path: under which the options are set, such as "method".
+        path: under which the options are set, such as "method"; "": nothing.
         skip: arguments that are no options.
         more: further names that are allowed.
 
@@ -433,7 +442,7 @@ def call(
         if key in taken or not (key in names or _takes_any(parameters)):
             listed = ", ".join(names)
             raise ValueError(
-                f"There is no setting {path}.{key}.{suggest(key, names)} There are: {listed}."
+                f"{UNKNOWN}{_below(path, key)}.{suggest(key, names)} There are: {listed}."
             )
     return function(*arguments, **_typed_arguments(function, given, path))
 
@@ -456,7 +465,7 @@ def _typed_arguments(
     for name, value in given.items():
         if name in parameters:
             value = _completed(value, parameters[name].default)
-        values[name] = typed(hints.get(name, Any), value, f"{path}.{name}")
+        values[name] = typed(hints.get(name, Any), value, _below(path, name))
     return values
 
 
@@ -509,7 +518,7 @@ def first_difference(ours: Any, theirs: Any, path: str = "") -> tuple[str, Any, 
     if not (isinstance(ours, Mapping) and isinstance(theirs, Mapping)):
         return None if ours == theirs else (path, _or_nothing(ours), _or_nothing(theirs))
     for key in dict.fromkeys([*ours, *theirs]):
-        below = f"{path}.{key}" if path else str(key)
+        below = _below(path, key)
         difference = first_difference(ours.get(key, ABSENT), theirs.get(key, ABSENT), below)
         if difference:
             return difference
