@@ -102,6 +102,7 @@ def test_the_version_is_said(capsys) -> None:
 
 def test_lists_hold_what_the_registries_hold() -> None:
     from polymodal.data import DATASETS
+    from polymodal.diffusion.registry import DIFFUSIONS
     from polymodal.methods import METHODS
     from polymodal.metrics import METRICS
     from polymodal.networks.architectures import NETWORKS
@@ -112,7 +113,7 @@ def test_lists_hold_what_the_registries_hold() -> None:
         "datasets": DATASETS,
         "metrics": METRICS,
         "networks": NETWORKS,
-        "samplers": SAMPLERS,
+        "samplers": {**SAMPLERS, **DIFFUSIONS},
     }
     for kind, table in tables.items():
         found = cli_catalog.entries(kind)
