@@ -16,6 +16,7 @@ import polymodal
 from polymodal.batch import Modality
 from polymodal.cli import catalog as cli_catalog
 from polymodal.cli import main as cli
+from polymodal.cli.about import FROM_DATA
 from polymodal.data import Dataset, Splits
 from polymodal.data.digits import BALANCE
 from polymodal.experiments import plan as compare
@@ -317,6 +318,7 @@ def test_a_dry_run_says_what_would_be_trained_and_trains_nothing(capsys, tmp_pat
     change = ["data.n=160", "training.epochs=3", "training.batch=32"]
     status, text, _ = said(capsys, "train", "shapes-jnf", *change, "--out", out, "--dry-run")
     assert status == 0 and not out.exists()
+    assert "networks:\n  square: mlp\n  circle: mlp\n" in text and "kind: image" in text
     assert "101 train, 11 val, 48 test" in text and "Nothing was trained." in text
     model = polymodal.METHODS["jnf"](modalities_of("shapes"), latent=2).model
     assert f"{sum(p.numel() for p in model.decoders.parameters()):,}" in text

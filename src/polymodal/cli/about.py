@@ -26,8 +26,9 @@ EXTRAS = {
     "torch_fidelity": "image",
 }
 FROM_DATA = (
-    "Modalities and networks follow from the data: --data fills them in, and so does"
-    " polymodal train RECIPE --dry-run."
+    "Modalities and networks that are not named follow from the data (networks: digit-conv for"
+    " 3 x 28 x 28 images, svhn-conv for 3 x 32 x 32, celeba-conv for 3 x 64 x 64, else mlp):"
+    " --data fills them in, and so does polymodal train RECIPE --dry-run."
 )
 FREE = 2.0  # GB of disk space that a run should find
 DOWNLOADED = "downloaded when first used"

@@ -12,13 +12,12 @@ from importlib.resources import files
 # Where each dictionary of names stands: the file, then the dictionary.
 REGISTRIES = {
     "datasets": [("data/__init__.py", "DATASETS")],
-    "metrics": [("metrics/__init__.py", "METRICS")],
     "networks": [("networks/architectures.py", "NETWORKS")],
     "samplers": [("sampling/registry.py", "SAMPLERS"), ("diffusion/registry.py", "DIFFUSIONS")],
     "poolings": [("posteriors/pooling.py", "POOLINGS")],
 }
 # The decorators that enter functions, of the folder of the same name as the kind.
-DECORATORS = {"methods": "method"}
+DECORATORS = {"methods": "method", "metrics": "metric"}
 KINDS = ("methods", "datasets", "recipes", "metrics", "networks", "samplers", "poolings")
 
 

@@ -107,7 +107,7 @@ def sbm(
     knows = {"masks": masks.masks, "high": masks.high, "encode_means": encode_means}
     prior = FittedPrior(model.prior, diffusion_prior(sizes, denoiser, drawing, **knows))
     model.prior = prior
-    model.posterior.use_diffusion(prior)
+    model.posterior.condition_by(prior)
     loss = Step(autoencoder_loss, decoder_noise=decoder_noise, beta=beta)
     built_from = {**builder.values(), "posterior": posterior}
     trains = ["posterior.experts", "decoders"]

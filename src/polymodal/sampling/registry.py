@@ -29,4 +29,4 @@ def make_sampler(
     """
     if name not in list(known):  # a list: what cannot be hashed is no name either
         raise ValueError(f"There is no sampler {name!r}; {meant(name, known)}")
-    return call(known[name], settings, "sampler")
+    return call(known[name], settings, "")
