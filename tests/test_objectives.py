@@ -54,7 +54,7 @@ def batch(size: int = 6, holes: bool = False, seed: int = 0) -> Batch:
 
 
 def method(name: str, modalities=MODALITIES, **options):
-    """With experts that differ from each other and from the prior, so that their divergences count."""
+    """A method whose experts differ from each other and the prior, so that divergences count."""
     torch.manual_seed(1)
     made = METHODS[name](modalities, latent=2, **options)
     for part in made.model.posterior.modules():
