@@ -238,6 +238,11 @@ class Splits:
         )
 
 
+def splits_and_test(data: Splits | Dataset) -> tuple[Splits | None, Dataset]:
+    """All parts, if `data` has them, and the data set to measure on: its test part, or itself."""
+    return (data, data.test) if isinstance(data, Splits) else (None, data)
+
+
 def consecutive(
     modalities: Sequence[Modality],
     tables: Mapping[str, Tensor],

@@ -102,12 +102,12 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
 
 
 def frechet_with_error(real: Tensor, fake: Tensor, groups: int = GROUPS) -> tuple[float, float]:
-    """`frechet_distance`, and its standard error by the jackknife over `groups` groups of samples left out
-    in turn.
+    """`frechet_distance`, and its standard error by the jackknife over `groups` groups of samples
+    that are left out in turn.
 
     Sample i of both sets belongs to group i modulo `groups`: pairs (a value and what was generated
-    for it) stay together. sqrt((G - 1) / G sum_g (d_g - mean d)^2), Efron and Stein (1981); unlike
-    the bootstrap it needs few distances, and the bias of the distance, which is almost the same in
+    for it) stay together. The error is sqrt((G - 1) / G sum_g (d_g - mean d)^2), Efron and Stein
+    (1981). Unlike the bootstrap it needs few distances, and their bias, which is almost the same in
     all of them, does not enter. NaN for fewer than 2 G samples.
     """
     value = frechet_distance(real, fake)

@@ -1,9 +1,9 @@
 """log p(x) and log p(x_i | x_S), in nats: estimates over many latents of many samples at once,
-weights off.
+without the weights of modalities.
 
-Latents are drawn first, all samples of the batch together; decoding, which is what costs, then goes
-in pieces whose size follows from `memory`, so that the pieces change nothing but the rounding, and
-memory does not grow with K.
+Latents are drawn first, all samples of the batch together. Decoding, which takes most of the time,
+follows in pieces whose size depends on `memory`: the pieces change only the rounding, and memory
+does not grow with K.
 """
 
 from __future__ import annotations
@@ -11,38 +11,90 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch
-from polymodal.diffusion.prior import DiffusionPosterior, FirstBlock
-from polymodal.distributions.mixture import Joint, Mixture
-from polymodal.distributions.normal import Point
-from polymodal.distributions.products import Product
+from polymodal.distributions import stratified, weighable
+from polymodal.metrics.means import averaged
+from polymodal.metrics.metric import Value, metric
+from polymodal.metrics.places import Given, every, once, others
 from polymodal.model import MultimodalVAE
 from polymodal.networks.layers import keep_heap
 
-LATENTS = 2**23  # numbers that one block of latents may hold: it, and its densities, exist at once
+if TYPE_CHECKING:
+    from polymodal.metrics.measurement import Measurement
+
+LATENTS = 2**23  # numbers in one block of latents: it, and its densities, exist at once
 # Bytes that one decoding may use. On a CPU more is slower: its activations then leave the cache,
-# and buffers beyond 32 MB are mapped afresh by the allocator every time (12,800 SVHN images/s at
-# 500 a call, 4,600 at 2,000).
+# and the allocator maps buffers beyond 32 MB afresh every time.
 MEMORY = {"cpu": 48 * 2**20}
 MEMORY_ELSEWHERE = 2**31
-HIDDEN, ACTIVATIONS = (
-    512,
-    8,
-)  # a decoder holds, for a latent, 8 times the largest modality, at least 8 x 512 numbers
+# A decoder holds, for a latent, 8 times the largest modality, and at least 8 x 512 numbers.
+HIDDEN, ACTIVATIONS = 512, 8
 PRECISIONS = (None, "bf16")
+
+LogWeight = Callable[[Tensor], Tensor]  # z (n, B, D) -> (n, B)
 
 
 class NoDensityError(ValueError):
     """Importance sampling was asked of a posterior that has no density to weigh by."""
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How much is drawn and decoded at once.
+
+    Args:
+        samples: K, the number of latents for each likelihood.
+        seed: of all draws.
+        batch: samples encoded at once.
+        precision: None, or "bf16": decoders and classifiers run in bfloat16 (densities and sums
+            stay in float32), which is faster on CPUs with AVX512-BF16 (`benchmarks/speed.py`).
+            The error of an image's log-density grows as scale^-2.
+        memory: bytes that one decoding may use, about; None: 48 MiB on a CPU, 2 GiB elsewhere.
+
+    Raises:
+        ValueError: for samples < 1 or an unknown precision.
+    """
+
+    samples: int = 1000
+    seed: int = 0
+    batch: int = 256
+    precision: str | None = None
+    memory: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"samples must be at least 1, got {self.samples}.")
+        _check_precision(self.precision)
+
+
+@metric(direction="higher", unit="nats", places=once)
+def joint_log_likelihood(measurement: Measurement, given: Given, target: str) -> Value | None:
+    """log p(x) of all modalities, by importance sampling from the posterior."""
+    return averaged(measurement.joint())
+
+
+@metric(direction="higher", unit="nats", places=others)
+def conditional_log_likelihood(measurement: Measurement, given: Given, target: str) -> Value | None:
+    """log p(x_i | x_S) of the values that the model generates from a subset, by Monte Carlo."""
+    return averaged(measurement.conditional(given, target))
+
+
+@metric(direction="higher", unit="nats", places=every, default=False)
+def synergy(measurement: Measurement, given: Given, target: str) -> Value | None:
+    """log p(x_m) by importance sampling from q(z | x_S), which shows how much S tells of x_m."""
+    return averaged(measurement.marginal(given, target))
+
+
 @torch.no_grad()
-def joint_log_likelihood(
+def joint_log_likelihoods(
     model: MultimodalVAE,
     batch: Batch,
     samples: int = 1000,
@@ -54,58 +106,25 @@ def joint_log_likelihood(
     nats.
 
     log 1/K sum_k p(z_k) prod_m p(x_m|z_k) / q(z_k|x_S), z_k ~ q(z|x_S): Senellart et al. (2023),
-    appendix H, first equation. In expectation below log p(x_S), by about Var[p(x,z)/q] / 2K; it is
-    the k-sample bound of Burda et al. (2016). A mixture q is charged whole and its components draw
-    exactly their shares (`stratified`), which lowers the variance.
+    appendix H, first equation. It is the k-sample bound of Burda et al. (2016): its expectation is
+    below log p(x_S), by about Var[p(x,z)/q] / 2K. The components of a mixture q draw exactly their
+    shares (`stratified`), which lowers the variance; the weights hold the density of the mixture.
 
     Args:
-        samples: K.
-        memory: bytes that one decoding may use, about; default 48 MiB on a CPU, 2 GiB elsewhere.
-        precision: "bf16" decodes in bfloat16 (densities and sums stay in float32): on CPUs with
-            AVX512-BF16 about 1.5 times faster, within .01 nats for likelihoods of scale 1; an
-            image's log-density moves as scale^-2.
+        samples: K; memory, precision: see `Sampling`.
 
     Raises:
         ValueError: for K < 1, an unknown precision, or a q whose density is not normalised.
 
-    >>> # joint_log_likelihood(model, data.test.batch(rows)).mean()
+    >>> # joint_log_likelihoods(model, data.test.batch(rows)).mean()
     """
-    q, weight = _weighed(model, batch)
-    return _log_mean(model, batch, q, weight, samples, memory, precision)
-
-
-def _weighed(model: MultimodalVAE, batch: Batch) -> tuple[Distribution, Callable[[Tensor], Tensor]]:
-    """q(z|x_S) and z -> log p(z) / q(z|x_S). Raises ValueError for a q whose density is not
-    normalised.
-    """
-    q, prior = model.posterior(batch), model.prior()
-    if not weighable(q, prior):
-        raise NoDensityError(
-            "Importance sampling needs a posterior with a normalised density; this one is a product"
-            " that is only drawn by a sampler, or has no randomness, or a score prior's that is"
-            " known by random traces alone. Use conditional_log_likelihood, which needs draws"
-            " alone."
-        )
-    return q, lambda z: prior.log_prob(z) - q.log_prob(z)
-
-
-def weighable(q: Distribution, p: Distribution) -> bool:
-    """Whether p / q is a ratio of densities: q is normalised, and both or neither are points, part
-    by part.
-    """
-    if isinstance(q, Joint):
-        theirs = p.parts if isinstance(p, Joint) else [p] * len(q.parts)
-        return all(weighable(a, b) for a, b in zip(q.parts, theirs, strict=True))
-    if isinstance(q, Mixture):
-        return all(weighable(c, p) for c in q.components)
-    if isinstance(q, DiffusionPosterior) or isinstance(p, DiffusionPosterior):
-        whole = all(f.score.weighable(f.q) for f in (q, p) if isinstance(f, DiffusionPosterior))
-        return whole and not isinstance(q, Product | FirstBlock | Point)
-    return not isinstance(q, Product | FirstBlock) and isinstance(q, Point) == isinstance(p, Point)
+    sampling = Sampling(samples, precision=precision, memory=memory)
+    q, log_weight = _weighed(model, batch)
+    return _log_mean(model, batch, q, log_weight, sampling)
 
 
 @torch.no_grad()
-def marginal_log_likelihood(
+def marginal_log_likelihoods(
     model: MultimodalVAE,
     batch: Batch,
     target: str,
@@ -116,24 +135,26 @@ def marginal_log_likelihood(
     precision: str | None = None,
 ) -> Tensor:
     """Estimate of log p(x_i) by importance sampling from q(z|x_S), shape (B,), nats: how much x_S
-    says of x_i.
+    tells of x_i.
 
-    log 1/K sum_k p(x_i|z_k) p(z_k) / q(z_k|x_S), z_k ~ q(z|x_S): the synergy of Shi et al. (2019),
-    section 4, is log p(x_m) from {m, n} >= from {m} > from {n}. All estimate one number from below;
-    the better S knows which z may have made x_i, the closer. For samples that have x_i and x_S.
+    log 1/K sum_k p(x_i|z_k) p(z_k) / q(z_k|x_S), z_k ~ q(z|x_S). The synergy of Shi et al. (2019),
+    section 4, is log p(x_m) from {m, n} >= from {m} > from {n}. All of them estimate one number
+    from below; they come the closer, the better S tells which z x_i has. Every sample of the batch
+    must have x_i and x_S.
 
     Args:
-        target: i; given: S; samples, memory, precision: see `joint_log_likelihood`.
+        target: i; given: S; samples: K; memory, precision: see `Sampling`.
 
     Raises:
-        ValueError: as `joint_log_likelihood`, or for a name that the batch does not hold.
+        ValueError: as `joint_log_likelihoods`, or for a name that the batch does not hold.
     """
-    q, weight = _weighed(model, batch.only(given))
-    return _log_mean(model, batch.only([target]), q, weight, samples, memory, precision)
+    sampling = Sampling(samples, precision=precision, memory=memory)
+    q, log_weight = _weighed(model, batch.only(given))
+    return _log_mean(model, batch.only([target]), q, log_weight, sampling)
 
 
 @torch.no_grad()
-def conditional_log_likelihood(
+def conditional_log_likelihoods(
     model: MultimodalVAE,
     batch: Batch,
     target: str,
@@ -147,56 +168,54 @@ def conditional_log_likelihood(
     (B,), nats.
 
     log 1/K sum_k p(x_i|z_k), z_k ~ q(z|x_S): Senellart et al. (2023), eq. (22), the likelihood of
-    what the model generates from x_S. For |S| = 1, q is the unimodal posterior; for more, whatever
-    the model draws from. NaN where the sample lacks x_i or a part of x_S. A sampler's draws are
-    correlated, which leaves the estimate consistent.
+    the values that the model generates from x_S. NaN if the sample lacks x_i or a part of x_S. The
+    draws of a sampler are correlated; the estimate is still consistent.
 
     Args:
         target: i; may be one of `given`.
         given: S, one or more names.
-        samples, memory, precision: see `joint_log_likelihood`.
+        samples: K; memory, precision: see `Sampling`.
 
     Raises:
         ValueError: for K < 1, an unknown precision, or a name that the batch does not hold.
     """
-    seen, wanted = batch.only(given), batch.only([target])
-    here = batch.mask([target, *given])
-    if here.all():
-        seen, wanted = (Batch(b.x) for b in (seen, wanted))
-    else:  # what is missing for some samples must not change how the others are encoded
-        rows = here.nonzero().squeeze(1)
-        seen, wanted = (Batch({m: x[rows] for m, x in b.x.items()}) for b in (seen, wanted))
+    sampling = Sampling(samples, precision=precision, memory=memory)
+    complete = batch.mask([target, *given])
+    source = _complete(batch.only(given), complete)
+    wanted = _complete(batch.only([target]), complete)
     value = next(iter(batch.x.values())).new_full((len(batch),), torch.nan)
-    if here.any():
-        value[here] = _log_mean(
-            model, wanted, model.posterior(seen), None, samples, memory, precision
-        ).to(value.dtype)
+    if complete.any():
+        logs = _log_mean(model, wanted, model.posterior(source), None, sampling)
+        value[complete] = logs.to(value.dtype)
     return value
 
 
-def stratified(q: Distribution, n: int) -> Tensor:
-    """n draws of q, (n, B, D), in which a mixture's components have their exact shares, up to one
-    draw.
-
-    Systematic sampling: draw k of a random order takes the component at the quantile (k + u) / n, u
-    ~ U(0, 1), so that each draw alone has the law of q and averages are unbiased with less
-    variance.
-
-    >>> from polymodal.distributions.normal import DiagNormal
-    >>> apart = Mixture([DiagNormal(torch.full((1, 1), m), torch.ones(1, 1)) for m in (-50.0, 50.0)])
-    >>> (stratified(apart, 10) > 0).sum()
-    tensor(5)
+def _complete(batch: Batch, complete: Tensor) -> Batch:
+    """The complete samples without masks: a sample that lacks values must not change how the others
+    are encoded.
     """
-    if isinstance(q, Joint):
-        return torch.cat([stratified(p, n) for p in q.parts], dim=-1)
-    if not isinstance(q, Mixture):
-        return q.sample(torch.Size((n,)))
-    draws = torch.stack([c.sample(torch.Size((n,))) for c in q.components], dim=-2)
-    share = q.weights.to(draws.device, torch.float64).expand(*q.batch_shape, -1).cumsum(-1)
-    order = torch.randperm(n, device=draws.device).unsqueeze(-1)
-    place = (order + torch.rand(n, *q.batch_shape, device=draws.device, dtype=torch.float64)) / n
-    pick = (place.unsqueeze(-1) * share[..., -1:] >= share[..., :-1]).sum(-1)
-    return torch.take_along_dim(draws, pick[..., None, None], dim=-2).squeeze(-2)
+    if complete.all():
+        return Batch(batch.x)
+    rows = complete.nonzero().squeeze(1)
+    return Batch({m: x[rows] for m, x in batch.x.items()})
+
+
+def _weighed(model: MultimodalVAE, batch: Batch) -> tuple[Distribution, LogWeight]:
+    """q(z|x_S) and z -> log p(z) / q(z|x_S). Raises NoDensityError if there is no such ratio."""
+    q, prior = model.posterior(batch), model.prior()
+    if not weighable(q, prior):
+        raise NoDensityError(
+            "Importance sampling needs a posterior with a normalised density; this one is a product"
+            " that is only drawn by a sampler, or deterministic, or a diffusion model's whose"
+            " density is estimated by random traces. Use conditional_log_likelihood, which needs"
+            " only draws."
+        )
+    return q, partial(_log_ratio, prior, q)
+
+
+def _log_ratio(p: Distribution, q: Distribution, z: Tensor) -> Tensor:
+    """log p(z) / q(z)."""
+    return p.log_prob(z) - q.log_prob(z)
 
 
 def pieces(total: int, most: int) -> Iterator[slice]:
@@ -213,63 +232,52 @@ def rows_for(
     model: MultimodalVAE, names: Iterable[str], device: torch.device, memory: int | None = None
 ) -> int:
     """How many latents to decode at once into the modalities `names`, within `memory` bytes."""
-    memory = MEMORY.get(device.type, MEMORY_ELSEWHERE) if memory is None else memory
-    largest = max(math.prod(m.shape) for m in model.modalities if m.name in set(names))
+    if memory is None:
+        memory = MEMORY.get(device.type, MEMORY_ELSEWHERE)
+    wanted = set(names)
+    largest = max(math.prod(m.shape) for m in model.modalities if m.name in wanted)
     return max(1, memory // (4 * ACTIVATIONS * max(HIDDEN, largest)))
 
 
 def autocast(precision: str | None, device: torch.device) -> AbstractContextManager:
     """The context in which networks run in `precision`. Raises ValueError for an unknown one."""
+    _check_precision(precision)
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def _check_precision(precision: str | None) -> None:
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}.")
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def _log_mean(
     model: MultimodalVAE,
     batch: Batch,
     q: Distribution,
-    weight: Callable[[Tensor], Tensor] | None,
-    samples: int,
-    memory: int | None,
-    precision: str | None,
+    log_weight: LogWeight | None,
+    sampling: Sampling,
 ) -> Tensor:
-    """log 1/K sum_k exp(log p(x|z_k) + weight(z_k)), z_k ~ q, over the modalities that the batch
+    """log 1/K sum_k exp(log p(x|z_k) + log_weight(z_k)), z_k ~ q, over the modalities that the batch
     holds, (B,).
     """
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}.")
-    rows = rows_for(model, batch.x, batch.device, memory)
     keep_heap()
-    total: Tensor | None = None
-    for block in pieces(samples, LATENTS // (len(batch) * q.event_shape.numel())):
+    sums = []
+    for block in pieces(sampling.samples, LATENTS // (len(batch) * q.event_shape.numel())):
         z = stratified(q, block.stop - block.start)
-        log_w = _decoded(model, batch, z, rows, precision)
-        if weight is not None:
-            log_w += weight(z)
-        part = log_w.logsumexp(0)
-        total = part if total is None else torch.logaddexp(total, part)
-    if total is None:
-        raise ValueError(f"samples must be at least 1, got {samples}.")
-    return total - math.log(samples)
+        log_terms = _log_likelihood(model, batch, z, sampling)
+        if log_weight is not None:
+            log_terms += log_weight(z)
+        sums.append(log_terms.logsumexp(0))
+    return reduce(torch.logaddexp, sums) - math.log(sampling.samples)
 
 
-def _decoded(
-    model: MultimodalVAE, batch: Batch, z: Tensor, rows: int, precision: str | None
-) -> Tensor:
-    """log p(x|z), (K, B), from z (K, B, D), `rows` latents at a time: all of one sample, then of
-    the next.
-    """
+def _log_likelihood(model: MultimodalVAE, batch: Batch, z: Tensor, sampling: Sampling) -> Tensor:
+    """log p(x|z), (K, B), from z (K, B, D), in pieces: all latents of one sample, then of the next."""
+    rows = rows_for(model, batch.x, batch.device, sampling.memory)
     out = z.new_empty(z.shape[:-1])
-    with autocast(precision, z.device):
+    with autocast(sampling.precision, z.device):
         for item in pieces(len(batch), rows // len(z)):
-            part = _sliced(batch, item)
+            part = batch.rows(item)
             for k in pieces(len(z), rows // (item.stop - item.start)):
                 out[k, item] = model.log_likelihood(part, z[k, item]).to(out.dtype)
     return out
-
-
-def _sliced(batch: Batch, rows: slice) -> Batch:
-    return Batch(
-        {m: x[rows] for m, x in batch.x.items()}, {m: v[rows] for m, v in batch.present.items()}
-    )

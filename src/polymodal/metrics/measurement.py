@@ -1,14 +1,13 @@
-"""What the metrics of one model on one data set share: the draws of the latents, what is decoded
-from them, the labels.
+"""`Measurement`: what the metrics of one model on one data set share, such as the latents, the
+values decoded from them, and the labels.
 
-Every random number is a function of (seed, what it is for): a metric's value does not depend on
-which others are asked.
+Every random number is a function of the seed and its purpose: a metric's value does not depend on
+the other metrics asked for.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -17,25 +16,27 @@ from torch import Tensor
 
 from polymodal.batch import Batch
 from polymodal.data.dataset import Dataset, gather
-from polymodal.metrics.classifiers import Classifiers, labels_of
-from polymodal.metrics.coherence import agreement, judged
+from polymodal.metrics.classifiers import Classifiers, LabelClassifier, labels_of
+from polymodal.metrics.coherence import agreement, classify
 from polymodal.metrics.frechet import inception
 from polymodal.metrics.likelihood import (
     NoDensityError,
+    Sampling,
     autocast,
-    conditional_log_likelihood,
-    joint_log_likelihood,
-    marginal_log_likelihood,
+    conditional_log_likelihoods,
+    joint_log_likelihoods,
+    marginal_log_likelihoods,
     pieces,
     rows_for,
 )
-from polymodal.metrics.probe import latent_means, probe
+from polymodal.metrics.places import Given, Place
+from polymodal.metrics.probe import latent_means, probe_hits
 from polymodal.model import MultimodalVAE
 from polymodal.rng import own_random_state, seed_all
 
 PROBED = 2000  # training samples that the linear probe is fitted on
 
-Given = tuple[str, ...]
+Features = Callable[[Tensor], Tensor]  # values (B, *shape) -> features (B, F)
 
 
 class Measurement:
@@ -43,14 +44,10 @@ class Measurement:
 
     Args:
         model: in evaluation mode.
-        data: what it is measured on, on the model's device.
-        train: what the linear probe is fitted on, or None.
+        data: the samples to measure on, on the model's device.
+        train: the samples that the linear probe is fitted on, or None.
         classifiers: or None.
-        samples: K of the likelihoods.
-        seed: of all draws.
-        batch: samples encoded at once.
-        precision: None, or "bf16": decoders and classifiers run in bfloat16.
-        memory: see `joint_log_likelihood`.
+        sampling: seed, numbers of samples, precision, memory.
     """
 
     def __init__(
@@ -59,220 +56,205 @@ class Measurement:
         data: Dataset,
         train: Dataset | None = None,
         classifiers: Classifiers | None = None,
-        *,
-        samples: int = 1000,
-        seed: int = 0,
-        batch: int = 256,
-        precision: str | None = None,
-        memory: int | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
         self.model, self.data, self.train, self.classifiers = model, data, train, classifiers
-        self.samples, self.seed, self.batch, self.precision, self.memory = (
-            samples,
-            seed,
-            batch,
-            precision,
-            memory,
-        )
+        self.sampling = sampling or Sampling()
         self._latents: dict[Given, Tensor] = {}
-        self._diagnostics: dict[Given, list[Any]] = {}
+        self._reports: dict[Given, list[dict[str, Tensor]]] = {}
         self._real: dict[tuple[str, str], Tensor] = {}
-        self._judged: tuple[Any, Any] = (None, None)
-        self._inception: Callable[[Tensor], Tensor] | None = None
+        self._classified: tuple[Place, tuple[Tensor, Tensor]] | None = None
+        self._inception: Features | None = None
 
     @contextmanager
     def _stream(self, *keys: Any) -> Iterator[None]:
+        """Random numbers that are a function of the seed and `keys`, without gradients."""
         with own_random_state(self.data.device), torch.no_grad():
-            seed_all(self.data.device, self.seed, *keys)
+            seed_all(self.data.device, self.sampling.seed, *keys)
             yield
 
     def rows(self, names: Sequence[str]) -> Tensor:
-        """The samples that have all of `names`."""
-        here = torch.ones(len(self.data), dtype=torch.bool, device=self.data.device)
+        """The samples that have all of `names`, (n,)."""
+        complete = torch.ones(len(self.data), dtype=torch.bool, device=self.data.device)
         for m in names:
-            here = here & self.data.present[m] if m in self.data.present else here
-        return here.nonzero().squeeze(1)
+            complete = complete & self.data.is_present(m)
+        return complete.nonzero().squeeze(1)
 
     def batches(self, data: Dataset, rows: Tensor, names: Sequence[str]) -> Iterator[Batch]:
         """The samples `rows`, which have all of `names`, as if only these had been observed."""
-        for part in rows.split(self.batch):
+        for part in rows.split(self.sampling.batch):
             yield Batch(data.batch(part).only(names).x)
 
     def latents(self, given: Given) -> Tensor:
         """One draw z ~ q(z|x_S) for every sample that has x_S, (N_S, D), always the same; from the
-        prior for no S.
+        prior for an empty S.
         """
         if given not in self._latents:
             with self._stream("latents", given):
-                if given:
-                    drawn, reports = [], []
-                    for part in self.batches(self.data, self.rows(given), given):
-                        drawn.append(self.model.latents(part).squeeze(0))
-                        reports.append(self.model.diagnostics)
-                    z, self._diagnostics[given] = (
-                        torch.cat(drawn),
-                        [r for r in reports if r is not None],
-                    )
-                else:
-                    z = self.model.latents(None, len(self.data)).squeeze(1)
-            self._latents[given] = z
+                self._latents[given] = self._posterior_draw(given) if given else self._prior_draw()
         return self._latents[given]
 
+    def _prior_draw(self) -> Tensor:
+        return self.model.latents(None, len(self.data)).squeeze(1)
+
+    def _posterior_draw(self, given: Given) -> Tensor:
+        batches = self.batches(self.data, self.rows(given), given)
+        draws = [self.model.draw(batch) for batch in batches]
+        self._reports[given] = [d.report.per_item() for d in draws if d.report is not None]
+        return torch.cat([d.z.squeeze(0) for d in draws])
+
     def reported(self, given: Given, name: str) -> Tensor | None:
-        """What the sampler said of each sample under `name`, (N_S,); None where nothing was drawn
-        by one.
+        """The figure `name` of each sample in the sampler's report, (N_S,), float64; None without a
+        sampler, or if it does not report the figure.
         """
         self.latents(given)
-        reports = self._diagnostics.get(given, ())
-        parts = [part for report in reports if (part := getattr(report, name, None)) is not None]
-        return torch.cat(parts).double() if parts and len(parts) == len(reports) else None
+        reports = self._reports.get(given, [])
+        if not reports or not all(name in report for report in reports):
+            return None
+        return torch.cat([report[name] for report in reports]).double()
 
-    def seen(self, given: Given, target: str) -> tuple[Tensor, Tensor]:
-        """Features and labels that the target's classifier sees in what is generated from
+    @property
+    def label_classifiers(self) -> Mapping[str, LabelClassifier]:
+        """The classifier of each modality that has one."""
+        return {} if self.classifiers is None else self.classifiers.by_modality
+
+    def _classifier(self, target: str) -> LabelClassifier:
+        return (self.classifiers or Classifiers({})).classifier_of(target)
+
+    def classify(self, given: Given, target: str) -> tuple[Tensor, Tensor]:
+        """Features and labels that the target's classifier sees in the values generated from
         `latents(given)`.
         """
-        if self._judged[0] != (given, target):
-            judge = self._judge(target)
-            self._judged = (
-                (given, target),
-                judged(self.model, judge, target, self.latents(given), self.precision),
-            )
-        return self._judged[1]
+        place = (given, target)
+        if self._classified is None or self._classified[0] != place:
+            classifier, z = self._classifier(target), self.latents(given)
+            seen = classify(self.model, classifier, target, z, self.sampling.precision)
+            self._classified = place, seen
+        return self._classified[1]
 
     def right(self, given: Given, target: str) -> tuple[Tensor, Tensor]:
         """Whether the generated values show their samples' labels, (N_S,) in [0, 1], and those
         labels.
         """
         labels = labels_of(self.data, self.rows(given))
-        return agreement(self.seen(given, target)[1], labels), labels
+        return agreement(self.classify(given, target)[1], labels), labels
 
-    def features(
-        self, given: Given, target: str, kind: str = "classifier"
-    ) -> tuple[Tensor, Tensor] | None:
-        """Features of the real and of the generated values of `target`; None where there are none
-        to speak of.
+    def features(self, given: Given, target: str) -> tuple[Tensor, Tensor] | None:
+        """The classifier's features of the real and of the generated values of `target`; None if
+        the values are the labels themselves.
         """
-        if kind == "classifier":
-            judge = self._judge(target)
-            if judge.net is None:
-                return None
-            return (
-                self._real_features(target, kind, lambda x: judge(x, self.precision)[0]),
-                self.seen(given, target)[0],
-            )
-        if len(next(m.shape for m in self.data.modalities if m.name == target)) != 3:
+        classifier = self._classifier(target)
+        if classifier.net is None:
+            return None
+
+        def features_of(x: Tensor) -> Tensor:
+            return classifier(x, self.sampling.precision)[0]
+
+        real = self._real_features(target, "classifier", features_of)
+        return real, self.classify(given, target)[0]
+
+    def inception_features(self, given: Given, target: str) -> tuple[Tensor, Tensor] | None:
+        """Inception features of the real and of the generated values of `target`; None unless they
+        are images.
+        """
+        shapes = {m.name: m.shape for m in self.data.modalities}
+        if len(shapes[target]) != 3:
             return None
         self._inception = self._inception or inception(self.data.device)
-        real = self._real_features(target, kind, self._inception)
+        real = self._real_features(target, "inception", self._inception)
         z = self.latents(given)
-        fake = []
-        for piece in pieces(len(z), min(rows_for(self.model, [target], z.device), self.batch)):
-            with autocast(self.precision, z.device), torch.no_grad():
+        most = min(rows_for(self.model, [target], z.device), self.sampling.batch)
+        generated = []
+        for piece in pieces(len(z), most):
+            with autocast(self.sampling.precision, z.device), torch.no_grad():
                 mean = self.model.decoders[target](z[piece]).mean
-            fake.append(self._inception(mean.float()))
-        return real, torch.cat(fake)
+            generated.append(self._inception(mean.float()))
+        return real, torch.cat(generated)
 
-    def _real_features(self, target: str, kind: str, of: Callable[[Tensor], Tensor]) -> Tensor:
-        """Of the target's value in every sample that has it; a value that several samples share is
-        looked at once.
+    def _real_features(self, target: str, kind: str, features_of: Features) -> Tensor:
+        """Features of the target's value in every sample that has it; a value that several samples
+        share is computed once.
         """
         if (target, kind) not in self._real:
-            at = self.rows([target])
-            at = self.data.index[target][at] if target in self.data.index else at
-            rows, back = at.unique(return_inverse=True)
+            rows = self.data.rows_of(target, self.rows([target]))
+            values, place = rows.unique(return_inverse=True)
+            table = self.data.tables[target]
             with torch.no_grad():
-                parts = [
-                    of(gather(self.data.tables[target], part)) for part in rows.split(self.batch)
-                ]
-            self._real[target, kind] = torch.cat(parts)[back]
+                parts = values.split(self.sampling.batch)
+                features = torch.cat([features_of(gather(table, part)) for part in parts])
+            self._real[target, kind] = features[place]
         return self._real[target, kind]
 
-    def _judge(self, target: str) -> Any:
-        if self.classifiers is None or target not in self.classifiers.judges:
-            raise ValueError(
-                f"There is no classifier for {target!r}; give `classifiers`, or a data set with"
-                " labels."
-            )
-        return self.classifiers.judges[target]
-
     def joint(self) -> Tensor | None:
-        """log p(x) of every sample, for what it has, (N,); None where the posterior has no density."""
-        parts = []
+        """log p(x) of every sample, of the modalities it has, (N,); None if the posterior has no
+        density.
+        """
+        samples, options = self.sampling.samples, self._decoding()
         with self._stream("joint"), suppress(NoDensityError):
-            for part in torch.arange(len(self.data), device=self.data.device).split(self.batch):
-                batch = self.data.batch(part)
-                parts.append(
-                    joint_log_likelihood(
-                        self.model,
-                        batch,
-                        self.samples,
-                        memory=self.memory,
-                        precision=self.precision,
-                    )
-                )
-        return torch.cat(parts) if parts else None
+            return torch.cat(
+                [
+                    joint_log_likelihoods(self.model, batch, samples, **options)
+                    for batch in self.data.batches(self.sampling.batch)
+                ]
+            )
+        return None
 
     def conditional(self, given: Given, target: str) -> Tensor:
         """log p(x_target | x_S) of every sample that has both, (N,)."""
-        names, parts = [*given, target], []
+        names = [*given, target]
+        samples, options = self.sampling.samples, self._decoding()
         with self._stream("conditional", given, target):
-            for batch in self.batches(self.data, self.rows(names), names):
-                parts.append(
-                    conditional_log_likelihood(
-                        self.model,
-                        batch,
-                        target,
-                        given,
-                        self.samples,
-                        memory=self.memory,
-                        precision=self.precision,
+            return torch.cat(
+                [
+                    conditional_log_likelihoods(
+                        self.model, batch, target, given, samples, **options
                     )
-                )
-        return torch.cat(parts)
+                    for batch in self.batches(self.data, self.rows(names), names)
+                ]
+            )
 
     def marginal(self, given: Given, target: str) -> Tensor | None:
-        """log p(x_target) by importance sampling from q(z|x_S), where both are; None where q has no
-        density.
+        """log p(x_target) by importance sampling from q(z|x_S), of every sample that has both; None
+        if q has no density.
         """
-        names, parts = list({*given, target}), []
+        names = list({*given, target})
+        draws = self.sampling.samples * len(given)  # as many of each expert: Shi et al. (2019)
+        options = self._decoding()
         with self._stream("marginal", given, target), suppress(NoDensityError):
-            for batch in self.batches(self.data, self.rows(names), names):
-                draws = self.samples * len(given)  # as many of each expert, as Shi et al. have it
-                parts.append(
-                    marginal_log_likelihood(
-                        self.model,
-                        batch,
-                        target,
-                        given,
-                        draws,
-                        memory=self.memory,
-                        precision=self.precision,
-                    )
-                )
-        return torch.cat(parts) if parts else None
+            return torch.cat(
+                [
+                    marginal_log_likelihoods(self.model, batch, target, given, draws, **options)
+                    for batch in self.batches(self.data, self.rows(names), names)
+                ]
+            )
+        return None
+
+    def _decoding(self) -> dict[str, Any]:
+        return {"memory": self.sampling.memory, "precision": self.sampling.precision}
 
     def probed(self, given: Given) -> Tensor | None:
         """Whether a linear classifier finds the label in E[z|x_S], (N_S,); None without classes or
         training samples.
         """
-        if self.train is None or self.train.label is None or self.data.label is None:
+        train, data = self.train, self.data
+        if train is None or train.label is None or data.label is None:
             return None
-        generator = torch.Generator().manual_seed(self.seed)
-        order = torch.randperm(len(self.train), generator=generator).to(self.data.device)
-        for m in given:
-            order = order[self.train.present[m][order]] if m in self.train.present else order
+        fitted, rows = self._probe_rows(train, given), self.rows(given)
         with self._stream("probe", given):
-            train, test = (
-                torch.cat(
-                    [latent_means(self.model, part) for part in self.batches(data, rows, given)]
-                )
-                for data, rows in ((self.train, order[:PROBED]), (self.data, self.rows(given)))
-            )
-        return probe(
-            train, self.train.label[order[:PROBED]], test, self.data.label[self.rows(given)]
+            means = self._means(train, fitted, given)
+            test_means = self._means(data, rows, given)
+        return probe_hits(means, train.label[fitted], test_means, data.label[rows])
+
+    def _probe_rows(self, train: Dataset, given: Given) -> Tensor:
+        """Training samples that have all of `given`, in an order that the seed determines."""
+        generator = torch.Generator().manual_seed(self.sampling.seed)
+        order = torch.randperm(len(train), generator=generator).to(self.data.device)
+        for m in given:
+            order = order[train.is_present(m)[order]]
+        return order[:PROBED]
+
+    def _means(self, data: Dataset, rows: Tensor, given: Given) -> Tensor:
+        """E[z|x_S] of the samples `rows`, (n, D)."""
+        return torch.cat(
+            [latent_means(self.model, batch) for batch in self.batches(data, rows, given)]
         )
-
-
-def share(values: Tensor, low: float = -math.inf, high: float = math.inf) -> Tensor:
-    """1 where low <= value <= high, else 0 (also for NaN), float64."""
-    return ((values >= low) & (values <= high)).double()
