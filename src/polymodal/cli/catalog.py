@@ -1,84 +1,97 @@
-"""What there is, read from the source without running it, so that `polymodal list` need not wait
-for torch.
+"""Names and descriptions of everything in the registries, read from the source without running it:
+`polymodal list` does not wait for torch.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from importlib.resources import files
 
-# Where each dictionary of names stands: the file, then the dictionary.
+# The file and the name of each dictionary.
 REGISTRIES = {
     "datasets": ("data/__init__.py", "DATASETS"),
-    "metrics": ("metrics/__init__.py", "METRICS"),
     "networks": ("networks/architectures.py", "NETWORKS"),
     "samplers": ("sampling/registry.py", "SAMPLERS"),
     "poolings": ("posteriors/pooling.py", "POOLINGS"),
 }
+# The folder of decorated functions, and their decorator.
+DECORATED = {"methods": ("methods", "method"), "metrics": ("metrics", "metric")}
 KINDS = ("methods", "datasets", "recipes", "metrics", "networks", "samplers", "poolings")
 
 
 def entries(kind: str) -> dict[str, str]:
-    """name -> what it is, in one line, for a kind of `KINDS`.
+    """name -> description, in one line, for a kind of `KINDS`.
 
     >>> entries("samplers").keys() >= {"hmc", "mala", "smc"}
     True
     """
-    if kind == "methods":
-        return _methods()
+    if kind in DECORATED:
+        return _decorated(*DECORATED[kind])
     return _recipes() if kind == "recipes" else _registry(*REGISTRIES[kind])
 
 
-def _methods() -> dict[str, str]:
-    """The functions that `@method` decorates, with the first line of their docstrings."""
-    methods = {}
-    for file in (files("polymodal") / "methods").iterdir():
-        if file.name.endswith(".py"):
-            for node in ast.parse(file.read_text()).body:
-                if isinstance(node, ast.FunctionDef) and _is_method(node):
-                    methods[node.name] = (ast.get_docstring(node) or "").split("\n\n")[0]
-    return {name: " ".join(text.split()) for name, text in sorted(methods.items())}
+def _decorated(folder: str, decorator: str) -> dict[str, str]:
+    """The functions that a decorator enters into a registry, with the first paragraph of their
+    docstrings.
+    """
+    described = {}
+    for text in _sources(folder):
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef) and _has_decorator(node, decorator):
+                first = (ast.get_docstring(node) or "").split("\n\n")[0]
+                described[node.name] = " ".join(first.split())
+    return dict(sorted(described.items()))
 
 
-def _is_method(node: ast.FunctionDef) -> bool:
-    """Whether a function is decorated with `@method` or `@method(...)`."""
-    return any(ast.unparse(d).split("(")[0] == "method" for d in node.decorator_list)
+def _sources(folder: str) -> list[str]:
+    """The text of every Python file of a folder of the package."""
+    content = (files("polymodal") / folder).iterdir()
+    return [file.read_text() for file in content if file.name.endswith(".py")]
+
+
+def _has_decorator(node: ast.FunctionDef, decorator: str) -> bool:
+    """Whether a function is decorated with `@decorator` or `@decorator(...)`."""
+    return any(ast.unparse(d).split("(")[0] == decorator for d in node.decorator_list)
 
 
 def _recipes() -> dict[str, str]:
-    found = {}
+    described = {}
     for file in (files("polymodal.settings") / "recipes").iterdir():
         if file.name.endswith(".yaml"):
             about = re.search(r'^about: *"?(.*?)"?$', file.read_text(), re.MULTILINE)
-            found[file.name.removesuffix(".yaml")] = about[1] if about else ""
-    return dict(sorted(found.items()))
+            described[file.name.removesuffix(".yaml")] = about[1] if about else ""
+    return dict(sorted(described.items()))
 
 
 def _registry(path: str, name: str) -> dict[str, str]:
+    """The keys of a dictionary, each with the comment behind its value, else with the first line of
+    the docstring of the function or class that the value names last.
+    """
     text = (files("polymodal") / path).read_text()
     lines = text.splitlines()
-    folder = (files("polymodal") / path.rsplit("/", 1)[0]) if "/" in path else None
-    texts = (
-        [f.read_text() for f in folder.iterdir() if f.name.endswith(".py")] if folder else [text]
-    )
-    heads = {k: v for t in texts for k, v in _docstrings(t).items()}
-    table = next(
-        node.value
-        for node in ast.parse(text).body
-        if isinstance(node, ast.Assign | ast.AnnAssign)
-        and name in (ast.unparse(t) for t in _targets(node))
-    )
+    docstrings: dict[str, str] = {}
+    for source in _sources(path.rsplit("/", 1)[0]):
+        docstrings |= _docstrings(source)
+    described = {}
+    for key, value in _items(text, path, name):
+        comment = lines[(value.end_lineno or 1) - 1].partition("  # ")[2]
+        last = re.findall(r"\w+", ast.unparse(value))[-1]  # also inside a wrapper
+        described[key] = comment or docstrings.get(last, "")
+    return described
+
+
+def _items(text: str, path: str, name: str) -> Iterator[tuple[str, ast.expr]]:
+    """Keys and values of the dictionary `name`. Raises ValueError if it is not written as one."""
+    assignments = [n for n in ast.parse(text).body if isinstance(n, ast.Assign | ast.AnnAssign)]
+    named = (n for n in assignments if name in [ast.unparse(t) for t in _targets(n)])
+    table = next(named).value
     if not isinstance(table, ast.Dict):
         raise ValueError(f"{name} in {path} must be written as a dictionary.")
-    found = {}
-    for key, value in zip(filter(None, table.keys), table.values, strict=True):
-        comment = lines[value.end_lineno - 1].partition("  # ")[2] if value.end_lineno else ""
-        head = heads.get(
-            re.findall(r"\w+", ast.unparse(value))[-1], ""
-        )  # of what a wrapper holds, too
-        found[ast.literal_eval(ast.unparse(key))] = comment or head
-    return found
+    for key, value in zip(table.keys, table.values, strict=True):
+        if key is not None:
+            yield ast.literal_eval(key), value
 
 
 def _targets(node: ast.Assign | ast.AnnAssign) -> list[ast.expr]:

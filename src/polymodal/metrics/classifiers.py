@@ -1,5 +1,5 @@
-"""What a generated value shows: a classifier for each modality, trained once on the data set's own
-values and kept.
+"""Classifiers that read the label from a value: one for each modality, trained once on the data
+set's values and kept in a cache.
 """
 
 from __future__ import annotations
@@ -27,19 +27,18 @@ from polymodal.rng import own_random_state, seed_all
 
 log = logging.getLogger("polymodal")
 
-VERSION = "2"  # of what follows: classifiers of another version are trained anew
+VERSION = "2"  # of this file: classifiers of another version are trained again
 BATCH, STEPS, EPOCHS, RATE, DECAY, SHIFT = 256, 250, 1, 3e-3, 1e-2, 2
-
 
 Part = tuple[Tensor, Tensor, Tensor]  # a table of values, rows of it, and their labels
 
 
 class Classifier(nn.Module):
-    """Logits for (B, *shape); `features` is all but the last layer: (B, `width`).
+    """Logits for (B, *shape); `features` is all but the last layer.
 
     Args:
-        features: a network.
-        width: of what it returns.
+        features: (B, *shape) -> (B, width).
+        width: number of features.
         outputs: number of classes, or of attributes.
     """
 
@@ -53,6 +52,10 @@ class Classifier(nn.Module):
 
 def _block(a: int, b: int, kernel: int, padding: int = 0, stride: int = 1) -> list[nn.Module]:
     return [nn.Conv2d(a, b, kernel, stride, padding), nn.BatchNorm2d(b), nn.ReLU()]
+
+
+def _dense(a: int, b: int) -> list[nn.Module]:
+    return [nn.Linear(a, b), nn.BatchNorm1d(b), nn.Dropout(0.5)]
 
 
 def compact(shape: tuple[int, ...], outputs: int) -> Classifier:
@@ -89,9 +92,8 @@ def table8(shape: tuple[int, ...], outputs: int) -> Classifier:
     if shape == (1, 28, 28):
         net = nn.Sequential(*conv, nn.Flatten(), nn.Linear(30976, 512), nn.Dropout(0.5))
     elif shape == (3, 32, 32):
-        dense = lambda a, b: [nn.Linear(a, b), nn.BatchNorm1d(b), nn.Dropout(0.5)]
         net = nn.Sequential(
-            *conv, *_block(64, 128, 4), nn.Flatten(), *dense(67712, 1024), *dense(1024, 512)
+            *conv, *_block(64, 128, 4), nn.Flatten(), *_dense(67712, 1024), *_dense(1024, 512)
         )
     else:
         return compact(shape, outputs)
@@ -116,11 +118,11 @@ class _Distances(nn.Module):
 
 
 class Nearest(nn.Module):
-    """Logits by the nearest known value of each class; features are the values. Exact where there
-    are few values.
+    """Logits by the nearest training value of each class; the values are the features. Exact for
+    data with few different values.
 
-    A network trained on sharp drawings mistakes the softened ones that decoders give; which drawing
-    is nearest does not depend on how soft it is.
+    A network trained on sharp drawings misclassifies the blurred ones that decoders give; the
+    nearest drawing does not depend on the blur.
     """
 
     def __init__(self, values: Tensor, labels: Tensor) -> None:
@@ -129,8 +131,8 @@ class Nearest(nn.Module):
 
     @staticmethod
     def of(part: Part, few: int = 256) -> Nearest | None:
-        """One of all different values of `part`, if they are `few`, seen 4 times on average, each
-        with one label.
+        """A classifier by all different values of `part`, if they are at most `few`, occur 4 times
+        on average, and have one label each; else None.
         """
         table, rows, labels = part
         if labels.dim() > 1 or len(table[rows[: 4 * few]].flatten(1).unique(dim=0)) > few:
@@ -151,23 +153,22 @@ NETWORKS: dict[str, Callable[[tuple[int, ...], int], Classifier]] = {
 def _usual(shape: tuple[int, ...]) -> str:
     """The network by shape: the paper's for 28x28 grey images, `compact` for others.
 
-    On the blurred means that decoders give, `compact` takes many digits for ones: of 1,000
-    reconstructions of MNIST it knew 79 %, the paper's network 87 %. The paper's network for 32x32
-    colour images has 70 million weights, minutes an epoch on two cores.
+    On the blurred means that decoders give, `compact` takes many digits for ones. The paper's
+    network for 32x32 colour images has 70 million weights, too many for a CPU.
     """
     return "table8" if shape == (1, 28, 28) else "compact"
 
 
 @dataclass(frozen=True)
 class LabelClassifier:
-    """Says what a value shows, and in which features; see `Classifiers`.
+    """Features and label of a value; see `Classifiers`.
 
     Args:
-        net: the classifier, or None where the values are the labels themselves (attributes in [0,
+        net: the classifier, or None if the values are the labels themselves (attributes in [0,
             1]).
         several: whether labels are vectors of attributes rather than classes.
         accuracy: on the test part: of samples, or of attributes.
-        size: how many different values that part has.
+        size: number of different values in that part.
     """
 
     net: Classifier | Nearest | None
@@ -190,93 +191,115 @@ class LabelClassifier:
 
 
 @dataclass(frozen=True)
-class Classifiers:
-    """A `LabelClassifier` for every modality whose values tell the label.
-
-    The labels are `Dataset.label`, or the attributes where there is none but one modality of
-    attributes (a bernoulli vector), which then is its own judge.
+class TrainingOptions:
+    """How classifiers are trained.
 
     Args:
-        judges: judges[m].
+        network: "compact", or "table8" for the paper's; None: `Nearest` if a modality has few
+            different values, the paper's for 28x28 grey images, else "compact".
+        steps: number of optimiser steps; None: 250 or one epoch, whichever is more.
+        precision: "bf16" trains in bfloat16.
+        device: where they are trained.
+
+    Raises:
+        ValueError: for an unknown network.
     """
 
-    judges: Mapping[str, LabelClassifier]
+    network: str | None = None
+    steps: int | None = None
+    precision: str | None = None
+    device: torch.device = torch.device("cpu")
+
+    def __post_init__(self) -> None:
+        if self.network is not None and self.network not in NETWORKS:
+            names = ", ".join(NETWORKS)
+            raise ValueError(f"network must be one of {names}, got {self.network!r}.")
+
+
+@dataclass(frozen=True)
+class Classifiers:
+    """A `LabelClassifier` for every modality.
+
+    The labels are `Dataset.label`; without it, the data's only modality of attributes (a bernoulli
+    vector), whose values are then their own labels.
+
+    Args:
+        by_modality: the classifier of each modality.
+    """
+
+    by_modality: Mapping[str, LabelClassifier]
+
+    def classifier_of(self, target: str) -> LabelClassifier:
+        """The classifier of a modality. Raises ValueError if there is none."""
+        if target not in self.by_modality:
+            raise ValueError(
+                f"There is no classifier for {target!r}, only for {list(self.by_modality)}; give"
+                " `classifiers`, or a data set with labels."
+            )
+        return self.by_modality[target]
 
     @property
     def accuracy(self) -> dict[str, float]:
-        """Of each on the test part: what coherence can be measured up to."""
-        return {m: judge.accuracy for m, judge in self.judges.items()}
+        """The accuracy of each on the test part, which bounds the coherence that can be seen."""
+        return {m: classifier.accuracy for m, classifier in self.by_modality.items()}
 
     def to(self, device: torch.device | str) -> Classifiers:
         """All of them on `device`."""
-        return Classifiers({m: judge.to(device) for m, judge in self.judges.items()})
+        return Classifiers({m: c.to(device) for m, c in self.by_modality.items()})
 
     @classmethod
     def fit_or_load(
         cls,
         splits: Splits,
+        training: TrainingOptions | None = None,
         *,
-        network: str | None = None,
         cache: str | os.PathLike[str] | None = None,
-        device: torch.device | str = "cpu",
-        steps: int | None = None,
-        precision: str | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> Classifiers:
-        """Those of a data set: read from the cache, or trained on each different value of the
-        training part.
+        """The classifiers of a data set: read from the cache, or trained on each different value of
+        the training part.
 
-        AdamW, one cycle up to a rate of 3e-3, batches of 256, 250 steps or one epoch, whichever is
-        more; "compact" sees images shifted by up to 2 pixels; the weights of the fifth with the
-        best validation accuracy are kept, the first that is perfect at once. Seeded: the same data
-        gives the same classifiers. Give the whole data set, not a limited one.
+        AdamW, one cycle up to a rate of 3e-3, batches of 256. "compact" sees images shifted by up
+        to 2 pixels. Validation takes place after every fifth of the steps; the weights with the
+        best accuracy are kept, and training stops at a perfect one. Seeded: the same data gives the
+        same classifiers. Give the whole data set, not a limited one.
 
         Args:
-            network: "compact", or "table8" for the paper's; None: `Nearest` where a modality has
-                few different values, the paper's for 28x28 grey images, else "compact".
+            training: network, steps, precision, device.
             cache: the folder where they are kept; default "classifiers" in the user's cache
                 directory.
-            steps: of training, instead of the above.
-            precision: "bf16" trains in bfloat16.
-            progress: told in a line what is trained and how it turned out.
+            progress: called with a line on each classifier that is trained, and its accuracy.
 
         Raises:
-            ValueError: for data without labels, or an unknown network.
+            ValueError: for data without labels.
         """
-        if network is not None and network not in NETWORKS:
-            raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {network!r}.")
-        own = attributes_of(splits.train)
-        if splits.train.label is None and own is None:
+        attributes = attributes_of(splits.train)
+        if splits.train.label is None and attributes is None:
             raise ValueError(
-                f"The data set {splits.name!r} has no labels, so nothing can say what a generated"
-                " value shows; give `label` to the Dataset, or leave the metrics that need it out."
+                f"The data set {splits.name!r} has no labels, so generated values cannot be judged;"
+                " give `label` to the Dataset, or leave out the metrics that need it."
             )
-        folder = cache_folder() / "classifiers" if cache is None else Path(cache)
-        judges: dict[str, LabelClassifier] = {}
+        trainer = _Trainer(
+            training or TrainingOptions(),
+            cache_folder() / "classifiers" if cache is None else Path(cache),
+            Path(splits.name).stem,
+            progress or log.info,
+        )
+        classifiers: dict[str, LabelClassifier] = {}
         for m in splits.modalities:
-            if m.name == own:
-                judges[m.name] = LabelClassifier(None, True, 1.0)
+            if m.name == attributes:
+                classifiers[m.name] = LabelClassifier(None, True, 1.0)
                 continue
             parts = [distinct(part, m.name) for part in (splits.train, splits.val, splits.test)]
-            with own_random_state(torch.device(device)):
-                judges[m.name] = _cached(
-                    m,
-                    parts,
-                    folder,
-                    splits.name,
-                    network,
-                    torch.device(device),
-                    steps,
-                    precision,
-                    progress,
-                )
-        return cls(judges)
+            with own_random_state(trainer.options.device):
+                classifiers[m.name] = trainer.classifier(m, parts)
+        return cls(classifiers)
 
 
 def attributes_of(data: Dataset) -> str | None:
     """The modality that serves as labels where the data has none: its only bernoulli vector."""
-    found = [m.name for m in data.modalities if m.likelihood == "bernoulli" and len(m.shape) == 1]
-    return found[0] if data.label is None and len(found) == 1 else None
+    vectors = [m.name for m in data.modalities if m.likelihood == "bernoulli" and len(m.shape) == 1]
+    return vectors[0] if data.label is None and len(vectors) == 1 else None
 
 
 def labels_of(data: Dataset, rows: Tensor | None = None) -> Tensor:
@@ -284,29 +307,23 @@ def labels_of(data: Dataset, rows: Tensor | None = None) -> Tensor:
     there are none.
     """
     rows = torch.arange(len(data), device=data.device) if rows is None else rows
-    own = attributes_of(data)
     if data.label is not None:
         return data.label[rows]
-    if own is None:
+    attributes = attributes_of(data)
+    if attributes is None:
         raise ValueError(
-            "The data has no labels; give `label` to the Dataset, or leave the metrics that need it"
-            " out."
+            "The data has no labels; give `label` to the Dataset, or leave out the metrics that"
+            " need it."
         )
-    at = data.index[own][rows] if own in data.index else rows
-    return (gather(data.tables[own], at) > 0.5).long()
+    return (gather(data.tables[attributes], data.rows_of(attributes, rows)) > 0.5).long()
 
 
-def distinct(data: Dataset, name: str) -> tuple[Tensor, Tensor, Tensor]:
+def distinct(data: Dataset, name: str) -> Part:
     """Table of modality `name`, the rows of it (n,) that samples hold, each once, and their labels."""
-    at = data.index[name] if name in data.index else torch.arange(len(data), device=data.device)
-    here = (
-        data.present[name].nonzero().squeeze(1)
-        if name in data.present
-        else torch.arange(len(at), device=at.device)
-    )
-    rows, back = at[here].unique(return_inverse=True)
-    first = torch.empty_like(rows).scatter_(0, back, here)
-    return data.tables[name], rows, labels_of(data, first)
+    samples = data.is_present(name).nonzero().squeeze(1)
+    rows, place = data.rows_of(name, samples).unique(return_inverse=True)
+    holder = torch.empty_like(rows).scatter_(0, place, samples)  # a sample that holds the row
+    return data.tables[name], rows, labels_of(data, holder)
 
 
 def _laid(x: Tensor) -> Tensor:
@@ -314,7 +331,7 @@ def _laid(x: Tensor) -> Tensor:
 
 
 def _key(m: Modality, parts: list[Part], network: str, steps: int | None) -> str:
-    """A digest of all that the weights depend on."""
+    """A digest of everything that the weights depend on."""
     digest = hashlib.sha256(f"{VERSION} {m.name} {m.shape} {network} {steps}".encode())
     for table, rows, labels in parts:
         values = table[rows].permute(0, 2, 3, 1) if table.dim() == 4 else table[rows]
@@ -323,43 +340,53 @@ def _key(m: Modality, parts: list[Part], network: str, steps: int | None) -> str
     return digest.hexdigest()[:16]
 
 
-def _cached(
-    m: Modality,
-    parts: list[Part],
-    folder: Path,
-    name: str,
-    network: str | None,
-    device: torch.device,
-    steps: int | None,
-    precision: str | None,
-    progress: Callable[[str], None] | None,
-) -> LabelClassifier:
-    labels = torch.cat([part[2] for part in parts])
-    several = labels.dim() == 2
-    if network is None and (nearest := Nearest.of(parts[0])) is not None:
-        exact = _accuracy(nearest.to(device), parts[2], device, precision)
-        return LabelClassifier(nearest.eval(), False, exact, len(parts[2][1]))
-    network = network or _usual(m.shape)
-    seed_all(torch.device("cpu"), "classifier", m.name)
-    net = NETWORKS[network](m.shape, labels.shape[1] if several else int(labels.max()) + 1)
-    file = folder / f"{Path(name).stem}-{m.name}-{_key(m, parts, network, steps)}.safetensors"
-    accuracy = _read(file, net)
-    if accuracy is None:
-        tell = progress or log.info
-        tell(f"Training the classifier of {m.name} on {len(parts[0][1])} different values, once.")
-        net = net.to(device)
-        _train(
-            net, parts[0], parts[1], device, steps, precision, SHIFT if network == "compact" else 0
+@dataclass(frozen=True)
+class _Trainer:
+    """Trains classifiers, or reads them from files of `folder` whose names begin with `name`."""
+
+    options: TrainingOptions
+    folder: Path
+    name: str
+    tell: Callable[[str], None]
+
+    def classifier(self, m: Modality, parts: list[Part]) -> LabelClassifier:
+        """The classifier of a modality, from its training, validation and test values."""
+        device, precision = self.options.device, self.options.precision
+        labels = torch.cat([part[2] for part in parts])
+        several, size = labels.dim() == 2, len(parts[2][1])
+        nearest = Nearest.of(parts[0]) if self.options.network is None else None
+        if nearest is not None:
+            accuracy = _accuracy(nearest.to(device), parts[2], device, precision)
+            return LabelClassifier(nearest.eval(), False, accuracy, size)
+        outputs = labels.shape[1] if several else int(labels.max()) + 1
+        net, accuracy = self._network(m, parts, outputs)
+        return LabelClassifier(net.eval().requires_grad_(False), several, accuracy, size)
+
+    def _network(self, m: Modality, parts: list[Part], outputs: int) -> tuple[Classifier, float]:
+        """A network with its test accuracy: read from the file, or trained and written."""
+        network = self.options.network or _usual(m.shape)
+        seed_all(torch.device("cpu"), "classifier", m.name)
+        net = NETWORKS[network](m.shape, outputs)
+        key = _key(m, parts, network, self.options.steps)
+        file = self.folder / f"{self.name}-{m.name}-{key}.safetensors"
+        accuracy = _read(file, net)
+        if accuracy is None:
+            accuracy = self._trained(m, net.to(self.options.device), parts, network)
+            _write(file, net, accuracy)
+        return net.to(self.options.device), accuracy
+
+    def _trained(self, m: Modality, net: Classifier, parts: list[Part], network: str) -> float:
+        """The test accuracy of a network after training it."""
+        train, val, test = parts
+        sizes = len(train[1]), len(test[1])
+        self.tell(f"Training the classifier of {m.name} on {sizes[0]} different values, once.")
+        _train(net, train, val, self.options, SHIFT if network == "compact" else 0)
+        accuracy = _accuracy(net, test, self.options.device, self.options.precision)
+        self.tell(
+            f"The classifier of {m.name} has test accuracy {accuracy:.3f} on {sizes[1]} different"
+            " values."
         )
-        accuracy = _accuracy(net, parts[2], device, precision)
-        tell(
-            f"The classifier of {m.name} has test accuracy {accuracy:.3f} on {len(parts[2][1])}"
-            " different values."
-        )
-        _write(file, net, accuracy)
-    return LabelClassifier(
-        net.to(device).eval().requires_grad_(False), several, accuracy, len(parts[2][1])
-    )
+        return accuracy
 
 
 def _read(file: Path, net: nn.Module) -> float | None:
@@ -370,7 +397,7 @@ def _read(file: Path, net: nn.Module) -> float | None:
             net.load_state_dict({k: content.get_tensor(k) for k in content.keys()})
             return float(content.metadata()["accuracy"])
     except (SafetensorError, RuntimeError, OSError, KeyError, TypeError) as error:
-        log.warning("%s is damaged (%s) and made again.", file, error)
+        log.warning("%s is damaged (%s); the classifier is trained again.", file, error)
         return None
 
 
@@ -379,22 +406,23 @@ def _write(file: Path, net: nn.Module, accuracy: float) -> None:
     try:
         with atomic(file) as temporary:
             save_file(state, temporary, {"accuracy": repr(accuracy)})
-    except (
-        OSError,
-        SafetensorError,
-    ) as error:  # then it is trained again next time, and nothing else is lost
-        log.warning("%s cannot be written (%s).", file, error)
+    except (OSError, SafetensorError) as error:
+        message = "%s cannot be written (%s); the classifier will be trained again next time."
+        log.warning(message, file, error)
 
 
 def shifted(x: Tensor, most: int) -> Tensor:
-    """Images x (B, C, H, W) each moved by up to `most` pixels either way, borders repeated."""
+    """Images x (B, C, H, W), each moved by up to `most` pixels either way; borders are repeated."""
     size, _, height, width = x.shape
-    move = lambda n: (
-        torch.arange(n, device=x.device) + torch.randint(-most, most + 1, (size, 1)).to(x.device)
-    )
-    i, j = (move(n).clamp(0, n - 1) for n in (height, width))
+    i = _moved(size, height, most).to(x.device)
+    j = _moved(size, width, most).to(x.device)
     sample = torch.arange(size, device=x.device)[:, None, None]
     return x.permute(0, 2, 3, 1)[sample, i[:, :, None], j[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _moved(size: int, n: int, most: int) -> Tensor:
+    """The pixels 0..n-1 moved by a random number up to `most`, for each of `size` images."""
+    return (torch.arange(n) + torch.randint(-most, most + 1, (size, 1))).clamp(0, n - 1)
 
 
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -404,7 +432,7 @@ def _loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _order(n: int, size: int, steps: int) -> Iterator[Tensor]:
-    """`steps` batches of `size` of n rows: one permutation after the other."""
+    """`steps` batches of `size` rows out of n, from one permutation after the other."""
     rows = torch.empty(0, dtype=torch.long)
     for _ in range(steps):
         while len(rows) < size:
@@ -413,59 +441,53 @@ def _order(n: int, size: int, steps: int) -> Iterator[Tensor]:
         rows = rows[size:]
 
 
-def _train(
-    net: Classifier,
-    train: Part,
-    val: Part,
-    device: torch.device,
-    steps: int | None,
-    precision: str | None,
-    shift: int,
-) -> None:
-    table, rows, labels = train
-    size = min(BATCH, len(rows))
-    steps = steps or max(STEPS, math.ceil(EPOCHS * len(rows) / BATCH))
+def _train(net: Classifier, train: Part, val: Part, options: TrainingOptions, shift: int) -> None:
+    """Trains a network; it ends with the weights that have the best validation accuracy."""
+    rows = train[1]
+    steps = options.steps or max(STEPS, math.ceil(EPOCHS * len(rows) / BATCH))
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, RATE, total_steps=steps, pct_start=0.2
     )
-    seed_all(device, "classifier", "steps")
+    seed_all(options.device, "classifier", "steps")
     best, weights, every = -1.0, net.state_dict(), math.ceil(steps / 5)
-    for step, pick in enumerate(_order(len(rows), size, steps), 1):
-        net.train()
-        pick = pick.to(rows.device)
-        x = gather(table, rows[pick]).to(device)
-        with autocast(precision, device):
-            logits = net(
-                _laid(shifted(x, shift) if shift and x.dim() == 4 and x.shape[-1] >= 16 else x)
-            )
+    for step, pick in enumerate(_order(len(rows), min(BATCH, len(rows)), steps), 1):
         optimizer.zero_grad()
-        _loss(logits.float(), labels[pick].to(device)).backward()
+        _batch_loss(net.train(), train, pick.to(rows.device), options, shift).backward()
         optimizer.step()
         schedule.step()
-        if step % every == 0 or step == steps:
-            accuracy = _accuracy(net, val, device, precision)
-            if accuracy >= best:
-                best, weights = accuracy, {k: v.clone() for k, v in net.state_dict().items()}
-            if accuracy == 1:
-                break
+        if step % every and step < steps:
+            continue
+        accuracy = _accuracy(net, val, options.device, options.precision)
+        if accuracy >= best:
+            best, weights = accuracy, {k: v.clone() for k, v in net.state_dict().items()}
+        if accuracy == 1:
+            break
     net.load_state_dict(weights)
+
+
+def _batch_loss(
+    net: Classifier, part: Part, pick: Tensor, options: TrainingOptions, shift: int
+) -> Tensor:
+    """The mean loss of the values `pick` of a part, images moved by up to `shift` pixels."""
+    table, rows, labels = part
+    x = gather(table, rows[pick]).to(options.device)
+    if shift and x.dim() == 4 and x.shape[-1] >= 16:
+        x = shifted(x, shift)
+    with autocast(options.precision, options.device):
+        logits = net(_laid(x))
+    return _loss(logits.float(), labels[pick].to(options.device))
 
 
 @torch.no_grad()
 def _accuracy(
     net: Classifier | Nearest, part: Part, device: torch.device, precision: str | None
 ) -> float:
+    """The share of values, or of attributes, whose label a network finds."""
     table, rows, labels = part
-    judge, right = LabelClassifier(net.eval(), labels.dim() == 2, 0.0), 0.0
+    classifier, right = LabelClassifier(net.eval(), labels.dim() == 2, 0.0), 0.0
     for pick in torch.arange(len(rows)).split(500):
-        x = gather(table, rows[pick]).to(device)
-        right += float(
-            (judge(x, precision)[1].to(labels.device) == labels[pick]).double().mean()
-        ) * len(pick)
+        shown = classifier(gather(table, rows[pick]).to(device), precision)[1]
+        agrees = (shown.to(labels.device) == labels[pick]).double()
+        right += float(agrees.mean()) * len(pick)
     return right / len(rows)
-
-
-def summary(classifiers: Classifiers) -> dict[str, Any]:
-    """What metrics.json says of them."""
-    return {m: round(value, 4) for m, value in classifiers.accuracy.items()}

@@ -148,9 +148,7 @@ def _measurement(
     return Measurement(model, data.to(device), train, moved, sampling)
 
 
-def _metrics(
-    names: Sequence[str] | None, data: Dataset, can_classify: bool
-) -> dict[str, Metric]:
+def _metrics(names: Sequence[str] | None, data: Dataset, can_classify: bool) -> dict[str, Metric]:
     """The metrics of these names; None: all that apply by default."""
     if names is None:
         labels = can_classify and (data.label is not None or attributes_of(data) is not None)
@@ -185,7 +183,7 @@ def _subsets(subsets: Any, names: Sequence[str]) -> list[Given]:
 
 
 def _subset(subset: Any, names: Sequence[str]) -> Given:
-    """"b+a" or ["b", "a"] -> ("a", "b"). Raises ValueError for unknown names, or none."""
+    """ "b+a" or ["b", "a"] -> ("a", "b"). Raises ValueError for unknown names, or none."""
     members = subset.split("+") if isinstance(subset, str) else list(subset)
     for m in members:
         if m not in names:

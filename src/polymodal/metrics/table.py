@@ -26,6 +26,7 @@ COLUMNS = (
     "unit",
 )
 QUANTITY = ["method", "data", "metric", "target", "given"]
+SHARED = ("method", "data", "seed")  # columns that a title replaces if all rows have one value
 ARROWS = {"higher": "↑", "lower": "↓"}
 
 
@@ -35,7 +36,7 @@ class Table:
 
     Args:
         frame: columns method, data, metric, target, given ("mnist+svhn"; "" where nothing is
-            given), value, se (standard error over the samples, NaN where none is known), n
+            given), value, se (standard error over the samples, NaN if unknown), n
             (samples), seed (of the run), direction ("higher" or "lower" is better, "none"), unit;
             from `combine` also se_seeds and seeds.
     """
@@ -53,11 +54,8 @@ class Table:
 
     def records(self) -> list[dict[str, Any]]:
         """Rows as mappings of plain values, None for NaN: what metrics.json holds."""
-        plain = lambda v: None if isinstance(v, float) and math.isnan(v) else v
-        return [
-            {k: plain(v) for k, v in row.items()}
-            for row in self.frame.astype(object).to_dict("records")
-        ]
+        rows = self.frame.astype(object).to_dict("records")
+        return [{k: _plain(v) for k, v in row.items()} for row in rows]
 
     def to_json(self) -> str:
         """The rows as a JSON list."""
@@ -69,13 +67,7 @@ class Table:
         """A Markdown table: value ± standard error over samples (| over seeds)."""
         header, rows = self._cells()
         lines = [header, ["---"] * len(header), *rows]
-        return (
-            "\n".join(
-                "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
-                for line in lines
-            )
-            + "\n"
-        )
+        return "".join(_markdown_row(line) for line in lines)
 
     def print(self, console: Console | None = None) -> None:
         """The table on the terminal."""
@@ -84,34 +76,43 @@ class Table:
         from rich.table import Table as Rich
 
         header, rows = self._cells()
-        same = lambda k: len({row[k] for row in rows}) == 1
-        one = [k for k, name in enumerate(header) if name in ("method", "data", "seed") and same(k)]
-        title = ", ".join(
-            f"{header[k]} {rows[0][k]}" for k in one
-        )  # what all rows share is said once
+        shared = [k for k, name in enumerate(header) if name in SHARED and _all_equal(rows, k)]
+        title = ", ".join(f"{header[k]} {rows[0][k]}" for k in shared)  # said once
+        columns = [k for k in range(len(header)) if k not in shared]
         table = Rich(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
-        columns = [k for k in range(len(header)) if k not in one]
-        for k in columns:
-            right = header[k] in ("value", "n", "seed")
-            table.add_column(
-                header[k],
-                justify="right" if right else "left",
-                no_wrap=header[k] in ("metric", "value"),
-            )
+        for name in (header[k] for k in columns):
+            right = name in ("value", "n", "seed")
+            whole = name in ("metric", "value")
+            table.add_column(name, justify="right" if right else "left", no_wrap=whole)
         for row in rows:
             table.add_row(*(row[k] for k in columns))
         (console or Console()).print(table)
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
+        """The header, and the rows as text."""
         header = ["method", "data", "metric", "target | given", "value", "unit", "n", "seed"]
-        rows = []
-        for row in self.frame.to_dict("records"):
-            quantity = f"{row['target']} | {row['given']}" if row["given"] else row["target"]
-            name = f"{row['metric']} {ARROWS.get(row['direction'], '')}".strip()
-            value = shown(row["value"], row["se"], row.get("se_seeds", math.nan))
-            n, seed = str(row["n"]), str(row["seed"])
-            rows.append([row["method"], row["data"], name, quantity, value, row["unit"], n, seed])
-        return header, rows
+        return header, [_cells_of(row) for row in self.frame.to_dict("records")]
+
+
+def _cells_of(row: Mapping[str, Any]) -> list[str]:
+    quantity = f"{row['target']} | {row['given']}" if row["given"] else row["target"]
+    name = f"{row['metric']} {ARROWS.get(row['direction'], '')}".strip()
+    value = shown(row["value"], row["se"], row.get("se_seeds", math.nan))
+    counts = str(row["n"]), str(row["seed"])
+    return [row["method"], row["data"], name, quantity, value, row["unit"], *counts]
+
+
+def _plain(value: Any) -> Any:
+    """None for NaN."""
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def _all_equal(rows: Sequence[Sequence[str]], column: int) -> bool:
+    return len({row[column] for row in rows}) == 1
 
 
 def shown(value: float, *errors: float) -> str:
@@ -120,22 +121,23 @@ def shown(value: float, *errors: float) -> str:
     >>> shown(0.71234, 0.0123, math.nan), shown(-2846.21, 1.4, 0.31)
     ('0.712 ± 0.012', '-2846.21 ± 1.40 | 0.31')
     """
-    known = [e for e in errors if e > 0]
-    digits = min(max(1 - math.floor(math.log10(min(known))), 0), 6) if known else 3
-    return f"{value:.{digits}f}" + (
-        " ± " + " | ".join(f"{e:.{digits}f}" for e in known) if known else ""
-    )
+    positive = [e for e in errors if e > 0]
+    if not positive:
+        return f"{value:.3f}"
+    digits = min(max(1 - math.floor(math.log10(min(positive))), 0), 6)
+    written = " | ".join(f"{e:.{digits}f}" for e in positive)
+    return f"{value:.{digits}f} ± {written}"
 
 
 def combine(tables: Sequence[Table]) -> Table:
     """One row for each quantity: the mean over the runs' seeds.
 
     `se_seeds` is the standard error of that mean over seeds, s / sqrt(number of seeds), NaN for one
-    seed. `se` stays the error over test samples, the root mean square of the runs': all of them
-    were measured on the same samples, so that it does not shrink with their number. `n` is the
-    smallest, `seed` all of them, `seeds` their number.
+    seed. `se` is the error over test samples, the root mean square of the runs': all of them were
+    measured on the same samples, so it does not shrink with their number. `n` is the smallest
+    number of samples, `seed` lists all seeds, `seeds` is their number.
 
-    Raises ValueError for no tables, or two rows of one quantity and one seed.
+    Raises ValueError for no tables, or two rows of the same quantity and seed.
     """
     import pandas as pd
 
@@ -145,21 +147,21 @@ def combine(tables: Sequence[Table]) -> Table:
     if frame.duplicated([*QUANTITY, "seed"]).any():
         twice = frame[frame.duplicated([*QUANTITY, "seed"])].iloc[0]
         raise ValueError(
-            f"{twice['metric']} of {twice['method']} is there twice for seed {twice['seed']};"
+            f"duplicate result: {twice['metric']} of {twice['method']}, seed {twice['seed']};"
             " combine runs of different seeds."
         )
-    rows = []
-    for _, group in frame.groupby(QUANTITY, sort=False):
-        value, count = group["value"], len(group)
-        rows.append(
-            dict(group.iloc[0])
-            | {
-                "value": value.mean(),
-                "se": math.sqrt((group["se"] ** 2).mean(skipna=False)),
-                "se_seeds": value.std() / math.sqrt(count) if count > 1 else math.nan,
-                "n": int(group["n"].min()),
-                "seed": ",".join(str(s) for s in sorted(group["seed"])),
-                "seeds": count,
-            }
-        )
-    return Table.from_records(rows)
+    groups = frame.groupby(QUANTITY, sort=False)
+    return Table.from_records([_combined(group) for _, group in groups])
+
+
+def _combined(group: pd.DataFrame) -> dict[str, Any]:
+    """The row of one quantity, from its rows for each seed."""
+    value, count = group["value"], len(group)
+    return dict(group.iloc[0]) | {
+        "value": value.mean(),
+        "se": math.sqrt((group["se"] ** 2).mean(skipna=False)),
+        "se_seeds": value.std() / math.sqrt(count) if count > 1 else math.nan,
+        "n": int(group["n"].min()),
+        "seed": ",".join(str(s) for s in sorted(group["seed"])),
+        "seeds": count,
+    }
