@@ -47,8 +47,8 @@ from polymodal import fit  # noqa: E402
 from polymodal.batch import Batch, Modality  # noqa: E402
 from polymodal.data import Dataset, Splits  # noqa: E402
 from polymodal.metrics.likelihood import (
-    conditional_log_likelihood,
-    joint_log_likelihood,
+    conditional_log_likelihoods,
+    joint_log_likelihoods,
 )  # noqa: E402
 from polymodal.networks.layers import keep_heap  # noqa: E402
 from polymodal.runs.run import Run  # noqa: E402
@@ -226,10 +226,10 @@ def joint_likelihood() -> dict:
     run, _ = train("jnf", PAIR, 1, ARGS.train // 2, **FLOW)
     batch, before = held(PAIR, ARGS.points), peak_mb()
     times = seconds(
-        lambda: joint_log_likelihood(run.model, batch, ARGS.k), ARGS.repeats, warm=False
+        lambda: joint_log_likelihoods(run.model, batch, ARGS.k), ARGS.repeats, warm=False
     )
     half = seconds(
-        lambda: joint_log_likelihood(run.model, batch, ARGS.k, precision="bf16"),
+        lambda: joint_log_likelihoods(run.model, batch, ARGS.k, precision="bf16"),
         ARGS.repeats,
         warm=False,
     )
@@ -243,7 +243,7 @@ def joint_likelihood() -> dict:
 def conditional_likelihood() -> dict:
     run, _ = train("jnf", PAIR, 1, ARGS.train // 2, **FLOW)
     batch, before = held(PAIR, ARGS.points), peak_mb()
-    call = lambda **k: conditional_log_likelihood(run.model, batch, "svhn", ["mnist"], ARGS.k, **k)
+    call = lambda **k: conditional_log_likelihoods(run.model, batch, "svhn", ["mnist"], ARGS.k, **k)
     times, half = (
         seconds(lambda k=k: call(**k), ARGS.repeats, warm=False)
         for k in ({}, {"precision": "bf16"})
@@ -260,10 +260,10 @@ def precision() -> dict:
     run, _ = train("jnf", PAIR, ARGS.warm, ARGS.train // 2, **FLOW)
     batch, found = held(PAIR, ARGS.points), {}
     for name, call in (
-        ("joint", lambda p: joint_log_likelihood(run.model, batch, ARGS.k, precision=p)),
+        ("joint", lambda p: joint_log_likelihoods(run.model, batch, ARGS.k, precision=p)),
         (
             "conditional",
-            lambda p: conditional_log_likelihood(
+            lambda p: conditional_log_likelihoods(
                 run.model, batch, "svhn", ["mnist"], ARGS.k, precision=p
             ),
         ),
@@ -284,8 +284,8 @@ def memory() -> dict:
     batch, found = held(PAIR, 64), {}
     for k in (100, 1000, 4000):
         before = peak_mb()
-        joint_log_likelihood(run.model, batch, k)
-        conditional_log_likelihood(run.model, batch, "svhn", ["mnist"], k)
+        joint_log_likelihoods(run.model, batch, k)
+        conditional_log_likelihoods(run.model, batch, "svhn", ["mnist"], k)
         found[k] = peak_mb() - before
     return {"added_mb_by_k": found}
 

@@ -15,15 +15,28 @@ from torch.distributions import Distribution
 
 import polymodal
 from polymodal.batch import Batch, Modality
+from polymodal.cli.catalog import entries
 from polymodal.data import Dataset, LinearGaussian, Splits
 from polymodal.distributions.likelihoods import IsotropicNormal
 from polymodal.distributions.mixture import Mixture
 from polymodal.distributions.normal import DiagNormal
 from polymodal.distributions.products import Product
-from polymodal.metrics import METRICS, Classifiers, every_subset
+from polymodal.metrics import (
+    METRICS,
+    Classifiers,
+    every,
+    every_subset,
+    metric,
+    once,
+    others,
+    pairs,
+    subsets,
+    targets,
+)
 from polymodal.metrics.classifiers import Classifier, LabelClassifier
 from polymodal.metrics.evaluate import evaluate
 from polymodal.metrics.measurement import Measurement
+from polymodal.metrics.metric import Value
 from polymodal.metrics.table import COLUMNS, Table, combine, shown
 from polymodal.model import Method, MultimodalVAE
 from polymodal.priors import StandardNormal
@@ -93,8 +106,8 @@ def splits(n: int = 60) -> Splits:
     return Splits(part(0), part(1), part(2), "law")
 
 
-def judges() -> Classifiers:
-    """Classifiers with fixed random weights: what they see does not matter, that it repeats does."""
+def classifiers() -> Classifiers:
+    """Classifiers with fixed random weights: only that their labels repeat matters."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         net = lambda d: (
@@ -105,7 +118,7 @@ def judges() -> Classifiers:
         )
 
 
-QUICK = dict(samples=4, classifiers=judges())
+QUICK = dict(samples=4, classifiers=classifiers())
 
 
 def figures(table: Table, metric: str) -> dict[tuple[str, str], float]:
@@ -178,7 +191,9 @@ def test_another_batch_size_changes_noise_alone() -> None:
         "joint_frechet",
     ]
     small, large = (
-        evaluate(a_run(), data, metrics, ["a", "b+c"], batch=b, samples=200, classifiers=judges())
+        evaluate(
+            a_run(), data, metrics, ["a", "b+c"], batch=b, samples=200, classifiers=classifiers()
+        )
         for b in (64, 256)
     )
     for one, other in zip(small.frame.itertuples(), large.frame.itertuples(), strict=True):
@@ -257,11 +272,11 @@ def test_features_of_real_values_are_those_of_the_samples() -> None:
     index = {m: torch.tensor([5, 2, 5, 9, 2, 0]) for m in NAMES}
     present = {"b": torch.arange(6) != 3}
     shared = Dataset(data.modalities, data.tables, index, present, torch.arange(6))
-    measurement = Measurement(a_run().model, shared, classifiers=judges())
+    measurement = Measurement(a_run().model, shared, classifiers=classifiers())
     real, fake = measurement.features(("a",), "b")
-    wanted = judges().judges["b"](data.tables["b"][[5, 2, 5, 2, 0]])[0]
+    wanted = classifiers().by_modality["b"](data.tables["b"][[5, 2, 5, 2, 0]])[0]
     torch.testing.assert_close(real, wanted)
-    torch.testing.assert_close(fake, measurement.seen(("a",), "b")[0])
+    torch.testing.assert_close(fake, measurement.classify(("a",), "b")[0])
     assert len(fake) == 6
 
 
@@ -282,7 +297,7 @@ def test_unknown_names_are_answered_with_the_nearest() -> None:
     run, data = a_run(), splits()
     for given, said in (
         ({"metrics": ["coherense"]}, "did you mean 'coherence'"),
-        ({"metrics": ["zzz"]}, "there are coherence, "),
+        ({"metrics": ["zzz"]}, "there are classifier_accuracy, "),
         ({"subsets": ["a+bb"]}, "'bb', of the subset 'a\\+bb'; did you mean 'b'"),
         ({"subsets": [[]]}, "at least one modality"),
         ({"limit": 0}, "limit must be at least 1, got 0"),
@@ -291,6 +306,10 @@ def test_unknown_names_are_answered_with_the_nearest() -> None:
             evaluate(run, data, **{**QUICK, **given})
     with pytest.raises(ValueError, match="give the data it was trained on"):
         evaluate(run, Dataset([Modality("x", (2,))], {"x": torch.zeros(4, 2)}))
+    with pytest.raises(TypeError, match="no argument 'sample'; did you mean 'samples'"):
+        evaluate(run, data, sample=3)
+    with pytest.raises(ValueError, match="precision must be one of"):
+        evaluate(run, data, precision="fp8")
     with pytest.raises(ValueError, match="coherence needs classifiers"):
         evaluate(run, data.test, ["coherence"])
 
@@ -320,7 +339,64 @@ def test_polymodal_offers_the_function_whatever_was_imported() -> None:
     assert len(table.frame) == 1
 
 
-# ---------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
+# metrics
+
+
+def test_a_metric_is_a_decorated_function_and_its_docstring_describes_it() -> None:
+    @metric(direction="lower", unit="value", places=targets, default=False)
+    def largest(measurement: Measurement, given: tuple[str, ...], target: str) -> Value | None:
+        """Largest value of
+        a modality.
+
+        Not part of the description.
+        """
+        x = measurement.data.tables[target]
+        return x.max().item(), 0.0, len(x)
+
+    try:
+        entry = METRICS["largest"]
+        assert entry.description == "Largest value of a modality." and not entry.default
+        data = splits()
+        table = evaluate(a_run(), data, ["largest"], ["a"])
+        wanted = {(m, ""): x.max().item() for m, x in data.test.tables.items()}
+        assert figures(table, "largest") == wanted and set(table.frame["unit"]) == {"value"}
+    finally:
+        del METRICS["largest"]
+
+
+def test_a_metric_without_docstring_or_with_another_direction_is_refused() -> None:
+    with pytest.raises(ValueError, match="direction must be one of higher, lower, none, got 'up'"):
+        metric(direction="up", unit="value", places=targets)
+    with pytest.raises(ValueError, match="metric bare needs a docstring"):
+
+        @metric(direction="none", unit="value", places=targets)
+        def bare(measurement: Measurement, given: tuple[str, ...], target: str) -> Value | None:
+            return None
+
+    assert "bare" not in METRICS
+
+
+def test_metrics_stand_in_the_order_of_their_names_with_the_descriptions_of_the_list() -> None:
+    descriptions = {name: entry.description for name, entry in METRICS.items()}
+    assert list(descriptions) == sorted(descriptions)
+    assert descriptions == entries("metrics")
+    assert all(text.endswith(".") for text in descriptions.values())
+
+
+def test_places() -> None:
+    given = [("a",), ("a", "b")]
+    names = ["a", "b"]
+    whole = [(("a", "b"), "a"), (("a", "b"), "b")]
+    assert list(others(names, given)) == [(("a",), "b")]
+    assert list(pairs(names, given)) == [(("a",), "b"), *whole]
+    assert list(every(names, given)) == [(("a",), "a"), (("a",), "b"), *whole]
+    assert list(subsets(names, given)) == [(("a",), "z"), (("a", "b"), "z")]
+    assert list(targets(names, given)) == [((), "a"), ((), "b")]
+    assert list(once(names, given)) == [((), "a+b")]
+
+
+# --------------------------------------------------------------------------------------------------
 # tables
 
 
@@ -355,7 +431,7 @@ def test_combine_averages_over_seeds() -> None:
     )
     alone = combine(tables[:1]).records()[0]
     assert alone["se_seeds"] is None and alone["value"] == 0.5 and alone["n"] == 100
-    with pytest.raises(ValueError, match="twice for seed 0"):
+    with pytest.raises(ValueError, match="duplicate result: coherence of jnf, seed 0"):
         combine([tables[0], tables[0]])
     with pytest.raises(ValueError, match="at least one"):
         combine([])

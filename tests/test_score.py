@@ -360,7 +360,7 @@ def test_what_is_no_density_is_not_weighed_by() -> None:
     """Points, denoisers without masks, other conditionings and random traces have no importance
     weights; else log p(x) of a linear model is found.
     """
-    from polymodal.metrics.likelihood import NoDensityError, joint_log_likelihood
+    from polymodal.metrics.likelihood import NoDensityError, joint_log_likelihoods
 
     small = {
         "latent": 2,
@@ -378,23 +378,23 @@ def test_what_is_no_density_is_not_weighed_by() -> None:
     test, model = splits.test.batch(torch.arange(50)), run.model
     x = torch.cat([splits.train.batch(torch.arange(3800)).x[m] for m in ("a", "b")], -1)
     law = MultivariateNormal(x.mean(0), x.T.cov())
-    whole = joint_log_likelihood(model, test, 50).mean()
+    whole = joint_log_likelihoods(model, test, 50).mean()
     assert whole == pytest.approx(
         float(law.log_prob(torch.cat([test.x["a"], test.x["b"]], -1)).mean()), abs=1.0
     )
-    given = joint_log_likelihood(model, test.only(["a"]), 50).mean()
+    given = joint_log_likelihoods(model, test.only(["a"]), 50).mean()
     only = MultivariateNormal(law.mean[:3], law.covariance_matrix[:3, :3])
     assert given == pytest.approx(float(only.log_prob(test.x["a"]).mean()), abs=1.0)
     score = model.prior.fitted
     score.encode_means = True
     with pytest.raises(NoDensityError):
-        joint_log_likelihood(model, test.only(["a"]), 5)
+        joint_log_likelihoods(model, test.only(["a"]), 5)
     score.encode_means, score.sampler = False, Diffusion("replacement")
     with pytest.raises(NoDensityError):
-        joint_log_likelihood(model, test.only(["a"]), 5)
+        joint_log_likelihoods(model, test.only(["a"]), 5)
     score.high = 4.0
     with pytest.raises(NoDensityError):
-        joint_log_likelihood(model, test, 5)
+        joint_log_likelihoods(model, test, 5)
 
 
 def test_any_method_may_have_a_diffusion_prior() -> None:

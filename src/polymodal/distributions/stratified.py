@@ -18,7 +18,8 @@ def stratified(q: Distribution, n: int) -> Tensor:
     variance.
 
     >>> from polymodal.distributions import DiagNormal
-    >>> apart = Mixture([DiagNormal(torch.full((1, 1), m), torch.ones(1, 1)) for m in (-50.0, 50.0)])
+    >>> means = torch.full((1, 1), -50.0), torch.full((1, 1), 50.0)
+    >>> apart = Mixture([DiagNormal(mean, torch.ones(1, 1)) for mean in means])
     >>> (stratified(apart, 10) > 0).sum()
     tensor(5)
     """

@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,6 +28,8 @@ log = logging.getLogger("polymodal")
 
 VERSION = "2"  # of this file: classifiers of another version are trained again
 BATCH, STEPS, EPOCHS, RATE, DECAY, SHIFT = 256, 250, 1, 3e-3, 1e-2, 2
+
+CPU = torch.device("cpu")
 
 Part = tuple[Tensor, Tensor, Tensor]  # a table of values, rows of it, and their labels
 
@@ -178,7 +179,7 @@ class LabelClassifier:
 
     @torch.no_grad()
     def __call__(self, x: Tensor, precision: str | None = None) -> tuple[Tensor, Tensor]:
-        """Features (B, F) and labels, (B,) classes or (B, A) attributes 0 and 1, of x (B, *shape)."""
+        """Features (B, F) and labels of x (B, *shape): (B,) classes or (B, A) attributes 0, 1."""
         if self.net is None:
             return x, (x > 0.5).long()
         with autocast(precision, x.device):
@@ -208,7 +209,7 @@ class TrainingOptions:
     network: str | None = None
     steps: int | None = None
     precision: str | None = None
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
 
     def __post_init__(self) -> None:
         if self.network is not None and self.network not in NETWORKS:
@@ -319,7 +320,7 @@ def labels_of(data: Dataset, rows: Tensor | None = None) -> Tensor:
 
 
 def distinct(data: Dataset, name: str) -> Part:
-    """Table of modality `name`, the rows of it (n,) that samples hold, each once, and their labels."""
+    """The table of a modality, its rows (n,) that samples hold, each once, and their labels."""
     samples = data.is_present(name).nonzero().squeeze(1)
     rows, place = data.rows_of(name, samples).unique(return_inverse=True)
     holder = torch.empty_like(rows).scatter_(0, place, samples)  # a sample that holds the row
@@ -365,7 +366,7 @@ class _Trainer:
     def _network(self, m: Modality, parts: list[Part], outputs: int) -> tuple[Classifier, float]:
         """A network with its test accuracy: read from the file, or trained and written."""
         network = self.options.network or _usual(m.shape)
-        seed_all(torch.device("cpu"), "classifier", m.name)
+        seed_all(CPU, "classifier", m.name)
         net = NETWORKS[network](m.shape, outputs)
         key = _key(m, parts, network, self.options.steps)
         file = self.folder / f"{self.name}-{m.name}-{key}.safetensors"

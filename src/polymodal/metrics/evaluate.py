@@ -1,4 +1,4 @@
-"""method x subsets x metrics -> a table: `evaluate` measures a run, `combine` averages over seeds."""
+"""`evaluate` measures a run: subsets x metrics -> a table."""
 
 from __future__ import annotations
 

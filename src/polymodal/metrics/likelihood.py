@@ -257,8 +257,8 @@ def _log_mean(
     log_weight: LogWeight | None,
     sampling: Sampling,
 ) -> Tensor:
-    """log 1/K sum_k exp(log p(x|z_k) + log_weight(z_k)), z_k ~ q, over the modalities that the batch
-    holds, (B,).
+    """log 1/K sum_k exp(log p(x|z_k) + log_weight(z_k)), z_k ~ q, over the modalities of the
+    batch, (B,).
     """
     keep_heap()
     sums = []
@@ -272,7 +272,7 @@ def _log_mean(
 
 
 def _log_likelihood(model: MultimodalVAE, batch: Batch, z: Tensor, sampling: Sampling) -> Tensor:
-    """log p(x|z), (K, B), from z (K, B, D), in pieces: all latents of one sample, then of the next."""
+    """log p(x|z), (K, B), from z (K, B, D), in pieces, sample after sample."""
     rows = rows_for(model, batch.x, batch.device, sampling.memory)
     out = z.new_empty(z.shape[:-1])
     with autocast(sampling.precision, z.device):
