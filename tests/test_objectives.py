@@ -54,7 +54,7 @@ def batch(size: int = 6, holes: bool = False, seed: int = 0) -> Batch:
 
 
 def method(name: str, modalities=MODALITIES, **options):
-    """With experts that differ from each other and from the prior, so that their divergences count."""
+    """With experts that differ from each other and from the prior, so that divergences count."""
     torch.manual_seed(1)
     made = METHODS[name](modalities, latent=2, **options)
     for part in made.model.posterior.modules():
@@ -509,7 +509,7 @@ def test_pooling_posterior_prior_and_objective_combine_freely(
     if posterior == "laplace" and pooling != "mixture":
         words = "no closed form: take pooling=mixture"
     elif pooling == "hoelder" and objective == "elbo" and posterior != "flow":
-        words = "take objective=iwae"
+        words = "use objective=iwae, k=1"
     if words:
         with pytest.raises(ValueError, match=words):
             m = method("pooled", **options)
@@ -551,7 +551,7 @@ def test_a_flow_posterior_integrates_to_one_and_inverts() -> None:
 
 
 def test_parts_of_bounds_are_the_bounds_of_parts() -> None:
-    """One decoding of all latents gives what as many separate ELBOs give, with masks and weights."""
+    """One decoding of all latents gives the sum of separate ELBOs, with masks and weights."""
     m, data = method("mopoe").model, batch(holes=True)
     q = m.posterior.unimodal(data)
     parts = [

@@ -1,5 +1,5 @@
-"""What was observed: `Modality` describes one modality, `Batch` holds a batch of several, some
-perhaps missing.
+"""Observed data: `Modality` describes one modality, `Batch` holds a batch of several, any of which
+may be missing.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Modality:
-    """What a reader must know of one modality.
+    """One modality: its name, its shape, and how its values are modelled.
 
     Args:
-        name: how it is called, a Python identifier without dots (it names modules, files and
-            columns).
+        name: a Python identifier without dots (it names modules, files and columns).
         shape: of one value, without the batch: `(3, 32, 32)` for an image, `(40,)` for a vector.
         likelihood: p(x|z), a key of `polymodal.distributions.likelihoods.LIKELIHOODS`.
-        weight: factor on log p(x|z) in *training* objectives; evaluation leaves weights off.
+        weight: factor on log p(x|z) in *training* objectives; evaluation ignores it.
         scale: fixed standard deviation (normal) or scale (laplace) of the likelihood.
         link: maps the decoder's output to the likelihood's mean: "identity", or "sigmoid" for
             values in [0, 1].
@@ -59,12 +58,23 @@ class Modality:
 
 
 def _fill(x: Tensor, present: Tensor) -> Tensor:
-    """`x` with zeros where it is absent, so that what stands there (NaN too) can reach nothing."""
+    """`x` with zeros where it is absent, so that no value of an absent entry, NaN included, is
+    read.
+    """
     return torch.where(
         present.reshape(-1, *[1] * (x.dim() - 1)),
         x,
         torch.zeros((), dtype=x.dtype, device=x.device),
     )
+
+
+def where_present(present: Mapping[str, Tensor], m: str, value: Tensor) -> Tensor:
+    """`value` (..., B) where modality m is present, 0 where it is absent.
+
+    Args:
+        present: (B,) masks as in `Batch`; no key: all present.
+    """
+    return torch.where(present[m], value, 0) if m in present else value
 
 
 @dataclass(frozen=True)
@@ -74,12 +84,12 @@ class Batch:
     Args:
         x: x[m] of shape (B, *shape_m). A modality that is not a key is missing for the whole batch.
         present: present[m] of shape (B,), bool: which samples have modality m. No key: all of them.
-            The values of absent entries are replaced by zeros here, once, so that nothing
-            downstream can see them.
-        label: (B,) integers, or None; only for evaluation.
-        kept: what a stage computed once and keeps, each (B, ...); see `polymodal.model.Stage`.
+            The values of absent entries are replaced by zeros when the batch is made.
+        label: (B,) integers, or None; for evaluation and for methods that predict labels.
+        kept: values that a stage computed once, each (B, ...); see `polymodal.model.Stage`.
 
-    >>> batch = Batch({"a": torch.ones(2, 3), "b": torch.ones(2, 1)}, {"b": torch.tensor([True, False])})
+    >>> x = {"a": torch.ones(2, 3), "b": torch.ones(2, 1)}
+    >>> batch = Batch(x, {"b": torch.tensor([True, False])})
     >>> batch.mask(["a", "b"])
     tensor([ True, False])
     >>> batch.only(["a"]).x.keys()
@@ -92,22 +102,28 @@ class Batch:
     kept: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._check_sizes()
+        self._check_masks()
+        filled = {
+            m: _fill(x, self.present[m]) if m in self.present else x for m, x in self.x.items()
+        }
+        object.__setattr__(self, "x", filled)
+
+    def _check_sizes(self) -> None:
         sizes = {m: len(x) for m, x in self.x.items()}
         if len(set(sizes.values())) != 1:
             raise ValueError(
                 "A batch needs at least one modality and the same number of samples in each, got"
                 f" {sizes}."
             )
+
+    def _check_masks(self) -> None:
         for m, mask in self.present.items():
-            if m in self.x and (mask.dtype != torch.bool or mask.shape != (sizes[m],)):
+            if m in self.x and (mask.dtype != torch.bool or mask.shape != (len(self),)):
                 raise ValueError(
-                    f"present[{m!r}] must be bool of shape ({sizes[m]},), got {mask.dtype},"
+                    f"present[{m!r}] must be bool of shape ({len(self)},), got {mask.dtype},"
                     f" {tuple(mask.shape)}."
                 )
-        filled = {
-            m: _fill(x, self.present[m]) if m in self.present else x for m, x in self.x.items()
-        }
-        object.__setattr__(self, "x", filled)
 
     def __len__(self) -> int:
         return len(next(iter(self.x.values())))
@@ -148,7 +164,7 @@ class Batch:
         """`value` (..., B) where modality m is present, 0 where it is absent."""
         if m not in self.x:
             return torch.zeros_like(value)
-        return torch.where(self.present[m], value, 0) if m in self.present else value
+        return where_present(self.present, m, value)
 
     def has_all(self, names: Iterable[str]) -> bool:
         """Whether every sample has all of `names`."""
@@ -163,8 +179,11 @@ class Batch:
 
     def to(self, *args: Any, **kwargs: Any) -> Batch:
         """Every tensor moved as by `Tensor.to` (device; the dtype of masks and labels stays)."""
-        move = lambda d: {k: v.to(*args, **kwargs) for k, v in d.items()}
+
+        def moved(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {k: v.to(*args, **kwargs) for k, v in values.items()}
+
         label = None if self.label is None else self.label.to(*args, **kwargs)
         return replace(
-            self, x=move(self.x), present=move(self.present), label=label, kept=move(self.kept)
+            self, x=moved(self.x), present=moved(self.present), label=label, kept=moved(self.kept)
         )

@@ -1,14 +1,14 @@
 """Two losses serve almost every method: `elbo` (an ELBO with an optional consensus term) and `iwae`
 (k samples).
 
-`elbos` is a sum of several ELBOs with each decoder run once, `stratified_iwae` the k-sample bound
-of a mixture. All are negative, per sample, in nats, of shape (B,); the trainer alone averages.
+`elbos` is a sum of several ELBOs in which each decoder runs once, `stratified_iwae` the k-sample
+bound of a mixture. All are negative, per sample, in nats, of shape (B,); only the trainer averages.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from typing import NamedTuple
 
@@ -16,15 +16,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from polymodal.batch import Batch
-from polymodal.distributions.divergences import detach, divergence
-from polymodal.distributions.mixture import Mixture
-from polymodal.distributions.sums import sum_of
+from polymodal.batch import Batch, where_present
+from polymodal.distributions import Mixture, detach, divergence, sum_of
 from polymodal.model import Loss, MultimodalVAE
 
 
 def counts(weight: float | Tensor) -> bool:
-    """Whether a term of this weight need be computed."""
+    """Whether a term of this weight has to be computed: all but the number 0."""
     return isinstance(weight, Tensor) or weight != 0
 
 
@@ -47,8 +45,7 @@ def elbo(
 
     Args:
         q: q(z|x_S) of batch_shape (B,), with rsample.
-        likelihood, kl, consensus: a, b, c; numbers, or (B,) where they differ from sample to
-            sample.
+        likelihood, kl, consensus: a, b, c; numbers, or (B,) if they differ between samples.
         experts: q_m for the consensus; None: `model.posterior.unimodal(batch)`.
 
     Returns the loss in nats; its terms are the single log p(x_m|z), KL(q||p) and KL(q||q_m).
@@ -64,11 +61,12 @@ def elbo(
         value = value + kl * terms["kl"]
     if counts(consensus):
         experts = model.posterior.unimodal(batch) if experts is None else experts
-        for m, p in experts.items():
-            gap = divergence(q, p, z)
-            terms[f"kl_{m}"] = torch.where(batch.mask([m]), gap, 0) if m in batch.present else gap
-        value = value + consensus * sum_of(v for k, v in terms.items() if k.startswith("kl_"))
+        gaps = {f"kl_{m}": batch.where(m, divergence(q, p, z)) for m, p in experts.items()}
+        value, terms = value + consensus * sum_of(gaps.values()), terms | gaps
     return Loss(value, terms)
+
+
+ESTIMATORS = ("iwae", "dreg")
 
 
 def iwae(
@@ -89,9 +87,11 @@ def iwae(
         estimator: "iwae", or "dreg" (Tucker et al. 2019): the same value, another gradient for q.
             For a stratum of a mixture that gradient is biased; it is the estimator of the MMVAE
             papers.
+
+    Raises ValueError for an unknown estimator.
     """
-    if estimator not in ("iwae", "dreg"):
-        raise ValueError(f"The estimator is 'iwae' or 'dreg', not {estimator!r}.")
+    if estimator not in ESTIMATORS:
+        raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}.")
     z = q.rsample(torch.Size([k]))
     density = detach(q) if estimator == "dreg" else q
     log_w = model.log_likelihood(batch, z, weighted=True) + beta * (
@@ -99,77 +99,92 @@ def iwae(
     )
     value = torch.logsumexp(log_w, dim=0) - math.log(k)
     if estimator == "dreg":
-        w = torch.softmax(log_w.detach(), dim=0)
-        if z.requires_grad:
-            z.register_hook(lambda grad: w.unsqueeze(-1) * grad)
-        surrogate = (w * log_w).sum(0)
-        value = value.detach() + surrogate - surrogate.detach()
+        value = _dreg(value, log_w, z)
     return Loss(-value, {"bound": value.detach()})
 
 
+def _dreg(value: Tensor, log_w: Tensor, z: Tensor) -> Tensor:
+    """`value` with the doubly reparametrised gradient: weights w for the decoders, w^2 for q."""
+    w = torch.softmax(log_w.detach(), dim=0)
+    if z.requires_grad:
+        z.register_hook(lambda grad: w.unsqueeze(-1) * grad)
+    surrogate = (w * log_w).sum(0)
+    return value.detach() + surrogate - surrogate.detach()
+
+
 class ElboTerm(NamedTuple):
-    """One of several ELBOs: a posterior, which modalities it is to explain, and for which samples
-    they are there.
+    """One of several ELBOs: a posterior, the modalities that it explains, and the samples for which
+    it counts.
 
     Args:
         q: of batch_shape (B,), with rsample.
         names: of modalities.
         present: (B,) masks as in `Batch`; no key: all present.
-        here: (B,), the samples for which the part counts; None: where any of `names` is present.
+        counts_for: (B,), the samples for which the term counts; None: those with any of `names`.
     """
 
     q: Distribution
     names: Sequence[str]
     present: Mapping[str, Tensor]
-    here: Tensor | None = None
+    counts_for: Tensor | None = None
 
 
 def elbos(
     model: MultimodalVAE,
     batch: Batch,
-    parts: Sequence[ElboTerm],
+    terms: Sequence[ElboTerm],
     *,
     kl: float | Sequence[float] = 1.0,
     weights: Sequence[float] | Tensor | None = None,
 ) -> Loss:
     """Negative of sum_i w_i L(q_i, S_i; 1, b_i, 0): each decoder runs once, on the latents of all
-    parts it serves.
+    terms that it serves.
 
     Args:
-        parts: at least one.
-        kl: b, or one b_i for each part.
+        terms: at least one.
+        kl: b, or one b_i for each term.
         weights: w_i, numbers or (B,) each; None: all 1.
 
-    Returns the loss in nats; its terms are the first part's divergence and each log p(x_m|z) where
+    Returns the loss in nats; its terms are the first ELBO's divergence and each log p(x_m|z) where
     it first occurs.
     """
-    z = torch.stack([part.q.rsample() for part in parts])
-    seen = model.copies(z, {m for part in parts for m in part.names})
-    each, terms = [z.new_zeros(len(batch)) for _ in parts], dict[str, Tensor]()
-    for m, copy in seen.items():
-        rows = [i for i, part in enumerate(parts) if m in part.names]
-        logs = model.decoders[m](copy if len(rows) == len(parts) else copy[rows]).log_prob(
-            batch.x[m]
-        )
-        for i, log in zip(rows, logs, strict=True):
-            log = torch.where(parts[i].present[m], log, 0) if m in parts[i].present else log
+    z = torch.stack([term.q.rsample() for term in terms])
+    each = [z.new_zeros(len(batch)) for _ in terms]
+    logged: dict[str, Tensor] = {}
+    for m, logs in _log_likelihoods(model, batch, terms, z):
+        logged[f"log_p_{m}"] = next(iter(logs.values()))
+        for i, log in logs.items():
             each[i] = each[i] - model.weights[m] * log
-            terms |= {f"log_p_{m}": log} if i == rows[0] else {}
-    p, beta = model.prior(), kl if isinstance(kl, Sequence) else [kl] * len(parts)
-    for i, part in enumerate(parts):
-        gap = divergence(part.q, p, z[i])
-        terms |= {"kl": gap} if i == 0 else {}
-        each[i] = counted(part, each[i] + beta[i] * gap)
-    value = sum_of(each if weights is None else (w * v for w, v in zip(weights, each, strict=True)))
-    return Loss(value, terms)
+    p, betas = model.prior(), kl if isinstance(kl, Sequence) else [kl] * len(terms)
+    gaps = [divergence(term.q, p, z_i) for term, z_i in zip(terms, z, strict=True)]
+    each = [
+        counted(term, value + beta * gap)
+        for term, value, beta, gap in zip(terms, each, betas, gaps, strict=True)
+    ]
+    if weights is not None:
+        each = [w * value for w, value in zip(weights, each, strict=True)]
+    return Loss(sum_of(each), logged | {"kl": gaps[0]})
 
 
-def counted(part: ElboTerm, value: Tensor) -> Tensor:
-    """`value` (B,) where the part counts, 0 elsewhere."""
-    here = part.here
-    if here is None and all(m in part.present for m in part.names):
-        here = reduce(torch.logical_or, (part.present[m] for m in part.names))
-    return value if here is None else torch.where(here, value, 0)
+def _log_likelihoods(
+    model: MultimodalVAE, batch: Batch, terms: Sequence[ElboTerm], z: Tensor
+) -> Iterator[tuple[str, dict[int, Tensor]]]:
+    """log p(x_m|z_i) of each modality for each term i that explains it, unweighted, (B,); 0 where
+    the modality is absent. z is (terms, B, D).
+    """
+    for m, copy in model.copies(z, {m for term in terms for m in term.names}).items():
+        rows = [i for i, term in enumerate(terms) if m in term.names]
+        latents = copy if len(rows) == len(terms) else copy[rows]
+        logs = model.decoders[m](latents).log_prob(batch.x[m])
+        yield m, {i: where_present(terms[i].present, m, v) for i, v in zip(rows, logs, strict=True)}
+
+
+def counted(term: ElboTerm, value: Tensor) -> Tensor:
+    """`value` (B,) where the term counts, 0 elsewhere."""
+    counts_for = term.counts_for
+    if counts_for is None and all(m in term.present for m in term.names):
+        counts_for = reduce(torch.logical_or, (term.present[m] for m in term.names))
+    return value if counts_for is None else torch.where(counts_for, value, 0)
 
 
 def stratified_iwae(
@@ -183,15 +198,15 @@ def stratified_iwae(
     beta: float = 1.0,
     estimator: str = "iwae",
 ) -> Loss:
-    """The k-sample bound of a mixture, k samples from each stratum: their mean outside the log, or
-    `log_mean` it.
+    """Negative k-sample bound of a mixture, k samples from each stratum: the mean of the strata's
+    bounds, or with `log_mean` the log of the mean of all weights.
 
-    ELBO <= outside <= log_mean in expectation (Shi et al. 2019; Jensen). A stratum whose modality is
-    absent for a sample has weight 0 there.
+    ELBO <= mean of the bounds <= log of the mean, in expectation (Shi et al. 2019; Jensen). A
+    stratum has weight 0 for samples that lack its modality.
 
     Args:
         strata: each charged the density of the whole, see `polymodal.posteriors.pooled`.
-        weights: (B, C), normalised here.
+        weights: (B, C); they need not be normalised.
         k, beta, estimator: see `iwae`.
     """
     losses = torch.stack(
@@ -205,7 +220,7 @@ def stratified_iwae(
     return Loss(-value, {"bound": value.detach()})
 
 
-OBJECTIVES = ("elbo", "iwae", "dreg")
+OBJECTIVES = ("elbo", *ESTIMATORS)
 
 
 def variational_bound(
@@ -217,22 +232,22 @@ def variational_bound(
     beta: float = 1.0,
     log_mean: bool = False,
 ) -> Loss:
-    """A lower bound of log p(x_S) by the model's own posterior: "elbo", or the k-sample bound by
-    "iwae" or "dreg".
+    """Negative lower bound of log p(x_S) with the model's posterior: the ELBO, or the k-sample
+    bound with the gradient of "iwae" or "dreg".
 
     The ELBO of a mixture bounds its divergence by convexity (MoPoE); the k-sample bounds charge the
     mixture's density.
 
-    Raises ValueError for an unknown objective.
+    Raises ValueError for an unknown objective, and for an ELBO of a mixture with learned weights.
     """
     if objective not in OBJECTIVES:
-        raise ValueError(f"The objective is one of {', '.join(OBJECTIVES)}, not {objective!r}.")
+        raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, got {objective!r}.")
     if objective == "elbo":
         q = model.posterior(batch)
         if isinstance(q, Mixture) and q.weights.requires_grad:
             raise ValueError(
-                "The ELBO draws one component, which gives its weight no gradient, and here weights"
-                " depend on the experts: take objective=iwae with k=1, the ELBO of all components."
+                "objective=elbo cannot learn these mixture weights (one sampled component carries"
+                " no gradient); use objective=iwae, k=1."
             )
         return elbo(model, batch, q, kl=beta)
     strata, weights = model.posterior.strata(batch)
@@ -247,5 +262,8 @@ def mmd(z: Tensor, p: Tensor) -> Tensor:
 
     The biased estimate, which is never negative; a number of the whole batch.
     """
-    kernel = lambda a, b: (-torch.cdist(a, b).square() / a.shape[-1]).exp().mean()
-    return kernel(z, z) + kernel(p, p) - 2 * kernel(z, p)
+    return _mean_kernel(z, z) + _mean_kernel(p, p) - 2 * _mean_kernel(z, p)
+
+
+def _mean_kernel(a: Tensor, b: Tensor) -> Tensor:
+    return (-torch.cdist(a, b).square() / a.shape[-1]).exp().mean()

@@ -238,8 +238,10 @@ class Splits:
         )
 
 
-def splits_and_test(data: Splits | Dataset) -> tuple[Splits | None, Dataset]:
-    """All parts, if `data` has them, and the data set to measure on: its test part, or itself."""
+def parts_of(data: Splits | Dataset) -> tuple[Splits | None, Dataset]:
+    """The splits, or None for a data set that has no parts; and the part to measure on: the test
+    part, or the data set itself.
+    """
     return (data, data.test) if isinstance(data, Splits) else (None, data)
 
 

@@ -1,4 +1,4 @@
-"""Stratified draws: a mixture's components get their exact shares."""
+"""Stratified draws: a mixture's components have their exact shares."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ def stratified(q: Distribution, n: int) -> Tensor:
     draw.
 
     Systematic sampling: draw k of a random order takes the component at the quantile (k + u) / n, u
-    ~ U(0, 1), so that every single draw has the law of q and averages are unbiased with less
+    ~ U(0, 1), so that each single draw has the law of q and averages are unbiased with less
     variance.
 
-    >>> from polymodal.distributions import DiagNormal
-    >>> means = torch.full((1, 1), -50.0), torch.full((1, 1), 50.0)
-    >>> apart = Mixture([DiagNormal(mean, torch.ones(1, 1)) for mean in means])
-    >>> (stratified(apart, 10) > 0).sum()
+    >>> from polymodal.distributions.normal import DiagNormal
+    >>> low, high = (DiagNormal(torch.full((1, 1), m), torch.ones(1, 1)) for m in (-50.0, 50.0))
+    >>> (stratified(Mixture([low, high]), 10) > 0).sum()
     tensor(5)
     """
     if isinstance(q, Joint):

@@ -1,42 +1,55 @@
-"""`Measurement`: what the metrics of one model on one data set share, such as the latents, the
-values decoded from them, and the labels.
+"""`Measurement`: the draws, classifications and features that the metrics of one model on one data
+set share.
 
-Every random number is a function of the seed and its purpose: a metric's value does not depend on
-the other metrics asked for.
+Every random number is a function of the seed and its purpose: the value of a metric does not depend
+on which other metrics are computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from polymodal.batch import Batch
+from polymodal.checks import Count, Group
 from polymodal.data.dataset import Dataset, gather
-from polymodal.metrics.classifiers import Classifiers, LabelClassifier, labels_of
-from polymodal.metrics.coherence import agreement, classify
-from polymodal.metrics.frechet import inception
-from polymodal.metrics.likelihood import (
-    NoDensityError,
-    Sampling,
-    autocast,
-    conditional_log_likelihoods,
-    joint_log_likelihoods,
-    marginal_log_likelihoods,
-    pieces,
-    rows_for,
-)
-from polymodal.metrics.places import Given, Place
-from polymodal.metrics.probe import latent_means, probe_hits
+from polymodal.metrics.classifiers import Classifiers, LabelClassifier, classify
+from polymodal.metrics.decoding import Decoding, Precision
+from polymodal.metrics.places import Given
 from polymodal.model import MultimodalVAE
 from polymodal.rng import own_random_state, seed_all
+from polymodal.sampling import SamplerReport
 
-PROBED = 2000  # training samples that the linear probe is fitted on
+T = TypeVar("T")
 
-Features = Callable[[Tensor], Tensor]  # values (B, *shape) -> features (B, F)
+
+class MeasurementOptions(Group):
+    """How a model is measured.
+
+    Args:
+        samples: K, the latents for each likelihood.
+        seed: of all draws of the measurement.
+        batch: samples that are encoded at once.
+        precision, memory: see `polymodal.metrics.decoding.Decoding`; classifiers run in the same
+            precision.
+    """
+
+    samples: Count = 1000
+    seed: int = 0
+    batch: Count = 256
+    precision: Precision | None = None
+    memory: Count | None = None
+
+    @property
+    def decoding(self) -> Decoding:
+        return Decoding(self.precision, self.memory)
+
+
+OPTIONS = MeasurementOptions()
 
 
 class Measurement:
@@ -44,10 +57,10 @@ class Measurement:
 
     Args:
         model: in evaluation mode.
-        data: the samples to measure on, on the model's device.
-        train: the samples that the linear probe is fitted on, or None.
-        classifiers: or None.
-        sampling: seed, numbers of samples, precision, memory.
+        data: the data that it is measured on, on the model's device.
+        train: the data that linear probes are fitted on, or None.
+        classifiers: one for each modality that shows the label, or None.
+        options: how it is measured.
     """
 
     def __init__(
@@ -56,205 +69,116 @@ class Measurement:
         data: Dataset,
         train: Dataset | None = None,
         classifiers: Classifiers | None = None,
-        sampling: Sampling | None = None,
+        options: MeasurementOptions = OPTIONS,
     ) -> None:
-        self.model, self.data, self.train, self.classifiers = model, data, train, classifiers
-        self.sampling = sampling or Sampling()
-        self._latents: dict[Given, Tensor] = {}
-        self._reports: dict[Given, list[dict[str, Tensor]]] = {}
-        self._real: dict[tuple[str, str], Tensor] = {}
-        self._classified: tuple[Place, tuple[Tensor, Tensor]] | None = None
-        self._inception: Features | None = None
+        self.model, self.data, self.train = model, data, train
+        self.classifiers, self.options = classifiers, options
+        self._kept: dict[Hashable, Any] = {}
+        self._classified: tuple[Any, Any] = (None, None)
 
     @contextmanager
-    def _stream(self, *keys: Any) -> Iterator[None]:
-        """Random numbers that are a function of the seed and `keys`, without gradients."""
+    def stream(self, *keys: Any) -> Iterator[None]:
+        """Inside, random numbers are a function of the seed and `keys`, and there are no
+        gradients.
+        """
         with own_random_state(self.data.device), torch.no_grad():
-            seed_all(self.data.device, self.sampling.seed, *keys)
+            seed_all(self.data.device, self.options.seed, *keys)
             yield
 
-    def rows(self, names: Sequence[str]) -> Tensor:
-        """The samples that have all of `names`, (n,)."""
-        complete = torch.ones(len(self.data), dtype=torch.bool, device=self.data.device)
-        for m in names:
-            complete = complete & self.data.is_present(m)
-        return complete.nonzero().squeeze(1)
+    def cached(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """`compute()`, which is kept under `key` for all metrics."""
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return self._kept[key]
 
-    def batches(self, data: Dataset, rows: Tensor, names: Sequence[str]) -> Iterator[Batch]:
-        """The samples `rows`, which have all of `names`, as if only these had been observed."""
-        for part in rows.split(self.sampling.batch):
-            yield Batch(data.batch(part).only(names).x)
+    def rows(self, names: Iterable[str]) -> Tensor:
+        """The samples that have all of `names`, (N_S,)."""
+        return complete_rows(self.data, names)
+
+    def batches(self, names: Iterable[str]) -> Iterator[Batch]:
+        """The samples that have all of `names`, as if only these had been observed."""
+        names = list(names)
+        return complete_batches(self.data, self.rows(names), names, self.options.batch)
 
     def latents(self, given: Given) -> Tensor:
-        """One draw z ~ q(z|x_S) for every sample that has x_S, (N_S, D), always the same; from the
-        prior for an empty S.
+        """One draw z ~ q(z|x_S) for every sample that has x_S, (N_S, D), always the same; z ~ p(z)
+        if nothing is given, (N, D).
         """
-        if given not in self._latents:
-            with self._stream("latents", given):
-                self._latents[given] = self._posterior_draw(given) if given else self._prior_draw()
-        return self._latents[given]
-
-    def _prior_draw(self) -> Tensor:
-        return self.model.latents(None, len(self.data)).squeeze(1)
-
-    def _posterior_draw(self, given: Given) -> Tensor:
-        batches = self.batches(self.data, self.rows(given), given)
-        draws = [self.model.draw(batch) for batch in batches]
-        self._reports[given] = [d.report.per_item() for d in draws if d.report is not None]
-        return torch.cat([d.z.squeeze(0) for d in draws])
+        return self._draws(given)[0]
 
     def reported(self, given: Given, name: str) -> Tensor | None:
-        """The figure `name` of each sample in the sampler's report, (N_S,), float64; None without a
-        sampler, or if it does not report the figure.
+        """A figure of each sample from the reports of the sampler that drew `latents(given)`,
+        (N_S,); None if no sampler drew them, or it has no such figure.
+
+        Args:
+            name: a key of `SamplerReport.per_item()`.
         """
-        self.latents(given)
-        reports = self._reports.get(given, [])
-        if not reports or not all(name in report for report in reports):
+        figures = [report.per_item() for report in self._draws(given)[1]]
+        if not figures or any(name not in each for each in figures):
             return None
-        return torch.cat([report[name] for report in reports]).double()
+        return torch.cat([each[name] for each in figures]).double()
 
-    @property
-    def label_classifiers(self) -> Mapping[str, LabelClassifier]:
-        """The classifier of each modality that has one."""
-        return {} if self.classifiers is None else self.classifiers.by_modality
+    def _draws(self, given: Given) -> tuple[Tensor, list[SamplerReport]]:
+        return self.cached(("latents", given), lambda: self._draw(given))
 
-    def _classifier(self, target: str) -> LabelClassifier:
-        return (self.classifiers or Classifiers({})).classifier_of(target)
+    def _draw(self, given: Given) -> tuple[Tensor, list[SamplerReport]]:
+        with self.stream("latents", given):
+            if not given:
+                return self.model.latents(None, len(self.data)).squeeze(1), []
+            draws = [self.model.draw(batch) for batch in self.batches(given)]
+        reports = [draw.report for draw in draws if draw.report is not None]
+        return torch.cat([draw.z.squeeze(0) for draw in draws]), reports
+
+    def classifier(self, target: str) -> LabelClassifier:
+        """The classifier of a modality. Raises ValueError if there is none."""
+        if self.classifiers is None or target not in self.classifiers:
+            raise ValueError(
+                f"There is no classifier for {target!r}; give `classifiers`, or a data set with"
+                " labels."
+            )
+        return self.classifiers[target]
 
     def classify(self, given: Given, target: str) -> tuple[Tensor, Tensor]:
-        """Features and labels that the target's classifier sees in the values generated from
-        `latents(given)`.
+        """Features and labels that the target's classifier gives to the values generated from
+        `latents(given)`; the last ones are kept.
         """
         place = (given, target)
-        if self._classified is None or self._classified[0] != place:
-            classifier, z = self._classifier(target), self.latents(given)
-            seen = classify(self.model, classifier, target, z, self.sampling.precision)
-            self._classified = place, seen
+        if self._classified[0] != place:
+            net, z, decoding = self.classifier(target), self.latents(given), self.options.decoding
+            self._classified = (place, classify(self.model, net, target, z, decoding))
         return self._classified[1]
 
-    def right(self, given: Given, target: str) -> tuple[Tensor, Tensor]:
-        """Whether the generated values show their samples' labels, (N_S,) in [0, 1], and those
-        labels.
-        """
-        labels = labels_of(self.data, self.rows(given))
-        return agreement(self.classify(given, target)[1], labels), labels
-
-    def features(self, given: Given, target: str) -> tuple[Tensor, Tensor] | None:
-        """The classifier's features of the real and of the generated values of `target`; None if
-        the values are the labels themselves.
-        """
-        classifier = self._classifier(target)
-        if classifier.net is None:
-            return None
-
-        def features_of(x: Tensor) -> Tensor:
-            return classifier(x, self.sampling.precision)[0]
-
-        real = self._real_features(target, "classifier", features_of)
-        return real, self.classify(given, target)[0]
-
-    def inception_features(self, given: Given, target: str) -> tuple[Tensor, Tensor] | None:
-        """Inception features of the real and of the generated values of `target`; None unless they
-        are images.
-        """
-        shapes = {m.name: m.shape for m in self.data.modalities}
-        if len(shapes[target]) != 3:
-            return None
-        self._inception = self._inception or inception(self.data.device)
-        real = self._real_features(target, "inception", self._inception)
-        z = self.latents(given)
-        most = min(rows_for(self.model, [target], z.device), self.sampling.batch)
-        generated = []
-        for piece in pieces(len(z), most):
-            with autocast(self.sampling.precision, z.device), torch.no_grad():
-                mean = self.model.decoders[target](z[piece]).mean
-            generated.append(self._inception(mean.float()))
-        return real, torch.cat(generated)
-
-    def _real_features(self, target: str, kind: str, features_of: Features) -> Tensor:
+    def real_features(self, target: str, kind: str, of: Callable[[Tensor], Tensor]) -> Tensor:
         """Features of the target's value in every sample that has it; a value that several samples
-        share is computed once.
+        share is read only once.
+
+        Args:
+            kind: the name under which the features are kept.
+            of: values (B, *shape) -> features (B, F).
         """
-        if (target, kind) not in self._real:
-            rows = self.data.rows_of(target, self.rows([target]))
-            values, place = rows.unique(return_inverse=True)
-            table = self.data.tables[target]
-            with torch.no_grad():
-                parts = values.split(self.sampling.batch)
-                features = torch.cat([features_of(gather(table, part)) for part in parts])
-            self._real[target, kind] = features[place]
-        return self._real[target, kind]
+        return self.cached((kind, target), lambda: self._real_features(target, of))
 
-    def joint(self) -> Tensor | None:
-        """log p(x) of every sample, of the modalities it has, (N,); None if the posterior has no
-        density.
-        """
-        samples, options = self.sampling.samples, self._decoding()
-        with self._stream("joint"), suppress(NoDensityError):
-            return torch.cat(
-                [
-                    joint_log_likelihoods(self.model, batch, samples, **options)
-                    for batch in self.data.batches(self.sampling.batch)
-                ]
-            )
-        return None
+    @torch.no_grad()
+    def _real_features(self, target: str, of: Callable[[Tensor], Tensor]) -> Tensor:
+        rows = self.data.rows_of(target, self.rows([target]))
+        distinct, inverse = rows.unique(return_inverse=True)
+        table = self.data.tables[target]
+        parts = [of(gather(table, part)) for part in distinct.split(self.options.batch)]
+        return torch.cat(parts)[inverse]
 
-    def conditional(self, given: Given, target: str) -> Tensor:
-        """log p(x_target | x_S) of every sample that has both, (N,)."""
-        names = [*given, target]
-        samples, options = self.sampling.samples, self._decoding()
-        with self._stream("conditional", given, target):
-            return torch.cat(
-                [
-                    conditional_log_likelihoods(
-                        self.model, batch, target, given, samples, **options
-                    )
-                    for batch in self.batches(self.data, self.rows(names), names)
-                ]
-            )
 
-    def marginal(self, given: Given, target: str) -> Tensor | None:
-        """log p(x_target) by importance sampling from q(z|x_S), of every sample that has both; None
-        if q has no density.
-        """
-        names = list({*given, target})
-        draws = self.sampling.samples * len(given)  # as many of each expert: Shi et al. (2019)
-        options = self._decoding()
-        with self._stream("marginal", given, target), suppress(NoDensityError):
-            return torch.cat(
-                [
-                    marginal_log_likelihoods(self.model, batch, target, given, draws, **options)
-                    for batch in self.batches(self.data, self.rows(names), names)
-                ]
-            )
-        return None
+def complete_rows(data: Dataset, names: Iterable[str]) -> Tensor:
+    """The samples that have all of `names`, (N_S,)."""
+    complete = torch.ones(len(data), dtype=torch.bool, device=data.device)
+    for m in names:
+        complete = complete & data.is_present(m)
+    return complete.nonzero().squeeze(1)
 
-    def _decoding(self) -> dict[str, Any]:
-        return {"memory": self.sampling.memory, "precision": self.sampling.precision}
 
-    def probed(self, given: Given) -> Tensor | None:
-        """Whether a linear classifier finds the label in E[z|x_S], (N_S,); None without classes or
-        training samples.
-        """
-        train, data = self.train, self.data
-        if train is None or train.label is None or data.label is None:
-            return None
-        fitted, rows = self._probe_rows(train, given), self.rows(given)
-        with self._stream("probe", given):
-            means = self._means(train, fitted, given)
-            test_means = self._means(data, rows, given)
-        return probe_hits(means, train.label[fitted], test_means, data.label[rows])
-
-    def _probe_rows(self, train: Dataset, given: Given) -> Tensor:
-        """Training samples that have all of `given`, in an order that the seed determines."""
-        generator = torch.Generator().manual_seed(self.sampling.seed)
-        order = torch.randperm(len(train), generator=generator).to(self.data.device)
-        for m in given:
-            order = order[train.is_present(m)[order]]
-        return order[:PROBED]
-
-    def _means(self, data: Dataset, rows: Tensor, given: Given) -> Tensor:
-        """E[z|x_S] of the samples `rows`, (n, D)."""
-        return torch.cat(
-            [latent_means(self.model, batch) for batch in self.batches(data, rows, given)]
-        )
+def complete_batches(
+    data: Dataset, rows: Tensor, names: Iterable[str], size: int
+) -> Iterator[Batch]:
+    """The samples `rows`, which have all of `names`, as if only these had been observed."""
+    names = list(names)
+    for part in rows.split(size):
+        yield Batch(data.batch(part).only(names).x)

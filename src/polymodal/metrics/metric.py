@@ -1,77 +1,76 @@
-"""`@metric` enters a function into METRICS, the registry of everything that can be measured."""
+"""`@metric`: enters a function of a measurement into METRICS."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from polymodal.metrics.places import Given, Places
 
 if TYPE_CHECKING:
     from polymodal.metrics.measurement import Measurement
 
-DIRECTIONS = ("higher", "lower", "none")
-
-Value = tuple[float, float, int]  # value, standard error over the samples, number of samples
-Function = Callable[["Measurement", Given, str], Value | None]
+Value = tuple[float, float, int]  # value, its standard error over the samples, number of samples
+Compute = Callable[["Measurement", Given, str], Value | None]
+Direction = Literal["higher", "lower", "none"]
+F = TypeVar("F", bound=Compute)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A quantity that can be measured of a model.
+    """A quantity that is measured.
 
     Args:
-        function: (measurement, given, target) -> value, standard error, n; None if the quantity
-            does not exist there.
-        direction: which values are better: "higher", "lower" or "none".
+        compute: (measurement, given, target) -> value, standard error, number of samples; None
+            where the quantity is not defined.
+        places: for which (given, target) it is computed, see `polymodal.metrics.places`.
+        direction: "higher" or "lower" is better; "none".
         unit: of the value.
-        places: for which (given, target) it is computed: a function of `polymodal.metrics.places`.
-        labels: whether it needs the data's labels.
+        labels: whether it needs labels.
         default: whether it is measured if no metrics are named.
-        description: one sentence.
     """
 
-    function: Function
-    direction: str
-    unit: str
+    compute: Compute
     places: Places
+    direction: Direction
+    unit: str
     labels: bool = False
     default: bool = True
-    description: str = ""
+
+    @property
+    def description(self) -> str:
+        """The first paragraph of the function's docstring."""
+        return " ".join((inspect.getdoc(self.compute) or "").split("\n\n")[0].split())
 
 
 METRICS: dict[str, Metric] = {}
 
 
 def metric(
-    *, direction: str, unit: str, places: Places, labels: bool = False, default: bool = True
-) -> Callable[[Function], Function]:
-    """Enters a function into METRICS, under its name; see `Metric` for the arguments.
+    *,
+    places: Places,
+    direction: Direction,
+    unit: str,
+    labels: bool = False,
+    default: bool = True,
+) -> Callable[[F], F]:
+    """Enters the decorated function into METRICS under its own name.
 
-    The first paragraph of its docstring is the description.
+    The first paragraph of its docstring is its description. For the arguments see `Metric`.
 
-    Raises ValueError for an unknown direction, or a function without a docstring.
-
-    >>> from polymodal.metrics import others
-    >>> @metric(direction="higher", unit="share", places=others)
-    ... def luck(measurement, given, target):
-    ...     '''Share of guesses that are right.'''
-    >>> METRICS.pop("luck").description
-    'Share of guesses that are right.'
+    >>> from polymodal.metrics.places import others
+    >>> @metric(places=others, direction="lower", unit="value")
+    ... def mine(measurement, given, target):
+    ...     "The same number everywhere."
+    ...     return 1.0, 0.0, len(measurement.rows([*given, target]))
+    >>> METRICS.pop("mine").description
+    'The same number everywhere.'
     """
-    if direction not in DIRECTIONS:
-        raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, got {direction!r}.")
 
-    def enter(function: Function) -> Function:
-        first = (inspect.getdoc(function) or "").split("\n\n")[0]
-        if not first:
-            raise ValueError(f"The metric {function.__name__} needs a docstring that describes it.")
-        description = " ".join(first.split())
-        METRICS[function.__name__] = Metric(
-            function, direction, unit, places, labels, default, description
-        )
-        return function
+    def enter(compute: F) -> F:
+        METRICS[compute.__name__] = Metric(compute, places, direction, unit, labels, default)
+        return compute
 
     return enter

@@ -1,65 +1,66 @@
-"""Places: for which given subset and which target a metric is computed.
+"""Places: the pairs (given, target) for which a metric is computed.
 
-A place is a function of the model's modalities and the subsets asked for. It yields pairs (given,
-target): names of modalities, and one name.
+Each is a function (names of the modalities, subsets that are asked for) -> pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
 
 Given = tuple[str, ...]
 Place = tuple[Given, str]
-Places = Callable[[Sequence[str], Sequence[Given]], Iterator[Place]]
+Places = Callable[[Sequence[str], Sequence[Given]], Iterable[Place]]
 
 
-def others(names: Sequence[str], subsets: Sequence[Given]) -> Iterator[Place]:
-    """Every subset with every modality that is not in it.
+def others(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
+    """Every subset with each target that is not in it.
 
     >>> list(others(["a", "b"], [("a",), ("a", "b")]))
     [(('a',), 'b')]
     """
-    for subset in subsets:
-        yield from ((subset, name) for name in names if name not in subset)
+    return ((given, m) for given in asked for m in names if m not in given)
 
 
-def pairs(names: Sequence[str], subsets: Sequence[Given]) -> Iterator[Place]:
-    """Every subset with every modality that is not in it; the whole set with every modality.
+def pairs(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
+    """Every subset with each target that is not in it; the subset of all with each target.
 
     >>> list(pairs(["a", "b"], [("a",), ("a", "b")]))
     [(('a',), 'b'), (('a', 'b'), 'a'), (('a', 'b'), 'b')]
     """
-    for subset in subsets:
-        whole = len(subset) == len(names)
-        yield from ((subset, name) for name in names if whole or name not in subset)
+    for given in asked:
+        whole = len(given) == len(names)
+        yield from ((given, m) for m in names if whole or m not in given)
 
 
-def every(names: Sequence[str], subsets: Sequence[Given]) -> Iterator[Place]:
-    """Every subset with every modality."""
-    for subset in subsets:
-        yield from ((subset, name) for name in names)
+def every(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
+    """Every subset with each target.
+
+    >>> list(every(["a", "b"], [("a",)]))
+    [(('a',), 'a'), (('a',), 'b')]
+    """
+    return ((given, m) for given in asked for m in names)
 
 
-def subsets(names: Sequence[str], subsets: Sequence[Given]) -> Iterator[Place]:
-    """Every subset with the latent, "z"."""
-    yield from ((subset, "z") for subset in subsets)
+def subsets(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
+    """Every subset; the target is the latent, "z"."""
+    return ((given, "z") for given in asked)
 
 
-def targets(names: Sequence[str], subsets: Sequence[Given]) -> Iterator[Place]:
-    """Every modality, with nothing given."""
-    yield from (((), name) for name in names)
+def targets(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
+    """Every target, with nothing given."""
+    return (((), m) for m in names)
 
 
-def once(names: Sequence[str], subsets: Sequence[Given]) -> Iterator[Place]:
-    """All modalities together, such as "a+b", with nothing given."""
-    yield (), "+".join(names)
+def once(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
+    """All modalities as one target, with nothing given."""
+    return iter([((), "+".join(names))])
 
 
-def every_subset(names: Sequence[str]) -> list[Given]:
+def all_subsets(names: Sequence[str]) -> list[Given]:
     """All non-empty subsets, small ones first.
 
-    >>> every_subset(["a", "b"])
+    >>> all_subsets(["a", "b"])
     [('a',), ('b',), ('a', 'b')]
     """
     return [s for size in range(1, len(names) + 1) for s in combinations(names, size)]

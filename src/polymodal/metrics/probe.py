@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from polymodal.batch import Batch
-from polymodal.metrics.means import averaged
+from polymodal.data.dataset import Dataset
+from polymodal.metrics.measurement import Measurement, complete_batches
 from polymodal.metrics.metric import Value, metric
 from polymodal.metrics.places import Given, subsets
+from polymodal.metrics.statistics import mean_of
 from polymodal.model import MultimodalVAE
 
-if TYPE_CHECKING:
-    from polymodal.metrics.measurement import Measurement
-
 DRAWS = 8
-
-
-@metric(direction="higher", unit="share", places=subsets, labels=True)
-def probe(measurement: Measurement, given: Given, target: str) -> Value | None:
-    """Accuracy of a linear classifier that reads the label from the latents' means."""
-    return averaged(measurement.probed(given))
+TRAINING = 2000  # training samples that the probe is fitted on
 
 
 @torch.no_grad()
 def latent_means(model: MultimodalVAE, batch: Batch) -> Tensor:
-    """E[z|x_S] for what the batch holds, (B, D): exact if the posterior has a mean in closed form,
-    else the mean of 8 draws.
+    """E[z|x_S] for the modalities of the batch, (B, D): exact where the posterior has a mean, else
+    the mean of 8 draws.
     """
     q = model.posterior(batch)
     try:
@@ -37,8 +29,8 @@ def latent_means(model: MultimodalVAE, batch: Batch) -> Tensor:
         return q.sample(torch.Size((DRAWS,))).mean(0)
 
 
-def probe_hits(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor) -> Tensor:
-    """1 if logistic regression on standardised latents, fitted on `train`, finds the label of a
+def linear_probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor) -> Tensor:
+    """1 where logistic regression on standardised latents, fitted on `train`, finds the label of a
     test latent, else 0.
 
     scikit-learn's LogisticRegression with its default penalty, as Sutter et al. (2021) and Hwang et
@@ -61,3 +53,28 @@ def probe_hits(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: T
     model.fit(train.double().cpu().numpy(), train_labels.cpu().numpy())
     predicted = torch.from_numpy(model.predict(test.double().cpu().numpy()))
     return (predicted == test_labels.cpu()).double()
+
+
+def _training_rows(m: Measurement, train: Dataset, given: Given) -> Tensor:
+    """The first TRAINING samples of a random order that have all of `given`."""
+    generator = torch.Generator().manual_seed(m.options.seed)
+    order = torch.randperm(len(train), generator=generator).to(m.data.device)
+    for name in given:
+        order = order[train.is_present(name)[order]]
+    return order[:TRAINING]
+
+
+@metric(places=subsets, direction="higher", unit="share", labels=True)
+def probe(m: Measurement, given: Given, target: str) -> Value | None:
+    """Accuracy of a linear classifier on the latents' means."""
+    if m.train is None or m.train.label is None or m.data.label is None:
+        return None
+
+    def means(data: Dataset, rows: Tensor) -> Tensor:
+        batches = complete_batches(data, rows, given, m.options.batch)
+        return torch.cat([latent_means(m.model, batch) for batch in batches])
+
+    fitted_on, rows = _training_rows(m, m.train, given), m.rows(given)
+    with m.stream("probe", given):
+        train, test = means(m.train, fitted_on), means(m.data, rows)
+    return mean_of(linear_probe(train, m.train.label[fitted_on], test, m.data.label[rows]))
