@@ -1,6 +1,4 @@
-"""What both sides of a measurement share: settings, data, clocks, what is printed. Needs torch
-alone.
-"""
+"""Settings, data, clocks and the report that both sides of a measurement share. Needs only torch."""
 
 from __future__ import annotations
 
@@ -28,11 +26,14 @@ PAIR, TRIPLE, FIVE = ("mnist", "svhn"), ("mnist", "svhn", "extra"), tuple(SHAPES
 
 @dataclass(frozen=True)
 class Family:
-    """One training of both libraries: modalities; our method and options; the peer's class and
-    settings.
+    """One training of both libraries.
 
-    `share`: of --train, how many samples; `chunk`: how many samples of a batch we take at once,
-    None: all.
+    Args:
+        names: of the modalities.
+        method, options: ours.
+        peer, settings: the peer's class and its settings.
+        share: of the --train samples.
+        chunk: samples of a batch that we take at once; None: all.
     """
 
     names: tuple[str, ...]
@@ -57,12 +58,12 @@ def _mmvae(k: int, loss: str, share: float = 1.0, chunk: int | None = None) -> F
 
 
 FAMILIES = {
-    "train_mvae": Family(PAIR, "mvae", {"extra": 0}, "MVAE", {"k": 0}),
+    "train_mvae": Family(PAIR, "mvae", {"random_subsets": 0}, "MVAE", {"k": 0}),
     "train_mmvae_1": _mmvae(1, "iwae"),
     "train_mmvae_30_iwae": _mmvae(30, "iwae", 1 / 8, 16),
     "train_mmvae_30_dreg": _mmvae(30, "dreg", 1 / 8, 16),
     "train_mopoe": Family(PAIR, "mopoe", {}, "MoPoE", {}),
-    "train_mvae_5": Family(FIVE, "mvae", {"extra": 1}, "MVAE", {"k": 1}, 1 / 2),
+    "train_mvae_5": Family(FIVE, "mvae", {"random_subsets": 1}, "MVAE", {"k": 1}, 1 / 2),
     "train_mopoe_5": Family(FIVE, "mopoe", {}, "MoPoE", {}, 1 / 2),
 }
 
@@ -132,20 +133,20 @@ def since(start: Times) -> Times:
 
 
 def seconds(function: Callable[[], Any], repeats: int, warm: bool = True) -> list[Times]:
-    """Wall and processor time of each of `repeats` calls, after one that does not count."""
+    """Wall and processor time of each of `repeats` calls; `warm`: after one that does not count."""
     if warm:
         function()
-    found = []
+    times = []
     for _ in range(repeats):
         start = now()
         function()
-        found.append(since(start))
-    return found
+        times.append(since(start))
+    return times
 
 
 def rate(count: float, times: list[Times]) -> dict[str, Any]:
-    """How many a second, of `count` in each of `times`: median, lowest and highest; and a second of
-    processor time.
+    """`count` per second in each of `times`: median, lowest and highest; and the median per second
+    of processor time.
     """
     wall, cpu = ([count / t[i] for t in times] for i in (0, 1))
     return {
@@ -162,7 +163,7 @@ def peak_mb() -> float:
 
 
 def report(start: Times, **figures: Any) -> None:
-    """Prints one JSON document; `start` is when the process started to work."""
+    """Prints one JSON document; `start` is the time at which the process began."""
     wall, cpu = since(start)
     document = {
         **figures,

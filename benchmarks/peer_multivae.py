@@ -1,8 +1,7 @@
 """One task with MultiVae 1.0.3 (github.com/AgatheSenellart/MultiVae), in the process that this
 starts; JSON on stdout.
 
-    python peer_multivae.py train_jnf            # with the Python of an environment that has
-    multivae
+    python peer_multivae.py train_jnf    # with the Python of an environment that has multivae
 
 The networks are those of Table 4 of Senellart et al. (2023), as in `speed.py`; all else is the
 library's own: its trainer, its sampler with its settings, its likelihoods. See README.md for what
@@ -242,9 +241,8 @@ def sample() -> dict:
     """
     made, _ = train("JNF", TRIPLE, ARGS.warm, ARGS.train // 2)
     held = MultimodalBaseDataset(images(ARGS.items, TRIPLE, ARGS.seed + 1))
-    draw = lambda: made.encode(held, cond_mod=list(PAIR))
     with silence():
-        times = seconds(draw, ARGS.repeats, warm=False)
+        times = seconds(lambda: made.encode(held, cond_mod=list(PAIR)), ARGS.repeats, warm=False)
         figures = {"draws": rate(ARGS.items, times), "gradients": 1100}
         if ARGS.draws_file:
             figures |= chains(made, held)
@@ -255,8 +253,8 @@ def chains(made, held, transitions: int = 100, count: int = 4, items: int = 32) 
     """The states of chains of the default length, each made by the library's sampler one transition
     at a time.
 
-    Each call goes on where the last one ended: the sampler takes the place to start from
-        `_sample_from_moe_subset`.
+    Each call starts where the last one ended: the sampler takes its start from
+    `_sample_from_moe_subset`.
     """
     many = {m: x[:items].repeat(count, 1, 1, 1) for m, x in held.data.items()}
     kept = [made._sample_from_moe_subset(list(PAIR), many)]
@@ -298,14 +296,14 @@ def conditional_likelihood() -> dict:
     return {"points": rate(ARGS.points, times), "added_mb": peak_mb() - before}
 
 
+def measured(task: str) -> dict:
+    """The figures of a task; "import" has none of its own."""
+    if task in FAMILIES:
+        return family(task)
+    return {} if task == "import" else globals()[task]()
+
+
 if __name__ == "__main__":
-    figures = (
-        family(ARGS.task)
-        if ARGS.task in FAMILIES
-        else {}
-        if ARGS.task == "import"
-        else globals()[ARGS.task]()
-    )
     from importlib.metadata import version
 
-    report(START, version=version("multivae"), **figures)
+    report(START, version=version("multivae"), **measured(ARGS.task))

@@ -1,12 +1,11 @@
 """Speed of polymodal beside MultiVae, in one run: each task in its own process, the two libraries
 in turn.
 
-    python benchmarks/run.py --peer-python /tmp/peer/bin/python     # some 12 minutes on two quiet
-    cores python benchmarks/run.py --only train_jnf bare                  # polymodal alone, two
-    tasks
+    python benchmarks/run.py --peer-python PEER/bin/python    # about 12 minutes on two idle cores
+    python benchmarks/run.py --only train_jnf bare            # only polymodal, two tasks
 
-Writes results/speed.json (everything that was measured) and results/speed.md (the table). README.md
-says how to make the peer's environment and what each line of the table means.
+Writes results/speed.json (all measurements) and results/speed.md (the table). README.md describes
+the peer's environment and each line of the table.
 """
 
 from __future__ import annotations
@@ -50,8 +49,8 @@ Results = dict[
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table: a rate of ours over another, each (side, task, figure), and the ratio
-    that is the aim.
+    """One line of the table: the ratio of our rate to another one, each given as (side, task,
+    figure), and the ratio that is aimed at.
     """
 
     name: str
@@ -120,12 +119,12 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
         metavar="TASK",
         help=", ".join(TASKS),
     )
-    p.add_argument("--rounds", type=int, default=3, help="how often each task is run on each side")
+    p.add_argument("--rounds", type=int, default=3, help="runs of each task on each side")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument(
         "--quick",
         action="store_true",
-        help="tiny sizes, one round: to see that it runs, not to measure",
+        help="tiny sizes, one round: checks that it runs, and measures nothing",
     )
     p.add_argument(
         "--wait-idle",
@@ -142,8 +141,8 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
 
 
 def busy() -> float:
-    """Processor seconds that all programs have used since the machine started; 0 where nothing
-    tells.
+    """Processor seconds that all programs have used since the machine started; 0 where it does not
+    say.
     """
     stat = Path("/proc/stat")
     if not stat.exists():
@@ -163,7 +162,7 @@ def wait_idle(limit: float) -> None:
 
 
 def measure(python: str, side: str, task: str, settings: list[str], threads: int) -> dict[str, Any]:
-    """What one process printed, and how many cores other programs used meanwhile."""
+    """The figures that one process printed, and how many cores other programs used meanwhile."""
     env = os.environ | {
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
@@ -183,8 +182,8 @@ def measure(python: str, side: str, task: str, settings: list[str], threads: int
 
 
 def diagnose(path: str) -> dict[str, float]:
-    """R-hat and effective size of draws (N, chains, items, D), by the same code for both sides: the
-    median item's worst dimension.
+    """R-hat and effective sample size of draws (N, chains, items, D), by the same code for both
+    sides: the worst dimension of the median item.
     """
     import torch
 
@@ -208,29 +207,35 @@ def collect(args: argparse.Namespace, settings: list[str]) -> Results:
     results: Results = {side: {} for side in pythons}
     for r in range(args.rounds):
         for task in args.only:
-            sides, every = TASKS[task]
-            for side in [
-                s
-                for s in (sides if r % 2 == 0 else sides[::-1])
-                if s in pythons and (every or r == 0)
-            ]:
+            for side in order(task, r):
+                if side not in pythons:
+                    continue
                 wait_idle(args.wait_idle)
-                with tempfile.TemporaryDirectory() as folder:
-                    keep = (
-                        ["--draws-file", f"{folder}/draws.pt"]
-                        if task == "sample" and r == 0
-                        else []
-                    )
-                    found = measure(pythons[side], side, task, [*settings, *keep], args.threads)
-                    if keep:
-                        found["diagnosed"] = diagnose(keep[1])
-                results[side].setdefault(task, []).append(found)
-                print(
-                    f"round {r + 1}: {side} {task} {found['process_s']:.0f} s",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                figures = one_task(pythons[side], side, task, settings, args.threads, r == 0)
+                results[side].setdefault(task, []).append(figures)
+                text = f"round {r + 1}: {side} {task} {figures['process_s']:.0f} s"
+                print(text, file=sys.stderr, flush=True)
     return results
+
+
+def order(task: str, r: int) -> tuple[str, ...]:
+    """The sides that do a task in round r, in order."""
+    sides, every_round = TASKS[task]
+    if r > 0 and not every_round:
+        return ()
+    return sides if r % 2 == 0 else sides[::-1]
+
+
+def one_task(
+    python: str, side: str, task: str, settings: list[str], threads: int, diagnosed: bool
+) -> dict[str, Any]:
+    """The figures of one task; if `diagnosed`, with those of the draws that it made."""
+    if task != "sample" or not diagnosed:
+        return measure(python, side, task, settings, threads)
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{folder}/draws.pt"
+        figures = measure(python, side, task, [*settings, "--draws-file", file], threads)
+        return figures | {"diagnosed": diagnose(file)}
 
 
 def rates(results: Results, key: tuple[str, str, str], clock: str) -> list[float]:
@@ -301,7 +306,7 @@ def memory_table(results: Results) -> list[str]:
 
 
 def remarks(results: Results) -> list[str]:
-    """What chains, bf16 and K did, a line each."""
+    """One line each on chains, bf16 and K."""
     lines = []
     for side in results:
         for first in results[side].get("sample", [])[:1]:
@@ -352,7 +357,7 @@ def page(results: Results, table: list[dict[str, Any]], machine: dict[str, Any])
 def describe(
     args: argparse.Namespace, settings: list[str], results: Results, seconds: float
 ) -> dict[str, Any]:
-    """Machine, versions and settings."""
+    """Machine, versions and settings of the run."""
     every = [found for side in results.values() for task in side.values() for found in task]
     info = Path("/proc/cpuinfo")
     names = [
@@ -377,7 +382,7 @@ def main() -> None:
     args, settings = parse()
     if not args.peer_python:
         print(
-            "No --peer-python: polymodal alone. README.md says how to install the peer.",
+            "No --peer-python: only polymodal is measured. README.md says how to install the peer.",
             file=sys.stderr,
         )
     start = time.perf_counter()

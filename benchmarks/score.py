@@ -1,5 +1,5 @@
-"""How exact are the samples of a score prior? On a normal law whose every conditional is known; and
-at how many calls.
+"""Exactness of the samples of a score prior, on a normal law all of whose conditionals are known;
+and the number of calls.
 
     python benchmarks/score.py [--steps 12000] [--quick] [--out benchmarks/results]
 
@@ -8,8 +8,8 @@ means in standard deviations and of covariances (relative, Frobenius), the worst
 subsets, on 20,000 draws. Samplers of many calls: 4,000 draws (particles: 1,000) and two subsets.
 The same with the exact denoiser in place of the learned one says which error is the sampler's. Then
 draws per second of a prior of PolyMNIST's size (5 modalities of 32 dimensions, a residual MLP of
-512), all 31 subsets in one batch. Results are written after every part; --quick makes a hundredth
-of the draws and steps, to see that all of it runs.
+512), all 31 subsets in one batch. Results are written after every part; --quick takes a hundredth
+of the draws and steps, which checks only that everything runs.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def train(c: torch.Tensor, steps: int) -> Denoiser:
 
 
 def errors(
-    sampler, net, c: torch.Tensor, blocks: tuple[int, ...], n: int, energy_gradient=None
+    sampler, net, c: torch.Tensor, blocks: tuple[int, ...], n: int
 ) -> tuple[float, float, int]:
-    """Of the mean in standard deviations, of the covariance, and calls."""
+    """Errors of the mean in standard deviations and of the covariance; and calls."""
     generator = torch.Generator().manual_seed(sum(2**b for b in blocks))
     seen = torch.zeros(n, 3, dtype=torch.bool)
     seen[:, list(blocks)] = True
@@ -73,10 +73,10 @@ def errors(
     value = (torch.linalg.cholesky(c) @ torch.randn(6, generator=generator)) * known
     gain = torch.linalg.solve(c[known][:, known], c[known][:, ~known]).T
     left = c[~known][:, ~known] - gain @ c[known][:, ~known]
-    x, calls = sampler(net, Inpainting(value.expand(n, 6), seen, SIZES), energy_gradient)
+    x, report = sampler(net, Inpainting(value.expand(n, 6), seen, SIZES))
     x = x[:, ~known]
     mean = ((x.mean(0) - gain @ value[known]) / left.diag().sqrt()).abs().max()
-    return float(mean), float((x.T.cov() - left).norm() / left.norm()), calls.calls
+    return float(mean), float((x.T.cov() - left).norm() / left.norm()), report.calls
 
 
 def worst(sampler, net, c, n: int, subsets) -> dict[str, float]:
@@ -90,8 +90,13 @@ def worst(sampler, net, c, n: int, subsets) -> dict[str, float]:
 
 def samplers() -> dict[str, tuple]:
     """name: (sampler, draws); of 20,000 all six subsets are taken."""
-    replaced = lambda k: Diffusion("replacement", "pc", steps=100, corrector=k)
-    again = lambda k: Diffusion("repaint", "ddim", eta=1.0, steps=50, repeats=k)
+
+    def replaced(k: int) -> Diffusion:
+        return Diffusion("replacement", "pc", steps=100, corrector=k)
+
+    def again(k: int) -> Diffusion:
+        return Diffusion("repaint", "ddim", eta=1.0, steps=50, repeats=k)
+
     return {
         "(c) masks, dpm, 60 calls": (Diffusion("masks", steps=60), 20_000),
         "(c) masks, heun, 79 calls": (Diffusion("masks", "heun", steps=40), 20_000),
@@ -150,9 +155,11 @@ def speed(rows: int) -> dict[str, dict[str, float]]:
 def densities(net, c: torch.Tensor, n: int = 500) -> dict[str, float]:
     """log p(x) and log p(x_U | x_0) through the ODE less the exact ones, nats, over n points."""
     x = torch.randn(n, 6) @ torch.linalg.cholesky(c).T
-    normal = lambda k: torch.distributions.MultivariateNormal(torch.zeros(k), c[:k, :k]).log_prob(
-        x[:, :k]
-    )
+
+    def normal(k: int) -> torch.Tensor:
+        law = torch.distributions.MultivariateNormal(torch.zeros(k), c[:k, :k])
+        return law.log_prob(x[:, :k])
+
     found = {}
     for name, k in (("joint", 0), ("given one", 2)):
         seen = torch.tensor([k > 0, False, False]).expand(n, 3)
@@ -271,10 +278,11 @@ def main() -> None:
     joint = Inpainting(torch.zeros(n, 6), torch.zeros(n, 3, dtype=torch.bool), SIZES)
     drawn = {"dpm, 60 calls": Diffusion(steps=60)(net, joint)[0]}
     drawn["pc, 400 calls"] = Diffusion(solver="pc", steps=200)(net, joint)[0]
-    off = lambda x: {
-        "mean": float(x.mean(0).abs().max()),
-        "covariance": float((x.T.cov() - c).norm() / c.norm()),
-    }
+
+    def off(x: torch.Tensor) -> dict[str, float]:
+        error = (x.T.cov() - c).norm() / c.norm()
+        return {"mean": float(x.mean(0).abs().max()), "covariance": float(error)}
+
     keep(**{"joint samples": {name: off(x) for name, x in drawn.items()}})
     keep(densities=densities(net, c, 500 // less))
     keep(speed=speed(max(1, 64 // less)))

@@ -1,4 +1,4 @@
-"""What several test files share."""
+"""Fixtures of several test files."""
 
 import os
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ def pytest_configure(config):
 def real_data() -> Path:
     """The folder of real data: $POLYMODAL_TEST_DATA, else ../shared/data beside the repository.
 
-    Where the folder is, its tests run, and fail if something in it is amiss; only its absence skips
-    them.
+    If the folder exists, its tests run, and fail if something in it is wrong; only its absence
+    skips them.
     """
     named = os.environ.get("POLYMODAL_TEST_DATA")
     folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"

@@ -1,4 +1,4 @@
-"""Random functions of torch that give the same numbers at every call, for laws 'with the same noise'."""
+"""Random functions of torch that repeat their numbers, for laws 'with the same noise'."""
 
 from __future__ import annotations
 

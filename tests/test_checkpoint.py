@@ -98,7 +98,7 @@ def is_whole(out: Path) -> None:
         files.load_weights(out / "model.safetensors", toy().model)
 
 
-def test_killed_at_random_moments_a_run_goes_on_bit_for_bit(whole, tmp_path) -> None:
+def test_killed_at_random_moments_a_run_resumes_bit_for_bit(whole, tmp_path) -> None:
     start = time.perf_counter()
     assert in_child(lambda: train(tmp_path / "timed"))
     length = time.perf_counter() - start
@@ -437,7 +437,7 @@ def test_what_the_disk_says_is_told_and_the_old_file_stays(
 
 
 @pytest.mark.parametrize("writes", [6, 13, 14, 15])
-def test_a_full_disk_in_mid_run_leaves_a_run_that_goes_on(
+def test_a_full_disk_in_mid_run_leaves_a_run_that_can_be_resumed(
     writes, whole, tmp_path, monkeypatch
 ) -> None:
     real, left = os.fsync, [writes]
@@ -477,7 +477,11 @@ def test_a_method_of_ones_own_is_loaded_into_the_same_method(tmp_path) -> None:
 def test_checkpoints_take_a_tenth_of_the_time(tmp_path, monkeypatch) -> None:
     now, saves = [0.0], []
     monkeypatch.setattr(polymodal.runs.checkpointer.time, "monotonic", lambda: now[0])
-    save = lambda *_: (saves.append(now[0]), now.append(now.pop() + 2))
+
+    def save(*_: object) -> None:
+        saves.append(now[0])
+        now[0] += 2
+
     monkeypatch.setattr(polymodal.runs.checkpointer, "save_checkpoint", save)
     info = {
         "settings": {"data": {}, "training": {}},

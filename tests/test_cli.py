@@ -1,4 +1,4 @@
-"""The command: what a person types, sees and gets; every mistake is one sentence and exit status 2."""
+"""The command: what a person types, sees and gets; a mistake is one sentence and exit status 2."""
 
 import json
 import os
@@ -16,10 +16,11 @@ import polymodal
 from polymodal.batch import Modality
 from polymodal.cli import catalog as cli_catalog
 from polymodal.cli import main as cli
+from polymodal.cli.about import FROM_DATA
 from polymodal.data import Dataset, Splits
 from polymodal.data.digits import BALANCE
 from polymodal.experiments import plan as compare
-from polymodal.settings.recipes import load_recipe, recipes
+from polymodal.settings.recipes import load_recipe, read_yaml, recipes
 from polymodal.settings.resolve import resolve
 
 TINY = [
@@ -32,11 +33,11 @@ TINY = [
     "training.progress=false",
     "evaluation.samples=8",
 ]
-SMALL_FLOW = ["method.flow_hidden=[8]"]
+SMALL_FLOW = ["method.flow.hidden=[8]"]
 FEW = [
     "training.stages.embeddings.epochs=1",
     "training.stages.embeddings.batch=50",
-    "method.size=4",
+    "method.embedding.embedding_size=4",
 ]
 
 
@@ -101,6 +102,7 @@ def test_the_version_is_said(capsys) -> None:
 
 def test_lists_hold_what_the_registries_hold() -> None:
     from polymodal.data import DATASETS
+    from polymodal.diffusion.registry import DIFFUSIONS
     from polymodal.methods import METHODS
     from polymodal.metrics import METRICS
     from polymodal.networks.architectures import NETWORKS
@@ -111,11 +113,11 @@ def test_lists_hold_what_the_registries_hold() -> None:
         "datasets": DATASETS,
         "metrics": METRICS,
         "networks": NETWORKS,
-        "samplers": SAMPLERS,
+        "samplers": {**SAMPLERS, **DIFFUSIONS},
     }
     for kind, table in tables.items():
         found = cli_catalog.entries(kind)
-        assert list(found) == list(table)
+        assert sorted(found) == sorted(table)
         assert all(found.values()), kind
     assert list(cli_catalog.entries("recipes")) == recipes() and all(
         cli_catalog.entries("recipes").values()
@@ -137,9 +139,10 @@ def test_list_shows_one_kind_or_all(capsys) -> None:
 def test_show_says_every_setting_and_what_the_method_is(capsys) -> None:
     _, out, _ = said(capsys, "show", "mnist-svhn-jnf-dcca")
     body = "\n".join(line for line in out.splitlines() if not line.startswith("#"))
-    assert resolve(polymodal.settings.recipes.read_yaml(body, "shown")) == resolve(
+    assert resolve(read_yaml(body, "shown")) == resolve(
         load_recipe("mnist-svhn-jnf-dcca")
     )
+    assert f"# {FROM_DATA}" in out and "digit-conv for 3 x 28 x 28 images" in out
     assert "# JNF-DCCA (Senellart et al. 2023" in out
     assert "polymodal show shapes-jnf-dcca" in said(capsys, "show", "shapes")[1]
 
@@ -229,8 +232,8 @@ def test_recipes_have_the_papers_settings(data: str) -> None:
         0.1,
         0.5,
     )
-    dcca, stage = settings.method.options, settings.training.stage("embeddings")
-    assert (dcca["kept"], dcca["ridge"], dcca["size"]) == (
+    dcca, stage = settings.method.options["embedding"], settings.training.stage("embeddings")
+    assert (dcca["num_directions"], dcca["ridge"], dcca["embedding_size"]) == (
         kept,
         1e-3,
         40 if data == "celeba" else 16,
@@ -298,6 +301,7 @@ def test_a_dry_run_says_what_would_be_trained_and_trains_nothing(capsys, tmp_pat
     change = ["data.n=160", "training.epochs=3", "training.batch=32"]
     status, text, _ = said(capsys, "train", "shapes-jnf", *change, "--out", out, "--dry-run")
     assert status == 0 and not out.exists()
+    assert "networks:\n  square: mlp\n  circle: mlp\n" in text and "kind: image" in text
     assert "101 train, 11 val, 48 test" in text and "Nothing was trained." in text
     model = polymodal.METHODS["jnf"](modalities_of("shapes"), latent=2).model
     assert f"{sum(p.numel() for p in model.decoders.parameters()):,}" in text
@@ -317,7 +321,7 @@ def test_evaluate_writes_metrics_and_prints_direction_n_and_errors(run_dir: Path
         and f"{row['value']:.1f}"[:5] in out
         and "±" in out
     )
-    assert "did you mean 'probe'?" in refused(capsys, "evaluate", run_dir, "--metrics", "prob")
+    assert "Did you mean probe?" in refused(capsys, "evaluate", run_dir, "--metrics", "prob")
     assert (
         "closed form"
         not in said(

@@ -15,14 +15,17 @@ from torch.distributions import Distribution
 
 import polymodal
 from polymodal.batch import Batch, Modality
+from polymodal.cli.catalog import entries
 from polymodal.data import Dataset, LinearGaussian, Splits
 from polymodal.distributions.likelihoods import IsotropicNormal
 from polymodal.distributions.mixture import Mixture
 from polymodal.distributions.normal import DiagNormal
 from polymodal.distributions.products import Product
-from polymodal.metrics import METRICS, Classifiers, every_subset
-from polymodal.metrics.classifiers import Classifier, LabelClassifier
+from polymodal.metrics import METRICS, Classifiers, all_subsets, metric, once
+from polymodal.metrics.classifier_networks import Classifier
+from polymodal.metrics.classifier_training import LabelClassifier
 from polymodal.metrics.evaluate import evaluate
+from polymodal.metrics.frechet import frechet_distance
 from polymodal.metrics.measurement import Measurement
 from polymodal.metrics.table import COLUMNS, Table, combine, shown
 from polymodal.model import Method, MultimodalVAE
@@ -93,8 +96,8 @@ def splits(n: int = 60) -> Splits:
     return Splits(part(0), part(1), part(2), "law")
 
 
-def judges() -> Classifiers:
-    """Classifiers with fixed random weights: what they see does not matter, that it repeats does."""
+def fixed_classifiers() -> Classifiers:
+    """Classifiers with fixed random weights: it matters only that their labels repeat."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         net = lambda d: (
@@ -105,7 +108,7 @@ def judges() -> Classifiers:
         )
 
 
-QUICK = dict(samples=4, classifiers=judges())
+QUICK = dict(samples=4, classifiers=fixed_classifiers())
 
 
 def figures(table: Table, metric: str) -> dict[tuple[str, str], float]:
@@ -120,7 +123,7 @@ def test_every_metric_has_its_rows() -> None:
     assert set(table.frame["metric"]) == {k for k, m in METRICS.items() if m.default} - {
         "network_calls"
     }  # of scores
-    subsets = ["+".join(s) for s in every_subset(NAMES)]
+    subsets = ["+".join(s) for s in all_subsets(NAMES)]
     crossed = {(m, s) for s in subsets for m in NAMES if m not in s.split("+")}
     both = crossed | {(m, "a+b+c") for m in NAMES}
     assert figures(table, "conditional_log_likelihood").keys() == crossed
@@ -157,15 +160,15 @@ def test_the_numbers_repeat_and_do_not_depend_on_what_else_is_asked() -> None:
     assert torch.equal(torch.get_rng_state(), state), "the user's random stream is left alone"
     other = evaluate(a_run(), data, seed=1, **QUICK)
     assert figures(other, "coherence") != figures(first, "coherence")
-    for metric in ("frechet", "conditional_log_likelihood", "probe", "joint_coherence", "mcmc_ess"):
-        alone = evaluate(a_run(), data, metrics=[metric], **QUICK)
-        assert figures(alone, metric) == figures(first, metric)
+    for name in ("frechet", "conditional_log_likelihood", "probe", "joint_coherence", "mcmc_ess"):
+        alone = evaluate(a_run(), data, metrics=[name], **QUICK)
+        assert figures(alone, name) == figures(first, name)
     fewer = evaluate(a_run(), data, subsets=["a+b"], **QUICK)
-    for metric, found in (
+    for name, found in (
         ("coherence", figures(first, "coherence")),
         ("mcmc_ess", figures(first, "mcmc_ess")),
     ):
-        assert figures(fewer, metric) == {k: v for k, v in found.items() if k[1] == "a+b"}
+        assert figures(fewer, name) == {k: v for k, v in found.items() if k[1] == "a+b"}
 
 
 def test_another_batch_size_changes_noise_alone() -> None:
@@ -178,7 +181,15 @@ def test_another_batch_size_changes_noise_alone() -> None:
         "joint_frechet",
     ]
     small, large = (
-        evaluate(a_run(), data, metrics, ["a", "b+c"], batch=b, samples=200, classifiers=judges())
+        evaluate(
+            a_run(),
+            data,
+            metrics,
+            ["a", "b+c"],
+            batch=b,
+            samples=200,
+            classifiers=fixed_classifiers(),
+        )
         for b in (64, 256)
     )
     for one, other in zip(small.frame.itertuples(), large.frame.itertuples(), strict=True):
@@ -257,11 +268,14 @@ def test_features_of_real_values_are_those_of_the_samples() -> None:
     index = {m: torch.tensor([5, 2, 5, 9, 2, 0]) for m in NAMES}
     present = {"b": torch.arange(6) != 3}
     shared = Dataset(data.modalities, data.tables, index, present, torch.arange(6))
-    measurement = Measurement(a_run().model, shared, classifiers=judges())
-    real, fake = measurement.features(("a",), "b")
-    wanted = judges().judges["b"](data.tables["b"][[5, 2, 5, 2, 0]])[0]
+    classifiers = fixed_classifiers()
+    measurement = Measurement(a_run().model, shared, classifiers=classifiers)
+    real = measurement.real_features("b", "classifier", lambda x: classifiers["b"](x)[0])
+    fake = measurement.classify(("a",), "b")[0]
+    wanted = fixed_classifiers()["b"](data.tables["b"][[5, 2, 5, 2, 0]])[0]
     torch.testing.assert_close(real, wanted)
-    torch.testing.assert_close(fake, measurement.seen(("a",), "b")[0])
+    distance, _, n = METRICS["frechet"].compute(measurement, ("a",), "b")
+    assert distance == pytest.approx(frechet_distance(wanted, fake)) and n == 6
     assert len(fake) == 6
 
 
@@ -281,11 +295,14 @@ def test_the_model_is_evaluated_in_evaluation_mode_and_left_as_it_was() -> None:
 def test_unknown_names_are_answered_with_the_nearest() -> None:
     run, data = a_run(), splits()
     for given, said in (
-        ({"metrics": ["coherense"]}, "did you mean 'coherence'"),
-        ({"metrics": ["zzz"]}, "there are coherence, "),
+        ({"metrics": ["coherense"]}, "Did you mean coherence"),
+        ({"metrics": ["zzz"]}, "There are: classifier_accuracy, coherence, "),
         ({"subsets": ["a+bb"]}, "'bb', of the subset 'a\\+bb'; did you mean 'b'"),
         ({"subsets": [[]]}, "at least one modality"),
         ({"limit": 0}, "limit must be at least 1, got 0"),
+        ({"sample": 3}, "no setting sample. Did you mean samples"),
+        ({"samples": 0}, "samples must be a whole number of at least 1, got 0"),
+        ({"precision": "fp8"}, "precision must be .*bf16"),
     ):
         with pytest.raises(ValueError, match=said):
             evaluate(run, data, **{**QUICK, **given})
@@ -314,13 +331,65 @@ def test_subsets_and_metrics_may_be_written_in_several_ways() -> None:
     assert given(["b+a", ("c",), ["a", "b"]]) == {"a+b", "c"} and given("c") == {"c"}
 
 
+def test_a_metric_of_ones_own_is_measured_and_described() -> None:
+    @metric(places=once, direction="lower", unit="value", default=False)
+    def largest(measurement, given, target):
+        """The largest latent of joint samples.
+
+        More on it.
+        """
+        z = measurement.latents(given)
+        return z.abs().max().item(), math.nan, len(z)
+
+    try:
+        table = polymodal.evaluate(a_run(), splits(), ["largest"], **QUICK)
+        (row,) = table.records()
+        assert row["value"] > 1 and row["target"] == "a+b+c" and row["direction"] == "lower"
+        assert METRICS["largest"].description == "The largest latent of joint samples."
+    finally:
+        del METRICS["largest"]
+
+
+def test_the_catalog_reads_what_is_registered() -> None:
+    described = entries("metrics")
+    assert described == {name: METRICS[name].description for name in sorted(METRICS)}
+    assert all(described.values())
+
+
+def test_network_calls_of_a_diffusion_are_measured() -> None:
+    torch.set_default_dtype(torch.float32)
+    data = polymodal.load_data("shapes", n=120)
+    run = polymodal.fit("sbm", data, latent=2, epochs=1, progress=False)
+    table = polymodal.evaluate(run, data, ["network_calls"], limit=5)
+    assert figures(table, "network_calls").keys() == {("z", "square"), ("z", "circle")}
+
+
+def test_a_posterior_without_a_density_for_some_samples_has_no_joint_likelihood() -> None:
+    """Not the mean over the batches that happen to have one."""
+    data = splits()
+    run = a_run()
+    first = data.test.take(torch.arange(4))
+    assert figures(
+        evaluate(run, first, ["joint_log_likelihood"], samples=2), "joint_log_likelihood"
+    )
+
+    class Half(Posterior):
+        def forward(self, batch: Batch) -> Distribution:
+            exact = bool((batch.x["a"] == data.test.tables["a"][:2]).all())
+            return LAW.posterior(batch) if exact else super().forward(batch.only(["a", "b"]))
+
+    run.model.posterior = Half()
+    table = evaluate(run, first, ["joint_log_likelihood"], samples=2, batch=2)
+    assert not len(table.frame)
+
+
 def test_polymodal_offers_the_function_whatever_was_imported() -> None:
     assert callable(polymodal.evaluate)
     table = polymodal.evaluate(a_run(), splits(), ["joint_log_likelihood"], **QUICK)
     assert len(table.frame) == 1
 
 
-# ---------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------
 # tables
 
 
@@ -355,7 +424,7 @@ def test_combine_averages_over_seeds() -> None:
     )
     alone = combine(tables[:1]).records()[0]
     assert alone["se_seeds"] is None and alone["value"] == 0.5 and alone["n"] == 100
-    with pytest.raises(ValueError, match="twice for seed 0"):
+    with pytest.raises(ValueError, match="duplicate result: coherence of jnf, seed 0"):
         combine([tables[0], tables[0]])
     with pytest.raises(ValueError, match="at least one"):
         combine([])

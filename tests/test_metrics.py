@@ -13,39 +13,28 @@ from torch.distributions import Distribution, MultivariateNormal
 
 from polymodal.batch import Batch, Modality
 from polymodal.data import Dataset, LinearGaussian, Splits
+from polymodal.distributions import stratified
 from polymodal.distributions.likelihoods import IsotropicNormal
 from polymodal.distributions.mixture import Joint, Mixture
 from polymodal.distributions.normal import DiagNormal
 from polymodal.distributions.products import Product
-from polymodal.metrics import classifiers as classifying
-from polymodal.metrics.classifiers import (
-    Classifier,
-    Classifiers,
-    LabelClassifier,
-    compact,
-    distinct,
-    labels_of,
-    table8,
-)
-from polymodal.metrics.coherence import (
-    agreement,
-    coherence,
-    joint_coherence,
-    kappa,
-    macro,
-    plain,
-    unanimity,
-)
-from polymodal.metrics.frechet import frechet, frechet_with_error, inception
+from polymodal.metrics import METRICS, Measurement
+from polymodal.metrics import classifier_training as training
+from polymodal.metrics.classifier_networks import Classifier, Nearest, compact, table8
+from polymodal.metrics.classifier_training import ClassifierTraining, LabelClassifier
+from polymodal.metrics.classifiers import Classifiers
+from polymodal.metrics.coherence import agreement, correct, kappa, unanimity
+from polymodal.metrics.decoding import Decoding, pieces
+from polymodal.metrics.frechet import frechet_distance, frechet_with_error, inception
+from polymodal.metrics.labels import LabelledValues, distinct, labels_of
 from polymodal.metrics.likelihood import (
-    conditional_log_likelihood,
-    joint_log_likelihood,
-    marginal_log_likelihood,
-    pieces,
-    rows_for,
-    stratified,
+    NoDensityError,
+    importance_log_likelihood,
+    monte_carlo_log_likelihood,
 )
-from polymodal.metrics.probe import latent_means, probe
+from polymodal.metrics.measurement import MeasurementOptions
+from polymodal.metrics.probe import latent_means, linear_probe
+from polymodal.metrics.statistics import macro_mean_and_error, mean_and_error
 from polymodal.model import MultimodalVAE
 from polymodal.networks.architectures import network_of
 from polymodal.networks.modules import Decoder
@@ -114,7 +103,7 @@ def repeated(n: int, row: int = 0) -> Batch:
 
 def within(values: Tensor, truth: float, errors: float = 3.5) -> bool:
     """Whether the mean of independent values is `truth` within so many standard errors."""
-    mean, error = plain(values)
+    mean, error = mean_and_error(values)
     return abs(mean - truth) < errors * error
 
 
@@ -122,19 +111,19 @@ def within(values: Tensor, truth: float, errors: float = 3.5) -> bool:
 def test_with_the_exact_posterior_one_sample_gives_the_evidence(samples: int) -> None:
     batch = LAW.sample(20)
     torch.testing.assert_close(
-        joint_log_likelihood(linear(), batch, samples), LAW.log_evidence(batch)
+        importance_log_likelihood(linear(), batch, samples), LAW.log_evidence(batch)
     )
 
 
 @pytest.mark.parametrize("posterior", [wide, experts], ids=["wide", "mixture"])
 def test_with_another_posterior_the_weights_average_to_the_evidence(posterior) -> None:
-    """exp of the estimate is unbiased, itself is below in mean by about Var / 2K, and it converges."""
+    """exp of the estimate is unbiased, its mean is below by about Var / 2K, and it converges."""
     batch, model = repeated(1500), linear(posterior)
     truth = LAW.log_evidence(batch)[0].item()
-    few = joint_log_likelihood(model, batch, 3) - truth
+    few = importance_log_likelihood(model, batch, 3) - truth
     assert within(few.exp(), 1.0)
     assert few.mean() < -5 * few.std() / math.sqrt(len(few)) < 0
-    many = joint_log_likelihood(model, repeated(50), 4000) - truth
+    many = importance_log_likelihood(model, repeated(50), 4000) - truth
     assert within(many, 0.0, 4.5) and many.abs().max() < 0.1
 
 
@@ -152,11 +141,11 @@ def test_the_conditional_likelihood_is_the_integral_over_the_posterior(
         exact = MultivariateNormal(
             q.mean @ A.T + b, A @ S @ A.T + s**2 * torch.eye(len(b))
         ).log_prob(batch.x[target])
-        found = conditional_log_likelihood(linear(posterior), batch, target, given, 30)
+        found = monte_carlo_log_likelihood(linear(posterior), batch, target, given, 30)
         assert within((found - exact).exp(), 1.0)
     if target not in given:
         exact = LAW.conditional(batch.only([target, *given]), target).log_prob(batch.x[target])
-        found = conditional_log_likelihood(linear(), repeated(20, row=1), target, given, 20_000)
+        found = monte_carlo_log_likelihood(linear(), repeated(20, row=1), target, given, 20_000)
         torch.testing.assert_close(found, exact[:20], atol=0.1, rtol=0)
 
 
@@ -167,12 +156,17 @@ def test_the_marginal_likelihood_is_the_same_whatever_was_given(given: list[str]
     """
     batch = repeated(3000, row=1)
     truth = LAW.log_evidence(batch.only(["x1"]))[0].item()
-    short = marginal_log_likelihood(linear(), batch, "x1", given, 4) - truth
+    short = importance_log_likelihood(linear(), batch, 4, targets=["x1"], given=given) - truth
     if given == ["x1"]:
         assert short.abs().max() < 1e-8
     else:
         assert short.mean() < -0.01 and short.mean() < -5 * short.std() / math.sqrt(len(short))
-    many = marginal_log_likelihood(linear(wide), repeated(50, row=1), "x1", given, 20_000) - truth
+    many = (
+        importance_log_likelihood(
+            linear(wide), repeated(50, row=1), 20_000, targets=["x1"], given=given
+        )
+        - truth
+    )
     assert within(many.exp(), 1.0, 4.5) and many.abs().mean() < 0.1
 
 
@@ -182,12 +176,13 @@ def test_every_modality_matters(name: str) -> None:
     far = Batch({**batch.x, name: torch.full_like(batch.x[name], 100.0)})
     for model in (linear(), linear(experts)):
         assert (
-            joint_log_likelihood(model, far, 50) < joint_log_likelihood(model, batch, 50) - 1000
+            importance_log_likelihood(model, far, 50)
+            < importance_log_likelihood(model, batch, 50) - 1000
         ).all()
     others = [m for m in NAMES if m != name]
     for given, target in ((others, name), ([name], others[0])):
         before, after = (
-            conditional_log_likelihood(linear(), b, target, given, 50) for b in (batch, far)
+            monte_carlo_log_likelihood(linear(), b, target, given, 50) for b in (batch, far)
         )
         assert (after < before - 500).all()
 
@@ -195,7 +190,7 @@ def test_every_modality_matters(name: str) -> None:
 def test_weights_are_off() -> None:
     batch = LAW.sample(5)
     torch.testing.assert_close(
-        joint_log_likelihood(linear(weight=50.0), batch, 3), LAW.log_evidence(batch)
+        importance_log_likelihood(linear(weight=50.0), batch, 3), LAW.log_evidence(batch)
     )
 
 
@@ -204,10 +199,12 @@ def test_the_place_in_the_batch_does_not_matter() -> None:
     spread them by nats.
     """
     batch = repeated(64)
-    found = joint_log_likelihood(linear(experts), batch, 3000)
+    found = importance_log_likelihood(linear(experts), batch, 3000)
     assert (found - LAW.log_evidence(batch)).abs().max() < 0.15
     only = [
-        joint_log_likelihood(linear(lambda b, m=m: LAW.posterior(b.only([m]))), repeated(1), 300)
+        importance_log_likelihood(
+            linear(lambda b, m=m: LAW.posterior(b.only([m]))), repeated(1), 300
+        )
         for m in NAMES
     ]
     assert torch.stack(only).std() > 0.15
@@ -219,9 +216,14 @@ def test_pieces_change_the_rounding_alone(memory: int) -> None:
     values = []
     for bytes_ in (memory, None):
         torch.manual_seed(3)
-        joint = joint_log_likelihood(model, batch, 41, memory=bytes_)
+        joint = importance_log_likelihood(model, batch, 41, decoding=Decoding(memory=bytes_))
         values.append(
-            (joint, conditional_log_likelihood(model, batch, "x1", ["x2"], 41, memory=bytes_))
+            (
+                joint,
+                monte_carlo_log_likelihood(
+                    model, batch, "x1", ["x2"], 41, decoding=Decoding(memory=bytes_)
+                ),
+            )
         )
     for small, large in zip(*values, strict=True):
         torch.testing.assert_close(small, large, atol=1e-11, rtol=1e-12)
@@ -231,16 +233,20 @@ def test_pieces_change_the_rounding_alone(memory: int) -> None:
 def test_memory_bounds_what_is_decoded_at_once(samples: int) -> None:
     model = linear(wide)
     memory = 100 * 4 * 8 * 512
-    assert rows_for(model, NAMES, torch.device("cpu"), memory) == 100
-    joint_log_likelihood(model, LAW.sample(30), samples, memory=memory)
+    assert Decoding(memory=memory).rows(model, NAMES, torch.device("cpu")) == 100
+    importance_log_likelihood(model, LAW.sample(30), samples, decoding=Decoding(memory=memory))
     assert 50 < model.decoders["x1"].most <= 100
 
 
 def test_blocks_of_latents_join_exactly(monkeypatch) -> None:
     batch = LAW.sample(3)
     monkeypatch.setattr("polymodal.metrics.likelihood.LATENTS", 3 * 2 * 10)  # ten draws at a time
-    torch.testing.assert_close(joint_log_likelihood(linear(), batch, 35), LAW.log_evidence(batch))
-    found = joint_log_likelihood(linear(wide), repeated(400), 25) - LAW.log_evidence(repeated(1))
+    torch.testing.assert_close(
+        importance_log_likelihood(linear(), batch, 35), LAW.log_evidence(batch)
+    )
+    found = importance_log_likelihood(linear(wide), repeated(400), 25) - LAW.log_evidence(
+        repeated(1)
+    )
     assert within(found.exp(), 1.0)
 
 
@@ -248,9 +254,11 @@ def test_missing_values_are_left_out_of_the_likelihoods() -> None:
     batch = LAW.sample(6)
     present = {"x2": torch.tensor([True, False, True, False, True, True])}
     holes = Batch(batch.x, present)
-    torch.testing.assert_close(joint_log_likelihood(linear(), holes, 2), LAW.log_evidence(holes))
+    torch.testing.assert_close(
+        importance_log_likelihood(linear(), holes, 2), LAW.log_evidence(holes)
+    )
     for target, given in (("x2", ["x1"]), ("x1", ["x2", "x3"])):
-        found = conditional_log_likelihood(
+        found = monte_carlo_log_likelihood(
             linear(lambda b: LAW.posterior(b)), holes, target, given, 5000
         )
         assert torch.equal(found.isnan(), ~present["x2"])
@@ -260,16 +268,16 @@ def test_missing_values_are_left_out_of_the_likelihoods() -> None:
 
 def test_likelihoods_refuse_what_they_cannot_compute() -> None:
     batch = LAW.sample(2)
-    with pytest.raises(ValueError, match="normalised"):
-        joint_log_likelihood(
+    with pytest.raises(NoDensityError, match="normalised"):
+        importance_log_likelihood(
             linear(lambda b: Product([wide(b)], StandardNormal(2)(), HMC())), batch
         )
     with pytest.raises(ValueError, match="at least 1, got 0"):
-        joint_log_likelihood(linear(), batch, 0)
+        importance_log_likelihood(linear(), batch, 0)
     with pytest.raises(ValueError, match="precision"):
-        joint_log_likelihood(linear(), batch, 2, precision="fp8")
+        importance_log_likelihood(linear(), batch, 2, decoding=Decoding("fp8"))
     with pytest.raises(ValueError, match="not \\['x9'\\]"):
-        conditional_log_likelihood(linear(), batch, "x9", ["x1"])
+        monte_carlo_log_likelihood(linear(), batch, "x9", ["x1"])
 
 
 def test_bfloat16_agrees_within_a_tenth_of_a_nat() -> None:
@@ -288,7 +296,7 @@ def test_bfloat16_agrees_within_a_tenth_of_a_nat() -> None:
     found = []
     for precision in (None, "bf16"):
         torch.manual_seed(1)
-        found.append(joint_log_likelihood(model, batch, 60, precision=precision))
+        found.append(importance_log_likelihood(model, batch, 60, decoding=Decoding(precision)))
     assert 0 < (found[0] - found[1]).abs().max() < 0.1
     assert found[1].dtype == torch.float32
 
@@ -322,7 +330,7 @@ def test_pieces_cover_everything_once(total: int, most: int) -> None:
     assert max(s.stop - s.start for s in cut) <= max(most, 1)
 
 
-# -------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------
 # Frechet
 
 
@@ -344,19 +352,19 @@ def test_frechet_of_normals_is_the_closed_form(dim: int) -> None:
     m, n, S, T = torch.randn(dim), torch.randn(dim), spread(dim), spread(dim)
     root = torch.from_numpy(sqrtm((S @ T).numpy()).real)
     exact = (m - n).square().sum() + (S + T - 2 * root).trace()
-    found = frechet(coloured(200, m, S), coloured(300, n, T))
+    found = frechet_distance(coloured(200, m, S), coloured(300, n, T))
     assert found == pytest.approx(exact.item(), rel=1e-9)
 
 
 @pytest.mark.parametrize("n", [20, 200], ids=["rank deficient", "full rank"])
 def test_frechet_of_equal_sets_is_zero_and_order_is_nothing(n: int) -> None:
     x, y = torch.randn(n, 50), torch.randn(n, 50) + 0.5
-    assert abs(frechet(x, x)) < 1e-10
-    assert frechet(x, y) == pytest.approx(frechet(y, x), rel=1e-10)
-    assert frechet(x, y) == pytest.approx(
-        frechet(x[torch.randperm(n)], y[torch.randperm(n)]), rel=1e-10
+    assert abs(frechet_distance(x, x)) < 1e-10
+    assert frechet_distance(x, y) == pytest.approx(frechet_distance(y, x), rel=1e-10)
+    assert frechet_distance(x, y) == pytest.approx(
+        frechet_distance(x[torch.randperm(n)], y[torch.randperm(n)]), rel=1e-10
     )
-    assert frechet(x, y) == pytest.approx(frechet(2 * x, 2 * y) / 4, rel=1e-10)
+    assert frechet_distance(x, y) == pytest.approx(frechet_distance(2 * x, 2 * y) / 4, rel=1e-10)
 
 
 def test_the_jackknife_error_is_that_of_repeated_samples() -> None:
@@ -370,9 +378,17 @@ def test_the_jackknife_error_is_that_of_repeated_samples() -> None:
 
 def test_frechet_refuses_other_shapes() -> None:
     with pytest.raises(ValueError, match="N >= 2"):
-        frechet(torch.zeros(1, 2), torch.zeros(5, 2))
-    with pytest.raises(ValueError, match="one kind"):
-        frechet(torch.zeros(5, 3), torch.zeros(5, 2))
+        frechet_distance(torch.zeros(1, 2), torch.zeros(5, 2))
+    with pytest.raises(ValueError, match="same number of features"):
+        frechet_distance(torch.zeros(5, 3), torch.zeros(5, 2))
+
+
+def test_the_bias_of_frechet_is_as_its_docstring_says() -> None:
+    """Of white features of the same law: 2 F / N + F (F + 1) / 2 N."""
+    n, dim = 400, 6
+    distances = [frechet_distance(torch.randn(n, dim), torch.randn(n, dim)) for _ in range(200)]
+    expected = 2 * dim / n + dim * (dim + 1) / (2 * n)
+    assert sum(distances) / 200 == pytest.approx(expected, rel=0.05)
 
 
 def test_inception_says_what_to_install(monkeypatch) -> None:
@@ -381,7 +397,7 @@ def test_inception_says_what_to_install(monkeypatch) -> None:
         inception(torch.device("cpu"))
 
 
-# -----------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------
 # coherence
 
 CLASSES = 10
@@ -408,7 +424,7 @@ def oracle() -> LabelClassifier:
     return LabelClassifier(net.eval(), False, 1.0)
 
 
-JUDGES = Classifiers({"a": oracle(), "b": oracle()})
+CLASSIFIERS = Classifiers({"a": oracle(), "b": oracle()})
 
 
 def generator(roll: int = 0, first: int = 0, latent: int = CLASSES) -> MultimodalVAE:
@@ -433,46 +449,61 @@ def digits(n: int = 400, counts: Tensor | None = None) -> Dataset:
     )
 
 
+def measured(name: str, model: MultimodalVAE, data: Dataset, **options) -> tuple:
+    """The value of a metric of `data` for b given a, and for joint samples."""
+    measurement = Measurement(
+        model, data, classifiers=CLASSIFIERS, options=MeasurementOptions(**options)
+    )
+    given, target = ((), "a+b") if name.startswith("joint") else (("a",), "b")
+    return METRICS[name].compute(measurement, given, target)
+
+
+def coherent(model: MultimodalVAE, data: Dataset, **options) -> Tensor:
+    """Whether each sample's b, generated given a, shows its label."""
+    options = MeasurementOptions(**options)
+    return correct(Measurement(model, data, None, CLASSIFIERS, options), ("a",), "b")[0]
+
+
 def test_an_oracle_generator_is_coherent_and_shuffled_labels_are_chance() -> None:
     data = digits(2000)
-    assert (coherence(generator(), data, JUDGES, ["a"], "b", n=2) == 1).all()
-    assert (coherence(generator(roll=1), data, JUDGES, ["a"], "b") == 0).all()
+    assert (coherent(generator(), data) == 1).all()
+    assert (coherent(generator(roll=1), data) == 0).all()
     wrong = torch.arange(2000) < 700
     table = {
         **data.tables,
         "a": torch.where(wrong[:, None], data.tables["a"].roll(1, -1), data.tables["a"]),
     }
-    some = coherence(
-        generator(), Dataset(data.modalities, table, label=data.label), JUDGES, ["a"], "b", n=3
-    )
+    some = coherent(generator(), Dataset(data.modalities, table, label=data.label))
     assert torch.equal(some, (~wrong).double()), "every sample has its own"
     shuffled = Dataset(data.modalities, data.tables, label=data.label[torch.randperm(len(data))])
-    assert within(coherence(generator(), shuffled, JUDGES, ["a"], "b"), 0.1)
+    assert within(coherent(generator(), shuffled), 0.1)
 
 
 def test_coherence_counts_each_draw() -> None:
-    """One that is right with probability .3 has coherence .3, and n draws a sample lower the error
-    as 1 / sqrt(n).
+    """A model that is right with probability .3 has coherence .3, with the standard error of a
+    share; every seed has its own draws.
     """
     model = generator()
     at = lambda x: DiagNormal(x, torch.full_like(x, 0.01))
     model.posterior = Posterior(
         lambda b: Mixture([at(b.x["a"]), at(b.x["a"].roll(1, -1))], torch.tensor([0.3, 0.7]))
     )
-    few, many = (coherence(model, digits(2000), JUDGES, ["a"], "b", n=n) for n in (1, 16))
-    assert within(few, 0.3) and within(many, 0.3)
-    assert plain(many)[1] == pytest.approx(plain(few)[1] / 4, rel=0.1)
+    value, error, n = measured("coherence", model, digits(2000))
+    assert abs(value - 0.3) < 3.5 * error and n == 2000
+    assert error == pytest.approx(math.sqrt(0.3 * 0.7 / 2000), rel=0.1)
+    again, other = (coherent(model, digits(2000), seed=seed) for seed in (0, 1))
+    assert again.mean() == value and not torch.equal(again, other)
 
 
 def test_macro_and_plain_differ_on_imbalanced_classes() -> None:
     counts = torch.tensor([910] + [10] * 9)
     data = digits(counts=counts)
     right = torch.where(data.label == 0, 1.0, 0.0)
-    assert plain(right)[0] == pytest.approx(0.91) and macro(right, data.label)[0] == pytest.approx(
-        0.1
-    )
+    assert mean_and_error(right)[0] == pytest.approx(0.91) and macro_mean_and_error(
+        right, data.label
+    )[0] == pytest.approx(0.1)
     chance = torch.rand(1000) < torch.where(data.label == 0, 0.9, 0.2)
-    value, error = macro(chance, data.label)
+    value, error = macro_mean_and_error(chance, data.label)
     exact = (
         math.sqrt(0.09 / 910 + 9 * 0.16 / 9) / 10
     )  # sum of p (1 - p) / (n - 1) or so, over ten classes
@@ -483,9 +514,9 @@ def test_macro_and_plain_differ_on_imbalanced_classes() -> None:
 
 def test_standard_errors() -> None:
     x = torch.tensor([1.0, 2.0, 4.0, 9.0])
-    mean, error = plain(x)
+    mean, error = mean_and_error(x)
     assert mean == 4.0 and error == pytest.approx(math.sqrt(((9 + 4 + 0 + 25) / 3) / 4))
-    assert math.isnan(plain(x[:1])[1])
+    assert math.isnan(mean_and_error(x[:1])[1])
 
 
 @pytest.mark.parametrize(
@@ -493,8 +524,9 @@ def test_standard_errors() -> None:
 )
 def test_joint_coherence(options: dict, expected: float) -> None:
     model = generator(**options, latent=2 * CLASSES)
-    found = joint_coherence(model, JUDGES, 3000)
-    assert (found == expected).all() if expected in (0.0, 1.0) else within(found, expected)
+    value, error, n = measured("joint_coherence", model, digits(3000))
+    assert abs(value - expected) <= 3.5 * error and n == 3000
+    assert (error == 0) == (expected in (0.0, 1.0))
 
 
 def test_attributes_agree_in_shares() -> None:
@@ -504,21 +536,21 @@ def test_attributes_agree_in_shares() -> None:
     assert unanimity({"a": torch.tensor([3, 4]), "b": torch.tensor([3, 5])}).tolist() == [1.0, 0.0]
 
 
-def test_coherence_skips_what_is_missing_and_refuses_what_it_cannot_judge() -> None:
+def test_coherence_skips_what_is_missing_and_refuses_what_it_cannot_classify() -> None:
     data = digits(30)
     present = torch.arange(30) % 3 > 0
     holes = Dataset(data.modalities, data.tables, present={"a": present}, label=data.label)
-    found = coherence(generator(), holes, JUDGES, ["a"], "b", batch=7)
-    assert torch.equal(found.isnan(), ~present) and (found[present] == 1).all()
+    right = coherent(generator(), holes, batch=7)
+    assert len(right) == present.sum() and (right == 1).all()
+    only_a = Measurement(generator(), data, classifiers=Classifiers({"a": oracle()}))
     with pytest.raises(ValueError, match="no classifier for 'b'"):
-        coherence(generator(), data, Classifiers({"a": oracle()}), ["a"], "b")
+        METRICS["coherence"].compute(only_a, ("a",), "b")
     with pytest.raises(ValueError, match="no labels"):
-        coherence(generator(), Dataset(data.modalities, data.tables), JUDGES, ["a"], "b")
-    with pytest.raises(ValueError, match="two modalities"):
-        joint_coherence(generator(), Classifiers({"a": oracle()}))
+        coherent(generator(), Dataset(data.modalities, data.tables))
+    assert METRICS["joint_coherence"].compute(only_a, (), "a+b") is None, "there is one modality"
 
 
-# ---------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------
 # classifiers
 
 
@@ -547,7 +579,7 @@ def barred() -> Splits:
 def test_classifiers_are_trained_once_and_read_again(barred: Splits, tmp_path, monkeypatch) -> None:
     told: list[str] = []
     before = torch.get_rng_state()
-    first = Classifiers.fit_or_load(barred, cache=tmp_path, steps=25, progress=told.append)
+    first = Classifiers.fit_or_load(barred, ClassifierTraining(steps=25), tmp_path, told.append)
     assert torch.equal(before, torch.get_rng_state()), (
         "training draws from a random stream of its own"
     )
@@ -555,16 +587,16 @@ def test_classifiers_are_trained_once_and_read_again(barred: Splits, tmp_path, m
     files = sorted(tmp_path.iterdir())
     assert [f.suffix for f in files] == [".safetensors"] * 2
 
-    monkeypatch.setattr(classifying, "_train", lambda *_: pytest.fail("trained again"))
-    second = Classifiers.fit_or_load(barred, cache=tmp_path, steps=25)
+    monkeypatch.setattr(training, "train_network", lambda *_: pytest.fail("trained again"))
+    second = Classifiers.fit_or_load(barred, ClassifierTraining(steps=25), tmp_path)
     assert second.accuracy == first.accuracy
-    assert [c.judges["image"].size for c in (first, second)] == [60, 60]
+    assert [c["image"].size for c in (first, second)] == [60, 60]
     for m in ("image", "vector"):
-        mine, theirs = (c.judges[m].net.state_dict() for c in (first, second))
+        mine, theirs = (c[m].net.state_dict() for c in (first, second))
         assert all(torch.equal(v, theirs[k]) for k, v in mine.items())
 
 
-def test_few_values_are_judged_by_the_nearest_however_soft_they_are(tmp_path) -> None:
+def test_few_values_are_classified_by_the_nearest_however_soft_they_are(tmp_path) -> None:
     """A half-bright drawing is still that drawing; values that do not repeat, or bear two labels,
     need a network.
     """
@@ -574,22 +606,20 @@ def test_few_values_are_judged_by_the_nearest_however_soft_they_are(tmp_path) ->
         patterns[k, 0, 2 * k : 2 * k + 3] = 255
     kind = torch.arange(60) % 6
     data = Dataset([Modality("image", (1, 16, 16))], {"image": patterns[kind]}, label=kind // 2)
-    judge = Classifiers.fit_or_load(Splits(data, data, data, "bars"), cache=tmp_path).judges[
-        "image"
-    ]
-    assert judge.accuracy == 1 and not list(tmp_path.iterdir())
+    classifier = Classifiers.fit_or_load(Splits(data, data, data, "bars"), cache=tmp_path)["image"]
+    assert classifier.accuracy == 1 and not list(tmp_path.iterdir())
     soft = 0.4 * patterns[kind] / 255 + 0.1 * torch.rand(
         60, 1, 16, 16, generator=torch.Generator().manual_seed(0)
     )
-    assert torch.equal(judge(soft)[1], kind // 2)
-    part = (data.tables["image"], torch.arange(60), kind // 2)
-    assert classifying.Nearest.of(part, few=5) is None
-    assert classifying.Nearest.of((*part[:2], torch.arange(60) % 4)) is None
-    assert classifying.Nearest.of((part[0], torch.arange(6), kind[:6])) is None
+    assert torch.equal(classifier(soft)[1], kind // 2)
+    part = LabelledValues(data.tables["image"], torch.arange(60), kind // 2)
+    assert Nearest.of(part, few=5) is None
+    assert Nearest.of(part._replace(labels=torch.arange(60) % 4)) is None
+    assert Nearest.of(LabelledValues(part.table, torch.arange(6), kind[:6])) is None
 
 
 def test_other_data_and_damaged_files_are_trained_anew(barred: Splits, tmp_path, caplog) -> None:
-    fit = lambda data: Classifiers.fit_or_load(data, cache=tmp_path, steps=2)
+    fit = lambda data: Classifiers.fit_or_load(data, ClassifierTraining(steps=2), tmp_path)
     first = fit(barred)
     other = Splits(bars(100, 9), barred.val, barred.test, "bars")
     fit(other)
@@ -607,10 +637,10 @@ def test_other_data_and_damaged_files_are_trained_anew(barred: Splits, tmp_path,
     torch.rand(1)  # where the user's random stream stands is nothing to the classifiers
     again = fit(barred)
     assert "damaged" in caplog.text
-    state = first.judges["image"].net.state_dict()
-    assert all(
-        torch.equal(v, state[k]) for k, v in again.judges["image"].net.state_dict().items()
-    ), "seeded"
+    state = first["image"].net.state_dict()
+    assert all(torch.equal(v, state[k]) for k, v in again["image"].net.state_dict().items()), (
+        "seeded"
+    )
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_else(
@@ -618,7 +648,7 @@ def test_a_cache_that_cannot_be_written_costs_nothing_else(
 ) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
-    assert Classifiers.fit_or_load(barred, cache=blocked, steps=1).judges.keys() == {
+    assert Classifiers.fit_or_load(barred, ClassifierTraining(steps=1), blocked).keys() == {
         "image",
         "vector",
     }
@@ -658,14 +688,11 @@ def test_attributes_are_their_own_labels(tmp_path) -> None:
         return Dataset(modalities, {"x": 3 * flags + 0.1 * torch.randn(n, 4), "flags": flags})
 
     splits = Splits(part(300), part(50), part(100), "flags")
-    found = Classifiers.fit_or_load(splits, cache=tmp_path, steps=60)
+    found = Classifiers.fit_or_load(splits, ClassifierTraining(steps=60), tmp_path)
     assert found.accuracy["flags"] == 1.0 and found.accuracy["x"] > 0.95
     batch = splits.test.batch(torch.arange(100))
     assert labels_of(splits.test).shape == (100, 4)
-    assert (
-        agreement(found.judges["flags"](batch.x["flags"] * 0.9)[1], labels_of(splits.test)).min()
-        == 1
-    )
+    assert agreement(found["flags"](batch.x["flags"] * 0.9)[1], labels_of(splits.test)).min() == 1
     with pytest.raises(ValueError, match="no labels"):
         Classifiers.fit_or_load(
             Splits(*(Dataset(modalities[:1], {"x": torch.zeros(5, 4)}),) * 3), cache=tmp_path
@@ -695,26 +722,26 @@ def test_network_sizes(shape: tuple[int, ...], network, parameters: int) -> None
 
 def test_shifts_move_by_up_to_so_much() -> None:
     x = torch.arange(36.0).reshape(1, 1, 6, 6).expand(200, -1, -1, -1)
-    moved = classifying.shifted(x, 1)
+    moved = training.shifted(x, 1)
     assert moved.shape == x.shape
     corners = set(moved[:, 0, 2, 2].tolist())
     assert corners == {7.0, 8.0, 9.0, 13.0, 14.0, 15.0, 19.0, 20.0, 21.0}
-    assert torch.equal(classifying.shifted(x, 0), x)
+    assert torch.equal(training.shifted(x, 0), x)
 
 
-# ---------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------
 # probe
 
 
 def test_the_probe_reads_what_is_there() -> None:
     label = torch.randint(3, (400,))
     told = torch.randn(400, 5) + 6 * nn.functional.one_hot(label, 5)
-    assert probe(told[:200], label[:200], told[200:], label[200:]).mean() > 0.97
+    assert linear_probe(told[:200], label[:200], told[200:], label[200:]).mean() > 0.97
     assert within(
-        probe(torch.randn(200, 5), label[:200], torch.randn(200, 5), label[200:]), 1 / 3, 4
+        linear_probe(torch.randn(200, 5), label[:200], torch.randn(200, 5), label[200:]), 1 / 3, 4
     )
     with pytest.raises(ValueError, match="two classes"):
-        probe(told[:5], torch.zeros(5), told, label)
+        linear_probe(told[:5], torch.zeros(5), told, label)
 
 
 def test_latent_means_are_exact_or_averages_of_draws() -> None:

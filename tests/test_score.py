@@ -19,7 +19,7 @@ from polymodal.diffusion.prior import DiffusionPrior
 from polymodal.diffusion.sampler import Diffusion
 from polymodal.diffusion.whitening import LatentWhitening
 from polymodal.distributions.normal import DiagNormal
-from polymodal.methods.score import score_prior
+from polymodal.methods.diffusion_stages import diffusion_prior
 
 SIZES = {"a": 2, "b": 1, "c": 3}
 BLOCKS = list(SIZES.values())
@@ -325,7 +325,9 @@ def data(n: int = 600, holes: bool = False) -> Splits:
     )
 
 
-@pytest.mark.parametrize("options", [{}, {"posterior": "point", "smooth": 0.01}, {"epsilon": 0.5}])
+@pytest.mark.parametrize(
+    "options", [{}, {"posterior": "point", "decoder_noise": 0.01}, {"epsilon": 0.5}]
+)
 def test_a_run_generates_from_any_subset(options: dict, tmp_path) -> None:
     small = {
         "latent": 2,
@@ -333,13 +335,14 @@ def test_a_run_generates_from_any_subset(options: dict, tmp_path) -> None:
         "epochs": 20,
         "lr": 3e-3,
     }
-    small |= {"denoiser_options": {"width": 32, "depth": 1}, "progress": False}
+    small |= {"denoiser": {"width": 32, "depth": 1}, "progress": False}
     run = fit("sbm", data(2000, holes=not options), out=tmp_path / "run", **small, **options)
     assert list(run.info["stages"]) == ["autoencoders", "frame", "prior"]
     model, test = run.model, data(2000).test.batch(torch.arange(100))
     assert model.prior.ready
-    out = model.generate(test.only(["a"]), n=3)
-    assert out["b"].shape == (3, 100, 4) and model.diagnostics.calls == 30
+    z, report = model.draw(test.only(["a"]), n=3)
+    out = model.decode(z)
+    assert out["b"].shape == (3, 100, 4) and report.calls == 30
     assert model.generate(n=7)["a"].shape == (7, 1, 3)
     right = (out["b"].mean(0) - test.x["b"]).square().mean()
     assert (
@@ -360,12 +363,12 @@ def test_what_is_no_density_is_not_weighed_by() -> None:
     """Points, denoisers without masks, other conditionings and random traces have no importance
     weights; else log p(x) of a linear model is found.
     """
-    from polymodal.metrics.likelihood import NoDensityError, joint_log_likelihood
+    from polymodal.metrics.likelihood import NoDensityError, importance_log_likelihood
 
     small = {
         "latent": 2,
         "networks": {"a": "linear", "b": "linear"},
-        "denoiser_options": {"width": 64, "depth": 2},
+        "denoiser": {"width": 64, "depth": 2},
     }
     small |= {
         "epochs": 30,
@@ -378,23 +381,23 @@ def test_what_is_no_density_is_not_weighed_by() -> None:
     test, model = splits.test.batch(torch.arange(50)), run.model
     x = torch.cat([splits.train.batch(torch.arange(3800)).x[m] for m in ("a", "b")], -1)
     law = MultivariateNormal(x.mean(0), x.T.cov())
-    whole = joint_log_likelihood(model, test, 50).mean()
+    whole = importance_log_likelihood(model, test, 50).mean()
     assert whole == pytest.approx(
         float(law.log_prob(torch.cat([test.x["a"], test.x["b"]], -1)).mean()), abs=1.0
     )
-    given = joint_log_likelihood(model, test.only(["a"]), 50).mean()
+    given = importance_log_likelihood(model, test.only(["a"]), 50).mean()
     only = MultivariateNormal(law.mean[:3], law.covariance_matrix[:3, :3])
     assert given == pytest.approx(float(only.log_prob(test.x["a"]).mean()), abs=1.0)
     score = model.prior.fitted
     score.encode_means = True
     with pytest.raises(NoDensityError):
-        joint_log_likelihood(model, test.only(["a"]), 5)
+        importance_log_likelihood(model, test.only(["a"]), 5)
     score.encode_means, score.sampler = False, Diffusion("replacement")
     with pytest.raises(NoDensityError):
-        joint_log_likelihood(model, test.only(["a"]), 5)
+        importance_log_likelihood(model, test.only(["a"]), 5)
     score.high = 4.0
     with pytest.raises(NoDensityError):
-        joint_log_likelihood(model, test, 5)
+        importance_log_likelihood(model, test, 5)
 
 
 def test_any_method_may_have_a_diffusion_prior() -> None:
@@ -419,45 +422,45 @@ def test_any_method_may_have_a_diffusion_prior() -> None:
 
 def test_score_options_are_named_when_wrong() -> None:
     for options, words in (
-        ({"sampler": "diffuson"}, "did you mean 'diffusion'"),
+        ({"sampler": {"name": "diffuson"}}, "did you mean 'diffusion'"),
         (
-            {"sampler_options": {"step": 3}},
-            "no setting sampler_options of diffusion.step. Did you mean steps",
+            {"sampler": {"step": 3}},
+            "no setting sampler.step. Did you mean steps",
         ),
-        ({"sampler_options": {"steps": "many"}}, "steps must be a whole number, got 'many'"),
-        ({"sampler_options": {"steps": 2.5}}, "steps must be a whole number, got 2.5"),
-        ({"sampler_options": {"weight": math.nan}}, "weight and snr, all finite, got 7.0, nan"),
-        ({"sampler_options": {"high": math.inf}}, "0 < low < high, got"),
-        ({"denoiser_options": {"width": -3}}, "A denoiser's width must be positive, got -3"),
+        ({"sampler": {"steps": "many"}}, "steps must be a whole number, got 'many'"),
+        ({"sampler": {"steps": 2.5}}, "steps must be a whole number, got 2.5"),
+        ({"sampler": {"weight": math.nan}}, "weight and snr, all finite, got 7.0, nan"),
+        ({"sampler": {"high": math.inf}}, "0 < low < high, got"),
+        ({"denoiser": {"width": -3}}, "A denoiser's width must be positive, got -3"),
         (
-            {"denoiser_options": {"widht": "x"}},
-            "no setting denoiser_options.widht. Did you mean width",
-        ),
-        (
-            {"denoiser_options": {"trunks": "mlp"}},
-            "no setting denoiser_options.trunks. Did you mean trunk",
-        ),
-        ({"denoiser_options": {"sizes": [3]}}, "no setting denoiser_options.sizes"),
-        (
-            {"denoiser_options": {"depth": "x"}},
-            "denoiser_options.depth must be a whole number, got 'x'",
+            {"denoiser": {"widht": "x"}},
+            "no setting denoiser.widht. Did you mean width",
         ),
         (
-            {"denoiser_options": {"trunk": "transformer", "heads": 3}},
+            {"denoiser": {"trunks": "mlp"}},
+            "no setting denoiser.trunks. Did you mean trunk",
+        ),
+        ({"denoiser": {"sizes": [3]}}, "no setting denoiser.sizes"),
+        (
+            {"denoiser": {"depth": "x"}},
+            "denoiser.depth must be a whole number, got 'x'",
+        ),
+        (
+            {"denoiser": {"trunk": "transformer", "heads": 3}},
             "multiple of its heads, got 256 and 3",
         ),
-        ({"patterns": {"foo": 1}}, "no setting patterns.foo. There are: masks, joint"),
-        ({"patterns": {"vp": [0.1, math.inf]}}, "betas of a VP process are finite"),
-        ({"sampler_options": {"vp": [math.nan, 20]}}, "betas of a VP process are finite"),
-        ({"patterns": {"middle": math.nan}}, "finite numbers, got"),
-        ({"posterior": "foo"}, "no posterior 'foo' here; there are normal"),
-        ({"sampler": ["x"]}, "sampler must be a word"),
-        ({"patterns": {"vp": 3}}, "patterns.vp must be"),
-        ({"patterns": {"vp": [1, -5]}}, "two betas|betas of a VP process"),
-        ({"denoiser_options": {"trunk": "unet"}}, "one of mlp, transformer"),
-        ({"patterns": {"vp": [1]}}, "two betas|betas of a VP process"),
-        ({"sampler_options": {"eta": 1.5}}, "0 <= eta <= 1"),
+        ({"training_masks": {"foo": 1}}, "no setting training_masks.foo. There are: masks, joint"),
+        ({"training_masks": {"vp": [0.1, math.inf]}}, "betas of a VP process are finite"),
+        ({"sampler": {"vp": [math.nan, 20]}}, "betas of a VP process are finite"),
+        ({"training_masks": {"middle": math.nan}}, "finite numbers, got"),
+        ({"posterior": "foo"}, "posterior must be one of normal, point, laplace, got 'foo'"),
+        ({"sampler": ["x"]}, "sampler must be a mapping"),
+        ({"training_masks": {"vp": 3}}, "training_masks.vp must be"),
+        ({"training_masks": {"vp": [1, -5]}}, "two betas|betas of a VP process"),
+        ({"denoiser": {"trunk": "unet"}}, "one of mlp, transformer"),
+        ({"training_masks": {"vp": [1]}}, "two betas|betas of a VP process"),
+        ({"sampler": {"eta": 1.5}}, "0 <= eta <= 1"),
     ):
         with pytest.raises(ValueError, match=words):
             fit("sbm", data(), **options)
-    assert score_prior({"a": 2, "b": 1}, None, Diffusion("energy")).energies is not None
+    assert diffusion_prior({"a": 2, "b": 1}, None, Diffusion("energy")).energies is not None

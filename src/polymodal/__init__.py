@@ -1,17 +1,19 @@
 """polymodal: learn from paired data of several modalities, generate any of them from any subset of
 the others.
 
-The names in the order a reader meets them; each is imported when it is first asked for, so that
-`import polymodal` is instant:
+Names and sub-packages are imported when they are first asked for, so that `import polymodal` is
+instant:
 
     data = polymodal.load_data("shapes")                     # Splits: .train .val .test .modalities
     run = polymodal.fit("jnf", data, latent=2)               # Run: .model .settings .metrics
     x = run.model.generate(data.test.batch(rows).only(["square"]), n=8)["circle"]
     table = polymodal.evaluate(run, data)
+    run.model.sampler = polymodal.sampling.HMC(chains=8)
 """
 
 from importlib import import_module
 from importlib.metadata import version
+from pkgutil import iter_modules
 from typing import Any
 
 __version__ = version("polymodal")
@@ -37,13 +39,20 @@ _HOMES = {
 __all__ = [*_HOMES, "__version__"]
 
 
+def _modules() -> set[str]:
+    """The sub-packages and modules."""
+    return {module.name for module in iter_modules(__path__) if not module.name.startswith("_")}
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(
-            f"module 'polymodal' has no attribute {name!r}; it offers {sorted(_HOMES)}."
-        )
-    return getattr(import_module(f"polymodal.{_HOMES[name]}"), name)
+    if name in _HOMES:
+        return getattr(import_module(f"polymodal.{_HOMES[name]}"), name)
+    if name in _modules():
+        return import_module(f"polymodal.{name}")
+    raise AttributeError(
+        f"module 'polymodal' has no attribute {name!r}; it offers {', '.join(__dir__())}."
+    )
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *_modules()})

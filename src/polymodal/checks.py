@@ -45,6 +45,7 @@ BelowOne = Annotated[float, Ge(0), Lt(1), AllowInfNan(False)]  # [0, 1)
 UNIONS = (Union, types.UnionType)
 NOTHING = type(None)
 MAPPING = "a mapping such as {key: value}"
+UNKNOWN = "There is no setting "
 NOUNS: dict[Any, str] = {
     str: "a word",
     int: "a whole number",
@@ -88,6 +89,19 @@ def find(name: str, table: Iterable[str], what: str) -> str:
             return key
     near = suggest(name, names) or f" There are: {', '.join(sorted(names))}."
     raise ValueError(f"There is no {what} {name!r}.{near}")
+
+
+def check_names(given: Iterable[str], names: Sequence[str], path: str) -> None:
+    """Raises ValueError for a setting under `path` that is none of `names`, with the nearest."""
+    for key in given:
+        if key not in names:
+            near = suggest(key, names, _below(path, ""))
+            raise ValueError(f"{UNKNOWN}{_below(path, key)}.{near}")
+
+
+def _below(path: str, name: str) -> str:
+    """The path of the setting `name` of a group at `path`."""
+    return f"{path}.{name}" if path else str(name)
 
 
 def _bare(word: str) -> str:
@@ -195,8 +209,8 @@ class Group(BaseModel, metaclass=_Sentences):
     which something is lost.
 
     A validator of a field raises ValueError("must be ..."), one of the whole group
-    ValueError("<field> must be ..."); the path is put before it. A text that begins with a capital
-    letter stays as it is.
+    ValueError("<field> must be ...") or what `call` and `typed` with the path "" raise; the path is
+    put before the field. Another text that begins with a capital letter stays as it is.
 
     >>> class Flow(Group):
     ...     kind: Literal["maf", "coupling"] = "maf"
@@ -246,58 +260,75 @@ class _Place:
             return _Place(others[0], self.value, self.path).bare
         return hint
 
+    @property
+    def is_union(self) -> bool:
+        """Whether there are several alternatives in addition to null."""
+        return get_origin(self.bare) in UNIONS
+
     def below(self, name: Any) -> str:
         """The path of a value inside this one."""
-        if isinstance(name, int):
-            return f"{self.path}[{name}]"
-        return f"{self.path}.{name}" if self.path else str(name)
+        return f"{self.path}[{name}]" if isinstance(name, int) else _below(self.path, name)
 
     def inside(self, name: Any) -> _Place:
         """The place of a value inside this one: a field, a key or an index."""
-        hint, args = self.bare, get_args(self.bare)
         try:
             value = self.value[name]
         except (KeyError, IndexError, TypeError):
             value = None
-        if _is_group(hint):
-            inner = hint.model_fields[name].rebuild_annotation()
-        elif get_origin(hint) is tuple and args[-1] is not Ellipsis:
-            inner = args[name]
-        else:
-            inner = args[1] if get_origin(hint) in (dict, Mapping) else args[0]
-        return _Place(inner, value, self.below(name))
+        return _Place(_hint_inside(self.bare, name), value, self.below(name))
+
+
+def _hint_inside(hint: Any, name: Any) -> Any:
+    """The annotation of a field, a key or an index of a value."""
+    origin, args = get_origin(hint), get_args(hint)
+    if _is_group(hint):
+        return hint.model_fields[name].rebuild_annotation()
+    if origin in (dict, Mapping):
+        return args[1]
+    is_fixed = origin is tuple and args[-1] is not Ellipsis
+    return args[name] if is_fixed else args[0]
 
 
 def _sentence(place: _Place, error: ValidationError) -> str:
-    """What is wrong first, in one sentence."""
+    """The first fault that pydantic found, in one sentence."""
     first = error.errors(include_url=False)[0]
     kind, steps = first["type"], list(first["loc"])
     name = steps.pop() if kind in ("extra_forbidden", "missing") else None
     for step in steps:
-        if get_origin(place.bare) in UNIONS:
-            return _of_union(place)
+        if place.is_union:
+            break
         place = place.inside(step)
-    if get_origin(place.bare) in UNIONS:
+    if place.is_union:
         return _of_union(place)
-    if kind == "extra_forbidden":
-        near = suggest(name, place.bare.model_fields, place.below(""))
-        return f"There is no setting {place.below(name)}.{near}"
-    if kind == "missing":
-        return f"{place.below(name)} is missing; it must be {_words(place.inside(name).hint)}."
+    if name is not None:
+        return _of_name(place, name, kind)
     if kind in ("value_error", "assertion_error"):
         return _of_validator(place, str(first["ctx"]["error"]))
     return _mismatch(place)
 
 
+def _of_name(place: _Place, name: Any, kind: str) -> str:
+    """The sentence of a name that a group does not have, or that is missing in it."""
+    if kind == "missing":
+        return f"{place.below(name)} is missing; it must be {_words(place.inside(name).hint)}."
+    near = suggest(name, place.bare.model_fields, place.below(""))
+    return f"{UNKNOWN}{place.below(name)}.{near}"
+
+
 def _mismatch(place: _Place) -> str:
-    choices = get_args(place.bare) if get_origin(place.bare) is Literal else ()
-    what = f"{place.path or 'The settings'} must be {_words(place.hint)}, got {place.value!r}."
-    return what + suggest(place.value, choices)
+    sentence = f"{place.path or 'The settings'} must be {_words(place.hint)}, got {place.value!r}."
+    if get_origin(place.bare) is not Literal:
+        return sentence
+    return sentence + suggest(place.value, get_args(place.bare))
 
 
 def _of_validator(place: _Place, text: str) -> str:
-    """A validator's own text behind the path."""
-    if not place.path or text[:1].isupper():
+    """A validator's own text with the path."""
+    if not place.path:
+        return text
+    if text.startswith(UNKNOWN):
+        return f"{UNKNOWN}{place.below('')}{text.removeprefix(UNKNOWN)}"
+    if text[:1].isupper():
         return text
     return f"{place.below('')}{text}" if _is_group(place.bare) else f"{place.path} {text}"
 
@@ -331,7 +362,8 @@ def _words(hint: Any) -> str:
     if get_origin(hint) in UNIONS:
         return _words(hint)
     if get_origin(hint) is Literal:
-        return f"one of {', '.join(str(a) for a in get_args(hint))}"
+        choices = ", ".join(map(str, get_args(hint)))
+        return f"one of {choices}" if len(get_args(hint)) > 1 else choices
     if _is_group(hint):
         return MAPPING
     noun = NOUNS.get(hint) or NOUNS.get(get_origin(hint))
@@ -371,7 +403,7 @@ def checked_options(
     groups of settings are nested mappings, completed by their defaults.
 
     Args:
-        path: under which the options are set, such as "method".
+        path: under which the options are set, such as "method"; "": nothing.
         skip: arguments that are no options.
         more: further names that are allowed.
 
@@ -380,16 +412,10 @@ def checked_options(
     parameters = {n: p for n, p in inspect.signature(function).parameters.items() if n not in skip}
     named = {n: p.default for n, p in parameters.items() if p.kind in _NAMED}
     if not _takes_any(parameters):
-        _check_names(given, [*named, *more], path)
+        check_names(given, [*named, *more], path)
     defaults = {name: _stored(value) for name, value in named.items() if _is_storable(value)}
     values = _typed_arguments(function, given, path)
     return defaults | {name: _stored(value) for name, value in values.items()}
-
-
-def _check_names(given: Iterable[str], names: Sequence[str], path: str) -> None:
-    for key in given:
-        if key not in names:
-            raise ValueError(f"There is no setting {path}.{key}.{suggest(key, names, f'{path}.')}")
 
 
 def call(
@@ -416,7 +442,7 @@ def call(
         if key in taken or not (key in names or _takes_any(parameters)):
             listed = ", ".join(names)
             raise ValueError(
-                f"There is no setting {path}.{key}.{suggest(key, names)} There are: {listed}."
+                f"{UNKNOWN}{_below(path, key)}.{suggest(key, names)} There are: {listed}."
             )
     return function(*arguments, **_typed_arguments(function, given, path))
 
@@ -437,11 +463,15 @@ def _typed_arguments(
     hints, parameters = _hints(function), inspect.signature(function).parameters
     values = {}
     for name, value in given.items():
-        default = parameters[name].default if name in parameters else None
-        if isinstance(default, Group) and isinstance(value, Mapping):
-            value = default.with_changes(value)
-        values[name] = typed(hints.get(name, Any), value, f"{path}.{name}")
+        if name in parameters:
+            value = _completed(value, parameters[name].default)
+        values[name] = typed(hints.get(name, Any), value, _below(path, name))
     return values
+
+
+def _completed(value: Any, default: Any) -> Any:
+    is_change = isinstance(default, Group) and isinstance(value, Mapping)
+    return default.with_changes(value) if is_change else value
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
@@ -488,7 +518,7 @@ def first_difference(ours: Any, theirs: Any, path: str = "") -> tuple[str, Any, 
     if not (isinstance(ours, Mapping) and isinstance(theirs, Mapping)):
         return None if ours == theirs else (path, _or_nothing(ours), _or_nothing(theirs))
     for key in dict.fromkeys([*ours, *theirs]):
-        below = f"{path}.{key}" if path else str(key)
+        below = _below(path, key)
         difference = first_difference(ours.get(key, ABSENT), theirs.get(key, ABSENT), below)
         if difference:
             return difference

@@ -214,8 +214,8 @@ class Stage:
             the stage (for warm-ups) and is 1 in validation.
         trains: names of the parts whose parameters are optimised, such as ("prior", "decoders",
             "posterior.joint"); "" is the whole model. May be empty if there is a `finish`.
-        prepare: (model, batch) -> Batch: it depends on x and frozen parts only, and is run once over
-            the data. A modality whose tensor it returns unchanged stays where it was; its `kept`
+        prepare: (model, batch) -> Batch: it depends on x and frozen parts only, and is run once
+            over the data. A modality whose tensor it returns unchanged stays where it was; its `kept`
             values are stored.
         finish: (model, training batches, validation batches) -> figures for the log: a closed-form
             step after the training.

@@ -1,6 +1,4 @@
-"""`polymodal list`, `show` and `doctor`: what there is, what a recipe says, whether this machine is
-ready.
-"""
+"""`polymodal list`, `show` and `doctor`: names, recipes, and the state of this machine."""
 
 from __future__ import annotations
 
@@ -9,14 +7,17 @@ import inspect
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from polymodal.cli.catalog import KINDS, entries
+
+# The imports inside functions need torch, `polymodal list` does not.
 
 EXTRAS = {
     "tensorboard": "track",
@@ -24,182 +25,249 @@ EXTRAS = {
     "torchvision": "image",
     "torch_fidelity": "image",
 }
+FROM_DATA = (
+    "Modalities and networks that are not named follow from the data (networks: digit-conv for"
+    " 3 x 28 x 28 images, svhn-conv for 3 x 32 x 32, celeba-conv for 3 x 64 x 64, else mlp):"
+    " --data fills them in, and so does polymodal train RECIPE --dry-run."
+)
+FREE = 2.0  # GB of disk space that a run should find
+DOWNLOADED = "downloaded when first used"
+
+
+# Lists.
 
 
 def print_list(kind: str | None, console: Console) -> None:
     """Names and one line for each, of one kind or of all. Raises ValueError for an unknown kind."""
-    if kind is not None and kind not in KINDS:
+    if kind is None:
+        for each in KINDS:
+            console.print(_list(each))
+            console.print()
+        return
+    if kind not in KINDS:
         from polymodal.checks import suggest
 
+        listed = ", ".join(KINDS)
         raise ValueError(
-            f"There is no list of {kind!r}.{suggest(kind, KINDS)} There are: {', '.join(KINDS)}."
+            f"There is no list of {kind!r}.{suggest(kind, KINDS)} There are: {listed}."
         )
-    for one in KINDS if kind is None else (kind,):
-        table = Table(
-            title=one, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0)
-        )
-        table.add_column(no_wrap=True, style="bold")
-        table.add_column()
-        for name, about in entries(one).items():
-            table.add_row(name.replace("_", "-") if one == "methods" else name, about)
-        console.print(table)
-        if kind is None:
-            console.print()
+    console.print(_list(kind))
 
 
-def print_recipe(recipe: str, console: Console) -> None:
-    """The recipe with every setting filled in, and what its method is. Raises ValueError for an
-    unknown one.
+def _list(kind: str) -> Table:
+    """The entries of a kind. `Text` keeps square brackets, which rich takes for markup in str."""
+    table = Table(title=kind, title_justify="left", box=None, show_header=False)
+    table.padding = (0, 2, 0, 0)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column()
+    for name, about in entries(kind).items():
+        shown = name.replace("_", "-") if kind == "methods" else name
+        table.add_row(Text(shown), Text(about))
+    return table
+
+
+# Recipes.
+
+
+def print_recipe(recipe: str, data: str | None, console: Console) -> None:
+    """The recipe with its settings filled in, and the description of its method.
+
+    Args:
+        recipe: a name or a file.
+        data: a file, or the folder of the named data sets; then the modalities and networks are
+            filled in, too. None: the data are not read.
+
+    Raises ValueError for an unknown recipe.
     """
-    from omegaconf import OmegaConf
-
-    from polymodal.experiments.plan import label_runs
-    from polymodal.methods import METHODS
     from polymodal.settings.recipes import load_recipe
     from polymodal.settings.resolve import resolve, to_dict
 
-    raw = load_recipe(recipe)
-    settings = resolve(raw)
+    settings = resolve(load_recipe(recipe))
     if settings.compare:
-        console.print(
-            f"# {settings.about}\n# A comparison, laid over each of its recipes:", highlight=False
-        )
-        console.print(
-            OmegaConf.to_yaml(OmegaConf.create(raw)), highlight=False, markup=False, end=""
-        )
-        for label, name in label_runs(settings.compare).items():
-            console.print(f"# {label}: polymodal show {name}", highlight=False, markup=False)
+        _print_comparison(recipe, settings, console)
         return
-    console.print(
-        OmegaConf.to_yaml(OmegaConf.create(to_dict(settings))),
-        highlight=False,
-        markup=False,
-        end="",
-    )
-    head = inspect.getdoc(METHODS[settings.method.name]) if settings.method.name else None
-    if head:
-        console.print(
-            "\n".join(f"# {line}".rstrip() for line in head.splitlines()),
-            highlight=False,
-            markup=False,
-        )
+    if data is None:
+        _say(console, _yaml(to_dict(settings)))
+        _say(console, f"# {FROM_DATA}\n")
+    else:
+        _say(console, _yaml(_filled_in(recipe, data)))
+    _say(console, _comment(_about_method(settings.method.name)))
+
+
+def _filled_in(recipe: str, data: str) -> dict[str, Any]:
+    """The settings with the fields and the network of every modality of the data."""
+    from polymodal.experiments.plan import make_plan
+    from polymodal.settings.resolve import to_dict
+
+    (run,) = make_plan(recipe, Path("run"), data=data).runs
+    return to_dict(run.settings)
+
+
+def _print_comparison(recipe: str, settings: Any, console: Console) -> None:
+    from polymodal.experiments.plan import label_runs
+    from polymodal.settings.recipes import load_recipe
+
+    _say(console, f"# {settings.about}\n# A comparison. Its settings win over each recipe's:\n")
+    _say(console, _yaml(load_recipe(recipe)))
+    for label, name in label_runs(settings.compare).items():
+        _say(console, f"# {label}: polymodal show {name}\n")
+
+
+def _about_method(name: str | None) -> str:
+    from polymodal.methods import METHODS
+
+    return "" if name is None else inspect.getdoc(METHODS[name]) or ""
+
+
+def _yaml(settings: Mapping[str, Any]) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(dict(settings)))
+
+
+def _comment(text: str) -> str:
+    """Lines of text as a comment of YAML."""
+    return "".join(f"# {line}".rstrip() + "\n" for line in text.splitlines())
+
+
+def _say(console: Console, text: str) -> None:
+    """Prints text as it is, without a line's end."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True, end="")
+
+
+# The doctor.
 
 
 class Finding(NamedTuple):
-    """One line of the doctor's."""
+    """One line of the doctor's; `good` None: neither good nor bad."""
 
     what: str
-    good: bool | None  # None: neither good nor bad
-    found: str
+    good: bool | None
+    state: str
     advice: str = ""
 
 
 def print_findings(data: str | None, console: Console) -> None:
     """One line for each thing that matters on this machine: ok or missing, and what to do."""
-    for what, good, found, advice in _findings(data):
-        mark = {True: "[green]ok     [/]", False: "[red]missing[/]", None: "       "}[good]
-        console.print(
-            f"{mark} {what}: {found}" + (f" -> {advice}" if advice else ""),
-            highlight=False,
-            soft_wrap=True,
-        )
+    for finding in _findings(data):
+        line = Text.assemble(_mark(finding.good), f" {finding.what}: {finding.state}")
+        if finding.advice:
+            line.append(f" -> {finding.advice}")
+        console.print(line, soft_wrap=True)
+
+
+def _mark(good: bool | None) -> Text:
+    if good is None:
+        return Text("       ")
+    return Text("ok     ", style="green") if good else Text("missing", style="red")
 
 
 def _findings(data: str | None) -> Iterator[Finding]:
+    yield from _versions()
+    yield from _devices()
+    yield from _extras()
+    yield from _data(data)
+    yield from _disk(Path.cwd())
+
+
+def _versions() -> Iterator[Finding]:
     import torch
 
     from polymodal import __version__
-    from polymodal.data.readers.files import data_folder
 
     yield Finding("polymodal", True, __version__)
     good = sys.version_info >= (3, 11)
-    yield Finding(
-        "Python", good, sys.version.split()[0], "" if good else "install Python 3.11 or newer"
-    )
+    advice = "" if good else "install Python 3.11 or newer"
+    yield Finding("Python", good, sys.version.split()[0], advice)
     yield Finding("torch", True, str(torch.__version__))
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
     cores, threads = os.cpu_count(), torch.get_num_threads()
-    yield Finding(
-        "threads",
-        True,
-        f"{threads} of {cores} cores",
-        "" if threads == cores else "OMP_NUM_THREADS sets it",
-    )
-    gpu = f"{torch.cuda.device_count()} CUDA" if torch.cuda.is_available() else ""
-    gpu = "mps" if not gpu and torch.backends.mps.is_available() else gpu
-    yield Finding(
-        "devices",
-        True if gpu else None,
-        gpu or "CPU alone",
-        "" if gpu else "the small recipes fit it",
-    )
+    advice = "" if threads == cores else "OMP_NUM_THREADS sets it"
+    yield Finding("threads", True, f"{threads} of {cores} cores", advice)
+    if torch.cuda.is_available():
+        yield Finding("devices", True, f"{torch.cuda.device_count()} CUDA")
+    elif torch.backends.mps.is_available():
+        yield Finding("devices", True, "mps")
+    else:
+        yield Finding("devices", None, "CPU only", "enough for the small recipes")
+
+
+def _extras() -> Iterator[Finding]:
     for package, extra in EXTRAS.items():
-        there = importlib.util.find_spec(package) is not None
-        yield Finding(
-            package,
-            there or None,
-            "installed" if there else "not installed",
-            "" if there else f"optional: pip install 'polymodal\\[{extra}]'",
-        )
+        if importlib.util.find_spec(package) is None:
+            advice = f"optional: pip install 'polymodal[{extra}]'"
+            yield Finding(package, None, "not installed", advice)
+        else:
+            yield Finding(package, True, "installed")
+
+
+def _data(data: str | None) -> Iterator[Finding]:
+    from polymodal.data.readers.files import data_folder
+
     try:
         folder = data_folder(data)
-        yield Finding(
-            "data folder",
-            folder.is_dir() or None,
-            str(folder),
-            (
-                ""
-                if folder.is_dir()
-                else "made on the first download; --data or $POLYMODAL_DATA gives another"
-            ),
-        )
-        yield from _data_sets(folder)
     except ValueError as error:
         yield Finding("data folder", False, str(error))
-    yield from _room(Path.cwd())
+        return
+    if folder.is_dir():
+        yield Finding("data folder", True, str(folder))
+    else:
+        advice = "created by the first download; --data or $POLYMODAL_DATA names another"
+        yield Finding("data folder", None, str(folder), advice)
+    yield from _digits(folder)
+    yield _svhn(folder)
+    yield _celeba(folder)
 
 
-def _data_sets(folder: Path) -> Iterator[Finding]:
-    from polymodal.data.celeba import FOLDERS, PACKED
-    from polymodal.data.readers.files import IDX, PACKED_SVHN, SVHN, find
+def _digits(folder: Path) -> Iterator[Finding]:
+    from polymodal.data.readers.files import IDX, find
 
     for name, (_, hashes) in IDX.items():
         places = (name, "MNIST/raw" if name == "mnist" else "FashionMNIST/raw")
         files = [find(folder, places, stem + ".gz", stem) for stem in hashes]
-        yield _located(name, files, "downloaded when first used")
-    svhn = [find(folder, ("svhn", "SVHN"), name) for name in SVHN]
+        yield _located(name, files, DOWNLOADED)
+
+
+def _svhn(folder: Path) -> Finding:
+    from polymodal.data.readers.files import PACKED_SVHN, SVHN, find
+
+    files = [find(folder, ("svhn", "SVHN"), name) for name in SVHN]
     packed = find(folder, ("svhn",), PACKED_SVHN)
-    yield _located(
-        "svhn", [packed] if packed and not all(svhn) else svhn, "downloaded when first used"
-    )
-    packed = find(folder, FOLDERS, PACKED)
-    celeba = [
-        find(folder, FOLDERS, "img_align_celeba", "img_align_celeba.zip"),
-        *(find(folder, FOLDERS, n) for n in ("list_attr_celeba.txt", "list_eval_partition.txt")),
-    ]
-    yield _located(
-        "celeba",
-        [packed] if packed and not all(celeba) else celeba,
-        "put img_align_celeba.zip, list_attr_celeba.txt and list_eval_partition.txt into the data"
-        " folder",
-    )
+    return _located("svhn", _either(files, packed), DOWNLOADED)
+
+
+def _celeba(folder: Path) -> Finding:
+    from polymodal.data.celeba import FOLDERS, PACKED
+    from polymodal.data.readers.files import find
+
+    names = ("list_attr_celeba.txt", "list_eval_partition.txt")
+    images = find(folder, FOLDERS, "img_align_celeba", "img_align_celeba.zip")
+    files = [images, *(find(folder, FOLDERS, name) for name in names)]
+    advice = f"put img_align_celeba.zip, {names[0]} and {names[1]} into the data folder"
+    return _located("celeba", _either(files, find(folder, FOLDERS, PACKED)), advice)
+
+
+def _either(files: list[Path | None], packed: Path | None) -> list[Path | None]:
+    """The packed file if there is one and the files are not complete."""
+    return [packed] if packed and not all(files) else files
 
 
 def _located(name: str, files: list[Path | None], advice: str) -> Finding:
-    there = [f for f in files if f]
-    if len(there) == len(files):
-        return Finding(f"data set {name}", True, str(there[0].parent))
-    return Finding(f"data set {name}", False, f"{len(there)} of {len(files)} files found", advice)
+    present = [file for file in files if file]
+    if len(present) == len(files):
+        return Finding(f"data set {name}", True, str(present[0].parent))
+    state = f"{len(present)} of {len(files)} files found"
+    return Finding(f"data set {name}", False, state, advice)
 
 
-def _room(folder: Path) -> Iterator[Finding]:
+def _disk(folder: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free / 1e9
-    yield Finding(
-        "disk space here",
-        free > 2,
-        f"{free:.1f} GB free",
-        "" if free > 2 else "free some, or use --out",
-    )
-    may = os.access(folder, os.W_OK)
-    yield Finding(
-        "writing here", may, str(folder), "" if may else "permission is denied; use --out elsewhere"
-    )
+    advice = "" if free > FREE else "free some, or use --out"
+    yield Finding("disk space here", free > FREE, f"{free:.1f} GB free", advice)
+    writable = os.access(folder, os.W_OK)
+    advice = "" if writable else "permission is denied; use --out elsewhere"
+    yield Finding("writing here", writable, str(folder), advice)

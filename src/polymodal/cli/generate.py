@@ -1,9 +1,10 @@
-"""`polymodal generate`: samples in files, given and generated."""
+"""`polymodal generate`: generated samples in files, beside those that were given."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,106 +16,130 @@ from torch import Tensor
 from polymodal.batch import Batch, Modality
 from polymodal.checks import suggest
 from polymodal.data.kinds import kind_of
-from polymodal.diffusion.prior import DiffusionPrior
-from polymodal.diffusion.registry import DIFFUSIONS
 from polymodal.model import MultimodalVAE
-from polymodal.posteriors.concatenated import Concatenated
-from polymodal.posteriors.diffusion import JointWithDiffusion
-from polymodal.posteriors.joint import JointWithSurrogates, SampledProduct
-from polymodal.priors import FittedPrior
 from polymodal.runs.files import make_directory, write
 from polymodal.runs.run import load
-from polymodal.sampling import make_sampler
+from polymodal.sampling import SamplerReport, make_sampler
+
+ARRAYS = "generated.npz"
+
+Modalities = Mapping[str, Modality]
 
 
-def generate_files(
-    run: Path,
-    given: Mapping[str, Path],
-    want: Sequence[str],
-    n: int,
-    seed: int,
-    sampler: str | None,
-    out: Path,
-    console: Console,
-) -> None:
-    """Writes OUT/generated.npz, x[m] of shape (n, B, *shape_m), and OUT/<m>.png for images.
+@dataclass(frozen=True)
+class Request:
+    """What is to be generated.
+
+    Args:
+        given: the files of the given modalities; none: joint samples.
+        targets: names of modalities; none: all that are not given.
+        n: draws for each given sample.
+        seed: of the noise.
+        sampler: the name of a sampler; None: the run's.
+    """
+
+    given: Mapping[str, Path]
+    targets: Sequence[str]
+    n: int
+    seed: int
+    sampler: str | None = None
+
+
+def generate_files(run_dir: Path, request: Request, out: Path, console: Console) -> None:
+    """Writes OUT/generated.npz, x[m] of shape (n, B, *shape_m), and pictures of the modalities that
+    can be seen.
 
     Raises ValueError, before anything is written, for names the model does not know and files that
     do not fit.
     """
-    found = load(run)
-    use_sampler(found.model, sampler)
-    modalities = {m.name: m for m in found.modalities}
-    for name in (*given, *want):
-        if name not in modalities:
-            near = suggest(name, modalities)
-            raise ValueError(
-                f"The run knows no modality {name!r}, but {', '.join(modalities)}.{near}"
-            )
-    samples = {m: kind_of(modalities[m]).read(file, modalities[m]) for m, file in given.items()}
-    batch = _batch(samples)
-    targets = list(want) or [m for m in modalities if m not in given] or list(modalities)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        x = found.model.generate(batch, n, targets)
+    run = load(run_dir)
+    use_sampler(run.model, request.sampler)
+    modalities = {m.name: m for m in run.modalities}
+    _check_names([*request.given, *request.targets], modalities)
+    batch = _read(request.given, modalities)
+    x, report = _draw(run.model, batch, request)
+    contents = {ARRAYS: _arrays(x), **_pictures(x, batch, modalities)}
     make_directory(out)
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {m: v.numpy() for m, v in x.items()}
-    np.savez(buffer, **arrays)
-    write(out / "generated.npz", buffer.getvalue())
-    written = ["generated.npz"]
-    above = _given_pictures(batch, modalities)
-    for m, values in x.items():
-        modality = modalities[m]
-        for name, content in kind_of(modality).files(values, modality, above).items():
-            write(out / name, content)
-            written.append(name)
+    for name, content in contents.items():
+        write(out / name, content)
     shapes = ", ".join(f"{m} {tuple(v.shape)}" for m, v in x.items())
-    console.print(
-        f"Wrote {', '.join(written)} into {out}: {shapes}.", highlight=False, soft_wrap=True
-    )
-    if (diagnostics := found.model.diagnostics) is not None and (warning := diagnostics.warning()):
-        console.print(f"Warning: {warning}", highlight=False, soft_wrap=True)
+    _say(console, f"Wrote {', '.join(contents)} into {out}: {shapes}.")
+    if report is not None and (warning := report.warning()):
+        _say(console, f"Warning: {warning}")
 
 
 def use_sampler(model: MultimodalVAE, name: str | None) -> None:
-    """Draws subsets of two and more with the sampler `name`; None leaves the model as it is.
+    """Draws subsets with the sampler `name`; None leaves the model as it is.
 
-    Raises ValueError for an unknown sampler, or a model that needs none.
+    Raises ValueError for a sampler that cannot draw this model's subsets, with the nearest, or a
+    model whose subsets are all drawn in closed form.
     """
     if name is None:
         return
-    posterior, score = (
-        model.posterior,
-        model.prior.fitted if isinstance(model.prior, FittedPrior) else None,
-    )
-    if isinstance(posterior, JointWithDiffusion):
-        score = posterior.prior.fitted
-    if isinstance(score, DiffusionPrior) and isinstance(
-        posterior, JointWithDiffusion | Concatenated
-    ):
-        score.sampler = make_sampler(name, DIFFUSIONS)
-        return
-    sampler = make_sampler(name)
-    if not (
-        isinstance(posterior, JointWithSurrogates) and isinstance(posterior.combine, SampledProduct)
-    ):
+    samplers = model.posterior.samplers
+    if not samplers:
         raise ValueError("This run's subsets are drawn in closed form; leave --sampler out.")
-    posterior.combine.sampler = sampler
+    model.sampler = make_sampler(name, samplers)
 
 
-def _batch(x: Mapping[str, Tensor]) -> Batch | None:
-    sizes = {m: len(v) for m, v in x.items()}
-    if len(set(sizes.values())) > 1:
-        counted = ", ".join(f"{m} {k}" for m, k in sizes.items())
-        raise ValueError(f"The given files must hold the same number of samples, got {counted}.")
-    return Batch(dict(x)) if x else None
+def _check_names(names: Sequence[str], modalities: Modalities) -> None:
+    for name in names:
+        if name not in modalities:
+            near = suggest(name, modalities)
+            listed = ", ".join(modalities)
+            raise ValueError(f"The run has no modality {name!r}.{near} It has: {listed}.")
 
 
-def _given_pictures(batch: Batch | None, modalities: Mapping[str, Modality]) -> list[Tensor]:
-    """What was given as rows of pictures, (B, 3, H, W) for each modality."""
-    rows = []
-    for m, x in batch.x.items() if batch else ():
-        kind = kind_of(modalities[m])
-        rows.append(kind.show(x, modalities[m], kind.span(x, modalities[m])))
-    return rows
+def _read(files: Mapping[str, Path], modalities: Modalities) -> Batch | None:
+    """The given samples; None if there are none."""
+    if not files:
+        return None
+    x = {m: kind_of(modalities[m]).read(file, modalities[m]) for m, file in files.items()}
+    if len({len(v) for v in x.values()}) > 1:
+        counts = ", ".join(f"{m} {len(v)}" for m, v in x.items())
+        raise ValueError(f"The given files must hold the same number of samples, got {counts}.")
+    return Batch(x)
+
+
+def _draw(
+    model: MultimodalVAE, batch: Batch | None, request: Request
+) -> tuple[dict[str, Tensor], SamplerReport | None]:
+    """The generated values, as `model.generate` gives them with the request's seed, and the
+    sampler's report.
+    """
+    others = [m for m in model.decoders if m not in request.given]
+    targets = list(request.targets) or others or list(model.decoders)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(request.seed)
+        z, report = model.draw(batch, request.n)
+        return model.decode(z, targets), report
+
+
+def _arrays(x: Mapping[str, Tensor]) -> bytes:
+    """An .npz file of the values by modality."""
+    content = io.BytesIO()
+    arrays: dict[str, Any] = {m: v.numpy() for m, v in x.items()}
+    np.savez(content, **arrays)
+    return content.getvalue()
+
+
+def _pictures(
+    x: Mapping[str, Tensor], batch: Batch | None, modalities: Modalities
+) -> dict[str, bytes]:
+    """Files to look at, by name, as the modalities' kinds make them."""
+    given = {} if batch is None else batch.x
+    above = [_shown(value, modalities[m]) for m, value in given.items()]
+    contents: dict[str, bytes] = {}
+    for m, draws in x.items():
+        contents |= kind_of(modalities[m]).files(draws, modalities[m], above)
+    return contents
+
+
+def _shown(x: Tensor, modality: Modality) -> Tensor:
+    """Values (B, *shape) as small pictures (B, 3, H, W)."""
+    kind = kind_of(modality)
+    return kind.show(x, modality, kind.span(x, modality))
+
+
+def _say(console: Console, sentence: str) -> None:
+    console.print(sentence, highlight=False, markup=False, soft_wrap=True)

@@ -1,5 +1,5 @@
-"""The command `polymodal`: every command's words; what they do stands in the modules that they
-import when they run.
+"""The command `polymodal`: the words of every command. The modules that do the work are imported
+when a command runs.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from polymodal.cli.catalog import KINDS, names
+
 # typer carries its own click, or uses the installed one, by version; the base of its errors is the
 # same in both.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 INTERRUPTED = 130
+WRONG = 2  # exit status of a user's error
+LISTS = ", ".join(KINDS)
 
 app = typer.Typer(
     add_completion=False,
@@ -36,9 +40,9 @@ Data = Annotated[
 ]
 Sampler = Annotated[
     str | None,
-    typer.Option(help="How subsets of two and more are drawn: hmc, mala, smc, importance."),
+    typer.Option(help=f"The sampler that draws subsets: {', '.join(names('samplers'))}."),
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Use the first N test samples alone.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first N test samples.")]
 
 
 def _out() -> Console:
@@ -65,10 +69,10 @@ def _common(
 def list_(
     kind: Annotated[
         str | None,
-        typer.Argument(help="methods, datasets, recipes, metrics, networks, samplers, poolings."),
+        typer.Argument(help=f"{LISTS}; default: all of them."),
     ] = None,
 ) -> None:
-    """Show what there is: methods, datasets, recipes, metrics, networks, samplers, poolings."""
+    """List names that recipes and commands know, one line for each."""
     from polymodal.cli.about import print_list
 
     print_list(kind, _out())
@@ -79,11 +83,12 @@ def show(
     recipe: Annotated[
         str, typer.Argument(help="A built-in recipe or a YAML file.", show_default=False)
     ],
+    data: Data = None,
 ) -> None:
     """Show a recipe with every setting filled in, and what its method does."""
     from polymodal.cli.about import print_recipe
 
-    print_recipe(recipe, _out())
+    print_recipe(recipe, data, _out())
 
 
 @app.command(epilog="Example: polymodal doctor --data ~/data")
@@ -117,15 +122,24 @@ def train(
 ) -> None:
     """Train a recipe; a comparison is trained, evaluated and reported.
 
-    On a run directory that is not finished, training goes on where it stopped.
+    In the directory of an unfinished run, training resumes where it stopped.
     """
-    from polymodal.cli.train import train_recipe
+    from polymodal.cli.train import print_plan, train_plan
+    from polymodal.experiments.plan import make_plan
 
     overrides = [*(settings or ()), *([f"training.device={device}"] if device else ())]
-    target = out or Path("runs") / (Path(recipe).stem + (f"-seed{seed}" if seed else ""))
-    train_recipe(
-        recipe, overrides, data, target, seed, pairs(reuse, "--reuse", "STAGE=RUN"), dry_run, _out()
-    )
+    directory = out or _default_directory(recipe, seed)
+    sources = {s: Path(r) for s, r in pairs(reuse, "--reuse", "STAGE=RUN").items()}
+    plan = make_plan(recipe, directory, overrides, data, seed, sources)
+    if dry_run:
+        print_plan(plan, _out())
+    else:
+        train_plan(plan, directory, _out())
+
+
+def _default_directory(recipe: str, seed: int | None) -> Path:
+    suffix = f"-seed{seed}" if seed else ""
+    return Path("runs") / f"{Path(recipe).stem}{suffix}"
 
 
 @app.command(epilog="Example: polymodal evaluate runs/first --metrics coherence --limit 500")
@@ -142,11 +156,12 @@ def evaluate(
     data: Data = None,
 ) -> None:
     """Measure runs on their test data, write metrics.json into each, and print one table."""
-    from polymodal.cli.train import evaluate_runs
+    from polymodal.cli.train import Measures, evaluate_runs
 
-    names = None if metrics is None else [m.strip() for m in metrics.split(",") if m.strip()]
-    wanted: Any = "all" if subsets == "all" else subsets.split(",")
-    evaluate_runs(runs, names, wanted, sampler, limit, data, _out())
+    wanted = None if metrics is None else [m.strip() for m in metrics.split(",") if m.strip()]
+    given = "all" if subsets == "all" else subsets.split(",")
+    options = {} if limit is None else {"limit": limit}
+    evaluate_runs(runs, Measures(wanted, given, sampler, options), data, _out())
 
 
 @app.command(
@@ -171,10 +186,10 @@ def generate(
     sampler: Sampler = None,
 ) -> None:
     """Generate any modalities from any subset of them; from none: joint samples."""
-    from polymodal.cli.generate import generate_files
+    from polymodal.cli.generate import Request, generate_files
 
     files = {name: Path(file) for name, file in pairs(given, "--given", "NAME=FILE").items()}
-    generate_files(run, files, want or [], n, seed, sampler, out, _out())
+    generate_files(run, Request(files, want or [], n, seed, sampler), out, _out())
 
 
 @app.command(epilog="Example: polymodal report runs/jnf runs/jnf-dcca --out report.html")
@@ -190,18 +205,19 @@ def report(
 
 
 def pairs(given: Sequence[str] | None, option: str, form: str) -> dict[str, str]:
-    """What a repeated option NAME=VALUE says. Raises ValueError if it is written otherwise, or
-    twice for one name.
+    """The names and values of a repeated option NAME=VALUE.
+
+    Raises ValueError for another form, and for a name that comes twice.
     """
-    found: dict[str, str] = {}
-    for one in given or ():
-        name, equals, value = one.partition("=")
-        if not (equals and name and value):
-            raise ValueError(f"{option} is written {form}, got {one!r}.")
-        if name in found:
+    values: dict[str, str] = {}
+    for text in given or ():
+        name, _, value = text.partition("=")
+        if not name or not value:
+            raise ValueError(f"{option} is written {form}, got {text!r}.")
+        if name in values:
             raise ValueError(f"{option} names {name!r} twice; give it once.")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -213,37 +229,44 @@ def run(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         status = app(given, prog_name="polymodal", standalone_mode=False)
-        if status == INTERRUPTED:  # typer's own answer to Ctrl-C
-            raise KeyboardInterrupt
-        return status if isinstance(status, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        return _say(
-            "Interrupted; nothing is half-written, and the same command goes on from there.",
-            INTERRUPTED,
-        )
-    except UsageError as error:
-        return _say(_sentence(error), 2)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _say(f"{where}{(error.strerror or str(error)).lower()}.", 2)
-    except ValueError as error:
-        return _say(str(error), 2)
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
+        status = INTERRUPTED
+    except (UsageError, OSError, ValueError, MemoryError, RuntimeError) as error:
+        sentence = _sentence(error)
+        if sentence is None:
             raise
-        return _say("There is not enough memory; lower training.batch, data.limit or --limit.", 2)
+        return _say(sentence, WRONG)
+    if status == INTERRUPTED:  # also typer's own answer to Ctrl-C
+        return _say(
+            "Interrupted; nothing is half-written, and the same command resumes it.", INTERRUPTED
+        )
+    return status if isinstance(status, int) else 0
+
+
+def _sentence(error: Any) -> str | None:
+    """The sentence that tells the user of an error; None for a defect."""
+    if isinstance(error, UsageError):
+        return _usage(error)
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{(error.strerror or str(error)).lower()}."
+    if isinstance(error, ValueError):
+        return str(error)
+    if isinstance(error, MemoryError) or "memory" in str(error):
+        return "There is not enough memory; lower training.batch, data.limit or --limit."
+    return None
+
+
+def _usage(error: Any) -> str:
+    """typer's sentence, and where help is."""
+    path = error.ctx.command_path if error.ctx is not None else "polymodal"
+    message = error.format_message().rstrip(".")
+    return f"{message}{'' if message.endswith('?') else '.'} See {path} --help."
 
 
 def _say(sentence: str, status: int) -> int:
     print(" ".join(sentence.split()), file=sys.stderr)
     return status
-
-
-def _sentence(error: Any) -> str:
-    """What typer says, and where help is."""
-    path = error.ctx.command_path if error.ctx is not None else "polymodal"
-    message = error.format_message().rstrip(".")
-    return f"{message}{'' if message.endswith('?') else '.'} See {path} --help."
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""`polymodal train` and `evaluate`: what is trained and measured, and what is said of it."""
+"""`polymodal train` and `evaluate`: training and measuring, and what the terminal shows of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -12,65 +12,63 @@ from rich.console import Console
 from rich.table import Table
 
 from polymodal.data import Splits
-from polymodal.experiments.plan import Plan, is_first_process, make_plan, train
+from polymodal.experiments.plan import Plan, Planned, is_first_process, train
 from polymodal.runs.files import write
 from polymodal.runs.run import Run, load
 from polymodal.settings.resolve import to_dict
 
+# The imports inside functions need matplotlib or pandas, a dry run does not.
 
-def train_recipe(
-    recipe: str,
-    overrides: Sequence[str],
-    data: str | None,
-    out: Path,
-    seed: int | None,
-    reuse: Mapping[str, str],
-    dry_run: bool,
-    console: Console,
-) -> None:
-    """Trains what a recipe asks for; a comparison is then evaluated and reported.
 
-    Raises ValueError for what the recipe, its changes or the data say wrong, before anything is
-    trained.
+@dataclass(frozen=True)
+class Measures:
+    """What is to be measured: arguments of `polymodal.evaluate`.
+
+    Args:
+        metrics: their names; None: those of the run's settings, or all that apply.
+        subsets: "all", or a list of subsets such as "mnist+svhn".
+        sampler: the name of a sampler of subsets; None: the run's.
+        options: further arguments, such as limit.
     """
-    plan = make_plan(
-        recipe, out, overrides, data, seed, {stage: Path(run) for stage, run in reuse.items()}
-    )
-    if dry_run:
-        print_plan(plan, console)
-        return
-    say = lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    metrics: Sequence[str] | None = None
+    subsets: Any = "all"
+    sampler: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Training.
+
+
+def train_plan(plan: Plan, out: Path, console: Console) -> None:
+    """Trains the runs of a plan; a comparison is then evaluated and reported."""
+    say = _speaker(console)
     runs = train(plan, say if plan.compares and is_first_process() else None)
     if not is_first_process():
         return
-    if not plan.compares:
+    if plan.compares:
+        _conclude(plan, runs, out, console)
+        say(f"Wrote {len(runs)} runs, table.md and report.html into {out}.")
+    else:
         say(f"Wrote the run into {out}. Next: polymodal evaluate {out}; polymodal report {out}")
-        return
-    _conclude(plan, runs, out, console)
-    say(f"Wrote {len(runs)} runs, table.md and report.html into {out}.")
+
+
+def _speaker(console: Console) -> Callable[[str], None]:
+    """A function that prints a line as it is."""
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    return say
 
 
 def _conclude(plan: Plan, runs: Sequence[Run], out: Path, console: Console) -> None:
     """Evaluates the runs of a comparison, prints one table and writes one report."""
-    from polymodal.report.page import (
-        write_report,  # here, since neither training nor a dry run need matplotlib
-    )
+    from polymodal.report.page import write_report
     from polymodal.report.tables import results, terminal_table
 
-    evaluation = plan.settings.evaluation
-    asked = evaluation.model_dump()
     for run, planned in zip(runs, plan.runs, strict=True):
-        if run.metrics.get("asked") != asked:
-            _measure(
-                run,
-                plan.data,
-                evaluation.metrics,
-                evaluation.subsets,
-                None,
-                evaluation.options,
-                planned.directory.name,
-            )
-            run.save_metrics({**run.metrics, "asked": asked})
+        _evaluate_once(run, plan, planned)
     labels = [planned.label for planned in plan.runs]
     if (table := results(runs, labels)) is not None:
         console.print(terminal_table(table))
@@ -78,101 +76,123 @@ def _conclude(plan: Plan, runs: Sequence[Run], out: Path, console: Console) -> N
     write_report(runs, out / "report.html", data=plan.data, labels=labels)
 
 
-def _measure(
-    run: Run,
-    data: Splits,
-    metrics: Sequence[str] | None,
-    subsets: Any,
-    limit: int | None,
-    options: Mapping[str, Any],
-    name: str,
+def _evaluate_once(run: Run, plan: Plan, planned: Planned) -> None:
+    """Evaluates a run of a comparison, unless it was evaluated with the same settings."""
+    evaluation = plan.settings.evaluation
+    asked = evaluation.model_dump()
+    if run.metrics.get("asked") == asked:
+        return
+    measures = Measures(evaluation.metrics, evaluation.subsets, options=evaluation.options)
+    _measure(run, plan.data, measures, planned.directory.name)
+    run.save_metrics({**run.metrics, "asked": asked})
+
+
+# Evaluating.
+
+
+def evaluate_runs(
+    runs: Sequence[Path], measures: Measures, data: str | None, console: Console
 ) -> None:
-    """Evaluates a run and says what is being measured, on a terminal in one moving line."""
+    """Measures runs, writes metrics.json into each, and prints one table.
+
+    Raises ValueError for a directory without a finished run, and unknown metrics or subsets.
+    """
+    from polymodal.report.page import label_of
+    from polymodal.report.tables import results, terminal_table
+
+    loaded = [load(path) for path in runs]
+    for run in loaded:
+        _evaluate_run(run, measures, data)
+    if (table := results(loaded, label_of(loaded))) is not None:
+        console.print(terminal_table(table))
+
+
+def _evaluate_run(run: Run, measures: Measures, data: str | None) -> None:
+    """Measures a run; what `measures` leaves open is taken from the run's settings."""
+    from polymodal.cli.generate import use_sampler
+    from polymodal.report.page import data_of
+
+    use_sampler(run.model, measures.sampler)
+    options = dict(run.settings.get("evaluation", {}))
+    metrics = options.pop("metrics", None)
+    options.pop("subsets", None)
+    wanted = Measures(
+        metrics if measures.metrics is None else measures.metrics,
+        measures.subsets,
+        options=options | dict(measures.options),
+    )
+    _measure(run, data_of(run.settings, data), wanted, str(run.directory))
+    if measures.sampler:
+        run.save_metrics({**run.metrics, "sampler": measures.sampler})
+
+
+def _measure(run: Run, data: Splits, measures: Measures, name: str) -> None:
+    """Evaluates a run, and shows the metric that is being measured; on a terminal in one moving
+    line.
+    """
     from polymodal.metrics.evaluate import evaluate
 
     console = Console(stderr=True)
     with console.status(f"Measuring {name}") as status:
-        tell = (
-            status.update
-            if console.is_terminal
-            else partial(console.print, highlight=False, soft_wrap=True)
-        )
-        say = lambda line: tell(f"{name}: {line}")
-        more = {"limit": limit} if limit else {}
-        evaluate(run, data, metrics, subsets, progress=say, **{**options, **more})
+        tell = status.update if console.is_terminal else _speaker(console)
+
+        def say(line: str) -> None:
+            tell(f"{name}: {line}")
+
+        evaluate(run, data, measures.metrics, measures.subsets, progress=say, **measures.options)
 
 
-def evaluate_runs(
-    runs: Sequence[Path],
-    metrics: Sequence[str] | None,
-    subsets: Any,
-    sampler: str | None,
-    limit: int | None,
-    data: str | None,
-    console: Console,
-) -> None:
-    """Measures runs, writes metrics.json into each, and prints one table.
-
-    Raises ValueError for what is no finished run, and unknown metrics or subsets.
-    """
-    from polymodal.cli.generate import use_sampler
-    from polymodal.report.page import data_of, label_of
-    from polymodal.report.tables import results, terminal_table
-
-    found = [load(path) for path in runs]
-    for run in found:
-        use_sampler(run.model, sampler)
-        options = run.settings.get("evaluation", {})
-        extra = {k: v for k, v in options.items() if k not in ("metrics", "subsets")}
-        chosen = options.get("metrics") if metrics is None else metrics
-        _measure(
-            run, data_of(run.settings, data), chosen, subsets, limit, extra, str(run.directory)
-        )
-        if sampler:
-            run.save_metrics({**run.metrics, "sampler": sampler})
-    if (table := results(found, label_of(found))) is not None:
-        console.print(terminal_table(table))
+# A dry run.
 
 
 def print_plan(plan: Plan, console: Console) -> None:
     """The resolved settings, parameters, samples and steps of every run, without training any."""
-    from omegaconf import OmegaConf
-
+    say = _speaker(console)
     for run in plan.runs:
         console.rule(f"{run.directory} (seed {run.seed})", align="left")
-        text = OmegaConf.to_yaml(OmegaConf.create(to_dict(run.settings)))
-        console.print(text, markup=False, highlight=False)
-    sizes = ", ".join(
-        f"{len(getattr(plan.data, part))} {part}" for part in ("train", "val", "test")
-    )
-    kinds = ", ".join(f"{m.name} {m.shape}" for m in plan.data.modalities)
-    console.print(f"Samples: {sizes}. Modalities: {kinds}.", highlight=False, markup=False)
+        say(_yaml(run))
+    say(_sizes(plan.data))
+    console.print(_plan_table(plan))
+    for run in plan.runs:
+        for stage, source in run.reuse.items():
+            say(f"{run.directory.name}: {stage} is taken from {source}.")
+    say("Nothing was trained.")
+
+
+def _yaml(run: Planned) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(to_dict(run.settings)))
+
+
+def _sizes(data: Splits) -> str:
+    parts = {"train": data.train, "val": data.val, "test": data.test}
+    sizes = ", ".join(f"{len(part)} {name}" for name, part in parts.items())
+    modalities = ", ".join(f"{m.name} {m.shape}" for m in data.modalities)
+    return f"Samples: {sizes}. Modalities: {modalities}."
+
+
+def _plan_table(plan: Plan) -> Table:
+    """The stages of every run, beside the parts of its model."""
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    words = ("run", "stage", "part")
     for name in ("run", "stage", "epochs", "batch", "steps", "part", "parameters"):
-        table.add_column(name, justify="left" if name in ("run", "stage", "part") else "right")
+        table.add_column(name, justify="left" if name in words else "right")
     for run in plan.runs:
         stages = [_stage_row(run, stage, len(plan.data.train)) for stage in run.stages]
         parts = [(part, f"{count:,}") for part, count in run.parameters.items()]
-        for k, (row, part) in enumerate(zip_longest(stages, parts)):
-            table.add_row(run.directory.name if k == 0 else "", *(row or [""] * 4), *(part or []))
-    console.print(table)
-    for run in plan.runs:
-        for stage, source in run.reuse.items():
-            console.print(
-                f"{run.directory.name}: {stage} is taken from {source}.",
-                highlight=False,
-                soft_wrap=True,
-            )
-    console.print("Nothing was trained.")
+        names = [run.directory.name]
+        for name, stage, part in zip_longest(names, stages, parts):
+            table.add_row(name or "", *(stage or [""] * 4), *(part or []))
+    return table
 
 
-def _stage_row(run: Any, stage: str, samples: int) -> tuple[str, str, str, str]:
+def _stage_row(run: Planned, stage: str, samples: int) -> tuple[str, str, str, str]:
+    """The name, epochs, batch and steps of a stage."""
     settings = run.settings.training.stage(stage)
     per_epoch = max(1, samples // (settings.batch * settings.accumulate))
-    steps = min(settings.epochs * per_epoch, settings.max_steps or settings.epochs * per_epoch)
-    return (
-        stage,
-        str(settings.epochs),
-        str(settings.batch),
-        "taken" if stage in run.reuse else f"{steps:,}",
-    )
+    steps = settings.epochs * per_epoch
+    if settings.max_steps:
+        steps = min(steps, settings.max_steps)
+    taken = "taken" if stage in run.reuse else f"{steps:,}"
+    return stage, str(settings.epochs), str(settings.batch), taken

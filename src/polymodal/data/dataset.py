@@ -238,6 +238,13 @@ class Splits:
         )
 
 
+def parts_of(data: Splits | Dataset) -> tuple[Splits | None, Dataset]:
+    """The splits, or None for a data set that has no parts; and the part to measure on: the test
+    part, or the data set itself.
+    """
+    return (data, data.test) if isinstance(data, Splits) else (None, data)
+
+
 def consecutive(
     modalities: Sequence[Modality],
     tables: Mapping[str, Tensor],

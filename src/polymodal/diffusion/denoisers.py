@@ -159,9 +159,7 @@ class Denoiser(nn.Module):
                 f" {trunk!r} and {scaling!r}."
             )
         self.sizes, self.scaling = list(sizes), scaling
-        self.net = call(
-            TRUNKS[trunk], options, "denoiser_options", sizes, also=("trunk", "scaling")
-        )
+        self.net = call(TRUNKS[trunk], options, "denoiser", sizes, also=("trunk", "scaling"))
 
     def scales(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """c_in, c_skip and c_out for each coordinate, (..., d)."""

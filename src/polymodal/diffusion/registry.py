@@ -9,6 +9,6 @@ from polymodal.diffusion.sampler import Diffusion
 from polymodal.diffusion.twisted import Twisted
 
 DIFFUSIONS: dict[str, Callable[..., Any]] = {
-    "diffusion": Diffusion,
-    "twisted": Twisted,
+    "diffusion": Diffusion,  # the reverse process, the default for diffusion priors
+    "twisted": Twisted,  # twisted sequential Monte Carlo for diffusion priors: weighted particles
 }

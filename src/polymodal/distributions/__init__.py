@@ -6,6 +6,7 @@ from polymodal.distributions.mixture import Joint, Mixture, Proposal, choose
 from polymodal.distributions.normal import DiagLaplace, DiagNormal, Point, product
 from polymodal.distributions.products import Product
 from polymodal.distributions.sampled import Sampled, report_of, weighable
+from polymodal.distributions.stratified import stratified
 from polymodal.distributions.sums import sum_of
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "likelihood_of",
     "product",
     "report_of",
+    "stratified",
     "sum_of",
     "weighable",
 ]

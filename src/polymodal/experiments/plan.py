@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from polymodal.batch import Modality
-from polymodal.checks import suggest
+from polymodal.checks import check_names, suggest
 from polymodal.data import Splits
 from polymodal.experiments.sharing import common_stages
 from polymodal.model import Method
@@ -151,8 +151,8 @@ def make_plan(
     if settings.compare:
         if reuse:
             raise ValueError("A comparison chooses the stages to reuse; leave --reuse out.")
-        seeds = [seed] if seed is not None else settings.seeds or [0]
         splits, candidates = _compared(recipe, whole, settings.compare, changes)
+        seeds = [seed] if seed is not None else settings.seeds or [0]
         return Plan(_runs(candidates, seeds, out), splits, settings)
     splits = load_splits(settings.data, settings.modalities)
     candidate = _candidate(settings, splits.modalities)
@@ -162,9 +162,10 @@ def make_plan(
 
 def _candidate(settings: Settings, modalities: Sequence[Modality]) -> Candidate:
     """Builds the method; torch's global random stream stays as it is."""
+    settings = complete(settings, modalities)
     with torch.random.fork_rng(devices=[]):
         method = build(to_dict(settings), modalities)
-    return Candidate(complete(settings, modalities), method)
+    return Candidate(settings, method)
 
 
 def _planned(
@@ -199,13 +200,17 @@ def label_runs(recipes: Sequence[str]) -> dict[str, str]:
     >>> label_runs(["mnist-svhn-jnf", "mnist-svhn-jnf-dcca"])
     {'jnf': 'mnist-svhn-jnf', 'jnf-dcca': 'mnist-svhn-jnf-dcca'}
     """
-    words = [(Path(r).stem if is_file(r) else r).split("-") for r in recipes]
+    words = [_stem(recipe).split("-") for recipe in recipes]
     common = _common_words(words) if len(words) > 1 else 0
     labels = ["-".join(w[common:]) for w in words]
     if len(set(labels)) < len(labels):
         names = ", ".join(recipes)
         raise ValueError(f"A comparison needs recipes of different names, got {names}.")
     return dict(zip(labels, recipes, strict=True))
+
+
+def _stem(recipe: str) -> str:
+    return Path(recipe).stem if is_file(recipe) else recipe
 
 
 def _common_words(names: Sequence[Sequence[str]]) -> int:
@@ -247,11 +252,7 @@ def _layers_by_method(
     """
     given = above.get("method") or {}
     options = {label: set(resolve(base).method.options) for label, base in bases.items()}
-    every = set().union(*options.values())
-    for option in given:
-        if option not in every:
-            near = suggest(option, sorted(every), "method.")
-            raise ValueError(f"There is no setting method.{option}.{near}")
+    check_names(given, sorted(set().union(*options.values())), "method")
     return {label: {**above, "method": _only(given, names)} for label, names in options.items()}
 
 
@@ -280,13 +281,17 @@ def _with_known_stages(candidates: Mapping[str, Candidate]) -> dict[str, Candida
     """
     every = sorted({name for candidate in candidates.values() for name in candidate.stages})
     for candidate in candidates.values():
-        for name in candidate.settings.training.stages:
-            if name not in every:
-                listed = ", ".join(every)
-                raise ValueError(
-                    f"There is no stage {name!r}.{suggest(name, every)} There are: {listed}."
-                )
+        _check_stages(candidate.settings.training.stages, every)
     return {label: _with_own_stages(candidate) for label, candidate in candidates.items()}
+
+
+def _check_stages(given: Iterable[str], names: Sequence[str]) -> None:
+    for name in given:
+        if name not in names:
+            listed = ", ".join(names)
+            raise ValueError(
+                f"There is no stage {name!r}.{suggest(name, names)} There are: {listed}."
+            )
 
 
 def _with_own_stages(candidate: Candidate) -> Candidate:
@@ -321,11 +326,15 @@ def _reusable(candidate: Candidate, earlier: Mapping[Path, Candidate]) -> dict[s
     """
     best: dict[str, Path] = {}
     for directory, other in earlier.items():
-        training = candidate.settings.training, other.settings.training
-        names = common_stages((candidate.method, other.method), training)
+        names = _common_stages(candidate, other)
         if len(names) > len(best):
             best = dict.fromkeys(names, directory)
     return best
+
+
+def _common_stages(candidate: Candidate, other: Candidate) -> list[str]:
+    training = candidate.settings.training, other.settings.training
+    return common_stages((candidate.method, other.method), training)
 
 
 def train(plan: Plan, say: Callable[[str], None] | None = None) -> list[Run]:

@@ -1,4 +1,4 @@
-"""`Builder`: the slots that methods fill, built from modalities, a latent size and network names."""
+"""`Builder`: the slots that methods fill, from modalities, a latent size and network names."""
 
 from __future__ import annotations
 

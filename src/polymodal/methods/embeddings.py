@@ -106,7 +106,7 @@ def turn_embeddings(
     learned: bool,
     num_directions: int | None,
 ) -> dict[str, Any]:
-    """Turns g_m to its most correlated directions: CCA of the embeddings, or (not `learned`) of x."""
+    """Turns g_m to its most correlated directions: CCA of embeddings, or (not `learned`) of x."""
     networks: Mapping[str, Any] = _networks(model)
     raw = {m: g[0] if learned else nn.Flatten() for m, g in networks.items()}
     h, present = _collect(raw, train)

@@ -82,7 +82,7 @@ def surrogate_kl(model: Surrogates, batch: Batch, progress: float) -> Loss:
 
 
 def surrogate_stage(names: Sequence[str], embed: bool = False) -> Stage:
-    """L(0, 0, 1) with the other parts frozen. Their outputs, g_m(x_m) included, are computed once."""
+    """L(0, 0, 1) with the other parts frozen; their outputs, also g_m(x_m), are computed once."""
     trains = [f"posterior.experts.{m}.{part}" for m in names for part in ("net", "head")]
     return Stage("surrogates", Step(surrogate_kl), trains, Step(keep_joint, embed=embed))
 
@@ -130,7 +130,7 @@ def jmvae(builder: Builder, *, alpha: NonNegative = 0.1, warmup: Share = 0.5) ->
 
 @method(hidden=HIDDEN)
 def jmvae_two_stage(builder: Builder) -> Method:
-    """JMVAE in two stages (appendix E): the joint ELBO, then the surrogates with the rest frozen."""
+    """JMVAE in two stages (appendix E): the joint ELBO, then surrogates with the rest frozen."""
     return Method(_gaussian(builder), [joint_stage(builder), surrogate_stage(builder.names)])
 
 

@@ -106,7 +106,8 @@ def sbm(
     sizes = {m.name: builder.latent for m in builder.modalities}
     knows = {"masks": masks.masks, "high": masks.high, "encode_means": encode_means}
     prior = FittedPrior(model.prior, diffusion_prior(sizes, denoiser, drawing, **knows))
-    model.prior = model.posterior.diffusion = prior
+    model.prior = prior
+    model.posterior.condition_by(prior)
     loss = Step(autoencoder_loss, decoder_noise=decoder_noise, beta=beta)
     built_from = {**builder.values(), "posterior": posterior}
     trains = ["posterior.experts", "decoders"]

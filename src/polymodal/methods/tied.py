@@ -39,7 +39,7 @@ def _directed(
     gamma: float,
     analytic_kl: bool,
 ) -> Tensor:
-    """MEME's bound on log p(s|t) in the direction s -> t, (B,), nats, for samples that have both."""
+    """MEME's bound on log p(s|t) in the direction s -> t, (B,), nats, where both are present."""
     s, t = pair
     q, prior = experts[s], experts[t]
     draws = q.rsample(torch.Size([k + 1]))  # the last is the z of the bound

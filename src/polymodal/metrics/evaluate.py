@@ -1,116 +1,108 @@
-"""method x subsets x metrics -> a table: `evaluate` measures a run, `combine` averages over seeds."""
+"""`evaluate`: measures a run by metrics, for subsets and targets, and returns a table."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from polymodal.checks import meant
-from polymodal.data.dataset import Dataset, Splits
-from polymodal.metrics import METRICS, Metric, every_subset
-from polymodal.metrics.classifiers import Classifiers, attributes_of
-from polymodal.metrics.measurement import Given, Measurement
+from polymodal.checks import find, meant
+from polymodal.data.dataset import Dataset, Splits, parts_of
+from polymodal.metrics.classifier_training import ClassifierTraining
+from polymodal.metrics.classifiers import Classifiers
+from polymodal.metrics.labels import has_labels
+from polymodal.metrics.measurement import Measurement, MeasurementOptions
+from polymodal.metrics.metric import METRICS, Metric, Value
+from polymodal.metrics.places import Given, Place, all_subsets
 from polymodal.metrics.table import COLUMNS, Table
 from polymodal.model import MultimodalVAE
 
 if TYPE_CHECKING:
     from polymodal.runs.run import Run
 
+Progress = Callable[[str], None]
+Row = dict[str, Any]
+
 
 def evaluate(
     run: Run,
     data: Splits | Dataset,
-    metrics: Sequence[str] | None = None,
-    subsets: Any = "all",
+    metrics: str | Sequence[str] | None = None,
+    subsets: str | Sequence[str | Sequence[str]] = "all",
     limit: int | None = None,
-    samples: int = 1000,
-    seed: int = 0,
     classifiers: Classifiers | None = None,
-    cache: str | os.PathLike[str] | None = None,
     *,
-    batch: int = 256,
-    precision: str | None = None,
+    cache: str | os.PathLike[str] | None = None,
     save: bool = True,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
+    **options: Any,
 ) -> Table:
     """Measures a run on test data, for every subset of modalities given and every target; saves the
-    table in it.
+    table in the run.
 
     The latents z ~ q(z|x_S) are drawn once for each S and serve all metrics (the likelihoods draw
     their own K). Every number is a function of the run, the data and `seed`; weights of modalities
-    are off.
+    are not used.
 
     Args:
-        run: what `fit` or `load` returned.
-        data: its test part is used, its training part for classifiers and linear probes; or a
-            Dataset to measure on, then with `classifiers`, or without the metrics that need them.
-        metrics: keys of `METRICS`; None: all that apply but FID.
-        subsets: which modalities are given: "all" subsets, or a list of such as "mnist+svhn" or
-            ["mnist", "svhn"].
+        run: returned by `fit` or `load`.
+        data: its test part is measured, its training part serves classifiers and linear probes; or
+            a Dataset to measure on, with `classifiers` for the metrics that need labels.
+        metrics: keys of `METRICS`; None: all that are measured by default and that the data allow.
+        subsets: the subsets that are given: "all", or a list such as ["mnist+svhn", "mnist"].
         limit: measure on the first so many samples.
-        samples: K of the likelihoods.
-        seed: of the evaluation's draws; the column `seed` is the run's.
         classifiers: for coherence; None: those of the data set, trained once and kept
             (`Classifiers.fit_or_load`).
-        cache: where they are kept; default the user's cache directory.
-        batch: samples encoded at once.
-        precision: "bf16" runs decoders and classifiers in bfloat16.
-        save: into metrics.json, where figures measured before and not now stay.
-        progress: told in a line what is being measured.
+        cache: the folder where they are kept; None: in the user's cache directory.
+        save: into metrics.json, where other figures that were measured before stay.
+        progress: is called with a line for each step of the measurement.
+        options: samples, seed, batch, precision and memory, see
+            `polymodal.metrics.measurement.MeasurementOptions`. The column `seed` is the run's.
 
     Raises:
-        ValueError: for unknown metrics, subsets or modalities (with the nearest name), data that
-            the model does not fit, or labels that a named metric needs and the data lacks.
+        ValueError: for unknown metrics, subsets, modalities or options (with the nearest name),
+            data that the model does not fit, or labels that a named metric needs and the data
+            lacks.
 
     >>> # evaluate(run, load_data("shapes"), metrics=["coherence"], subsets=["square"]).print()
     """
-    splits, part = (data, data.test) if isinstance(data, Splits) else (None, data)
+    splits, part = parts_of(data)
     names = [m.name for m in run.model.modalities]
-    if set(part.names) != set(names):
-        raise ValueError(
-            f"The model's modalities are {names}, the data's {part.names}; give the data it was"
-            " trained on."
-        )
-    chosen = _metrics(metrics, part, classifiers is not None or splits is not None)
-    given = _subsets(subsets, names)
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}.")
-    part = part.take(torch.arange(min(limit, len(part)), device=part.device)) if limit else part
+    _check_modalities(part, names)
+    classifiable = classifiers is not None or splits is not None
+    chosen = chosen_metrics(metrics, part, classifiable)
+    given, how = chosen_subsets(subsets, names), MeasurementOptions(**options)
+    part = _first(part, limit)
     device = next(run.model.parameters()).device
     if classifiers is None and splits is not None and any(m.labels for m in chosen.values()):
-        classifiers = Classifiers.fit_or_load(
-            splits, cache=cache, device=device, precision=precision, progress=progress
-        )
+        training = ClassifierTraining(precision=how.precision, device=device)
+        classifiers = Classifiers.fit_or_load(splits, training, cache, progress)
     with evaluating(run.model):
-        measurement = Measurement(
-            run.model,
-            part.to(device),
-            None if splits is None else splits.train.to(device),
-            None if classifiers is None else classifiers.to(device),
-            samples=samples,
-            seed=seed,
-            batch=batch,
-            precision=precision,
-        )
-        base = {
-            "method": _name(run),
-            "data": "data" if splits is None else splits.name,
-            "seed": run.seed,
-        }
-        table = Table.from_records(
-            [base | row for row in _rows(measurement, chosen, names, given, progress)]
-        )
-    table = replace(table, frame=table.frame[[c for c in COLUMNS if c in table.frame]])
+        measurement = _measurement(run.model, splits, part, classifiers, how)
+        measured = measured_rows(measurement, chosen, given, progress)
+    common = {"method": _method(run), "data": splits.name if splits else "data", "seed": run.seed}
+    table = Table.from_records([{c: (common | row)[c] for c in COLUMNS} for row in measured])
     if save:
-        _save(
-            run, table, {"seed": seed, "samples": samples, "limit": limit, "precision": precision}
-        )
+        _save(run, table, how, limit)
     return table
+
+
+def _measurement(
+    model: MultimodalVAE,
+    splits: Splits | None,
+    part: Dataset,
+    classifiers: Classifiers | None,
+    options: MeasurementOptions,
+) -> Measurement:
+    """The measurement of `part`, with everything on the model's device."""
+    device = next(model.parameters()).device
+    train = None if splits is None else splits.train.to(device)
+    nets = None if classifiers is None else classifiers.to(device)
+    return Measurement(model, part.to(device), train, nets, options)
 
 
 @contextmanager
@@ -125,86 +117,140 @@ def evaluating(model: MultimodalVAE) -> Iterator[None]:
             module.training = True
 
 
-def _name(run: Run) -> str:
+def _check_modalities(data: Dataset, names: Sequence[str]) -> None:
+    if set(data.names) != set(names):
+        raise ValueError(
+            f"The model's modalities are {list(names)}, the data's {data.names}; give the data it"
+            " was trained on."
+        )
+
+
+def _first(data: Dataset, limit: int | None) -> Dataset:
+    """The first `limit` samples; None: all."""
+    if limit is None:
+        return data
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}.")
+    return data.take(torch.arange(min(limit, len(data)), device=data.device))
+
+
+def _method(run: Run) -> str:
     return (run.settings.get("method") or {}).get("name") or "custom"
 
 
-def _metrics(names: Sequence[str] | None, data: Dataset, judged: bool) -> dict[str, Metric]:
+def chosen_metrics(
+    names: str | Sequence[str] | None, data: Dataset, classifiable: bool
+) -> dict[str, Metric]:
+    """The metrics `names`, in that order; None: the default ones that the data allow.
+
+    Args:
+        data: the data that are measured.
+        classifiable: whether there are, or can be, classifiers.
+
+    Raises ValueError for an unknown metric, or one that needs classifiers if there are none.
+    """
     if names is None:
-        labels = judged and (data.label is not None or attributes_of(data) is not None)
-        return {k: m for k, m in METRICS.items() if m.default and (labels or not m.labels)}
-    plain = {k.replace("_", "-"): k for k in METRICS}
-    chosen = {}
-    for name in [names] if isinstance(names, str) else names:
-        key = plain.get(str(name).replace("_", "-"))
-        if key is None:
-            raise ValueError(f"There is no metric {name!r}; {meant(name, METRICS)}")
-        if METRICS[key].labels and not judged:
+        return _default_metrics(classifiable and has_labels(data))
+    listed = [names] if isinstance(names, str) else names
+    keys = [find(name, METRICS, "metric") for name in listed]
+    for key in keys:
+        if METRICS[key].labels and not classifiable:
             raise ValueError(
                 f"{key} needs classifiers; give `classifiers`, or a data set with its training"
                 " part."
             )
-        chosen[key] = METRICS[key]
-    return chosen
+    return {key: METRICS[key] for key in keys}
 
 
-def _subsets(subsets: Any, names: Sequence[str]) -> list[Given]:
-    if isinstance(subsets, str) and subsets == "all":
-        return every_subset(names)
-    found: list[Given] = []
-    for subset in [subsets] if isinstance(subsets, str) else subsets:
-        members = subset.split("+") if isinstance(subset, str) else list(subset)
-        for m in members:
-            if m not in names:
-                raise ValueError(
-                    f"The model does not know {m!r}, of the subset {subset!r}; {meant(m, names)}"
-                )
-        ordered = tuple(m for m in names if m in members)
-        if not ordered:
+def _default_metrics(labels: bool) -> dict[str, Metric]:
+    """The metrics that are measured by default, with or without those that need labels."""
+    return {k: m for k, m in METRICS.items() if m.default and (labels or not m.labels)}
+
+
+def chosen_subsets(
+    subsets: str | Sequence[str | Sequence[str]], names: Sequence[str]
+) -> list[Given]:
+    """The subsets of `names`, each once and in the order of `names`.
+
+    Raises ValueError for unknown modalities, or an empty subset.
+    """
+    if subsets == "all":
+        return all_subsets(names)
+    listed = [subsets] if isinstance(subsets, str) else subsets
+    return list(dict.fromkeys(_subset(subset, names) for subset in listed))
+
+
+def _subset(subset: str | Sequence[str], names: Sequence[str]) -> Given:
+    members = subset.split("+") if isinstance(subset, str) else list(subset)
+    for m in members:
+        if m not in names:
             raise ValueError(
-                "A subset must name at least one modality, such as 'mnist' or 'mnist+svhn'."
+                f"The model does not know {m!r}, of the subset {subset!r}; {meant(m, names)}"
             )
-        found += [ordered] if ordered not in found else []
-    return found
+    if not members:
+        raise ValueError(
+            "A subset must name at least one modality, such as 'mnist' or 'mnist+svhn'."
+        )
+    return tuple(m for m in names if m in members)
 
 
-def _rows(
+def measured_rows(
     measurement: Measurement,
     metrics: Mapping[str, Metric],
-    names: Sequence[str],
     subsets: Sequence[Given],
-    progress: Callable[[str], None] | None,
-) -> list[dict[str, Any]]:
-    """In the order of the metrics; computed place by place, so that what a place's metrics share is
-    there for all.
+    progress: Progress | None = None,
+) -> list[Row]:
+    """A row for each figure, in the order of the metrics.
+
+    They are computed place by place, so that the metrics of a place share what it needs.
     """
-    places: dict[tuple[Given, str], list[str]] = {}
-    unknown = set(names) - set(measurement.model.decoders)  # a CVAE generates one modality alone
+    rows: dict[str, list[Row]] = {name: [] for name in metrics}
+    for place, names in _metrics_by_place(measurement, metrics, subsets).items():
+        if progress:
+            progress(_announced(names, place))
+        for name in names:
+            value = metrics[name].compute(measurement, *place)
+            if value is not None:
+                rows[name].append(_row(name, metrics[name], place, value))
+    return list(chain.from_iterable(rows.values()))
+
+
+def _announced(metrics: Sequence[str], place: Place) -> str:
+    given, target = place
+    condition = f" given {', '.join(given)}" if given else ""
+    return f"Measuring {', '.join(metrics)} of {target}{condition}."
+
+
+def _row(name: str, metric: Metric, place: Place, value: Value) -> Row:
+    given, target = place
+    quantity = {"metric": name, "target": target, "given": "+".join(given)}
+    figure = dict(zip(("value", "se", "n"), value, strict=True))
+    return quantity | figure | {"direction": metric.direction, "unit": metric.unit}
+
+
+def _metrics_by_place(
+    measurement: Measurement, metrics: Mapping[str, Metric], subsets: Sequence[Given]
+) -> dict[Place, list[str]]:
+    """The names of the metrics of each place."""
+    model = measurement.model
+    names = [m.name for m in model.modalities]
+    not_generated = set(names) - set(model.decoders)  # by a CVAE: all but its target
+    places: dict[Place, list[str]] = {}
     for name, metric in metrics.items():
         for place in metric.places(names, subsets):
-            if place[1] not in unknown:
+            if place[1] not in not_generated:
                 places.setdefault(place, []).append(name)
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in metrics}
-    for (given, target), here in places.items():
-        if progress:
-            progress(
-                f"Measuring {', '.join(here)} of {target}"
-                + (f" given {', '.join(given)}." if given else ".")
-            )
-        for name in here:
-            value = metrics[name].compute(measurement, given, target)
-            if value is not None:
-                row: dict[str, Any] = dict(zip(("value", "se", "n"), value, strict=True))
-                row |= {"metric": name, "target": target, "given": "+".join(given)}
-                row |= {"direction": metrics[name].direction, "unit": metrics[name].unit}
-                found[name].append(row)
-    return [row for rows in found.values() for row in rows]
+    return places
 
 
-def _save(run: Run, table: Table, how: Mapping[str, Any]) -> None:
-    new = table.records()
-    measured = {(row["data"], row["metric"]) for row in new}
-    old = [
-        row for row in run.metrics.get("table", ()) if (row["data"], row["metric"]) not in measured
-    ]
-    run.save_metrics({**run.metrics, "table": old + new, "evaluation": dict(how)})
+def _save(run: Run, table: Table, how: MeasurementOptions, limit: int | None) -> None:
+    """Into the run's metrics, instead of the rows of the same metrics and data."""
+    rows = table.records()
+    measured = {_quantity(row) for row in rows}
+    others = [row for row in run.metrics.get("table", ()) if _quantity(row) not in measured]
+    options = how.model_dump(include={"seed", "samples", "precision"}) | {"limit": limit}
+    run.save_metrics({**run.metrics, "table": others + rows, "evaluation": options})
+
+
+def _quantity(row: Row) -> tuple[str, str]:
+    return row["data"], row["metric"]

@@ -1,18 +1,26 @@
-"""The Frechet distance between two sets of features, exactly, and its standard error."""
+"""The Frechet distance between real and generated values, in features of classifiers or of
+Inception; exactly, and with its standard error.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
+from polymodal.metrics.measurement import Measurement
+from polymodal.metrics.metric import Value, metric
+from polymodal.metrics.places import Given, pairs, targets
+
 GROUPS = 10
+Moments = tuple[Tensor, Tensor]
 
 
-def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+def moments(features: Tensor) -> Moments:
     """The mean (F,) of features (N, F), and a triangular R with R^T R their covariance (divisor N -
     1), float64.
 
@@ -29,7 +37,7 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
     return mean, factor
 
 
-def distance(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> float:
+def distance_of_normals(real: Moments, fake: Moments) -> float:
     """The squared Frechet distance of two normals from their `moments`.
 
     |m - n|^2 + tr(S + T - 2 (S T)^(1/2)): Heusel et al. (2017), eq. (6). With S = A^T A and T = B^T
@@ -37,54 +45,60 @@ def distance(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> float:
     their sum: no square root of a matrix, no eigenvalue that rounding makes negative, and exact for
     covariances without full rank.
     """
-    (m, a), (n, b) = one, other
+    (m, a), (n, b) = real, fake
     cross = torch.linalg.svdvals(a @ b.T).sum()
     return ((m - n).square().sum() + a.square().sum() + b.square().sum() - 2 * cross).item()
 
 
-def frechet(real: Tensor, fake: Tensor) -> float:
+def frechet_distance(real: Tensor, fake: Tensor) -> float:
     """The squared Frechet distance between normals fitted to two sets of features, float64.
 
-    Biased upwards by about F / N, as every such estimate: compare sets of one size.
+    Biased upwards, for two sets of N white features of the same law by about
+    2 F / N + F (F + 1) / 2 N: compare sets of the same size only.
 
     Args:
         real, fake: (N, F) and (K, F), at least two samples each.
 
-    Raises: ValueError for other shapes.
+    Raises ValueError for other shapes.
 
     >>> x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    >>> abs(frechet(x, x)) < 1e-12, round(frechet(x, x + 2), 9)
+    >>> abs(frechet_distance(x, x)) < 1e-12, round(frechet_distance(x, x + 2), 9)
     (True, 12.0)
     """
     if real.shape[1:] != fake.shape[1:]:
         raise ValueError(
-            f"The features must be of one kind, got {tuple(real.shape)} and {tuple(fake.shape)}."
+            "Both sets must have the same number of features, got"
+            f" {tuple(real.shape)} and {tuple(fake.shape)}."
         )
-    return distance(moments(real), moments(fake))
+    return distance_of_normals(moments(real), moments(fake))
 
 
 def frechet_with_error(real: Tensor, fake: Tensor, groups: int = GROUPS) -> tuple[float, float]:
-    """`frechet`, and its standard error by the jackknife over `groups` groups of samples left out
-    in turn.
+    """`frechet_distance`, and its standard error by the jackknife over `groups` groups of samples
+    that are left out in turn.
 
-    Sample i of both sets belongs to group i modulo `groups`: pairs (a value and what was generated
+    Sample i of both sets belongs to group i modulo `groups`: pairs (a value and the one generated
     for it) stay together. sqrt((G - 1) / G sum_g (d_g - mean d)^2), Efron and Stein (1981); unlike
     the bootstrap it needs few distances, and the bias of the distance, which is almost the same in
     all of them, does not enter. NaN for fewer than 2 G samples.
     """
-    value = frechet(real, fake)
+    value = frechet_distance(real, fake)
     if min(len(real), len(fake)) < 2 * groups:
         return value, math.nan
-    left = lambda x, g: x[torch.arange(len(x), device=x.device) % groups != g]
-    without = torch.tensor([frechet(left(real, g), left(fake, g)) for g in range(groups)])
-    return value, math.sqrt((groups - 1) * without.var(correction=0).item())
+
+    def without(x: Tensor, group: int) -> Tensor:
+        return x[torch.arange(len(x), device=x.device) % groups != group]
+
+    distances = [frechet_distance(without(real, g), without(fake, g)) for g in range(groups)]
+    return value, math.sqrt((groups - 1) * torch.tensor(distances).var(correction=0).item())
 
 
+@cache
 def inception(device: torch.device) -> Callable[[Tensor], Tensor]:
     """Images (B, 1 or 3, H, W) in [0, 1] -> Inception-v3 features (B, 2048), as FID is defined
     (Heusel et al. 2017).
 
-    Grey is repeated to three channels. Raises ValueError where the extra `image` is not installed.
+    Grey is repeated to three channels. Raises ValueError if the extra `image` is not installed.
     """
     if find_spec("torch_fidelity") is None:
         raise ValueError(
@@ -100,3 +114,46 @@ def inception(device: torch.device) -> Callable[[Tensor], Tensor]:
         return net((x.expand(-1, 3, -1, -1).clamp(0, 1) * 255).to(torch.uint8)).float()
 
     return features
+
+
+def _with_error(real: Tensor, fake: Tensor) -> Value:
+    return *frechet_with_error(real, fake), len(fake)
+
+
+def _in_features_of_classifier(m: Measurement, given: Given, target: str) -> Value | None:
+    """None if the values are the labels themselves, which have no features."""
+    classifier = m.classifier(target)
+    if classifier.net is None:
+        return None
+
+    def features(x: Tensor) -> Tensor:
+        return classifier(x, m.options.precision)[0]
+
+    real = m.real_features(target, "classifier", features)
+    return _with_error(real, m.classify(given, target)[0])
+
+
+@metric(places=pairs, direction="lower", unit="squared distance", labels=True)
+def frechet(m: Measurement, given: Given, target: str) -> Value | None:
+    """Frechet distance of real and generated values, in the classifier's features."""
+    return _in_features_of_classifier(m, given, target)
+
+
+@metric(places=targets, direction="lower", unit="squared distance", labels=True)
+def joint_frechet(m: Measurement, given: Given, target: str) -> Value | None:
+    """Frechet distance of real values and joint samples from the prior, in the classifier's
+    features.
+    """
+    return _in_features_of_classifier(m, given, target)
+
+
+@metric(places=pairs, direction="lower", unit="squared distance", default=False)
+def fid(m: Measurement, given: Given, target: str) -> Value | None:
+    """Frechet distance in Inception features, of images; needs the extra `image`."""
+    shapes = {modality.name: modality.shape for modality in m.data.modalities}
+    if len(shapes[target]) != 3:
+        return None
+    features = inception(m.data.device)
+    real, z = m.real_features(target, "inception", features), m.latents(given)
+    means = m.options.decoding.means(m.model, target, z, most=m.options.batch)
+    return _with_error(real, torch.cat([features(mean.float()) for mean in means]))

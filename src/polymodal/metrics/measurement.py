@@ -1,41 +1,55 @@
-"""What the metrics of one model on one data set share: the draws of the latents, what is decoded
-from them, the labels.
+"""`Measurement`: the draws, classifications and features that the metrics of one model on one data
+set share.
 
-Every random number is a function of (seed, what it is for): a metric's value does not depend on
-which others are asked.
+Every random number is a function of the seed and its purpose: the value of a metric does not depend
+on which other metrics are computed.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from polymodal.batch import Batch
+from polymodal.checks import Count, Group
 from polymodal.data.dataset import Dataset, gather
-from polymodal.metrics.classifiers import Classifiers, labels_of
-from polymodal.metrics.coherence import agreement, judged
-from polymodal.metrics.frechet import inception
-from polymodal.metrics.likelihood import (
-    NoDensityError,
-    autocast,
-    conditional_log_likelihood,
-    joint_log_likelihood,
-    marginal_log_likelihood,
-    pieces,
-    rows_for,
-)
-from polymodal.metrics.probe import latent_means, probe
+from polymodal.metrics.classifiers import Classifiers, LabelClassifier, classify
+from polymodal.metrics.decoding import Decoding, Precision
+from polymodal.metrics.places import Given
 from polymodal.model import MultimodalVAE
 from polymodal.rng import own_random_state, seed_all
+from polymodal.sampling import SamplerReport
 
-PROBED = 2000  # training samples that the linear probe is fitted on
+T = TypeVar("T")
 
-Given = tuple[str, ...]
+
+class MeasurementOptions(Group):
+    """How a model is measured.
+
+    Args:
+        samples: K, the latents for each likelihood.
+        seed: of all draws of the measurement.
+        batch: samples that are encoded at once.
+        precision, memory: see `polymodal.metrics.decoding.Decoding`; classifiers run in the same
+            precision.
+    """
+
+    samples: Count = 1000
+    seed: int = 0
+    batch: Count = 256
+    precision: Precision | None = None
+    memory: Count | None = None
+
+    @property
+    def decoding(self) -> Decoding:
+        return Decoding(self.precision, self.memory)
+
+
+OPTIONS = MeasurementOptions()
 
 
 class Measurement:
@@ -43,14 +57,10 @@ class Measurement:
 
     Args:
         model: in evaluation mode.
-        data: what it is measured on, on the model's device.
-        train: what the linear probe is fitted on, or None.
-        classifiers: or None.
-        samples: K of the likelihoods.
-        seed: of all draws.
-        batch: samples encoded at once.
-        precision: None, or "bf16": decoders and classifiers run in bfloat16.
-        memory: see `joint_log_likelihood`.
+        data: the data that it is measured on, on the model's device.
+        train: the data that linear probes are fitted on, or None.
+        classifiers: one for each modality that shows the label, or None.
+        options: how it is measured.
     """
 
     def __init__(
@@ -59,220 +69,116 @@ class Measurement:
         data: Dataset,
         train: Dataset | None = None,
         classifiers: Classifiers | None = None,
-        *,
-        samples: int = 1000,
-        seed: int = 0,
-        batch: int = 256,
-        precision: str | None = None,
-        memory: int | None = None,
+        options: MeasurementOptions = OPTIONS,
     ) -> None:
-        self.model, self.data, self.train, self.classifiers = model, data, train, classifiers
-        self.samples, self.seed, self.batch, self.precision, self.memory = (
-            samples,
-            seed,
-            batch,
-            precision,
-            memory,
-        )
-        self._latents: dict[Given, Tensor] = {}
-        self._diagnostics: dict[Given, list[Any]] = {}
-        self._real: dict[tuple[str, str], Tensor] = {}
-        self._judged: tuple[Any, Any] = (None, None)
-        self._inception: Callable[[Tensor], Tensor] | None = None
+        self.model, self.data, self.train = model, data, train
+        self.classifiers, self.options = classifiers, options
+        self._kept: dict[Hashable, Any] = {}
+        self._classified: tuple[Any, Any] = (None, None)
 
     @contextmanager
-    def _stream(self, *keys: Any) -> Iterator[None]:
+    def stream(self, *keys: Any) -> Iterator[None]:
+        """Inside, random numbers are a function of the seed and `keys`, and there are no
+        gradients.
+        """
         with own_random_state(self.data.device), torch.no_grad():
-            seed_all(self.data.device, self.seed, *keys)
+            seed_all(self.data.device, self.options.seed, *keys)
             yield
 
-    def rows(self, names: Sequence[str]) -> Tensor:
-        """The samples that have all of `names`."""
-        here = torch.ones(len(self.data), dtype=torch.bool, device=self.data.device)
-        for m in names:
-            here = here & self.data.present[m] if m in self.data.present else here
-        return here.nonzero().squeeze(1)
+    def cached(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """`compute()`, which is kept under `key` for all metrics."""
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return self._kept[key]
 
-    def batches(self, data: Dataset, rows: Tensor, names: Sequence[str]) -> Iterator[Batch]:
-        """The samples `rows`, which have all of `names`, as if only these had been observed."""
-        for part in rows.split(self.batch):
-            yield Batch(data.batch(part).only(names).x)
+    def rows(self, names: Iterable[str]) -> Tensor:
+        """The samples that have all of `names`, (N_S,)."""
+        return complete_rows(self.data, names)
+
+    def batches(self, names: Iterable[str]) -> Iterator[Batch]:
+        """The samples that have all of `names`, as if only these had been observed."""
+        names = list(names)
+        return complete_batches(self.data, self.rows(names), names, self.options.batch)
 
     def latents(self, given: Given) -> Tensor:
-        """One draw z ~ q(z|x_S) for every sample that has x_S, (N_S, D), always the same; from the
-        prior for no S.
+        """One draw z ~ q(z|x_S) for every sample that has x_S, (N_S, D), always the same; z ~ p(z)
+        if nothing is given, (N, D).
         """
-        if given not in self._latents:
-            with self._stream("latents", given):
-                if given:
-                    drawn, reports = [], []
-                    for part in self.batches(self.data, self.rows(given), given):
-                        drawn.append(self.model.latents(part).squeeze(0))
-                        reports.append(self.model.diagnostics)
-                    z, self._diagnostics[given] = (
-                        torch.cat(drawn),
-                        [r for r in reports if r is not None],
-                    )
-                else:
-                    z = self.model.latents(None, len(self.data)).squeeze(1)
-            self._latents[given] = z
-        return self._latents[given]
+        return self._draws(given)[0]
 
     def reported(self, given: Given, name: str) -> Tensor | None:
-        """What the sampler said of each sample under `name`, (N_S,); None where nothing was drawn
-        by one.
-        """
-        self.latents(given)
-        reports = self._diagnostics.get(given, ())
-        parts = [part for report in reports if (part := getattr(report, name, None)) is not None]
-        return torch.cat(parts).double() if parts and len(parts) == len(reports) else None
+        """A figure of each sample from the reports of the sampler that drew `latents(given)`,
+        (N_S,); None if no sampler drew them, or it has no such figure.
 
-    def seen(self, given: Given, target: str) -> tuple[Tensor, Tensor]:
-        """Features and labels that the target's classifier sees in what is generated from
-        `latents(given)`.
+        Args:
+            name: a key of `SamplerReport.per_item()`.
         """
-        if self._judged[0] != (given, target):
-            judge = self._judge(target)
-            self._judged = (
-                (given, target),
-                judged(self.model, judge, target, self.latents(given), self.precision),
-            )
-        return self._judged[1]
-
-    def right(self, given: Given, target: str) -> tuple[Tensor, Tensor]:
-        """Whether the generated values show their samples' labels, (N_S,) in [0, 1], and those
-        labels.
-        """
-        labels = labels_of(self.data, self.rows(given))
-        return agreement(self.seen(given, target)[1], labels), labels
-
-    def features(
-        self, given: Given, target: str, kind: str = "classifier"
-    ) -> tuple[Tensor, Tensor] | None:
-        """Features of the real and of the generated values of `target`; None where there are none
-        to speak of.
-        """
-        if kind == "classifier":
-            judge = self._judge(target)
-            if judge.net is None:
-                return None
-            return (
-                self._real_features(target, kind, lambda x: judge(x, self.precision)[0]),
-                self.seen(given, target)[0],
-            )
-        if len(next(m.shape for m in self.data.modalities if m.name == target)) != 3:
+        figures = [report.per_item() for report in self._draws(given)[1]]
+        if not figures or any(name not in each for each in figures):
             return None
-        self._inception = self._inception or inception(self.data.device)
-        real = self._real_features(target, kind, self._inception)
-        z = self.latents(given)
-        fake = []
-        for piece in pieces(len(z), min(rows_for(self.model, [target], z.device), self.batch)):
-            with autocast(self.precision, z.device), torch.no_grad():
-                mean = self.model.decoders[target](z[piece]).mean
-            fake.append(self._inception(mean.float()))
-        return real, torch.cat(fake)
+        return torch.cat([each[name] for each in figures]).double()
 
-    def _real_features(self, target: str, kind: str, of: Callable[[Tensor], Tensor]) -> Tensor:
-        """Of the target's value in every sample that has it; a value that several samples share is
-        looked at once.
-        """
-        if (target, kind) not in self._real:
-            at = self.rows([target])
-            at = self.data.index[target][at] if target in self.data.index else at
-            rows, back = at.unique(return_inverse=True)
-            with torch.no_grad():
-                parts = [
-                    of(gather(self.data.tables[target], part)) for part in rows.split(self.batch)
-                ]
-            self._real[target, kind] = torch.cat(parts)[back]
-        return self._real[target, kind]
+    def _draws(self, given: Given) -> tuple[Tensor, list[SamplerReport]]:
+        return self.cached(("latents", given), lambda: self._draw(given))
 
-    def _judge(self, target: str) -> Any:
-        if self.classifiers is None or target not in self.classifiers.judges:
+    def _draw(self, given: Given) -> tuple[Tensor, list[SamplerReport]]:
+        with self.stream("latents", given):
+            if not given:
+                return self.model.latents(None, len(self.data)).squeeze(1), []
+            draws = [self.model.draw(batch) for batch in self.batches(given)]
+        reports = [draw.report for draw in draws if draw.report is not None]
+        return torch.cat([draw.z.squeeze(0) for draw in draws]), reports
+
+    def classifier(self, target: str) -> LabelClassifier:
+        """The classifier of a modality. Raises ValueError if there is none."""
+        if self.classifiers is None or target not in self.classifiers:
             raise ValueError(
                 f"There is no classifier for {target!r}; give `classifiers`, or a data set with"
                 " labels."
             )
-        return self.classifiers.judges[target]
+        return self.classifiers[target]
 
-    def joint(self) -> Tensor | None:
-        """log p(x) of every sample, for what it has, (N,); None where the posterior has no density."""
-        parts = []
-        with self._stream("joint"), suppress(NoDensityError):
-            for part in torch.arange(len(self.data), device=self.data.device).split(self.batch):
-                batch = self.data.batch(part)
-                parts.append(
-                    joint_log_likelihood(
-                        self.model,
-                        batch,
-                        self.samples,
-                        memory=self.memory,
-                        precision=self.precision,
-                    )
-                )
-        return torch.cat(parts) if parts else None
-
-    def conditional(self, given: Given, target: str) -> Tensor:
-        """log p(x_target | x_S) of every sample that has both, (N,)."""
-        names, parts = [*given, target], []
-        with self._stream("conditional", given, target):
-            for batch in self.batches(self.data, self.rows(names), names):
-                parts.append(
-                    conditional_log_likelihood(
-                        self.model,
-                        batch,
-                        target,
-                        given,
-                        self.samples,
-                        memory=self.memory,
-                        precision=self.precision,
-                    )
-                )
-        return torch.cat(parts)
-
-    def marginal(self, given: Given, target: str) -> Tensor | None:
-        """log p(x_target) by importance sampling from q(z|x_S), where both are; None where q has no
-        density.
+    def classify(self, given: Given, target: str) -> tuple[Tensor, Tensor]:
+        """Features and labels that the target's classifier gives to the values generated from
+        `latents(given)`; the last ones are kept.
         """
-        names, parts = list({*given, target}), []
-        with self._stream("marginal", given, target), suppress(NoDensityError):
-            for batch in self.batches(self.data, self.rows(names), names):
-                draws = self.samples * len(given)  # as many of each expert, as Shi et al. have it
-                parts.append(
-                    marginal_log_likelihood(
-                        self.model,
-                        batch,
-                        target,
-                        given,
-                        draws,
-                        memory=self.memory,
-                        precision=self.precision,
-                    )
-                )
-        return torch.cat(parts) if parts else None
+        place = (given, target)
+        if self._classified[0] != place:
+            net, z, decoding = self.classifier(target), self.latents(given), self.options.decoding
+            self._classified = (place, classify(self.model, net, target, z, decoding))
+        return self._classified[1]
 
-    def probed(self, given: Given) -> Tensor | None:
-        """Whether a linear classifier finds the label in E[z|x_S], (N_S,); None without classes or
-        training samples.
+    def real_features(self, target: str, kind: str, of: Callable[[Tensor], Tensor]) -> Tensor:
+        """Features of the target's value in every sample that has it; a value that several samples
+        share is read only once.
+
+        Args:
+            kind: the name under which the features are kept.
+            of: values (B, *shape) -> features (B, F).
         """
-        if self.train is None or self.train.label is None or self.data.label is None:
-            return None
-        generator = torch.Generator().manual_seed(self.seed)
-        order = torch.randperm(len(self.train), generator=generator).to(self.data.device)
-        for m in given:
-            order = order[self.train.present[m][order]] if m in self.train.present else order
-        with self._stream("probe", given):
-            train, test = (
-                torch.cat(
-                    [latent_means(self.model, part) for part in self.batches(data, rows, given)]
-                )
-                for data, rows in ((self.train, order[:PROBED]), (self.data, self.rows(given)))
-            )
-        return probe(
-            train, self.train.label[order[:PROBED]], test, self.data.label[self.rows(given)]
-        )
+        return self.cached((kind, target), lambda: self._real_features(target, of))
+
+    @torch.no_grad()
+    def _real_features(self, target: str, of: Callable[[Tensor], Tensor]) -> Tensor:
+        rows = self.data.rows_of(target, self.rows([target]))
+        distinct, inverse = rows.unique(return_inverse=True)
+        table = self.data.tables[target]
+        parts = [of(gather(table, part)) for part in distinct.split(self.options.batch)]
+        return torch.cat(parts)[inverse]
 
 
-def share(values: Tensor, low: float = -math.inf, high: float = math.inf) -> Tensor:
-    """1 where low <= value <= high, else 0 (also for NaN), float64."""
-    return ((values >= low) & (values <= high)).double()
+def complete_rows(data: Dataset, names: Iterable[str]) -> Tensor:
+    """The samples that have all of `names`, (N_S,)."""
+    complete = torch.ones(len(data), dtype=torch.bool, device=data.device)
+    for m in names:
+        complete = complete & data.is_present(m)
+    return complete.nonzero().squeeze(1)
+
+
+def complete_batches(
+    data: Dataset, rows: Tensor, names: Iterable[str], size: int
+) -> Iterator[Batch]:
+    """The samples `rows`, which have all of `names`, as if only these had been observed."""
+    names = list(names)
+    for part in rows.split(size):
+        yield Batch(data.batch(part).only(names).x)

@@ -6,15 +6,21 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Batch
+from polymodal.data.dataset import Dataset
+from polymodal.metrics.measurement import Measurement, complete_batches
+from polymodal.metrics.metric import Value, metric
+from polymodal.metrics.places import Given, subsets
+from polymodal.metrics.statistics import mean_of
 from polymodal.model import MultimodalVAE
 
 DRAWS = 8
+TRAINING = 2000  # training samples that the probe is fitted on
 
 
 @torch.no_grad()
 def latent_means(model: MultimodalVAE, batch: Batch) -> Tensor:
-    """E[z|x_S] for what the batch holds, (B, D): exact where the posterior knows it, else the mean
-    of 8 draws.
+    """E[z|x_S] for the modalities of the batch, (B, D): exact where the posterior has a mean, else
+    the mean of 8 draws.
     """
     q = model.posterior(batch)
     try:
@@ -23,7 +29,7 @@ def latent_means(model: MultimodalVAE, batch: Batch) -> Tensor:
         return q.sample(torch.Size((DRAWS,))).mean(0)
 
 
-def probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor) -> Tensor:
+def linear_probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor) -> Tensor:
     """1 where logistic regression on standardised latents, fitted on `train`, finds the label of a
     test latent, else 0.
 
@@ -35,7 +41,7 @@ def probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor
         train_labels, test_labels: (N,) and (K,) classes.
 
     Returns: (K,), float64.
-    Raises: ValueError when the training labels are all the same.
+    Raises: ValueError if the training labels are all the same.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -45,5 +51,30 @@ def probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor
         raise ValueError("A linear probe needs training samples of at least two classes.")
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     model.fit(train.double().cpu().numpy(), train_labels.cpu().numpy())
-    found = torch.from_numpy(model.predict(test.double().cpu().numpy()))
-    return (found == test_labels.cpu()).double()
+    predicted = torch.from_numpy(model.predict(test.double().cpu().numpy()))
+    return (predicted == test_labels.cpu()).double()
+
+
+def _training_rows(m: Measurement, train: Dataset, given: Given) -> Tensor:
+    """The first TRAINING samples of a random order that have all of `given`."""
+    generator = torch.Generator().manual_seed(m.options.seed)
+    order = torch.randperm(len(train), generator=generator).to(m.data.device)
+    for name in given:
+        order = order[train.is_present(name)[order]]
+    return order[:TRAINING]
+
+
+@metric(places=subsets, direction="higher", unit="share", labels=True)
+def probe(m: Measurement, given: Given, target: str) -> Value | None:
+    """Accuracy of a linear classifier on the latents' means."""
+    if m.train is None or m.train.label is None or m.data.label is None:
+        return None
+
+    def means(data: Dataset, rows: Tensor) -> Tensor:
+        batches = complete_batches(data, rows, given, m.options.batch)
+        return torch.cat([latent_means(m.model, batch) for batch in batches])
+
+    fitted_on, rows = _training_rows(m, m.train, given), m.rows(given)
+    with m.stream("probe", given):
+        train, test = means(m.train, fitted_on), means(m.data, rows)
+    return mean_of(linear_probe(train, m.train.label[fitted_on], test, m.data.label[rows]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +26,8 @@ COLUMNS = (
     "unit",
 )
 QUANTITY = ["method", "data", "metric", "target", "given"]
+HEADER = ("method", "data", "metric", "target | given", "value", "unit", "n", "seed")
+NUMBERS = ("value", "n", "seed")
 ARROWS = {"higher": "↑", "lower": "↓"}
 
 
@@ -34,10 +36,10 @@ class Table:
     """Results, a row for each figure.
 
     Args:
-        frame: columns method, data, metric, target, given ("mnist+svhn"; "" where nothing is
-            given), value, se (standard error over the samples, NaN where none is known), n
-            (samples), seed (of the run), direction ("higher" or "lower" is better, "none"), unit;
-            from `combine` also se_seeds and seeds.
+        frame: columns method, data, metric, target, given ("mnist+svhn"; "" if nothing is given),
+            value, se (standard error over the samples; NaN if it is unknown), n (samples), seed (of
+            the run), direction ("higher" or "lower" is better, "none"), unit; from `combine` also
+            se_seeds and seeds.
     """
 
     frame: pd.DataFrame
@@ -53,11 +55,8 @@ class Table:
 
     def records(self) -> list[dict[str, Any]]:
         """Rows as mappings of plain values, None for NaN: what metrics.json holds."""
-        plain = lambda v: None if isinstance(v, float) and math.isnan(v) else v
-        return [
-            {k: plain(v) for k, v in row.items()}
-            for row in self.frame.astype(object).to_dict("records")
-        ]
+        rows = self.frame.astype(object).to_dict("records")
+        return [{k: _none_if_nan(v) for k, v in row.items()} for row in rows]
 
     def to_json(self) -> str:
         """The rows as a JSON list."""
@@ -69,13 +68,7 @@ class Table:
         """A Markdown table: value ± standard error over samples (| over seeds)."""
         header, rows = self._cells()
         lines = [header, ["---"] * len(header), *rows]
-        return (
-            "\n".join(
-                "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
-                for line in lines
-            )
-            + "\n"
-        )
+        return "".join(f"{_markdown_row(line)}\n" for line in lines)
 
     def print(self, console: Console | None = None) -> None:
         """The table on the terminal."""
@@ -84,34 +77,46 @@ class Table:
         from rich.table import Table as Rich
 
         header, rows = self._cells()
-        same = lambda k: len({row[k] for row in rows}) == 1
-        one = [k for k, name in enumerate(header) if name in ("method", "data", "seed") and same(k)]
-        title = ", ".join(
-            f"{header[k]} {rows[0][k]}" for k in one
-        )  # what all rows share is said once
+        shared = _shared_columns(header, rows)
+        title = ", ".join(f"{header[k]} {rows[0][k]}" for k in shared)
         table = Rich(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
-        columns = [k for k in range(len(header)) if k not in one]
+        columns = [k for k in range(len(header)) if k not in shared]
         for k in columns:
-            right = header[k] in ("value", "n", "seed")
-            table.add_column(
-                header[k],
-                justify="right" if right else "left",
-                no_wrap=header[k] in ("metric", "value"),
-            )
+            justify: Literal["left", "right"] = "right" if header[k] in NUMBERS else "left"
+            table.add_column(header[k], justify=justify, no_wrap=header[k] in ("metric", "value"))
         for row in rows:
             table.add_row(*(row[k] for k in columns))
         (console or Console()).print(table)
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
-        header = ["method", "data", "metric", "target | given", "value", "unit", "n", "seed"]
-        rows = []
-        for row in self.frame.to_dict("records"):
-            quantity = f"{row['target']} | {row['given']}" if row["given"] else row["target"]
-            name = f"{row['metric']} {ARROWS.get(row['direction'], '')}".strip()
-            value = shown(row["value"], row["se"], row.get("se_seeds", math.nan))
-            n, seed = str(row["n"]), str(row["seed"])
-            rows.append([row["method"], row["data"], name, quantity, value, row["unit"], n, seed])
-        return header, rows
+        """The header and the cells of every row, as text."""
+        return list(HEADER), [_cells_of(row) for row in self.frame.to_dict("records")]
+
+
+def _none_if_nan(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _shared_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """The columns of the run that are the same in all rows: they are shown once, as the title."""
+    return [
+        k
+        for k, name in enumerate(header)
+        if name in ("method", "data", "seed") and len({row[k] for row in rows}) == 1
+    ]
+
+
+def _cells_of(row: Mapping[str, Any]) -> list[str]:
+    """The cells of one row, in the order of HEADER."""
+    quantity = f"{row['target']} | {row['given']}" if row["given"] else row["target"]
+    name = f"{row['metric']} {ARROWS.get(row['direction'], '')}".strip()
+    value = shown(row["value"], row["se"], row.get("se_seeds", math.nan))
+    first = [row["method"], row["data"], name, quantity, value, row["unit"]]
+    return [*first, str(row["n"]), str(row["seed"])]
 
 
 def shown(value: float, *errors: float) -> str:
@@ -120,46 +125,47 @@ def shown(value: float, *errors: float) -> str:
     >>> shown(0.71234, 0.0123, math.nan), shown(-2846.21, 1.4, 0.31)
     ('0.712 ± 0.012', '-2846.21 ± 1.40 | 0.31')
     """
-    known = [e for e in errors if e > 0]
-    digits = min(max(1 - math.floor(math.log10(min(known))), 0), 6) if known else 3
-    return f"{value:.{digits}f}" + (
-        " ± " + " | ".join(f"{e:.{digits}f}" for e in known) if known else ""
-    )
+    positive = [e for e in errors if e > 0]
+    if not positive:
+        return f"{value:.3f}"
+    digits = min(max(1 - math.floor(math.log10(min(positive))), 0), 6)
+    return f"{value:.{digits}f} ± " + " | ".join(f"{e:.{digits}f}" for e in positive)
 
 
 def combine(tables: Sequence[Table]) -> Table:
     """One row for each quantity: the mean over the runs' seeds.
 
     `se_seeds` is the standard error of that mean over seeds, s / sqrt(number of seeds), NaN for one
-    seed. `se` stays the error over test samples, the root mean square of the runs': all of them
+    seed. `se` stays the error over test samples, the root mean square of the runs' errors: all runs
     were measured on the same samples, so that it does not shrink with their number. `n` is the
-    smallest, `seed` all of them, `seeds` their number.
+    smallest, `seed` lists all of them, `seeds` is their number.
 
-    Raises ValueError for no tables, or two rows of one quantity and one seed.
+    Raises ValueError for no tables, or two rows of the same quantity and seed.
     """
     import pandas as pd
 
     if not tables:
         raise ValueError("combine needs at least one table.")
     frame = pd.concat([table.frame for table in tables], ignore_index=True)
-    if frame.duplicated([*QUANTITY, "seed"]).any():
-        twice = frame[frame.duplicated([*QUANTITY, "seed"])].iloc[0]
+    duplicates = frame[frame.duplicated([*QUANTITY, "seed"])]
+    if len(duplicates):
+        row = duplicates.iloc[0]
         raise ValueError(
-            f"{twice['metric']} of {twice['method']} is there twice for seed {twice['seed']};"
-            " combine runs of different seeds."
+            f"duplicate result: {row['metric']} of {row['method']}, seed {row['seed']}; combine"
+            " runs of different seeds."
         )
-    rows = []
-    for _, group in frame.groupby(QUANTITY, sort=False):
-        value, count = group["value"], len(group)
-        rows.append(
-            dict(group.iloc[0])
-            | {
-                "value": value.mean(),
-                "se": math.sqrt((group["se"] ** 2).mean(skipna=False)),
-                "se_seeds": value.std() / math.sqrt(count) if count > 1 else math.nan,
-                "n": int(group["n"].min()),
-                "seed": ",".join(str(s) for s in sorted(group["seed"])),
-                "seeds": count,
-            }
-        )
-    return Table.from_records(rows)
+    groups = frame.groupby(QUANTITY, sort=False)
+    return Table.from_records([_combined(group) for _, group in groups])
+
+
+def _combined(group: pd.DataFrame) -> dict[str, Any]:
+    """The row of a quantity from its rows for several seeds."""
+    value, count = group["value"], len(group)
+    return dict(group.iloc[0]) | {
+        "value": value.mean(),
+        "se": math.sqrt((group["se"] ** 2).mean(skipna=False)),
+        "se_seeds": value.std() / math.sqrt(count) if count > 1 else math.nan,
+        "n": int(group["n"].min()),
+        "seed": ",".join(str(s) for s in sorted(group["seed"])),
+        "seeds": count,
+    }

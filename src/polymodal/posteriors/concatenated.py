@@ -40,9 +40,9 @@ class Concatenated(Posterior):
     def diffusion(self) -> FittedPrior | None:
         return self._diffusion[0] if self._diffusion else None
 
-    @diffusion.setter
-    def diffusion(self, prior: FittedPrior) -> None:
-        self._diffusion = [prior]
+    def condition_by(self, diffusion: FittedPrior) -> None:
+        """Has `diffusion` draw the latents of absent modalities, once it is fitted."""
+        self._diffusion = [diffusion]
 
     def forward(self, batch: Batch) -> Distribution:
         complete = batch.mask(self.experts)

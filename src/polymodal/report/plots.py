@@ -217,7 +217,7 @@ def embedded(
         _words(axes, name)
     if label is not None and 1 < len(label.unique()) <= 20:
         handles, names = panels[-1].get_legend_handles_labels()
-        place = {"loc": "outside right center", "markerscale": 2}
+        place: dict[str, Any] = {"loc": "outside right center", "markerscale": 2}
         figure.legend(handles, names, fontsize=7, frameon=False, **place)
     return figure
 

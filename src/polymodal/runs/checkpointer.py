@@ -15,6 +15,7 @@ from polymodal.batch import Modality
 from polymodal.checks import first_difference
 from polymodal.model import Method
 from polymodal.runs.files import (
+    damaged,
     load_checkpoint,
     make_directory,
     read_json,
@@ -68,23 +69,25 @@ class Checkpointer:
         if self.finished or not (path / LAST).exists():
             return
         refuse_code(path)
-        state = load_checkpoint(path / LAST)
         try:
-            self.stage, self.trainer, self._model = state["stage"], state["trainer"], state["model"]
-            self.info["stages"] = json.loads(state["stages"])
-            self._rows = Log.read(path / LOG, state["rows"])
+            self._take(load_checkpoint(path / LAST), path)
         except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"{path / LAST} is damaged ({error}); remove it to start again from the beginning."
+            raise damaged(
+                path / LAST, error, "remove it to start again from the beginning"
             ) from None
 
+    def _take(self, state: Mapping[str, Any], path: Path) -> None:
+        """Takes over a checkpoint."""
+        self.stage, self.trainer, self._model = state["stage"], state["trainer"], state["model"]
+        self.info["stages"] = json.loads(state["stages"])
+        self._rows = Log.read(path / LOG, state["rows"])
+
     def _check_same(self, earlier: Mapping[str, Any], path: Path) -> None:
+        """Raises ValueError if the run in the directory has different settings."""
         try:
             difference = first_difference(computed(earlier), computed(self.info))
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"{path / RUN} is damaged ({error}); remove the directory to start again."
-            ) from None
+            raise damaged(path / RUN, error, "remove the directory to start again") from None
         if difference:
             key, there, now = difference
             raise ValueError(
@@ -127,16 +130,19 @@ class Checkpointer:
     def _save(self, target: Path, trainer: Mapping[str, Any] | None) -> None:
         start = time.monotonic()
         self.log.sync()
-        state = {
+        save_checkpoint(target / LAST, self._state(trainer))
+        self._saved = time.monotonic()
+        self._seconds = self._saved - start
+
+    def _state(self, trainer: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The contents of a checkpoint."""
+        return {
             "stage": self.stage,
             "rows": len(self.log.rows),
             "stages": json.dumps(self.info["stages"]),
             "model": self.model.state_dict(),
             "trainer": trainer,
         }
-        save_checkpoint(target / LAST, state)
-        self._saved = time.monotonic()
-        self._seconds = self._saved - start
 
     def end_stage(self, name: str, outcome: Mapping[str, Any]) -> None:
         """Records the outcome of a stage that has ended, and writes the weights."""
@@ -156,6 +162,6 @@ class Checkpointer:
         if self.target:
             self.log.sync()
             self._write_run(self.target)
-        settings, log = self.info["settings"], Log(None, self.log.rows)
-        known = list(modalities)
-        return Run(method.model, method, known, settings, self.info, {}, self.path, log)
+        run = Run(method.model, method, list(modalities), self.info["settings"], self.info)
+        run.directory, run.log = self.path, Log(None, self.log.rows)
+        return run

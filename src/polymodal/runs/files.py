@@ -11,8 +11,8 @@ import errno
 import io
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 # Kinds of files that can run code when they are read.
 CODE = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib")
@@ -55,6 +55,22 @@ def file_error(error: OSError, path: Path, action: str) -> ValueError:
     """
     reason = ADVICE.get(error.errno or 0, str(error.strerror or error).lower())
     return ValueError(f"{path} cannot be {action}: {reason}.")
+
+
+@contextmanager
+def disk_errors(path: Path, action: str) -> Iterator[None]:
+    """Inside, an error of the operating system is raised as a `file_error`."""
+    try:
+        yield
+    except OSError as error:
+        raise file_error(error, path, action) from error
+
+
+def damaged(
+    path: Path, reason: object, remedy: str = "restore it, or train the run again"
+) -> ValueError:
+    """The error of a file whose contents cannot be used."""
+    return ValueError(f"{path} is damaged ({reason}); {remedy}.")
 
 
 def write(path: Path, data: bytes) -> None:
@@ -92,22 +108,18 @@ def make_directory(path: Path) -> None:
 
     Raises ValueError in one sentence if it cannot be made.
     """
-    try:
+    with disk_errors(path, "made"):
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"{path} is a file; give a directory.")
         path.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise ValueError(f"{path} is a file; give a directory.") from None
-    except OSError as error:
-        raise file_error(error, path, "made") from error
 
 
 def read_bytes(path: Path) -> bytes:
     """The bytes of a file. Raises ValueError in one sentence if it is missing or cannot be read."""
-    try:
+    with disk_errors(path, "read"):
+        if not path.exists():
+            raise ValueError(f"{path} is missing; give the directory of a finished run.")
         return path.read_bytes()
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing; give the directory of a finished run.") from None
-    except OSError as error:
-        raise file_error(error, path, "read") from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -120,18 +132,21 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(read_bytes(path))
     except (json.JSONDecodeError, UnicodeDecodeError):
-        raise ValueError(
-            f"{path} is damaged (not JSON); restore it, or train the run again."
-        ) from None
+        raise damaged(path, "not JSON") from None
     if not isinstance(value, dict):
-        raise ValueError(f"{path} is damaged (not a mapping); restore it, or train the run again.")
+        raise damaged(path, "not a mapping")
     return value
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
     """Writes the state of `model` as safetensors; see `write`."""
-    state = {k: v.detach().to("cpu").contiguous().clone() for k, v in model.state_dict().items()}
+    state = {name: _portable(value) for name, value in model.state_dict().items()}
     write(path, safetensors.torch.save(state))
+
+
+def _portable(value: Tensor) -> Tensor:
+    """A copy on the CPU that shares memory with no other tensor."""
+    return value.detach().to("cpu").contiguous().clone()
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -142,9 +157,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
     try:
         state = safetensors.torch.load(read_bytes(path))
     except SafetensorError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}); restore it, or train the run again."
-        ) from None
+        raise damaged(path, error) from None
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

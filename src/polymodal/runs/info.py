@@ -55,15 +55,18 @@ def computed(info: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of run.json that determine the numbers: settings (without `IDLE` ones), seed,
     data and modalities.
     """
-    settings = {k: v for k, v in info["settings"].items() if k not in IDLE[""]}
-    for section in ("data", "training"):
-        idle = IDLE[section]
-        settings[section] = {k: v for k, v in settings[section].items() if k not in idle}
+    settings = _without_idle("", info["settings"])
+    settings["data"] = _without_idle("data", settings["data"])
+    settings["training"] = _without_idle("training", settings["training"])
     return settings | {
         "seed": info["seed"],
         "samples": info["data"],
         "modalities of the data": info["modalities"],
     }
+
+
+def _without_idle(section: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in IDLE[section]}
 
 
 def check_unused(directory: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polymodal.runs.files import file_error, read_bytes, write
+from polymodal.runs.files import disk_errors, read_bytes, write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,8 +35,7 @@ class Log:
         """The first `rows` rows, without empty cells. Raises ValueError if there are fewer."""
         if rows == 0:
             return []
-        text = read_bytes(path).decode(errors="replace")
-        table = [_filled(row) for row in csv.DictReader(io.StringIO(text))][:rows]
+        table = _parsed(read_bytes(path))[:rows]
         if len(table) < rows:
             raise ValueError(
                 f"{path} is damaged: {rows} rows were expected, got {len(table)}. Remove last.ckpt"
@@ -52,38 +51,39 @@ class Log:
         if any(key not in self._columns for key in row):
             self._write()
             return
-        try:
-            with open(self.path, "a", newline="") as file:
-                csv.DictWriter(file, self._columns).writerow(row)
-        except OSError as error:
-            raise file_error(error, self.path, "written") from error
+        with disk_errors(self.path, "written"), open(self.path, "a", newline="") as file:
+            csv.DictWriter(file, self._columns).writerow(row)
 
     def sync(self) -> None:
         """Forces appended rows to disk."""
         if self.path is None:
             return
-        try:
-            with open(self.path, "rb") as file:
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise file_error(error, self.path, "written") from error
+        with disk_errors(self.path, "written"), open(self.path, "rb") as file:
+            os.fsync(file.fileno())
 
     def _write(self) -> None:
         """Writes the whole file, with the columns of all rows."""
         self._columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        if self.path is None:
-            return
+        if self.path is not None:
+            write(self.path, self._text().encode())
+
+    def _text(self) -> str:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, self._columns)
         writer.writeheader()
         writer.writerows(self.rows)
-        write(self.path, text.getvalue().encode())
+        return text.getvalue()
 
     def frame(self) -> pd.DataFrame:
         """The log as a table."""
         import pandas as pd  # 0.3 s, and training does not need it
 
         return pd.DataFrame([{k: _number(v) for k, v in row.items()} for row in self.rows])
+
+
+def _parsed(data: bytes) -> list[dict[str, Any]]:
+    text = io.StringIO(data.decode(errors="replace"))
+    return [_filled(row) for row in csv.DictReader(text)]
 
 
 def _filled(row: Row) -> dict[str, Any]:

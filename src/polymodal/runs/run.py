@@ -20,6 +20,7 @@ from polymodal.checks import find
 from polymodal.methods import METHODS
 from polymodal.model import Method, MultimodalVAE
 from polymodal.runs.files import (
+    damaged,
     load_checkpoint,
     load_weights,
     make_directory,
@@ -81,7 +82,7 @@ class Run:
         written.
         """
         path = Path(directory)
-        if self.directory is None or path.resolve() != self.directory.resolve():
+        if not self._lies_in(path):
             check_unused(path)
         make_directory(path)
         save_weights(path / MODEL, self.model)
@@ -90,6 +91,9 @@ class Run:
             write_json(path / METRICS, self.metrics)
         write_json(path / RUN, self.info)  # last: without it, the directory is no run
         self.directory = self.directory or path
+
+    def _lies_in(self, path: Path) -> bool:
+        return self.directory is not None and self.directory.resolve() == path.resolve()
 
     def save_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Sets `metrics`, and writes metrics.json if the run has a directory."""
@@ -109,7 +113,8 @@ def build(settings: Mapping[str, Any], modalities: Sequence[Modality]) -> Method
             f"The settings name no method; write method.name, one of: {', '.join(METHODS)}."
         )
     networks = dict(settings["networks"]) or None
-    return METHODS[find(name, METHODS, "method")](modalities, networks=networks, **options)
+    function = METHODS[find(name, METHODS, "method")]
+    return function(modalities, networks=networks, **options)
 
 
 def load(run_dir: str | os.PathLike[str], method: Method | None = None) -> Run:
@@ -137,9 +142,7 @@ def load(run_dir: str | os.PathLike[str], method: Method | None = None) -> Run:
             f"The run in {directory} was trained with a custom Method; pass it as load(run_dir,"
             " method=...)."
         )
-    if method is None:
-        with torch.random.fork_rng(devices=[]):  # building draws weights, which are then replaced
-            method = build(info["settings"], modalities)
+    method = method or _rebuilt(info["settings"], modalities)
     load_weights(directory / MODEL, method.model)
     method.model.eval()
     metrics = read_json(directory / METRICS) if (directory / METRICS).exists() else {}
@@ -147,12 +150,16 @@ def load(run_dir: str | os.PathLike[str], method: Method | None = None) -> Run:
     return Run(method.model, method, modalities, info["settings"], info, metrics, directory, log)
 
 
+def _rebuilt(settings: Mapping[str, Any], modalities: Sequence[Modality]) -> Method:
+    """Builds the method; the weights that this draws leave torch's random stream as it was."""
+    with torch.random.fork_rng(devices=[]):
+        return build(settings, modalities)
+
+
 def _finished_info(directory: Path) -> dict[str, Any]:
     """The run.json of a finished run, after a check of the other files."""
     if not (directory / RUN).is_file():
-        raise ValueError(
-            f"{directory} is no run directory; give one with a {RUN}."
-        )
+        raise ValueError(f"{directory} is no run directory; give one with a {RUN}.")
     refuse_code(directory)
     if (directory / LAST).exists():
         load_checkpoint(directory / LAST, values=False)
@@ -174,6 +181,4 @@ def _described(info: Mapping[str, Any], path: Path) -> tuple[list[Modality], int
         is_named = info["settings"]["method"].get("name") is not None
         return modalities_of(info), info["rows"], is_named
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path} is damaged ({error}); restore it, or train the run again."
-        ) from None
+        raise damaged(path, error) from None

@@ -11,10 +11,10 @@ from polymodal.sampling.mcmc import HMC, MALA
 from polymodal.sampling.smc import SMC
 
 SAMPLERS: dict[str, Callable[..., Any]] = {
-    "hmc": HMC,
-    "mala": MALA,
-    "smc": SMC,
-    "importance": Importance,
+    "hmc": HMC,  # Hamiltonian Monte Carlo, the default for products of experts
+    "mala": MALA,  # Langevin's algorithm with acceptance: one gradient for each transition
+    "smc": SMC,  # sequential Monte Carlo, for products with separate modes
+    "importance": Importance,  # importance resampling of draws from the experts
 }
 
 
@@ -29,4 +29,4 @@ def make_sampler(
     """
     if name not in list(known):  # a list: what cannot be hashed is no name either
         raise ValueError(f"There is no sampler {name!r}; {meant(name, known)}")
-    return call(known[name], settings, "sampler")
+    return call(known[name], settings, "")

@@ -8,9 +8,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from polymodal.checks import checked_options, find, plain, suggest, typed
+from polymodal.checks import check_names, checked_options, find, plain, typed
 from polymodal.settings.merge import merge, parse_overrides
 from polymodal.settings.schema import DataSettings, MethodSettings, Settings
+
+OF_NO_SECTION = {"name_or_path", "kwargs", "modalities"}  # of load_data's arguments
 
 # The imports inside functions need torch, the schema does not.
 
@@ -64,10 +66,7 @@ def _checked_modalities(modalities: Mapping[str, Mapping[str, Any]]) -> dict[str
     checked = {}
     for modality, changes in modalities.items():
         path = f"modalities.{modality}"
-        for key in changes:
-            if key not in names:
-                near = suggest(key, names, f"{path}.")
-                raise ValueError(f"There is no setting {path}.{key}.{near}")
+        check_names(changes, names, path)
         checked[modality] = {k: typed(hints[k], v, f"{path}.{k}") for k, v in changes.items()}
     return checked
 
@@ -90,10 +89,6 @@ def _checked_data(data: DataSettings) -> DataSettings:
     from polymodal.data import DATASETS, load_data
 
     name = find(data.name, DATASETS, "data set")
-    of_all_sets = [
-        option
-        for option in inspect.signature(load_data).parameters
-        if option not in ("name_or_path", "kwargs", "modalities")
-    ]
-    checked_options(DATASETS[name], data.options, "data", ("path", "limit"), of_all_sets)
+    common = set(inspect.signature(load_data).parameters) - OF_NO_SECTION
+    checked_options(DATASETS[name], data.options, "data", ("path", "limit"), sorted(common))
     return data.model_copy(update={"name": name})

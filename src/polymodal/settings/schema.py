@@ -37,7 +37,7 @@ class DataSettings(OpenGroup):
 
     name: str | None = None
     path: str | None = None
-    limit: int | None = None
+    limit: Count | None = None
 
 
 class MethodSettings(OpenGroup):
@@ -104,8 +104,8 @@ class TrainingSettings(StageSettings):
     Args:
         stages: settings of single stages that differ: {"joint": {"epochs": 100}}.
         device: auto, cpu, cuda or mps.
-        deterministic: whether the same run gives the same bits on GPUs too, more slowly. (On CPUs
-            it always does.)
+        deterministic: whether the same run gives the same bits also on GPUs, more slowly. (On CPUs
+            it always does, with the same number of threads.)
         progress: show a progress bar.
         logger: tensorboard or wandb, in addition to log.csv.
         checkpoint_minutes: minutes between checkpoints (last.ckpt) within an epoch; one is also
@@ -117,7 +117,7 @@ class TrainingSettings(StageSettings):
     deterministic: bool = False
     progress: bool = True
     logger: Logger | None = None
-    checkpoint_minutes: float = 10.0
+    checkpoint_minutes: NonNegative = 10.0
 
     @field_serializer("stages")
     def _only_differences(self, stages: dict[str, StageSettings]) -> dict[str, dict[str, Any]]:
@@ -142,7 +142,7 @@ class EvaluationSettings(OpenGroup):
     """
 
     metrics: list[str] | None = None
-    subsets: Any = "all"
+    subsets: Literal["all"] | list[str | list[str]] = "all"
 
 
 class Settings(Group):

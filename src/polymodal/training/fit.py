@@ -78,6 +78,7 @@ def fit(
     """
     chosen = settings_of(method, data, settings)
     splits = load_splits(chosen.data, chosen.modalities, data if isinstance(data, Splits) else None)
+    chosen = complete(chosen, splits.modalities)
     training = chosen.training
     fabric = make_fabric(training)
     with own_random_state(fabric.device), deterministic(training.deterministic):
@@ -88,12 +89,12 @@ def fit(
             seed_all(fabric.device, seed, "weights")
             method = build(to_dict(chosen), splits.modalities)
         method.model.to(fabric.device)
-        taken = _taken(method, training, reuse or {}, checkpointer)
+        taken = _taken(method, chosen.training, reuse or {}, checkpointer)
         fabric.barrier()  # all processes have read before one writes
         checkpointer.begin(method.model, fabric.is_global_zero)
-        with Reporter(training.progress and fabric.is_global_zero) as reporter:
-            loggers = make_loggers(training, checkpointer.target)
-            session = Session(training, splits, seed, checkpointer, reporter, loggers)
+        with Reporter(chosen.training.progress and fabric.is_global_zero) as reporter:
+            loggers = make_loggers(chosen.training, checkpointer.target)
+            session = Session(chosen.training, splits, seed, checkpointer, reporter, loggers)
             session.train(method, taken)
         method.model.to("cpu").eval()
         run = checkpointer.close(method, splits.modalities)
@@ -109,7 +110,7 @@ def _info(settings: Settings, splits: Splits, seed: int) -> dict[str, Any]:
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "seed": int(seed),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "settings": to_dict(complete(settings, splits.modalities)),
+        "settings": to_dict(settings),
         "data": {"name": splits.name, **sizes},
         "modalities": [asdict(m) for m in splits.modalities],
         "versions": versions(),

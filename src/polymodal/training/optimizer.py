@@ -21,13 +21,16 @@ def make_optimizer(
     options: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     if settings.optimizer == "rmsprop":
         return torch.optim.RMSprop(parameters, **options)
-    # A fused step unscales gradients by itself, which is too late for clipping.
-    can_fuse = parameters[0].device.type in ("cpu", "cuda")
-    options["fused"] = settings.precision != "16-mixed" and can_fuse
+    options["fused"] = _can_fuse(parameters[0], settings)
     if settings.optimizer == "sgd":
         return torch.optim.SGD(parameters, momentum=0.9, **options)
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
     return kind(parameters, amsgrad=settings.optimizer == "amsgrad", **options)
+
+
+def _can_fuse(parameter: nn.Parameter, settings: StageSettings) -> bool:
+    # A fused step unscales gradients by itself, which is too late for clipping.
+    return settings.precision != "16-mixed" and parameter.device.type in ("cpu", "cuda")
 
 
 class Rate:

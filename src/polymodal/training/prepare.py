@@ -54,23 +54,24 @@ class _Parts:
             self.kept.setdefault(name, []).append(value)
 
     def joined(self) -> Dataset:
-        data, changed = self.data, [m for m in self.values if not self._is_unchanged(m)]
-        tables = {m: self._table(m) if m in changed else data.tables[m] for m in self.values}
-        index = {m: rows for m, rows in data.index.items() if m in tables and m not in changed}
+        tables = {m: self._table(m) for m in self.values}
+        shapes = {m: tuple(table.shape[1:]) for m, table in tables.items()}
         return replace(
-            data,
-            modalities=self._modalities({m: tuple(x.shape[1:]) for m, x in tables.items()}),
+            self.data,
+            modalities=self._modalities(shapes),
             tables=tables,
-            index=index,
-            present={m: mask for m, mask in data.present.items() if m in tables},
+            index={m: v for m, v in self.data.index.items() if self._is_unchanged(m)},
+            present={m: v for m, v in self.data.present.items() if m in tables},
             kept={name: torch.cat(values) for name, values in self.kept.items()},
         )
 
     def _is_unchanged(self, m: str) -> bool:
-        return all(part is None for part in self.values[m])
+        return m in self.values and all(part is None for part in self.values[m])
 
     def _table(self, m: str) -> Tensor:
-        """The values of a modality that changed, one row for each sample."""
+        """The table as it was; of a modality that changed: one row for each sample."""
+        if self._is_unchanged(m):
+            return self.data.tables[m]
         samples = torch.arange(len(self.data), device=self.data.device).split(self.size)
         parts = zip(samples, self.values[m], strict=True)
         return torch.cat([self._before(m, s) if x is None else x for s, x in parts])
@@ -82,7 +83,7 @@ class _Parts:
         """Those that were there before, in order, then the new ones."""
         before = [m for m in self.data.modalities if m.name in shapes]
         new = [m for m in shapes if m not in self.data.names]
-        changed = [replace(m, shape=shapes[m.name]) for m in before]
+        changed = [replace(m, shape=shapes[m.name], kind=None) for m in before]
         return changed + [Modality(m, shapes[m]) for m in new]
 
 
@@ -106,14 +107,16 @@ def training_only(model: nn.Module, modules: Sequence[nn.Module]) -> Iterator[li
     """Inside, only the parameters of `modules` get gradients. Yields these parameters, without
     those that were frozen before.
     """
-    flags = {p: p.requires_grad for p in model.parameters()}
+    before = {p: p.requires_grad for p in model.parameters()}
     wanted = {id(p) for module in modules for p in module.parameters()}
+    trained = [p for p, flag in before.items() if flag and id(p) in wanted]
     try:
-        for p, flag in flags.items():
-            p.requires_grad_(flag and id(p) in wanted)
-        yield [p for p, flag in flags.items() if flag and id(p) in wanted]
+        model.requires_grad_(False)
+        for p in trained:
+            p.requires_grad_(True)
+        yield trained
     finally:
-        for p, flag in flags.items():
+        for p, flag in before.items():
             p.requires_grad_(flag)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -15,6 +16,7 @@ from polymodal.runs.state import plain_state, trained_names
 from polymodal.settings import resolve
 
 Info = Mapping[str, Any]  # the contents of run.json
+State = Mapping[str, tuple[str, Tensor]]  # see `plain_state`
 # The entries of `computed` that determine every stage.
 COMMON = ("data", "modalities", "networks", "seed", "samples", "modalities of the data")
 
@@ -34,26 +36,16 @@ def taken_from(
 
     Raises ValueError if the stage would not be the same in this run.
     """
-    run = source if isinstance(source, Run) else load(source)
-    where = str(run.directory or "another run")
-    refusal = f"Stage {stage.name!r} cannot be taken from {where}"
-    _check_settings(run.info, info, stage.name, refusal)
-    if stage.name not in run.info["stages"]:
-        raise ValueError(f"{refusal}, whose stages are {list(run.info['stages'])}.")
-    outcome = run.info["stages"][stage.name]
-    finished = {run.method.plain_name(name) for name in outcome["finish"]}
-    names = trained_names(stage, method) | finished
-    _check_later_stages(run, stage.name, names, refusal)
-    ours, theirs = plain_state([method.model], method), plain_state([run.model], run.method)
-    _check_shapes(names, ours, theirs, refusal)
-    reused = {
-        "status": "reused",
-        "from": where,
-        "figures": outcome["figures"],
-        "finish": sorted(ours[name][0] for name in finished),
-        "apart": _different_options(run.info, info),
-    }
-    return reused, {ours[name][0]: theirs[name][1] for name in names}
+    trained = TrainedStage(source if isinstance(source, Run) else load(source), stage.name)
+    trained.check_settings(info)
+    names = trained_names(stage, method) | trained.finished
+    trained.check_not_changed(names)
+    ours = plain_state([method.model], method)
+    theirs = plain_state([trained.run.model], trained.run.method)
+    trained.check_shapes(names, ours, theirs)
+    finished = sorted(ours[name][0] for name in trained.finished)
+    outcome = trained.outcome(info) | {"finish": finished}
+    return outcome, {ours[name][0]: theirs[name][1] for name in names}
 
 
 def said_of(outcome: Mapping[str, Any]) -> str:
@@ -63,11 +55,67 @@ def said_of(outcome: Mapping[str, Any]) -> str:
     return f"taken from {outcome['from']}" + (f" ({differences})" if differences else "")
 
 
-def _check_settings(theirs: Info, ours: Info, stage: str, refusal: str) -> None:
-    difference = first_difference(_stage_settings(theirs, stage), _stage_settings(ours, stage))
-    if difference:
-        key, there, now = difference
-        raise ValueError(f"{refusal} ({key}: {there!r} there, {now!r} now).")
+@dataclass(frozen=True)
+class TrainedStage:
+    """A stage of a finished run. The checks raise ValueError if another run cannot take it."""
+
+    run: Run
+    name: str
+
+    @property
+    def where(self) -> str:
+        """The directory of the run."""
+        return str(self.run.directory or "another run")
+
+    def refusal(self, reason: str) -> ValueError:
+        """The error; `reason` follows the name of the directory."""
+        return ValueError(f"Stage {self.name!r} cannot be taken from {self.where}{reason}.")
+
+    def check_settings(self, info: Info) -> None:
+        """Checks the settings of the stage, and that the run has it."""
+        theirs, ours = (_stage_settings(i, self.name) for i in (self.run.info, info))
+        if difference := first_difference(theirs, ours):
+            key, there, now = difference
+            raise self.refusal(f" ({key}: {there!r} there, {now!r} now)")
+        if self.name not in self.run.info["stages"]:
+            raise self.refusal(f", whose stages are {list(self.run.info['stages'])}")
+
+    @property
+    def finished(self) -> set[str]:
+        """Plain names of the entries that the end of the stage changed and it does not train."""
+        return _finished(self.run, self.name)
+
+    def check_not_changed(self, names: set[str]) -> None:
+        """Checks that no later stage of the run changed these entries."""
+        stages = list(self.run.method.stages)
+        order = [stage.name for stage in stages]
+        for later in stages[order.index(self.name) + 1 :]:
+            changed = trained_names(later, self.run.method) | _finished(self.run, later.name)
+            if not names.isdisjoint(changed):
+                raise self.refusal(f": its stage {later.name!r} trained it further")
+
+    def check_shapes(self, names: set[str], ours: State, theirs: State) -> None:
+        """Checks that both states have these entries, with the same shapes."""
+        for name in sorted(names):
+            if _shape(ours, name) != _shape(theirs, name) or name not in ours:
+                raise self.refusal(f", which has no {name} of the same shape")
+
+    def outcome(self, info: Info) -> dict[str, Any]:
+        """The outcome of the stage in the run that takes it."""
+        return {
+            "status": "reused",
+            "from": self.where,
+            "figures": self.run.info["stages"][self.name]["figures"],
+            "apart": _different_options(self.run.info, info),
+        }
+
+
+def _finished(run: Run, stage: str) -> set[str]:
+    return {run.method.plain_name(name) for name in run.info["stages"][stage]["finish"]}
+
+
+def _shape(state: State, name: str) -> tuple[int, ...] | None:
+    return tuple(state[name][1].shape) if name in state else None
 
 
 def _stage_settings(info: Info, stage: str) -> dict[str, Any]:
@@ -77,28 +125,6 @@ def _stage_settings(info: Info, stage: str) -> dict[str, Any]:
     latent = entries["method"].get("latent")
     common = {key: entries[key] for key in COMMON}
     return common | {"latent": latent, f"training.stages.{stage}": dict(training)}
-
-
-def _check_later_stages(run: Run, stage: str, names: set[str], refusal: str) -> None:
-    """Raises ValueError if a later stage of the run changed what the stage trained."""
-    order = [s.name for s in run.method.stages]
-    for later in run.method.stages[order.index(stage) + 1 :]:
-        finished = run.info["stages"][later.name]["finish"]
-        changed = trained_names(later, run.method) | set(map(run.method.plain_name, finished))
-        if not names.isdisjoint(changed):
-            raise ValueError(f"{refusal}: its stage {later.name!r} trained it further.")
-
-
-def _check_shapes(
-    names: set[str],
-    ours: Mapping[str, tuple[str, Tensor]],
-    theirs: Mapping[str, tuple[str, Tensor]],
-    refusal: str,
-) -> None:
-    for name in sorted(names):
-        shapes = [state[name][1].shape for state in (ours, theirs) if name in state]
-        if len(shapes) < 2 or shapes[0] != shapes[1]:
-            raise ValueError(f"{refusal}, which has no {name} of the same shape.")
 
 
 def _different_options(theirs: Info, ours: Info) -> dict[str, list[Any]]:

@@ -89,42 +89,39 @@ class Session:
         """Trains the stage; its entries of the outcome."""
         with training_only(model, stage.modules(model)) as parameters:
             trainer = StageTrainer(model, parameters, stage, setup, train, val)
+            self._resume(trainer)
             self._run_epochs(trainer)
-        outcome = {
-            "epochs": trainer.epoch,
-            "steps": trainer.step,
-            "seconds": round(trainer.seconds, 3),
-        }
-        if trainer.best.epoch:
-            outcome |= {"best_epoch": trainer.best.epoch, "best_val_loss": trainer.best.value}
-        return outcome
+        return trainer.outcome()
+
+    def _resume(self, trainer: StageTrainer) -> None:
+        """Restores the trainer from the checkpoint, if that was taken in this stage."""
+        if self.checkpointer.trainer is not None:
+            trainer.restore(self.checkpointer.trainer)
+            self.checkpointer.trainer = None
+        self.reporter.stage(trainer.stage.name, trainer.steps, trainer.step)
 
     def _run_epochs(self, trainer: StageTrainer) -> None:
         """The epochs that are left, each with its row of the log and its checkpoint."""
-        checkpointer = self.checkpointer
-        if checkpointer.trainer is not None:
-            trainer.restore(checkpointer.trainer)
-            checkpointer.trainer = None
-        self.reporter.stage(trainer.stage.name, trainer.steps, trainer.step)
 
         def on_step() -> None:
             self.reporter.step(trainer.step)
-            checkpointer.save_if_due(trainer.snapshot, 60 * self.training.checkpoint_minutes)
+            minutes = self.training.checkpoint_minutes
+            self.checkpointer.save_if_due(trainer.snapshot, 60 * minutes)
 
         while not trainer.done:
             row = trainer.run_epoch(on_step)
-            checkpointer.log.append(row)
             self._log(row)
             self.reporter.epoch(row, trainer.settings.epochs, trainer.done)
-            checkpointer.save_if_due(trainer.snapshot)
+            self.checkpointer.save_if_due(trainer.snapshot)
         trainer.close()
 
     def _log(self, row: Mapping[str, Any]) -> None:
-        """Passes a row on to the loggers."""
-        figures = {k: v for k, v in row.items() if k not in ("stage", "step")}
+        """Writes a row into log.csv, and passes it on to the loggers."""
+        self.checkpointer.log.append(row)
+        stage, step = row["stage"], row["step"]
+        values = {f"{stage}/{k}": v for k, v in row.items() if k not in ("stage", "step")}
         for logger in self.loggers:
-            values = {f"{row['stage']}/{name}": value for name, value in figures.items()}
-            logger.log_metrics(values, step=row["step"])
+            logger.log_metrics(values, step=step)
 
     @torch.no_grad()
     def _finished(
@@ -134,14 +131,19 @@ class Session:
         the entries of the state that changed and that the stage does not train.
         """
         assert stage.finish is not None
-        trained = state_of(stage.modules(model), model)
-        before = {k: v.clone() for k, v in model.state_dict().items() if k not in trained}
+        before = _untrained(stage, model)
         figures = _plain(stage.finish(model, train, val))
-        after = model.state_dict()
         numbers = {k: v for k, v in figures.items() if isinstance(v, int | float)}
         self.checkpointer.log.append({"stage": stage.name, **numbers})
+        after = model.state_dict()
         changed = [k for k, v in before.items() if not torch.equal(v, after[k])]
         return {"figures": figures, "finish": changed}
+
+
+def _untrained(stage: Stage, model: MultimodalVAE) -> dict[str, Tensor]:
+    """A copy of the entries of the state that the stage does not train."""
+    trained = state_of(stage.modules(model), model)
+    return {k: v.clone() for k, v in model.state_dict().items() if k not in trained}
 
 
 def _plain(value: Any) -> Any:

@@ -2,14 +2,13 @@
 checkpoint.
 
 The random stream of every step is a function of (seed, stage, step), and the order of the samples
-one of (seed, stage, epoch); so a resumed run repeats an uninterrupted one bit for bit, if the number
-of threads is the same.
+one of (seed, stage, epoch); so a resumed run repeats an uninterrupted one bit for bit, with the
+same number of threads.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from polymodal.training.optimizer import Rate, make_optimizer
 from polymodal.training.prepare import copy_into
 from polymodal.training.processes import add_up, share_buffers
 from polymodal.training.totals import FiniteCheck, Recent, Table, Totals, table_of
-from polymodal.training.weights import Average, EarlyStopping
+from polymodal.training.weights import Average, EarlyStopping, moved
 
 GROUP = 20  # steps between looks at the losses on a device that runs ahead of the program
 
@@ -82,14 +81,10 @@ class StageTrainer:
         self.model, self.parameters, self.stage = model, parameters, stage
         self.settings, self.seed, self.fabric = setup.settings, setup.seed, setup.fabric
         self.train, self.val = train, val
-        self.device, self.world = self.fabric.device, self.fabric.world_size
-        self._check()
+        self._check_parameters()
+        self._check_processes()
         self.modules = stage.modules(model)
         self.state = state_of(self.modules, model)
-        self.size = self.settings.batch * self.settings.accumulate
-        self.per_epoch = max(1, len(train) // self.size)
-        most = self.settings.max_steps or sys.maxsize
-        self.steps = min(self.settings.epochs * self.per_epoch, most)
         self.loss = torch.compile(stage.loss) if self.settings.compile else stage.loss
         self.optimizer = self.fabric.setup_optimizers(make_optimizer(parameters, self.settings))
         self.rate = Rate(self.settings, self.steps)
@@ -101,12 +96,14 @@ class StageTrainer:
         self.epoch = self.step = 0
         self.seconds = 0.0
 
-    def _check(self) -> None:
-        batch, samples = self.settings.batch, len(self.train)
+    def _check_parameters(self) -> None:
         if not self.parameters:
             raise ValueError(
                 f"Stage {self.stage.name!r} trains parts without parameters; leave `trains` empty."
             )
+
+    def _check_processes(self) -> None:
+        batch, samples = self.settings.batch, len(self.train)
         if batch % self.world:
             raise ValueError(
                 f"training.batch must be a multiple of the {self.world} processes, got {batch}."
@@ -115,6 +112,32 @@ class StageTrainer:
             raise ValueError(
                 f"Training needs at least one sample per process ({self.world}), got {samples}."
             )
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the data and the model."""
+        return self.fabric.device
+
+    @property
+    def world(self) -> int:
+        """The number of processes."""
+        return self.fabric.world_size
+
+    @property
+    def size(self) -> int:
+        """The samples of a step, over all processes."""
+        return self.settings.batch * self.settings.accumulate
+
+    @property
+    def per_epoch(self) -> int:
+        """The steps of an epoch."""
+        return max(1, len(self.train) // self.size)
+
+    @property
+    def steps(self) -> int:
+        """The steps of the whole stage."""
+        steps = self.settings.epochs * self.per_epoch
+        return min(steps, self.settings.max_steps or steps)
 
     @property
     def done(self) -> bool:
@@ -135,16 +158,21 @@ class StageTrainer:
             self._train_step(rows)
             self.seconds = time.perf_counter() - start
             on_step()
+        figures = self._end_epoch()
+        self.seconds = time.perf_counter() - start
+        place = {"stage": self.stage.name, "epoch": self.epoch, "step": self.step}
+        return place | {"seconds": round(self.seconds, 3)} | figures
+
+    def _end_epoch(self) -> dict[str, float]:
+        """The figures of the epoch, with validation where it is due."""
         self.finite.look()
         if self.world > 1:
             share_buffers(self.modules)
         self.epoch += 1
         figures = self._training_figures()
         if self.done or self.epoch % self.settings.eval_every == 0:
-            figures |= {f"val_{name}": value for name, value in self._evaluated().items()}
-        self.seconds = time.perf_counter() - start
-        place = {"stage": self.stage.name, "epoch": self.epoch, "step": self.step}
-        return place | {"seconds": round(self.seconds, 3)} | figures
+            figures |= _prefixed("val_", self._evaluated())
+        return figures
 
     def _set_modes(self) -> None:
         """Puts the trained parts into training mode, the others into evaluation mode."""
@@ -154,20 +182,24 @@ class StageTrainer:
 
     def _batches(self) -> Iterator[Tensor]:
         """The rows of the data for each step that is left of the epoch, in a random order."""
-        seed = stream(self.seed, self.stage.name, "order", self.epoch)
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(self.train), generator=generator).to(self.device)
-        end = min((self.epoch + 1) * self.per_epoch, self.steps)
+        order, begin = self._order(), self.epoch * self.per_epoch
+        end = min(begin + self.per_epoch, self.steps)
         while self.step < end:
-            first = (self.step - self.epoch * self.per_epoch) * self.size
+            first = (self.step - begin) * self.size
             rows = order[first : first + self.size]
             yield rows[: len(rows) - len(rows) % self.world]
+
+    def _order(self) -> Tensor:
+        """The order of the samples in the epoch."""
+        seed = stream(self.seed, self.stage.name, "order", self.epoch)
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randperm(len(self.train), generator=generator).to(self.device)
 
     def _training_figures(self) -> dict[str, float]:
         """Learning rate, norm of the gradient and mean losses of the epoch."""
         means, self.totals = self.totals.means(), Totals()
         figures = {"lr": self.rate(self.step - 1), "grad_norm": means.pop("grad_norm")}
-        return figures | {f"train_{name}": value for name, value in means.items()}
+        return figures | _prefixed("train_", means)
 
     # A step.
 
@@ -176,6 +208,17 @@ class StageTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
+        totals = self._gradients(rows)
+        totals.add({"grad_norm": self._clipped()}, 1)
+        if self.step % self.look_every == 0:
+            self.finite.look()
+        self.optimizer.step()
+        self.step += 1
+        self.average.update(self.step)
+        self.totals.merge(totals)
+
+    def _gradients(self, rows: Tensor) -> Totals:
+        """Puts the gradients of all processes into the parameters; the losses of the step."""
         totals = Totals()
         for part in rows.split(self.settings.batch):
             loss, table = self._loss(part)
@@ -184,13 +227,7 @@ class StageTrainer:
         if self.world > 1:
             sums = add_up(self.parameters, torch.stack(list(totals.sums.values())))
             totals.sums = dict(zip(totals.sums, sums, strict=True))
-        totals.add({"grad_norm": self._clipped()}, 1)
-        if self.step % self.look_every == 0:
-            self.finite.look()
-        self.optimizer.step()
-        self.step += 1
-        self.average.update(self.step)
-        self.totals.merge(totals)
+        return totals
 
     def _loss(self, rows: Tensor) -> tuple[Loss, Table]:
         """The loss of this process's samples of a batch."""
@@ -201,7 +238,7 @@ class StageTrainer:
             loss = self.loss(self.model, self.train.batch(mine), progress)
         self._check_loss(loss, len(mine))
         table = table_of(loss)
-        self.finite.add(Recent(self.step, self.epoch, mine, table))
+        self._watch(mine, table)
         return loss, table
 
     def _check_loss(self, loss: Loss, size: int) -> None:
@@ -226,9 +263,12 @@ class StageTrainer:
             clip_grads_with_norm_(self.parameters, self.settings.clip, norm)
         # In half precision a gradient may overflow now and then, and its step is left out.
         if self.settings.precision != "16-mixed":
-            table = Table(["the gradient"], norm.reshape(1, 1))
-            self.finite.add(Recent(self.step, self.epoch, torch.empty(0), table))
+            self._watch(torch.empty(0), Table(["the gradient"], norm.reshape(1, 1)))
         return norm.detach()
+
+    def _watch(self, rows: Tensor, table: Table) -> None:
+        """Keeps the values of the present step for the next look."""
+        self.finite.add(Recent(self.step, self.epoch, rows, table))
 
     # Validation.
 
@@ -245,17 +285,21 @@ class StageTrainer:
     def _validate(self) -> dict[str, float]:
         """Means over the validation samples, always with the same noise."""
         seed_all(self.device, self.seed, self.stage.name, "validation")
-        totals, samples = Totals(), len(self.val)
-        # Parts of equal size, since a short last one would spoil losses that couple the samples of
-        # a batch.
-        parts = math.ceil(samples / self.settings.batch)
-        for rows in torch.arange(samples, device=self.device).tensor_split(parts):
+        totals = Totals()
+        for rows in self._val_batches():
             with self.fabric.autocast():
                 loss = self.stage.loss(self.model, self.val.batch(rows), 1.0)
             table = table_of(loss)
             self.finite.check(f"in the validation of epoch {self.epoch}", rows, table)
             totals.add(table.sums(), len(rows))
         return totals.means()
+
+    def _val_batches(self) -> Sequence[Tensor]:
+        """The rows of the validation data in parts of equal size: a short last one would spoil
+        losses that couple the samples of a batch.
+        """
+        rows = torch.arange(len(self.val), device=self.device)
+        return rows.tensor_split(math.ceil(len(rows) / self.settings.batch))
 
     # The end, and checkpoints.
 
@@ -264,6 +308,14 @@ class StageTrainer:
         copy_into(self.state, self.best.weights or self.average.values)
         self.model.eval()
 
+    def outcome(self) -> dict[str, Any]:
+        """How long the stage was trained, and its best epoch, for run.json."""
+        seconds = round(self.seconds, 3)
+        outcome = {"epochs": self.epoch, "steps": self.step, "seconds": seconds}
+        if self.best.epoch:
+            outcome |= {"best_epoch": self.best.epoch, "best_val_loss": self.best.value}
+        return outcome
+
     def snapshot(self) -> dict[str, Any]:
         """The whole state except the model's weights; nothing is copied."""
         self.finite.look()
@@ -271,8 +323,7 @@ class StageTrainer:
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
-            "sums": self.totals.sums,
-            "counts": self.totals.counts,
+            "totals": self.totals.snapshot(),
             "average": self.average.values,
             "best": self.best.snapshot(),
             "rate": self.rate.state(),
@@ -283,12 +334,13 @@ class StageTrainer:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Resumes from a `snapshot`; the model's weights must have been loaded already."""
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
-        self.totals.sums, self.totals.counts = self._moved(state["sums"]), state["counts"]
-        self.average.values = self._moved(state["average"])
+        self.totals.restore(state["totals"], self.device)
+        self.average.values = moved(state["average"], self.device)
         self.best.restore(state["best"], self.device)
         self.rate.restore(state["rate"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
 
-    def _moved(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: value.to(self.device) for name, value in state.items()}
+
+def _prefixed(prefix: str, figures: Mapping[str, float]) -> dict[str, float]:
+    return {prefix + name: value for name, value in figures.items()}

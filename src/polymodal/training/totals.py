@@ -54,6 +54,15 @@ class Totals:
         self.sums[name] = self.sums[name] + total if name in self.sums else total
         self.counts[name] = self.counts.get(name, 0) + count
 
+    def snapshot(self) -> dict[str, Any]:
+        """The state, for `restore`; nothing is copied."""
+        return {"sums": self.sums, "counts": self.counts}
+
+    def restore(self, snapshot: Mapping[str, Any], device: torch.device) -> None:
+        """Resumes from a `snapshot`."""
+        self.counts = dict(snapshot["counts"])
+        self.sums = {name: total.to(device) for name, total in snapshot["sums"].items()}
+
     def means(self) -> dict[str, float]:
         """The means by name."""
         return {name: float(total) / self.counts[name] for name, total in self.sums.items()}
@@ -66,6 +75,10 @@ class Recent(NamedTuple):
     epoch: int
     rows: Tensor
     table: Table
+
+    def sum(self) -> Tensor:
+        """The sum of all values, on the CPU."""
+        return self.table.values.sum().double().cpu()
 
 
 class FiniteCheck:
@@ -91,8 +104,7 @@ class FiniteCheck:
         recent, self.recent = self.recent, []
         if not recent:
             return
-        sums = torch.stack([r.table.values.sum().double().cpu() for r in recent])
-        if sums.isfinite().all():
+        if torch.stack([r.sum() for r in recent]).isfinite().all():
             return
         for r in recent:
             self.check(f"at step {r.step + 1} (epoch {r.epoch + 1})", r.rows, r.table)
@@ -107,16 +119,22 @@ class FiniteCheck:
         bad = ~table.values.isfinite()
         if not bad.any():
             return
-        terms = [name for name, b in zip(table.names, bad.any(1).tolist(), strict=True) if b]
-        terms = [name for name in terms if name != "loss"] or terms
-        where, mend = "", ""
+        terms, where, mend = ", ".join(_terms(table.names, bad)), "", ""
         if len(rows):
             where = f" in {_listed(rows[bad.any(0)].tolist(), len(rows))}"
             mend = ", or mend those rows"
         raise ValueError(
-            f"Stage {self.stage!r} stopped {when}: {', '.join(terms)} became infinite or NaN"
-            f"{where}; try a smaller training.lr (now {self.lr:g}) or training.clip=1{mend}."
+            f"Stage {self.stage!r} stopped {when}: {terms} became infinite or NaN{where}; try a"
+            f" smaller training.lr (now {self.lr:g}) or training.clip=1{mend}."
         )
+
+
+def _terms(names: Sequence[str], bad: Tensor) -> list[str]:
+    """The names of the rows of `bad` (T, B) that contain True; the loss itself only if no term is
+    among them.
+    """
+    bad_names = [name for name, b in zip(names, bad.any(1).tolist(), strict=True) if b]
+    return [name for name in bad_names if name != "loss"] or bad_names
 
 
 def _listed(rows: Sequence[Any], batch: int) -> str:

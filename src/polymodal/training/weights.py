@@ -1,5 +1,5 @@
-"""Weights that a stage keeps besides the current ones: an average, and the best on the validation
-data.
+"""Weights that a stage keeps in addition to the current ones: an average, and the best on the
+validation data.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ State = Mapping[str, Tensor]
 def cloned(state: State) -> dict[str, Tensor]:
     """A copy of the tensors."""
     return {name: value.clone() for name, value in state.items()}
+
+
+def moved(state: State, device: torch.device) -> dict[str, Tensor]:
+    """The tensors on `device`."""
+    return {name: value.to(device) for name, value in state.items()}
 
 
 class Average:
@@ -45,9 +50,7 @@ class Average:
         pairs = [(self.values[name], value) for name, value in self.state.items()]
         floats = [pair for pair in pairs if pair[1].is_floating_point()]
         get_ema_multi_avg_fn(decay)(*map(list, zip(*floats, strict=True)), None)
-        for average, value in pairs:
-            if not value.is_floating_point():
-                average.copy_(value)
+        copy_into(self.values, {k: v for k, v in self.state.items() if not v.is_floating_point()})
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -92,4 +95,4 @@ class EarlyStopping:
         """Resumes from a `snapshot`."""
         for name, value in snapshot.items():
             setattr(self, name, value)
-        self.weights = {name: value.to(device) for name, value in self.weights.items()}
+        self.weights = moved(self.weights, device)

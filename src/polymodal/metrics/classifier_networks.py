@@ -1,0 +1,142 @@
+"""Networks that classify the values of a modality."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from polymodal.data.dataset import gather
+from polymodal.metrics.labels import LabelledValues
+
+FEW = 256  # different values of a modality up to which `Nearest` classifies them
+WIDE = 48  # image sizes from which `compact` begins with a stride
+
+
+class Classifier(nn.Module):
+    """Logits for (B, *shape); `features` is all but the last layer: (B, `width`).
+
+    Args:
+        features: a network.
+        width: number of features.
+        outputs: number of classes, or of attributes.
+    """
+
+    def __init__(self, features: nn.Module, width: int, outputs: int) -> None:
+        super().__init__()
+        self.features, self.head = features, nn.Linear(width, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+def _block(a: int, b: int, kernel: int, padding: int = 0, stride: int = 1) -> list[nn.Module]:
+    return [nn.Conv2d(a, b, kernel, stride, padding), nn.BatchNorm2d(b), nn.ReLU()]
+
+
+def _channels_last(net: nn.Module) -> nn.Module:
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _hidden_layer(inputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, 512), nn.ReLU(), nn.Dropout(0.5))
+
+
+def compact(shape: tuple[int, ...], outputs: int) -> Classifier:
+    """Five 3x3 convolutions with pooling for images, one hidden layer for anything else; 512
+    features.
+    """
+    if len(shape) != 3 or min(shape[1:]) < 16:
+        return Classifier(_hidden_layer(math.prod(shape)), 512, outputs)
+    wide = min(shape[1:]) >= WIDE
+    first = _block(shape[0], 32, 5, 2, 2) if wide else _block(shape[0], 32, 3, 1)
+    net = [*first, nn.MaxPool2d(2)]
+    net += [*_block(32, 64, 3, 1), *_block(64, 64, 3, 1), nn.MaxPool2d(2)]
+    net += [*_block(64, 128, 3, 1), *_block(128, 128, 3, 1), nn.MaxPool2d(2), nn.Flatten()]
+    trunk = nn.Sequential(*net)
+    _channels_last(trunk)
+    with torch.no_grad():
+        size = trunk.eval()(torch.zeros(1, *shape)).shape[1]
+    trunk.extend([nn.Linear(size, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Dropout(0.5)])
+    return Classifier(trunk, 512, outputs)
+
+
+def _dense(a: int, b: int) -> list[nn.Module]:
+    return [nn.Linear(a, b), nn.BatchNorm1d(b), nn.Dropout(0.5)]
+
+
+def table8(shape: tuple[int, ...], outputs: int) -> Classifier:
+    """Senellart et al. (2023), Table 8, for 28x28 grey and 32x32 colour images; `compact` for
+    others.
+    """
+    first = [*_block(shape[0], 32, 4), *_block(32, 64, 4)] if len(shape) == 3 else []
+    if shape == (1, 28, 28):
+        last: list[nn.Module] = [nn.Flatten(), nn.Linear(30976, 512), nn.Dropout(0.5)]
+    elif shape == (3, 32, 32):
+        last = [*_block(64, 128, 4), nn.Flatten(), *_dense(67712, 1024), *_dense(1024, 512)]
+    else:
+        return compact(shape, outputs)
+    return Classifier(_channels_last(nn.Sequential(*first, *last)), 512, outputs)
+
+
+class _Distances(nn.Module):
+    """(B, F) -> (B, classes): minus the distance to the nearest of each class's `weight` (T, F)."""
+
+    weight: Tensor
+    labels: Tensor
+
+    def __init__(self, weight: Tensor, labels: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("labels", labels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        distance = torch.cdist(x, self.weight)
+        logits = distance.new_full((len(x), int(self.labels.max()) + 1), -math.inf)
+        return logits.scatter_reduce(1, self.labels.expand(len(x), -1), -distance, "amax")
+
+
+class Nearest(nn.Module):
+    """Logits by the nearest known value of each class; features are the values. Exact for
+    modalities with few different values.
+
+    A network that was trained on sharp drawings mistakes the softened ones that decoders give; the
+    nearest drawing does not depend on how soft it is.
+    """
+
+    def __init__(self, values: Tensor, labels: Tensor) -> None:
+        super().__init__()
+        self.features, self.head = nn.Flatten(), _Distances(values.flatten(1), labels)
+
+    @staticmethod
+    def of(data: LabelledValues, few: int = FEW) -> Nearest | None:
+        """The classifier by all different values of `data`, if they are at most `few`, occur 4
+        times on average, and have one label each; else None.
+        """
+        table, rows, labels = data
+        if labels.dim() > 1 or len(table[rows[: 4 * few]].flatten(1).unique(dim=0)) > few:
+            return None
+        values, kind = table[rows].flatten(1).unique(dim=0, return_inverse=True)
+        label_of_kind = torch.zeros(len(values), dtype=torch.long).scatter_(0, kind, labels)
+        several_labels = not torch.equal(label_of_kind[kind], labels)
+        if several_labels or len(values) > min(few, len(rows) / 4):
+            return None
+        return Nearest(gather(values, torch.arange(len(values))), label_of_kind)
+
+
+NETWORKS: dict[str, Callable[[tuple[int, ...], int], Classifier]] = {
+    "compact": compact,
+    "table8": table8,
+}
+
+
+def default_network(shape: tuple[int, ...]) -> str:
+    """The name of the network for a shape: the paper's for 28x28 grey images, else `compact`.
+
+    On the blurred means that decoders give, `compact` takes many digits for ones: of 1,000
+    reconstructions of MNIST it knew 79 %, the paper's network 87 %. The paper's network for 32x32
+    colour images has 70 million weights, minutes an epoch on two cores.
+    """
+    return "table8" if shape == (1, 28, 28) else "compact"

@@ -1,0 +1,66 @@
+"""Places: the pairs (given, target) for which a metric is computed.
+
+Each is a function (names of the modalities, subsets that are asked for) -> pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import combinations
+
+Given = tuple[str, ...]
+Place = tuple[Given, str]
+Places = Callable[[Sequence[str], Sequence[Given]], Iterable[Place]]
+
+
+def others(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
+    """Every subset with each target that is not in it.
+
+    >>> list(others(["a", "b"], [("a",), ("a", "b")]))
+    [(('a',), 'b')]
+    """
+    return ((given, m) for given in asked for m in names if m not in given)
+
+
+def pairs(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
+    """Every subset with each target that is not in it; the subset of all with each target.
+
+    >>> list(pairs(["a", "b"], [("a",), ("a", "b")]))
+    [(('a',), 'b'), (('a', 'b'), 'a'), (('a', 'b'), 'b')]
+    """
+    for given in asked:
+        whole = len(given) == len(names)
+        yield from ((given, m) for m in names if whole or m not in given)
+
+
+def every(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
+    """Every subset with each target.
+
+    >>> list(every(["a", "b"], [("a",)]))
+    [(('a',), 'a'), (('a',), 'b')]
+    """
+    return ((given, m) for given in asked for m in names)
+
+
+def subsets(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
+    """Every subset; the target is the latent, "z"."""
+    return ((given, "z") for given in asked)
+
+
+def targets(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
+    """Every target, with nothing given."""
+    return (((), m) for m in names)
+
+
+def once(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
+    """All modalities as one target, with nothing given."""
+    return iter([((), "+".join(names))])
+
+
+def all_subsets(names: Sequence[str]) -> list[Given]:
+    """All non-empty subsets, small ones first.
+
+    >>> all_subsets(["a", "b"])
+    [('a',), ('b',), ('a', 'b')]
+    """
+    return [s for size in range(1, len(names) + 1) for s in combinations(names, size)]
