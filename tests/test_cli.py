@@ -1,4 +1,4 @@
-"""The command: what a person types, sees and gets; a mistake is one sentence and exit status 2."""
+"""The command: what a user types, sees and gets; a mistake is one sentence and exit status 2."""
 
 import json
 import os
@@ -16,10 +16,10 @@ import polymodal
 from polymodal.batch import Modality
 from polymodal.cli import catalog as cli_catalog
 from polymodal.cli import main as cli
-from polymodal.cli.about import FROM_DATA
 from polymodal.data import Dataset, Splits
 from polymodal.data.digits import BALANCE
 from polymodal.experiments import plan as compare
+from polymodal.sampling import ParticleReport
 from polymodal.settings.recipes import load_recipe, read_yaml, recipes
 from polymodal.settings.resolve import resolve
 
@@ -102,10 +102,11 @@ def test_the_version_is_said(capsys) -> None:
 
 def test_lists_hold_what_the_registries_hold() -> None:
     from polymodal.data import DATASETS
-    from polymodal.diffusion.registry import DIFFUSIONS
+    from polymodal.diffusion import DIFFUSIONS
     from polymodal.methods import METHODS
     from polymodal.metrics import METRICS
     from polymodal.networks.architectures import NETWORKS
+    from polymodal.posteriors import POOLINGS
     from polymodal.sampling import SAMPLERS
 
     tables = {
@@ -114,37 +115,54 @@ def test_lists_hold_what_the_registries_hold() -> None:
         "metrics": METRICS,
         "networks": NETWORKS,
         "samplers": {**SAMPLERS, **DIFFUSIONS},
+        "poolings": POOLINGS,
     }
     for kind, table in tables.items():
-        found = cli_catalog.entries(kind)
-        assert sorted(found) == sorted(table)
-        assert all(found.values()), kind
-    assert list(cli_catalog.entries("recipes")) == recipes() and all(
-        cli_catalog.entries("recipes").values()
-    )
+        listed = cli_catalog.entries(kind)
+        assert sorted(listed) == sorted(table)
+        assert all(listed.values()), kind
+    assert cli_catalog.names("samplers") == [*SAMPLERS, *DIFFUSIONS]
+    assert list(cli_catalog.entries("recipes")) == recipes()
+    assert all(cli_catalog.entries("recipes").values())
 
 
 def test_list_shows_one_kind_or_all(capsys) -> None:
-    assert (
-        "smc" in said(capsys, "list", "samplers")[1]
-        and "jnf-dcca" not in said(capsys, "list", "samplers")[1]
-    )
+    samplers = said(capsys, "list", "samplers")[1]
+    assert "smc" in samplers and "twisted" in samplers and "jnf-dcca" not in samplers
     everything = said(capsys, "list")[1]
-    assert all(
-        word in everything for word in ("jnf-dcca", "mnist-svhn", "coherence", "celeba-conv", "smc")
-    )
+    words = ("jnf-dcca", "mnist-svhn", "coherence", "celeba-conv", "smc")
+    assert all(word in everything for word in words)
     assert "Did you mean methods?" in refused(capsys, "list", "metod")
+
+
+@pytest.mark.parametrize("kind", cli_catalog.KINDS)
+def test_a_list_shows_every_description_whole(kind: str, capsys) -> None:
+    """Also what stands in square brackets, which rich takes for markup."""
+    listed = "".join(said(capsys, "list", kind)[1].split())
+    for about in cli_catalog.entries(kind).values():
+        assert "".join(about.split()) in listed
+
+
+def test_the_help_of_sampler_lists_every_sampler(capsys) -> None:
+    for command in ("generate", "evaluate"):
+        words = re.findall(r"[a-z]+", said(capsys, command, "--help")[1])
+        assert set(cli_catalog.names("samplers")) <= set(words)
 
 
 def test_show_says_every_setting_and_what_the_method_is(capsys) -> None:
     _, out, _ = said(capsys, "show", "mnist-svhn-jnf-dcca")
     body = "\n".join(line for line in out.splitlines() if not line.startswith("#"))
-    assert resolve(read_yaml(body, "shown")) == resolve(
-        load_recipe("mnist-svhn-jnf-dcca")
-    )
-    assert f"# {FROM_DATA}" in out and "digit-conv for 3 x 28 x 28 images" in out
-    assert "# JNF-DCCA (Senellart et al. 2023" in out
+    assert resolve(read_yaml(body, "shown")) == resolve(load_recipe("mnist-svhn-jnf-dcca"))
+    assert "# JNF-DCCA (" in out and "polymodal train RECIPE --dry-run" in out
     assert "polymodal show shapes-jnf-dcca" in said(capsys, "show", "shapes")[1]
+
+
+def test_show_fills_in_modalities_and_networks_from_the_data(capsys, tmp_path) -> None:
+    np.savez(tmp_path / "pairs.npz", a=np.random.rand(40, 3), b=np.eye(2)[np.arange(40) % 2])
+    _, out, _ = said(capsys, "show", "jmvae", "--data", tmp_path / "pairs.npz")
+    settings = read_yaml(out, "shown")
+    assert settings["networks"] == {"a": "mlp", "b": "mlp"}
+    assert settings["modalities"]["b"]["likelihood"] == "bernoulli"
 
 
 def test_the_doctor_finds_data_and_says_what_to_do(capsys, tmp_path) -> None:
@@ -232,12 +250,10 @@ def test_recipes_have_the_papers_settings(data: str) -> None:
         0.1,
         0.5,
     )
-    dcca, stage = settings.method.options["embedding"], settings.training.stage("embeddings")
-    assert (dcca["num_directions"], dcca["ridge"], dcca["embedding_size"]) == (
-        kept,
-        1e-3,
-        40 if data == "celeba" else 16,
-    )
+    dcca, stage = settings.method.options, settings.training.stage("embeddings")
+    embedding = dcca["embedding"]
+    assert embedding["num_directions"] == kept and embedding["ridge"] == 1e-3
+    assert embedding["embedding_size"] == (40 if data == "celeba" else 16)
     assert (stage.epochs, stage.batch, stage.lr, stage.optimizer) == (100, 800, 1e-3, "rmsprop")
     assert (stage.weight_decay, stage.patience) == (1e-5, 10)
 
@@ -322,20 +338,9 @@ def test_evaluate_writes_metrics_and_prints_direction_n_and_errors(run_dir: Path
         and "±" in out
     )
     assert "Did you mean probe?" in refused(capsys, "evaluate", run_dir, "--metrics", "prob")
-    assert (
-        "closed form"
-        not in said(
-            capsys,
-            "evaluate",
-            run_dir,
-            "--metrics",
-            "joint_log_likelihood",
-            "--limit",
-            "5",
-            "--sampler",
-            "mala",
-        )[2]
-    )
+    again = ["--metrics", "joint_log_likelihood", "--limit", "5", "--sampler", "mala"]
+    assert "closed form" not in said(capsys, "evaluate", run_dir, *again)[2]
+    assert json.loads((run_dir / "metrics.json").read_text())["sampler"] == "mala"
 
 
 def test_evaluate_measures_the_subsets_asked_for(run_dir: Path, capsys) -> None:
@@ -400,6 +405,25 @@ def test_generate_reads_images_and_draws_joint_samples(run_dir: Path, capsys, tm
     want = ["--want", "square", "--want", "circle"]
     status, text, _ = said(capsys, "generate", run_dir, *want, "--out", tmp_path / "joint")
     assert status == 0 and "square (8, 1, 1, 32, 32), circle (8, 1, 1, 32, 32)" in text
+
+
+def test_generate_draws_with_any_sampler_and_prints_its_warning(
+    capsys, monkeypatch, tmp_path
+) -> None:
+    """Of a method whose sampler has no chains: its report has no R-hat and no acceptance."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "pairs.npz", a=rng.normal(size=(60, 3)), b=rng.normal(size=(60, 2)))
+    np.save(tmp_path / "a.npy", rng.normal(size=(2, 3)))
+    out, small = tmp_path / "run", ["training.epochs=1", "training.progress=false"]
+    command = ["train", "sbm", *small, "method.latent=2", "networks.a=linear"]
+    status, _, err = said(capsys, *command, "--data", tmp_path / "pairs.npz", "--out", out)
+    assert status == 0, err
+    monkeypatch.setattr(ParticleReport, "warning", lambda report: f"{report.items} items [/] bad.")
+    given = ["--given", f"a={tmp_path / 'a.npy'}", "--n", "3", "--out", tmp_path / "files"]
+    for sampler in (["--sampler", "twisted"], []):
+        status, text, err = said(capsys, "generate", out, *given, *sampler)
+        assert status == 0 and "Warning: 6 items [/] bad." in text, err
+    assert "twisted" in refused(capsys, "generate", out, *given, "--sampler", "hmc")
 
 
 def test_own_data_are_trained_with_a_recipe_of_the_methods_name(capsys, tmp_path) -> None:
@@ -550,6 +574,9 @@ def test_mistakes_in_names_and_files_that_are_given(run_dir: Path, capsys, tmp_p
     )
     assert "twice" in refused(capsys, "generate", run_dir, *given("square"), *given("square"), *out)
     assert "did you mean 'hmc'?" in refused(capsys, "generate", run_dir, "--sampler", "hmcc", *out)
+    # A sampler of diffusion priors cannot draw products of flows.
+    message = refused(capsys, "generate", run_dir, "--sampler", "twisted", *out)
+    assert "there are hmc, mala, smc, importance" in message
 
 
 def test_a_lack_of_memory_is_said_in_a_sentence_and_a_defect_is_not_hidden(
@@ -575,7 +602,7 @@ def test_a_lack_of_memory_is_said_in_a_sentence_and_a_defect_is_not_hidden(
         cli.run([str(c) for c in command])
 
 
-def test_control_c_says_that_the_same_command_goes_on(capsys, monkeypatch, tmp_path) -> None:
+def test_control_c_says_that_the_same_command_resumes(capsys, monkeypatch, tmp_path) -> None:
     from polymodal.training.stage_trainer import StageTrainer
 
     def interrupted(*_: object) -> None:
@@ -583,4 +610,4 @@ def test_control_c_says_that_the_same_command_goes_on(capsys, monkeypatch, tmp_p
 
     monkeypatch.setattr(StageTrainer, "run_epoch", interrupted)
     status, _, err = said(capsys, "train", "shapes-jnf", *TINY, *SMALL_FLOW, "--out", tmp_path)
-    assert status == 130 and "same command goes on" in err and len(err.splitlines()) == 1
+    assert status == 130 and "same command resumes it" in err and len(err.splitlines()) == 1

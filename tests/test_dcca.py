@@ -543,7 +543,7 @@ def test_fit_projections_pads_unequal_dimensions_and_takes_masks():
     present = {"a": torch.arange(500) % 4 != 0}
     h["a"][~present["a"]] = torch.nan
     projections, spectrum, kept = fit_projections(
-        h, kept=7, present=present, held_out=h, held_out_present=present
+        h, num_directions=7, present=present, held_out=h, held_out_present=present
     )
     expected = linear_cca(h["a"][present["a"]], h["b"][present["a"]])
     assert kept == 7 and spectrum.shape == (12,)
@@ -579,7 +579,7 @@ NAN = torch.full((8, 2), torch.nan)
         (lambda: multiset_cca(H, {"a": torch.arange(8) < 1}), "at least 2 rows"),
         (lambda: choose_dim(torch.tensor([])), "k >= 1"),
         (lambda: choose_dim(torch.tensor([0.3, torch.nan])), "finite"),
-        (lambda: fit_projections(H, kept=3), r"`kept` must be in 1 \.\. 2"),
+        (lambda: fit_projections(H, num_directions=3), r"`num_directions` must be in 1 \.\. 2"),
         (lambda: fit_projections(H, held_out={"a": H["a"]}), "must have the dimensions"),
         (
             lambda: fit_projections(H, held_out=H, held_out_present={"a": torch.arange(8) < 1}),

@@ -551,7 +551,7 @@ def test_a_flow_posterior_integrates_to_one_and_inverts() -> None:
 
 
 def test_parts_of_bounds_are_the_bounds_of_parts() -> None:
-    """One decoding of all latents gives the sum of separate ELBOs, with masks and weights."""
+    """One decoding of all latents gives what separate ELBOs give, with masks and weights."""
     m, data = method("mopoe").model, batch(holes=True)
     q = m.posterior.unimodal(data)
     parts = [

@@ -1,30 +1,35 @@
-"""Pictures say what they were given: pixels stand where they should, in the colours they should."""
+"""Pictures show the values they were given: every pixel in its place, every bar of its height."""
 
+import base64
 import io
+import math
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.colors import to_rgba
 from PIL import Image
 
+from polymodal.data.kinds import mosaic
 from polymodal.report import plots
-from polymodal.sampling.diagnostics import ChainReport
+from polymodal.report.pictures import pixels
+from polymodal.sampling import Histogram
 
 
-def test_an_image_grid_keeps_pixels_square_and_crisp() -> None:
-    rows = [torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)]
-    figure = plots.image_grid(rows, ["given", "drawn"], "title", scale=3, apart=1)
-    back = np.asarray(Image.open(io.BytesIO(plots.png(figure))).convert("RGB"))
-    inner = plots.mosaic(rows, apart=1).repeat(3, 0).repeat(3, 1)
-    height, width = inner.shape[:2]
-    found = back[-6 - height : -6, 90 : 90 + width]
-    assert found.shape == inner.shape and np.abs(found.astype(int) - inner).max() <= 1
+def test_an_image_on_the_page_keeps_its_pixels() -> None:
+    image = mosaic([torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)], apart=1)
+    picture = pixels(image, "words")
+    back = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.data))))
+    assert np.array_equal(back, image)
+    assert picture.pixels and (picture.height, picture.width) == (2 * len(image), 2 * len(image[0]))
+    wide = np.zeros((8, 400, 3), np.uint8)
+    assert (pixels(wide, "words").width, pixels(wide, "words", beside=2).width) == (800, 400)
 
 
 def test_loss_curves_have_a_panel_for_each_stage_and_skip_what_is_not_there() -> None:
-    loss = lambda epoch: {"train_loss": 9.0 - epoch, "val_loss": 8.0 if epoch == 1 else None}
-    rows = [{"stage": stage, "epoch": epoch} | loss(epoch) for stage in "ab" for epoch in (1, 2)]
+    losses = {1: {"train_loss": 8.0, "val_loss": 8.0}, 2: {"train_loss": 7.0, "val_loss": None}}
+    rows = [{"stage": s, "epoch": epoch} | loss for s in "ab" for epoch, loss in losses.items()]
     figure = plots.loss_curves(
         pd.DataFrame([*rows, {"stage": "c", "epoch": None, "train_loss": None}])
     )
@@ -43,8 +48,8 @@ def test_bars_have_the_heights_and_errors_given() -> None:
     assert bars == {(-0.2, 0.4), (0.2, 0.8), (1.2, 0.5)}
 
 
-def test_the_spectrum_marks_what_is_kept() -> None:
-    figure = plots.spectrum(torch.tensor([0.9, 0.5, 0.1]), kept=2)
+def test_the_spectrum_marks_the_directions_that_are_used() -> None:
+    figure = plots.spectrum(torch.tensor([0.9, 0.5, 0.1]), num_directions=2)
     heights = [p.get_height() for p in figure.axes[0].patches]
     colours = [p.get_facecolor() for p in figure.axes[0].patches]
     assert heights == pytest.approx([0.9, 0.5, 0.1]) and colours[0] == colours[1] != colours[2]
@@ -53,33 +58,44 @@ def test_the_spectrum_marks_what_is_kept() -> None:
 def test_embeddings_are_shown_by_label_whatever_their_dimension() -> None:
     label = torch.arange(40) % 2
     for d in (1, 2, 5):
-        figure = plots.tsne({"a": torch.randn(40, d), "b": torch.randn(40, d)}, label)
+        figure = plots.embedded({"a": torch.randn(40, d), "b": torch.randn(40, d)}, label)
         assert [axes.get_title(loc="left") for axes in figure.axes] == ["a", "b"]
         drawn = figure.axes[0].patches if d == 1 else figure.axes[0].collections
         assert len(drawn) == (80 if d == 1 else 2)
 
 
-def test_sampler_diagnostics_leave_out_what_a_sampler_has_not() -> None:
-    one = torch.rand(50)
-    said = dict(
-        acceptance=one,
-        divergent=torch.zeros(50),
-        ess=100 * one,
-        step_size=one,
-        gradients=10,
-        transitions=9,
-    )
-    full = ChainReport(**said, rhat=one + 1)
-    assert len(plots.sampler_diagnostics(full).axes) == 3
-    assert len(plots.sampler_diagnostics(ChainReport(**said)).axes) == 2
-    assert (
-        sum(
-            p.get_height()
-            for p in plots.sampler_diagnostics(full).axes[0].patches
-            if p.get_width() < 0.1
-        )
-        == 50
-    )
+def test_histograms_have_a_panel_for_each_figure_and_show_the_good_range() -> None:
+    share = torch.rand(50)
+    bad = torch.cat([torch.full((49,), 1.01), torch.tensor([9.0])])  # one item far from the others
+    shown = [
+        Histogram("acceptance", share, 0.6, 0.95),
+        Histogram("R-hat", bad, high=1.05),
+        Histogram("ess", torch.full((50,), math.nan), low=5.0),
+        Histogram("calls", torch.full((50,), 30.0)),
+    ]
+    panels = plots.histograms(shown).axes
+    assert [axes.get_xlabel() for axes in panels] == [h.title for h in shown]
+    for axes, has_band in zip(panels, (True, True, False, False), strict=True):
+        bars = [p for p in axes.patches if p.get_facecolor() == to_rgba(plots.FIRST)]
+        bands = [p for p in axes.patches if p.get_facecolor() != to_rgba(plots.FIRST)]
+        assert len(bands) == has_band
+        assert sum(bar.get_height() for bar in bars) == (0 if axes is panels[2] else 50)
+    band = panels[0].patches[-1]
+    assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((0.6, 0.95))
+    assert panels[1].get_xlim()[1] > 1.05  # the end of the good range is seen
+    good = panels[1].patches[-1]
+    assert good.get_x() == pytest.approx(panels[1].get_xlim()[0])  # unbounded: from the edge
+
+
+def test_spectra_have_a_line_and_a_bar_for_each_modality() -> None:
+    values, kept = {"a": [2.0, 0.5, 0.0], "b": [1.0, 0.1]}, {"a": 2, "b": 0}
+    left, right = plots.spectra(values, kept).axes
+    assert [line.get_label() for line in left.lines if not line.get_label().startswith("_")] == [
+        "a",
+        "b",
+    ]
+    assert [p.get_height() for p in right.patches] == [3, 2, 2, 0]
+    assert len(plots.spectra(values, kept, torch.tensor([0.9, 0.1]), 1).axes) == 3
 
 
 def test_extent_measures_what_is_bright() -> None:

@@ -16,12 +16,15 @@ from PIL import Image
 
 from polymodal.batch import Modality
 from polymodal.cli import main as cli
-from polymodal.data import Dataset
+from polymodal.data import Dataset, Splits
+from polymodal.methods import METHODS
 from polymodal.metrics.table import Table, combine
-from polymodal.report.page import label_of, write_report
-from polymodal.report.pictures import Picture, chosen, merged
+from polymodal.report.page import label_of, samplers, write_report
+from polymodal.report.pictures import Picture, Scenes, chosen, merged
 from polymodal.report.tables import rows_of, terminal_table
-from polymodal.runs.run import load
+from polymodal.runs.run import Run, load
+from polymodal.sampling import ChainReport, ParticleReport
+from polymodal.training.fit import fit
 from test_cli import FEW, TINY
 
 MEASURED = [
@@ -120,13 +123,12 @@ def test_the_shared_first_stage_is_shown_once(compared: Path) -> None:
 
 def test_the_page_is_the_same_for_the_same_runs(compared: Path, tmp_path: Path) -> None:
     runs = [compared / f"jmvae-two-stage-seed{s}" for s in (0, 1)]
-    without_time = lambda path: re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "", path.read_text())
     pages = []
     for k, name in enumerate(("a.html", "b/c.html")):
         torch.manual_seed(k)  # the noise is the page's own
-        pages.append(write_report(runs, tmp_path / name))
-    first, second = pages
-    assert without_time(first) == without_time(second)
+        text = write_report(runs, tmp_path / name).read_text()
+        pages.append(re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "", text))
+    assert pages[0] == pages[1]
 
 
 def test_runs_of_other_data_are_not_compared(compared: Path, tmp_path: Path, capsys) -> None:
@@ -161,6 +163,119 @@ def test_labels_tell_settings_apart_but_not_seeds(compared: Path) -> None:
     runs[1].settings = {**runs[1].settings, "networks": {}}
     runs[1].directory = compared / "larger-seed1"
     assert label_of(runs) == ["jnf-dcca", "larger", "jmvae-two-stage"]
+
+
+# Every method
+
+
+def tiny(n: int) -> Dataset:
+    """Three vectors that share two numbers, with labels."""
+    modalities = [Modality(m, (4,)) for m in "abc"]
+    z = torch.randn(n, 2)
+    x = {m.name: torch.cat([z, torch.randn(n, 2)], 1) for m in modalities}
+    return Dataset(modalities, x, label=(z[:, 0] > 0).long())
+
+
+TRAINING = {"epochs": 1, "batch": 40, "progress": False}
+# Options of the methods that have them: few draws and steps, small networks.
+CHAINS = {"sampler": {"draws": 8, "warmup": 4, "chains": 2}, "flow": {"hidden": [8]}}
+DIFFUSION = {"sampler": {"steps": 3}, "denoiser": {"width": 16, "depth": 1}}
+EMBEDDING = {"embedding": {"embedding_size": 3, "num_directions": 2}}
+OPTIONS: dict[str, dict] = {
+    "jnf": CHAINS,
+    "jnf_dcca": CHAINS | EMBEDDING,
+    "jnf_score": DIFFUSION | EMBEDDING,
+    "sbm": DIFFUSION,
+}
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    torch.manual_seed(0)
+    return Splits(tiny(80), tiny(60), tiny(40), "tiny")
+
+
+@pytest.fixture(scope="module")
+def every_run(splits: Splits) -> dict[str, Run]:
+    """A run of every method."""
+    networks = dict.fromkeys("abc", "linear")
+    settings = {"latent": 2, "training": TRAINING, "networks": networks}
+    return {m: fit(m, splits, **settings, **OPTIONS.get(m, {})) for m in METHODS}
+
+
+def has_sections_of_its_own(name: str, run: Run) -> bool:
+    special = run.model.sampler is not None or run.model.posterior.embeddings is not None
+    return special or name == "cvae"
+
+
+@pytest.fixture(scope="module")
+def every_page(every_run: dict[str, Run], splits: Splits, tmp_path_factory) -> str:
+    """One page on every method with a sampler or embeddings, and on the CVAE, without the data of
+    its pictures.
+    """
+    out = tmp_path_factory.mktemp("page") / "page.html"
+    runs = {name: run for name, run in every_run.items() if has_sections_of_its_own(name, run)}
+    page = write_report(list(runs.values()), out, data=splits, labels=list(runs))
+    return re.sub(r"base64,[^\"]+", "", page.read_text())
+
+
+def section(page: str, title: str) -> str:
+    """The part of a page from a heading to the next one."""
+    return page.split(f">{title}</h2>")[1].split("<h2")[0]
+
+
+def test_every_sampler_has_a_row_for_each_subset_that_it_draws(every_run, every_page) -> None:
+    part = section(every_page, "Sampler diagnostics")
+    rows = re.findall(r"<tr><td>(\w+)</td><td>([^<]*)</td>", part)
+    sampled = {m for m, run in every_run.items() if run.model.sampler is not None}
+    assert {m for m, _ in rows} == sampled >= {"jnf", "jnf_dcca", "jnf_score", "sbm"}
+    pairs = {"a and b", "a and c", "b and c"}
+    given = {m: {g for name, g in rows if name == m} for m in sampled}
+    assert given["jnf"] == given["jnf_dcca"] == pairs
+    assert given["jnf_score"] == pairs | set("abc")
+    assert given["sbm"] == pairs | set("abc") | {"nothing"}
+
+
+def test_every_method_with_embeddings_shows_them(every_run, every_page) -> None:
+    part = section(every_page, "Embeddings of what is shared")
+    embedded = {m for m, r in every_run.items() if r.model.posterior.embeddings is not None}
+    assert set(re.findall(r"<h3>(\w+)</h3>", part)) == embedded >= {"jnf_dcca", "jnf_score"}
+    assert part.count("<img") == 2 * len(embedded)  # the spectrum, and the embeddings
+
+
+def test_every_method_generates_what_it_can(every_run, splits, every_page) -> None:
+    part = section(every_page, "Generated given a subset")
+    c_given_ab = part.split("c given a and b</h3>")[1]
+    a_given_b = part.split("a given b</h3>")[1].split("<h3")[0]
+    assert "cvae" in c_given_ab and "cvae" not in a_given_b  # a CVAE generates one modality
+    pictures = Scenes(every_run, splits).reconstructed().pictures
+    shown = [name for picture in pictures for name in picture.caption.split(", ")]
+    assert sorted(shown) == sorted(every_run)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        ParticleReport(60, 90, 5400),  # a diffusion
+        ParticleReport(60, 90, 5400, torch.ones(60), torch.ones(60), torch.zeros(60)),  # twisted
+        ParticleReport(60, 1, 6000, torch.ones(60), advice="take more."),  # importance
+        ChainReport(*torch.full((4, 60), 0.1), gradients=9, transitions=9),  # SMC
+        ChainReport(*torch.full((4, 60), 0.1), gradients=9, transitions=9, rhat=torch.ones(60)),
+    ],
+    ids=["diffusion", "twisted", "importance", "smc", "hmc"],
+)
+def test_every_report_of_a_sampler_has_a_row_its_warning_and_its_histograms(report) -> None:
+    made = samplers({("m", "a and b"): report})
+    (row,) = made.rows
+    assert row[:2] == ["m", "a and b"] and len(row) == len(made.head)
+    assert row[made.head.index("items")] == "60"
+    warning = report.warning()
+    assert list(made.warnings) == ([f"m given a and b: {warning}"] if warning else [])
+    shown = any(h.low > -math.inf or h.high < math.inf for h in report.histograms())
+    assert len(made.groups) == shown
+
+
+# Tables and labels
 
 
 def table(**columns: list) -> Table:
@@ -222,10 +337,10 @@ def test_figures_that_are_not_defined_are_never_the_best() -> None:
 
 
 def test_equal_pictures_are_shown_once() -> None:
-    picture = lambda data: Picture(data, "words", 1, 1)
-    found = merged({"a": picture("x"), "b": picture("y"), "c": picture("x")})
-    assert [(p.data, p.caption) for p in found] == [("x", "a, c"), ("y", "b")]
-    assert [p.caption for p in merged({"a": picture("x")})] == [""]
+    x, y = (Picture(data, "words", 1, 1) for data in "xy")
+    shown = merged({"a": x, "b": y, "c": x})
+    assert [(p.data, p.caption) for p in shown] == [("x", "a, c"), ("y", "b")]
+    assert [p.caption for p in merged({"a": x})] == [""]
 
 
 def test_chosen_samples_are_whole_and_take_the_labels_in_turn() -> None:

@@ -97,7 +97,7 @@ def test_the_divergence_of_every_reduction_is_below_its_bound() -> None:
     pi = MultivariateNormal(torch.zeros(9), held.T.cov())
     for r in range(5):
         sizes = {"a": r, "b": min(r, 4)}
-        frame = found.frame(sizes)
+        frame = found.directions(sizes)
         inside = frame @ frame.T
         covariance = inside @ pi.covariance_matrix @ inside + torch.eye(9) - inside
         divergence = float(kl_divergence(pi, MultivariateNormal(torch.zeros(9), covariance)))
@@ -163,10 +163,10 @@ def test_a_ring_across_three_modalities_is_found() -> None:
     true = torch.linalg.qr(torch.linalg.solve(white.matrix, plane))[
         0
     ]  # plane'x is a function of this of z
-    cosines = torch.linalg.svdvals(true.T @ found.frame({"all": 2}))
+    cosines = torch.linalg.svdvals(true.T @ found.directions({"all": 2}))
     assert math.degrees(math.acos(min(1.0, float(cosines.min())))) < 5
     assert found.values["all"][1] > 10 * found.values["all"][2]
-    lost = [divergence_of_the_ring(plane, white, found.frame({"all": r})) for r in (0, 1, 2)]
+    lost = [divergence_of_the_ring(plane, white, found.directions({"all": r})) for r in (0, 1, 2)]
     bounds = [found.bound({"all": r}) for r in (0, 1, 2)]
     assert all(kl < b + 0.02 for kl, b in zip(lost, bounds, strict=True)), (lost, bounds)
     assert (

@@ -1,4 +1,4 @@
 """Analyses of samples: canonical correlation (`dcca`) and score ratio matching (`score_ratio`).
 
-Both take tensors and know no model, so that each can be used alone.
+Both take tensors and know no model, so that each can be used by itself.
 """

@@ -8,10 +8,10 @@ ridge. The singular values of
 
 are the canonical correlations. T is formed as L_a^-1 S_ab L_b^-T with Cholesky factors L L^T = S +
 r I: that is T up to a rotation on either side, with the same singular values, and its gradient
-needs triangular solves alone.
+needs only triangular solves.
 
-Everything is computed in float64 whatever comes in: covariances square the condition number, so
-float32 whitening fails on embeddings that are nothing out of the ordinary.
+Everything is computed in float64, whatever the input: covariances square the condition number, so
+that float32 whitening fails on ordinary embeddings.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch.linalg import solve_triangular
 
 
 def double(x: Tensor) -> Tensor:
-    """`x` in float64, on the CPU where the device has no such numbers."""
+    """`x` in float64, on the CPU where the device has no float64."""
     return x.to("cpu" if x.device.type == "mps" else x.device, torch.float64)
 
 
@@ -58,7 +58,9 @@ def whitened(x: Tensor, y: Tensor, rows: int, left: Tensor, right: Tensor) -> Te
 
 
 class Pair(NamedTuple):
-    """Two embeddings' means, Cholesky factors of their ridged covariances, and T up to rotations."""
+    """Means of two embeddings, Cholesky factors of their ridged covariances, and T up to
+    rotations.
+    """
 
     mean_a: Tensor
     mean_b: Tensor
@@ -81,10 +83,8 @@ def pair(a: Tensor, b: Tensor, ridge: float) -> Pair:
     return Pair(mean_a, mean_b, left, right, whitened(x, y, rows, left, right))
 
 
-def checked(
-    embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Embeddings, and a mask for each, once their shapes are known to fit."""
+def _checked_shapes(embeddings: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shapes (B, d_m). Raises ValueError for fewer than two modalities or several B."""
     shapes = {m: tuple(h.shape) for m, h in embeddings.items()}
     if (
         len(shapes) < 2
@@ -95,6 +95,14 @@ def checked(
             "Expected embeddings (B, d_m) of at least two modalities, with the same B, got"
             f" {shapes}."
         )
+    return shapes
+
+
+def checked(
+    embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Embeddings, and a mask for each. Raises ValueError where shapes do not fit."""
+    shapes = _checked_shapes(embeddings)
     masks = {
         m: present.get(m, torch.ones(len(h), dtype=torch.bool, device=h.device))
         for m, h in embeddings.items()
@@ -109,7 +117,9 @@ def checked(
 
 
 class CCA(NamedTuple):
-    """Linear CCA: canonical variates (a - mean_a) @ A and (b - mean_b) @ B, and their correlations."""
+    """Linear CCA: canonical variates (a - mean_a) @ A and (b - mean_b) @ B, and their
+    correlations.
+    """
 
     mean_a: Tensor
     mean_b: Tensor
@@ -150,10 +160,12 @@ def linear_cca(a: Tensor, b: Tensor, ridge: float = 1e-4) -> CCA:
         ValueError: as `correlations`.
 
     >>> a = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
-    >>> found = linear_cca(a, a[:, :2].exp(), ridge=0.0)
-    >>> variates = (a - found.mean_a) @ found.A, (a[:, :2].exp() - found.mean_b) @ found.B
-    >>> [torch.allclose(torch.corrcoef(torch.stack(v))[0, 1], r) for *v, r in zip(*(v.mT for v in variates), found[-1])]
-    [True, True]
+    >>> b = a[:, :2].exp()
+    >>> cca = linear_cca(a, b, ridge=0.0)
+    >>> u, v = (a - cca.mean_a) @ cca.A, (b - cca.mean_b) @ cca.B
+    >>> correlations = [torch.corrcoef(torch.stack([u[:, k], v[:, k]]))[0, 1] for k in range(2)]
+    >>> torch.allclose(torch.stack(correlations), cca.correlations)
+    True
     """
     mean_a, mean_b, left, right, t = pair(a, b, ridge)
     u, values, vh = torch.linalg.svd(t, full_matrices=False)
@@ -201,11 +213,7 @@ def multiset_cca(
     tensor([1., 1.])
     """
     embeddings, present = checked(embeddings, present)
-    rows = {(i, j): int((present[i] & present[j]).sum()) for i in embeddings for j in embeddings}
-    if min(rows.values()) < 2:
-        raise ValueError(
-            f"Every two modalities need at least 2 rows where both are present, got {rows}."
-        )
+    rows = _shared_rows(present)
     means = {m: double(h[present[m]]).mean(0) for m, h in embeddings.items()}
     centred = {
         m: torch.where(present[m].to(means[m].device)[:, None], double(h) - means[m], 0.0)
@@ -227,6 +235,16 @@ def multiset_cca(
     )
 
 
+def _shared_rows(present: Mapping[str, Tensor]) -> dict[tuple[str, str], int]:
+    """How many rows every two modalities share. Raises ValueError for fewer than 2."""
+    rows = {(i, j): int((present[i] & present[j]).sum()) for i in present for j in present}
+    if min(rows.values()) < 2:
+        raise ValueError(
+            f"Every two modalities need at least 2 rows where both are present, got {rows}."
+        )
+    return rows
+
+
 def _maxvar(dims: Mapping[str, int], cross: Mapping[tuple[str, str], Tensor]) -> dict[str, Tensor]:
     """Q_m (d_m, k) of `multiset_cca`. The identity blocks of the covariance move no eigenvector and
     are left out.
@@ -245,7 +263,7 @@ def _maxvar(dims: Mapping[str, int], cross: Mapping[tuple[str, str], Tensor]) ->
 
 
 def noise_floor(rows: int, d_a: int = 1, d_b: int = 1) -> float:
-    """What the largest correlation between two *independent* embeddings stays below, but once in a
+    """A bound that the largest correlation between two *independent* embeddings exceeds once in a
     hundred samples.
 
     The upper edge of the canonical correlations of independent samples (Wachter, 1980) plus
@@ -278,11 +296,11 @@ def choose_dim(spectrum: Tensor, floor: float = 0.0) -> int:
     deepest fall are kept. There always is one, at the last direction above the floor. So a plateau
     is kept and a tail far beneath it is not, even a significant one; a spectrum that declines
     smoothly is kept down to the floor; and a large first gap does not cut unless what follows is
-    next to nothing. If all are noise, one direction is kept.
+    next to nothing. If all directions are noise, one is kept.
 
     Args:
         spectrum: (k,), k >= 1, correlations by direction, best measured on held-out data.
-        floor: what noise alone reaches, as from `noise_floor`.
+        floor: what noise reaches, as from `noise_floor`.
 
     Returns:
         In 1 .. k.

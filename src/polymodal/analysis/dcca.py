@@ -1,7 +1,7 @@
-"""What modalities share, found by deep canonical correlation analysis.
+"""Deep canonical correlation analysis: the information that modalities share.
 
 Deep CCA (Andrew et al., 2013) trains one network g_m per modality to make the embeddings h_m =
-g_m(x_m) as correlated as they can be: `total_correlation` is that objective for any number of
+g_m(x_m) as correlated as possible: `total_correlation` is that objective for any number of
 modalities, as JNF-DCCA uses it (Senellart et al., 2023, section 2.3), and `contrastive` another one
 with the same aim. Once trained, `fit_projections` rotates the embeddings so that their dimensions
 come in order of correlation and says how many are worth keeping (their appendix B keeps 9 of 16 on
@@ -92,7 +92,7 @@ def correlation(a: Tensor, b: Tensor, ridge: float = 1e-3, top: int | None = Non
         a: (N, d_a).
         b: (N, d_b), row n paired with row n of `a`.
         ridge: r >= 0, as in `correlations`.
-        top: sum the `top` largest correlations only; None: all of them.
+        top: how many of the largest correlations to sum; None: all of them.
 
     Returns:
         Scalar in [0, min(d_a, d_b)], in the dtype that `correlations` has.
@@ -121,10 +121,8 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        parts = [
-            torch.empty_like(x, memory_format=torch.contiguous_format)
-            for _ in range(distributed.get_world_size())
-        ]
+        ranks = range(distributed.get_world_size())
+        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in ranks]
         distributed.all_gather(parts, x.contiguous())
         return torch.cat(parts)
 
@@ -136,32 +134,30 @@ class _Gather(torch.autograd.Function):
         return grad.chunk(distributed.get_world_size())[distributed.get_rank()]
 
 
+def _is_distributed() -> bool:
+    """Whether several processes train together."""
+    running = distributed.is_available() and distributed.is_initialized()
+    return running and distributed.get_world_size() > 1
+
+
 def _gathered(
     embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
     """Embeddings and full masks of the global batch, and where this process's rows start in it.
 
-    Only where gradients are wanted: in validation every rank has all of the data already. In
-    distributed training every rank must come with the same modalities and shapes. Each then
-    computes the same global value, and the mean over ranks that data parallelism takes of the
-    gradients is the gradient of one process holding the whole batch.
+    They are gathered only where gradients are needed: in validation every rank has all of the data
+    already. In distributed training every rank must come with the same modalities and shapes. Each
+    then computes the same global value, and the mean over ranks that data parallelism takes of the
+    gradients is the gradient of one process with the whole batch.
     """
     embeddings, present = checked(embeddings, present)
-    running = (
-        distributed.is_available()
-        and distributed.is_initialized()
-        and distributed.get_world_size() > 1
-    )
-    if not (running and torch.is_grad_enabled()):
+    if not (_is_distributed() and torch.is_grad_enabled()):
         return embeddings, present, 0
     names = sorted(embeddings)  # the collectives must run in the same order everywhere
     start = distributed.get_rank() * len(embeddings[names[0]])
     masks = _Gather.apply(torch.stack([present[m] for m in names], 1).to(torch.uint8)).bool()
-    return (
-        {m: _Gather.apply(embeddings[m]) for m in names},
-        dict(zip(names, masks.unbind(1), strict=True)),
-        start,
-    )
+    every = {m: _Gather.apply(embeddings[m]) for m in names}
+    return every, dict(zip(names, masks.unbind(1), strict=True)), start
 
 
 def total_correlation(
@@ -173,7 +169,7 @@ def total_correlation(
     Section 2.3 of Senellart et al. (2023): sum_{i<j} F(g_i(X_i), g_j(X_j)). (Not the total
     correlation of information theory.) Each pair is measured on the rows where both are present. A
     pair with d_i + d_j such rows or fewer correlates perfectly in some directions whatever it
-    holds; it teaches nothing and contributes 0.
+    holds; it has no gradient of use and contributes 0.
 
     In distributed training the embeddings of all ranks are gathered first, so that several
     processes give the value and the gradient of one; each must hold the same modalities and the
@@ -181,7 +177,7 @@ def total_correlation(
 
     Args:
         embeddings: h_m = g_m(x_m), each (B, d_m).
-        present: each (B,) bool; no key: present in every row. What stands in absent rows has no
+        present: each (B,) bool; no key: present in every row. Values in absent rows have no
             effect.
         ridge: r >= 0, as in `correlations`.
 
@@ -226,13 +222,13 @@ def contrastive(
         L_n = sum_{i<j} 1/2 [ -log softmax_k(s_nk)[n] - log softmax_k(s_kn)[n] ]
 
     Of two modalities, log B - E[L] is a lower bound on the mutual information of x_i and x_j (van
-    den Oord et al., 2018); embeddings that say nothing give log B. A pair counts where both are
-    present, there alone it looks for candidates, and elsewhere it contributes 0. In distributed
+    den Oord et al., 2018); embeddings without information give log B. A pair counts only where both
+    are present, and has its candidates only there; elsewhere it contributes 0. In distributed
     training the candidates are those of all ranks, as in `total_correlation`.
 
     Args:
         embeddings: h_m = g_m(x_m), each (B, d), of the same d.
-        present: each (B,) bool; no key: present in every row. What stands in absent rows has no
+        present: each (B,) bool; no key: present in every row. Values in absent rows have no
             effect.
         temperature: > 0.
 
@@ -257,23 +253,24 @@ def contrastive(
     parts = []
     for i, j in combinations(embeddings, 2):
         both = present[i] & present[j]
-        logits = (
-            F.normalize(embeddings[i][both], dim=-1)
-            @ F.normalize(embeddings[j][both], dim=-1).mT
-            / temperature
-        )
-        loss = (logits.logsumexp(0) + logits.logsumexp(1)) / 2 - logits.diagonal()
+        loss = _info_nce(embeddings[i][both], embeddings[j][both], temperature)
         parts.append(torch.zeros_like(both, dtype=loss.dtype).masked_scatter(both, loss))
     return torch.stack(parts).sum(0)[start : start + rows]
+
+
+def _info_nce(a: Tensor, b: Tensor, temperature: float) -> Tensor:
+    """InfoNCE of a (N, d) and b (N, d) in both directions, (N,) nats."""
+    logits = F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).mT / temperature
+    return (logits.logsumexp(0) + logits.logsumexp(1)) / 2 - logits.diagonal()
 
 
 class Projection(nn.Module):
     """h -> (h - mean) @ matrix with all but the first `kept` columns zero: the most correlated
     directions of h.
 
-    The output keeps the shape of h, so that whatever reads it need not know how many directions
-    were kept. All three are buffers, saved with the model. A new one changes nothing: mean 0,
-    matrix I, all kept.
+    The output keeps the shape of h, so that a network that reads it need not know how many
+    directions were kept. All three are buffers, saved with the model. A new projection changes
+    nothing: mean 0, matrix I, all kept.
 
     Args:
         d: dimension of h.
@@ -300,7 +297,7 @@ class Projection(nn.Module):
 
     @torch.no_grad()
     def set_(self, mean: Tensor, matrix: Tensor, kept: int) -> None:
-        """Takes over `mean` (d,) and the first `kept` columns of `matrix` (d, d), in place.
+        """Copies `mean` (d,) and the first `kept` columns of `matrix` (d, d) into the buffers.
 
         Raises:
             ValueError: if a shape does not fit or `kept` is not in 1 .. d. Nothing is changed then.
@@ -319,7 +316,7 @@ class Projection(nn.Module):
 @torch.no_grad()
 def fit_projections(
     embeddings: Mapping[str, Tensor],
-    kept: int | None = None,
+    num_directions: int | None = None,
     held_out: Mapping[str, Tensor] | None = None,
     ridge: float = 1e-4,
     present: Mapping[str, Tensor] = {},
@@ -334,10 +331,10 @@ def fit_projections(
 
     Args:
         embeddings: each (N, d_m).
-        kept: how many directions to keep; None: `choose_dim` of the spectrum above its
+        num_directions: how many to keep; None: `choose_dim` of the spectrum above its
             `noise_floor`.
         held_out: each (N', d_m), on which to measure the spectrum: the mean over pairs of the
-            correlation of their k-th variates. None: the training rows' own, which is flattering,
+            correlation of their k-th variates. None: that of the training rows, which is too high,
             the more so where networks were trained on them.
         ridge: r >= 0.
         present: each (N,) bool; no key: present in every row.
@@ -348,40 +345,54 @@ def fit_projections(
         are zero), the spectrum (k,), and how many to keep, all in float64.
 
     Raises:
-        ValueError: for `kept` not in 1 .. k, if `held_out` holds other modalities or dimensions, if
-            two modalities share fewer than 2 rows, or as `linear_cca`.
+        ValueError: for `num_directions` not in 1 .. k, if `held_out` has other modalities or
+            dimensions, if two modalities share fewer than 2 rows, or as `linear_cca`.
 
     >>> h = torch.randn(2, 1000, 4, generator=torch.Generator().manual_seed(0))
-    # two shared, two not
     >>> a, b = h[0], torch.cat([h[0, :, :2] + 0.1 * h[1, :, :2], h[1, :, 2:]], dim=1)
-    >>> projections, spectrum, kept = fit_projections({"a": a, "b": b})
+    >>> projections, spectrum, kept = fit_projections({"a": a, "b": b})  # two directions are shared
     >>> kept
     2
     """
     embeddings, present = checked(embeddings, present)
     fitted = _fit(embeddings, present, ridge)
     spectrum, dims = fitted.correlations, {m: h.shape[1] for m, h in embeddings.items()}
-    if kept is not None and not 1 <= kept <= len(spectrum):
+    if num_directions is not None and not 1 <= num_directions <= len(spectrum):
         raise ValueError(
-            f"`kept` must be in 1 .. {len(spectrum)}, the smallest embedding's dimension, got"
-            f" {kept}."
+            f"`num_directions` must be in 1 .. {len(spectrum)}, the smallest embedding's dimension,"
+            f" got {num_directions}."
         )
+    chosen_from = dims
     if held_out is not None:
-        found = {m: h.shape[-1] for m, h in held_out.items()}
-        if found != dims:
-            raise ValueError(f"Held-out embeddings must have the dimensions {dims}, got {found}.")
-        held_out, present = checked(held_out, held_out_present)
-        spectrum = _measured(fitted, held_out, present)
-    if kept is None:
-        pairs = [(i, j, int((present[i] & present[j]).sum())) for i, j in combinations(dims, 2)]
-        floors = [
-            noise_floor(n) if held_out else noise_floor(n, dims[i], dims[j]) for i, j, n in pairs
-        ]
-        kept = choose_dim(spectrum, sum(floors) / len(floors))
-    padded = {
-        m: F.pad(matrix, (0, dims[m] - len(spectrum))) for m, matrix in fitted.matrices.items()
-    }
-    return {m: (fitted.means[m], padded[m]) for m in dims}, spectrum, kept
+        held_out, present = _checked_held_out(held_out, held_out_present, dims)
+        spectrum, chosen_from = _measured(fitted, held_out, present), dict.fromkeys(dims, 1)
+    if num_directions is None:
+        num_directions = choose_dim(spectrum, _mean_floor(present, chosen_from))
+    projections = {}
+    for m, matrix in fitted.matrices.items():
+        projections[m] = fitted.means[m], F.pad(matrix, (0, dims[m] - len(spectrum)))
+    return {m: projections[m] for m in dims}, spectrum, num_directions
+
+
+def _checked_held_out(
+    held_out: Mapping[str, Tensor], present: Mapping[str, Tensor], dims: dict[str, int]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Held-out embeddings and their masks. Raises ValueError for other dimensions than `dims`."""
+    held_out_dims = {m: h.shape[-1] for m, h in held_out.items()}
+    if held_out_dims != dims:
+        raise ValueError(
+            f"Held-out embeddings must have the dimensions {dims}, got {held_out_dims}."
+        )
+    return checked(held_out, present)
+
+
+def _mean_floor(present: dict[str, Tensor], dims: dict[str, int]) -> float:
+    """The mean over pairs of modalities of `noise_floor`, with directions chosen from `dims`."""
+    floors = []
+    for i, j in combinations(dims, 2):
+        rows = int((present[i] & present[j]).sum())
+        floors.append(noise_floor(rows, dims[i], dims[j]))
+    return sum(floors) / len(floors)
 
 
 def _fit(embeddings: dict[str, Tensor], present: dict[str, Tensor], ridge: float) -> MultisetCCA:
@@ -389,10 +400,9 @@ def _fit(embeddings: dict[str, Tensor], present: dict[str, Tensor], ridge: float
         return multiset_cca(embeddings, present, ridge)
     (i, a), (j, b) = embeddings.items()
     both = present[i] & present[j]
-    found = linear_cca(a[both], b[both], ridge)
-    return MultisetCCA(
-        {i: found.mean_a, j: found.mean_b}, {i: found.A, j: found.B}, found.correlations
-    )
+    pair_cca = linear_cca(a[both], b[both], ridge)
+    means, matrices = {i: pair_cca.mean_a, j: pair_cca.mean_b}, {i: pair_cca.A, j: pair_cca.B}
+    return MultisetCCA(means, matrices, pair_cca.correlations)
 
 
 def _measured(
@@ -409,9 +419,13 @@ def _measured(
         u, v = (
             (double(embeddings[m][both]) - fitted.means[m]) @ fitted.matrices[m] for m in (i, j)
         )
-        u, v = u - u.mean(0), v - v.mean(0)
-        # A constant variate (a dead dimension) correlates with nothing: 0, not 0/0.
-        values.append(
-            (u * v).sum(0) / (u.square().sum(0) * v.square().sum(0)).sqrt().clamp(min=1e-300)
-        )
+        values.append(_column_correlations(u, v))
     return torch.stack(values).mean(0)
+
+
+def _column_correlations(u: Tensor, v: Tensor) -> Tensor:
+    """The correlation of the k-th columns of u and v (N, K), (K,); 0 where a column is constant."""
+    u, v = u - u.mean(0), v - v.mean(0)
+    # the bound makes it 0, not 0/0, for a dead dimension
+    scale = (u.square().sum(0) * v.square().sum(0)).sqrt().clamp(min=1e-300)
+    return (u * v).sum(0) / scale

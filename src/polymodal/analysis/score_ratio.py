@@ -12,8 +12,8 @@ Marzouk 2024). s is learned by minimising F(s) = E_pi[1/2 |s|^2 + tr grad s - x'
 -1/2 tr H.
 
 Several modalities must be whitened *one by one* (`Whitening.of_blocks`): whitening all of them
-together erases the linear correlation between them, which is what is looked for; for normal data it
-leaves H = 0.
+together erases the linear correlation between them, which is what the method looks for; for normal
+data it leaves H = 0.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.analysis.trace import divergence
+
+EVERY = 50  # steps between two evaluations on held-out samples
 
 
 @dataclass(frozen=True)
@@ -45,47 +47,47 @@ class Whitening:
 
     @classmethod
     def of_blocks(cls, x: Mapping[str, Tensor], ridge: float = 1e-6) -> Whitening:
-        """Each block's own, with covariance + ridge * (mean variance) I: x[m] (N, d_m).
+        """Whitens each block x[m] (N, d_m) by its covariance + ridge * (mean variance) I.
 
-        Raises ValueError for fewer samples than dimensions in a block.
+        Raises ValueError for a block with no more samples than dimensions.
         """
-        means, parts = [], []
         for m, value in x.items():
-            n, d = value.shape
-            if n <= d:
+            samples, d = value.shape
+            if samples <= d:
                 raise ValueError(
-                    f"Whitening {m!r} needs more samples than its {d} dimensions, got {n}."
+                    f"Whitening {m!r} needs more samples than its {d} dimensions, got {samples}."
                 )
-            centred = value - value.mean(0)
-            covariance = centred.T @ centred / (n - 1)
-            covariance = covariance + ridge * covariance.diagonal().mean() * torch.eye(d).to(value)
-            precision = torch.linalg.cholesky(
-                torch.linalg.inv(covariance)
-            )  # L with L L' = precision; x -> L' x
-            means.append(value.mean(0))
-            parts.append(precision)
+        matrix = torch.block_diag(*(_whitening_factor(value, ridge) for value in x.values()))
         sizes = {m: value.shape[1] for m, value in x.items()}
-        return cls(torch.cat(means), torch.block_diag(*parts), sizes)
+        return cls(torch.cat([value.mean(0) for value in x.values()]), matrix, sizes)
 
     def __call__(self, x: Mapping[str, Tensor]) -> Tensor:
         """The blocks side by side, whitened: (N, d)."""
         return (torch.cat([x[m] for m in self.sizes], -1) - self.mean) @ self.matrix
 
     def inverse(self, z: Tensor) -> dict[str, Tensor]:
-        """Back to the blocks."""
+        """The blocks of z (N, d), {block: (N, d_m)}."""
         x = torch.linalg.solve(self.matrix.T, z.T).T + self.mean
-        return dict(zip(self.sizes, x.split(list(self.sizes.values()), -1), strict=True))
+        return _blocks(x, self.sizes)
+
+
+def _whitening_factor(x: Tensor, ridge: float) -> Tensor:
+    """L (d, d) with L L' the inverse covariance of x (N, d); L' x is white."""
+    centred = x - x.mean(0)
+    covariance = centred.T @ centred / (len(x) - 1)
+    covariance = covariance + ridge * covariance.diagonal().mean() * torch.eye(x.shape[1]).to(x)
+    return torch.linalg.cholesky(torch.linalg.inv(covariance))
 
 
 class RatioScore(nn.Module):
     """s(x) = A x + b + g(x), or, with `rank`, W (A W'x + b + g(W'x)) with W of `rank` columns.
 
-    g is a network that starts at 0; A and b at what is best without it, see `start_`.
+    g is a network that starts at 0; A and b start at their best values without it, see `start_`.
 
     Args:
         dim: d.
         hidden: widths of g's layers.
-        rank: None, or how many directions s may depend on and point to.
+        rank: how many directions s may depend on and point to; None: all.
     """
 
     def __init__(
@@ -97,22 +99,18 @@ class RatioScore(nn.Module):
                 f"The rank of a score in {dim} dimensions lies between 1 and {dim}, got {rank}."
             )
         size = rank or dim
-        self.frame = (
-            None if rank is None else nn.Parameter(torch.linalg.qr(torch.randn(dim, rank))[0])
-        )
+        self.directions: nn.Parameter | None = None
+        if rank is not None:
+            self.directions = nn.Parameter(torch.linalg.qr(torch.randn(dim, rank))[0])
         self.linear = nn.Linear(size, size)
-        layers: list[nn.Module] = []
-        for a, b in pairwise([size, *hidden]):
-            layers += [nn.Linear(a, b), nn.SiLU()]
-        last = nn.Linear(hidden[-1], size)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.net = nn.Sequential(*layers, last)
+        self.net = _network(size, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if self.frame is None else x @ self.frame
-        s = self.linear(y) + self.net(y)
-        return s if self.frame is None else s @ self.frame.T
+        """s (N, d) of x (N, d)."""
+        if self.directions is None:
+            return self.linear(x) + self.net(x)
+        y = x @ self.directions
+        return (self.linear(y) + self.net(y)) @ self.directions.T
 
     @torch.no_grad()
     def start_(self, x: Tensor) -> None:
@@ -121,14 +119,24 @@ class RatioScore(nn.Module):
         """
         covariance = x.T @ x / len(x)
         best = torch.eye(x.shape[1]).to(x) - torch.linalg.inv(covariance)
-        if self.frame is not None:
+        if self.directions is not None:
             values, vectors = torch.linalg.eigh(best)
-            self.frame.copy_(
-                vectors[:, values.abs().argsort(descending=True)[: self.frame.shape[1]]]
-            )
-            best = self.frame.T @ best @ self.frame
+            leading = values.abs().argsort(descending=True)[: self.directions.shape[1]]
+            self.directions.copy_(vectors[:, leading])
+            best = self.directions.T @ best @ self.directions
         self.linear.weight.copy_(best)
         self.linear.bias.zero_()
+
+
+def _network(size: int, hidden: Sequence[int]) -> nn.Sequential:
+    """A network from `size` numbers to as many, which starts at 0."""
+    layers: list[nn.Module] = []
+    for a, b in pairwise([size, *hidden]):
+        layers += [nn.Linear(a, b), nn.SiLU()]
+    last = nn.Linear(hidden[-1], size)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(*layers, last)
 
 
 def objective(score: nn.Module, x: Tensor, probes: int | None = None) -> Tensor:
@@ -139,6 +147,23 @@ def objective(score: nn.Module, x: Tensor, probes: int | None = None) -> Tensor:
     return 0.5 * s.square().sum(-1) + trace - (x * s).sum(-1)
 
 
+@dataclass(frozen=True)
+class Training:
+    """How a score is trained: by AdamW, whose rate falls to 0 as a cosine.
+
+    Args:
+        batch, lr, decay: of AdamW.
+        patience: evaluations, one every 50 steps, without a better held-out F before it stops.
+        exact: dimensions up to which the trace is exact; above, one random sign vector a sample.
+    """
+
+    batch: int = 512
+    lr: float = 1e-3
+    decay: float = 1e-4
+    patience: int = 10
+    exact: int = 32
+
+
 def fit(
     x: Tensor,
     held_out: Tensor,
@@ -146,54 +171,59 @@ def fit(
     hidden: Sequence[int] = (128, 128),
     rank: int | None = None,
     steps: int = 2000,
-    batch: int = 512,
-    lr: float = 1e-3,
-    decay: float = 1e-4,
-    patience: int = 10,
-    exact: int = 32,
+    training: Training = Training(),
 ) -> RatioScore:
     """The score of x (N, d), whitened, stopped where F is least on `held_out`.
 
     Args:
         hidden, rank: see `RatioScore`.
-        steps, batch, lr, decay: of AdamW, its rate falling to 0 as a cosine.
-        patience: evaluations, one every 50 steps, without a better held-out F before it stops.
-        exact: dimensions up to which the trace is exact; above, one random sign vector a sample.
+        steps: at most, of the optimizer.
+        training: its settings.
     """
     score = RatioScore(x.shape[1], hidden, rank).to(x)
     score.start_(x)
-    probes = None if x.shape[1] <= exact else 1
-    optimizer = torch.optim.AdamW(score.parameters(), lr=lr, weight_decay=decay)
+    probes = None if x.shape[1] <= training.exact else 1
+    optimizer = torch.optim.AdamW(score.parameters(), lr=training.lr, weight_decay=training.decay)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    held = lambda: float(objective(score, held_out, probes and 8).mean().detach())
-    best, kept, wait = held(), {k: v.clone() for k, v in score.state_dict().items()}, 0
+    best, weights, wait = _held_out(score, held_out, probes), _copied(score), 0
     for step in range(1, steps + 1):
-        rows = torch.randint(len(x), (min(batch, len(x)),), device=x.device)
+        rows = torch.randint(len(x), (min(training.batch, len(x)),), device=x.device)
         optimizer.zero_grad()
         objective(score, x[rows], probes).mean().backward()
         optimizer.step()
         rate.step()
-        if step % 50 == 0:
-            value = held()
-            wait = 0 if value < best else wait + 1
-            if value < best:
-                best, kept = value, {k: v.clone() for k, v in score.state_dict().items()}
-            if wait >= patience:
-                break
-    score.load_state_dict(kept)
+        if step % EVERY:
+            continue
+        value = _held_out(score, held_out, probes)
+        wait = 0 if value < best else wait + 1
+        if value < best:
+            best, weights = value, _copied(score)
+        if wait >= training.patience:
+            break
+    score.load_state_dict(weights)
     return score
+
+
+def _held_out(score: nn.Module, x: Tensor, probes: int | None) -> float:
+    """The mean of F on held-out samples, by eight times as many probes as in training."""
+    return float(objective(score, x, probes and 8).mean().detach())
+
+
+def _copied(score: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in score.state_dict().items()}
 
 
 @dataclass(frozen=True)
 class Reduction:
-    """What score ratio matching found.
+    """The result of score ratio matching.
 
     Args:
         matrices: H, or its diagonal block for each modality, {block: (d_m, d_m)}.
         values, vectors: {block: (d_m,)} descending, {block: (d_m, d_m)} in columns.
-        trace: tr H over all blocks; `check`: -2 F on the same data, which equals it for the true
-            score: their difference is the error of the learned one; `error`: standard error of the
-            trace.
+        trace: tr H over all blocks.
+        check: -2 F on the same data, which equals the trace for the true score: their difference is
+            the error of the learned one.
+        error: standard error of the trace.
     """
 
     matrices: dict[str, Tensor]
@@ -216,16 +246,16 @@ class Reduction:
         """
         if not epsilon > 0:
             raise ValueError(f"epsilon must be positive, in nats, got {epsilon}.")
-        every = sorted((float(v), m) for m, values in self.values.items() for v in values)
-        left, total = {m: len(v) for m, v in self.values.items()}, 0.0
-        for value, m in every:  # the smallest first
+        ascending = sorted((float(v), m) for m, values in self.values.items() for v in values)
+        chosen, total = {m: len(v) for m, v in self.values.items()}, 0.0
+        for value, m in ascending:
             total += 0.5 * value
             if total >= epsilon:
                 break
-            left[m] -= 1
-        return left
+            chosen[m] -= 1
+        return chosen
 
-    def frame(self, sizes: Mapping[str, int]) -> Tensor:
+    def directions(self, sizes: Mapping[str, int]) -> Tensor:
         """W = blockdiag(U_m), (d, sum of sizes), of the leading directions of each block."""
         return torch.block_diag(*(u[:, : sizes[m]] for m, u in self.vectors.items()))
 
@@ -237,38 +267,42 @@ def reduce(
     """H on held-out samples (N, d), block by block, with its eigenpairs.
 
     Args:
-        sizes: {block: dimensions}; one block for the plain analysis.
-        base: {block: the score of that block alone}: the reference is then the product of the
-            blocks' own laws instead of N(0, I), which leaves what they share.
+        sizes: {block: dimensions}; one block for the analysis without blocks.
+        base: {block: the score of that block by itself}: the reference is then the product of the
+            blocks' own laws instead of N(0, I), so that only what they share remains.
     """
-    s = score(held_out)
-    blocks = dict(zip(sizes, held_out.split(list(sizes.values()), -1), strict=True))
-    parts = dict(zip(sizes, s.split(list(sizes.values()), -1), strict=True))
-    parts = {m: v - base[m](blocks[m]) if m in base else v for m, v in parts.items()}
-    matrices = {m: v.T @ v / len(v) for m, v in parts.items()}
+    blocks = _blocks(held_out, sizes)
+    scores = _blocks(score(held_out), sizes)
+    for m, marginal in base.items():
+        scores[m] = scores[m] - marginal(blocks[m])
+    matrices = {m: v.T @ v / len(v) for m, v in scores.items()}
     pairs = {m: torch.linalg.eigh(h) for m, h in matrices.items()}
-    squares = torch.cat(list(parts.values()), -1).square().sum(-1)
-    own = sum(float(objective(base[m], blocks[m]).mean()) for m in base)
-    values = {m: v.flip(0).clamp_min(0) for m, (v, _) in pairs.items()}
-    vectors = {m: u.flip(1) for m, (_, u) in pairs.items()}
+    squares = torch.cat(list(scores.values()), -1).square().sum(-1)
+    least = sum(float(objective(base[m], blocks[m]).mean()) for m in base)
     return Reduction(
         matrices,
-        values,
-        vectors,
-        float(squares.mean()),
-        -2 * (float(objective(score, held_out).mean()) - own),
-        float(squares.std() / math.sqrt(len(squares))),
+        values={m: v.flip(0).clamp_min(0) for m, (v, _) in pairs.items()},
+        vectors={m: u.flip(1) for m, (_, u) in pairs.items()},
+        trace=float(squares.mean()),
+        check=-2 * (float(objective(score, held_out).mean()) - least),
+        error=float(squares.std() / math.sqrt(len(squares))),
     )
 
 
-def sample(frame: Tensor, samples: Tensor, n: int, seen: Tensor | None = None) -> Tensor:
+def _blocks(x: Tensor, sizes: Mapping[str, int]) -> dict[str, Tensor]:
+    """x (N, d) as {block: (N, d_m)}."""
+    return dict(zip(sizes, x.split(list(sizes.values()), -1), strict=True))
+
+
+def sample(directions: Tensor, samples: Tensor, n: int, seen: Tensor | None = None) -> Tensor:
     """n draws of pi_r, (n, d): W'x resampled from `samples` (N, d), the complement of W from N(0,
     I).
 
     Args:
-        frame: W (d, r) with orthonormal columns.
-        seen: (n, d), instead of resampling: the draws keep these points' W'x.
+        directions: W (d, r) with orthonormal columns.
+        seen: (n, d), instead of resampling: the draws keep W'x of these points.
     """
-    x = samples[torch.randint(len(samples), (n,), device=samples.device)] if seen is None else seen
+    if seen is None:
+        seen = samples[torch.randint(len(samples), (n,), device=samples.device)]
     noise = torch.randn(n, samples.shape[1]).to(samples)
-    return x @ frame @ frame.T + noise - noise @ frame @ frame.T
+    return seen @ directions @ directions.T + noise - noise @ directions @ directions.T

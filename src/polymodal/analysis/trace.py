@@ -19,19 +19,27 @@ def divergence(
     estimate.
 
     Args:
-        probes: None: exact; else random sign vectors, so many for each sample.
-        active: (N, d) or (d,) bool: the trace over these coordinates alone; None: all.
+        probes: how many random sign vectors for each sample; None: exact.
+        active: (N, d) or (d,) bool: the trace over only these coordinates; None: all.
     """
-    d = x.shape[1]
-    if probes is None:
-        each = torch.eye(d).to(x)
-        if active is not None:
-            each = each[active.reshape(-1, d).any(0)]
-        directions = each.unsqueeze(1).expand(len(each), len(x), d)
-    else:
-        directions = torch.randint(0, 2, (probes, *x.shape), device=x.device).to(x) * 2 - 1
+    exact = probes is None
+    directions = _axes(x, active) if probes is None else _signs(x, probes)
     if active is not None:
         directions = directions * active
-    found: tuple[Tensor, Tensor] = vmap(lambda v: jvp(field, (x,), (v,)))(directions)  # type: ignore[assignment]
-    total = (directions * found[1]).sum(-1)
-    return found[0][0], total.sum(0) if probes is None else total.mean(0)
+    values, slopes = vmap(lambda v: jvp(field, (x,), (v,)))(directions)  # type: ignore[misc]
+    each = (directions * slopes).sum(-1)
+    return values[0], each.sum(0) if exact else each.mean(0)
+
+
+def _axes(x: Tensor, active: Tensor | None) -> Tensor:
+    """The unit vectors of the coordinates that are active for some sample, (K, N, d)."""
+    samples, d = x.shape
+    axes = torch.eye(d).to(x)
+    if active is not None:
+        axes = axes[active.reshape(-1, d).any(0)]
+    return axes.unsqueeze(1).expand(len(axes), samples, d)
+
+
+def _signs(x: Tensor, probes: int) -> Tensor:
+    """Random sign vectors, (probes, N, d)."""
+    return torch.randint(0, 2, (probes, *x.shape), device=x.device).to(x) * 2 - 1

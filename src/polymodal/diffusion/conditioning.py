@@ -140,14 +140,11 @@ class Guidance(Conditioning):
     rescale: bool | None = None
 
     def __call__(self, denoise: Denoise, task: Inpainting, x: Tensor, s: float) -> Tensor:
-        x, sigma = task.put(x), task.levels(s, 0.0)
         hidden = self._hidden(task)
-        covered = spread(hidden, task.sizes)
-        blank = math.sqrt(1 + task.high**2) * torch.stack([task.noise() for _ in hidden])
-        points = torch.cat([x.unsqueeze(0), torch.where(covered, blank, x)])
-        sigmas = torch.cat([sigma.unsqueeze(0), torch.where(hidden, task.high, sigma)])
-        clean = denoise(points.flatten(0, 1), sigmas.flatten(0, 1)).view(points.shape)
-        conditional, without = clean[0], torch.where(covered, 0, clean[1:]).sum(0)
+        points, sigma = _with_hidden(task, task.put(x), task.levels(s, 0.0), hidden)
+        clean = denoise(points.flatten(0, 1), sigma.flatten(0, 1)).view(points.shape)
+        conditional = clean[0]
+        without = torch.where(spread(hidden, task.sizes), 0, clean[1:]).sum(0)
         guided = without + self.weight * (conditional - without)
         return _shortened(guided, conditional, task) if self._rescales() else guided
 
@@ -164,6 +161,18 @@ class Guidance(Conditioning):
 
     def _rescales(self) -> bool:
         return self.against == "alone" if self.rescale is None else self.rescale
+
+
+def _with_hidden(
+    task: Inpainting, x: Tensor, sigma: Tensor, hidden: Tensor
+) -> tuple[Tensor, Tensor]:
+    """x (N, d) and its sigma (N, M), followed by K copies whose `hidden` blocks (K, N, M) are noise
+    of the highest sigma: (K + 1, N, d) and (K + 1, N, M).
+    """
+    blank = math.sqrt(1 + task.high**2) * torch.stack([task.noise() for _ in hidden])
+    copies = torch.where(spread(hidden, task.sizes), blank, x)
+    levels = torch.where(hidden, task.high, sigma)
+    return torch.cat([x.unsqueeze(0), copies]), torch.cat([sigma.unsqueeze(0), levels])
 
 
 def _shortened(guess: Tensor, longest: Tensor, task: Inpainting) -> Tensor:

@@ -49,9 +49,14 @@ def fit_whitening(
         standardise(whitening, seen)
         return {}
     held_out, held_out_present = collected(val, whitening)
-    complete = {m: v[present.all(-1)] for m, v in z.items()}
-    held_out = {m: v[held_out_present.all(-1)] for m, v in held_out.items()}
-    return reduced(whitening, seen, complete, held_out, epsilon, reference)
+    train_z, val_z = _complete(z, present), _complete(held_out, held_out_present)
+    return reduced(whitening, seen, train_z, val_z, epsilon, reference)
+
+
+def _complete(z: Mapping[str, Tensor], present: Tensor) -> dict[str, Tensor]:
+    """z of the samples that have every block, {block: (K, d_m)}."""
+    every = present.all(-1)
+    return {m: v[every] for m, v in z.items()}
 
 
 def standardise(whitening: LatentWhitening, z: Mapping[str, Tensor]) -> None:
@@ -122,9 +127,11 @@ def reduced(
     kept = reduction.choose(epsilon)
     rotation = torch.block_diag(*reduction.vectors.values())
     whitening.set_(white.mean, white.matrix @ rotation, kept)
+    return {"kept": kept, "of": dict(sizes), **_figures(reduction, kept)}
+
+
+def _figures(reduction: score_ratio.Reduction, kept: Mapping[str, int]) -> dict[str, Any]:
     return {
-        "kept": kept,
-        "of": dict(sizes),
         "bound": reduction.bound(kept),
         "trace": reduction.trace,
         "check": reduction.check,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from polymodal.diffusion.noise_levels import process_of
+from polymodal.diffusion.noise_levels import VP, process_of
 from polymodal.rng import noise
 
 
+@dataclass(frozen=True)
 class TrainingMasks:
     """Draws the sigmas that a denoiser learns from: which blocks are noised, seen, or left out.
 
@@ -26,36 +28,40 @@ class TrainingMasks:
         high: the highest sigma.
         middle, width: log sigma ~ N(middle, width^2), up to `high` (Karras et al. 2022; theirs for
             images is -1.2, 1.2), where vp is None.
-        vp: the two betas of a `VP` whose t ~ U(0, 1) gives the levels, up to its highest, instead.
+        vp: the two betas of a `VP` whose t ~ U(0, 1) gives the levels instead; `high` is then its
+            highest sigma.
     """
 
-    def __init__(
-        self,
-        masks: bool = True,
-        joint: float = 0.5,
-        dropped: float = 0.1,
-        high: float = 80.0,
-        middle: float = -0.4,
-        width: float = 1.6,
-        vp: Sequence[float] | None = None,
-    ) -> None:
-        finite = math.isfinite(middle) and math.isfinite(width) and math.isfinite(high)
-        if not (0 <= joint <= 1 and 0 <= dropped <= 1 and width > 0 and high > 0 and finite):
+    masks: bool = True
+    joint: float = 0.5
+    dropped: float = 0.1
+    high: float = 80.0
+    middle: float = -0.4
+    width: float = 1.6
+    vp: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        finite = all(map(math.isfinite, (self.middle, self.width, self.high)))
+        shares = 0 <= self.joint <= 1 and 0 <= self.dropped <= 1
+        if not (shares and finite and self.width > 0 and self.high > 0):
             raise ValueError(
                 "Training masks need joint and dropped in [0, 1], width and high above 0 and finite"
-                f" numbers, got {joint}, {dropped}, {width}, {high} and middle {middle}."
+                f" numbers, got {self.joint}, {self.dropped}, {self.width}, {self.high} and middle"
+                f" {self.middle}."
             )
-        self.vp = None if vp is None else process_of(vp)
-        self.masks, self.joint, self.dropped = masks, joint, dropped
-        self.high = high if self.vp is None else self.vp.sigma(1.0)
-        self.middle, self.width = middle, width
+        if self.process is not None:
+            object.__setattr__(self, "high", self.process.sigma(1.0))
+
+    @property
+    def process(self) -> VP | None:
+        return None if self.vp is None else process_of(self.vp)
 
     def level(self, like: Tensor, size: int) -> Tensor:
         """Noise levels, (B, 1)."""
-        if self.vp is None:
+        if self.process is None:
             return (self.middle + self.width * noise(like, [size, 1])).exp().clamp(max=self.high)
         t = 1e-5 + (1 - 1e-5) * noise(like, [size, 1], torch.rand)
-        return torch.expm1(-2 * self.vp.log_alpha(t)).sqrt()
+        return torch.expm1(-2 * self.process.log_alpha(t)).sqrt()
 
     def __call__(self, like: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """sigma and whether it counts, (B, M) each, for the blocks that are `present` (B, M)."""

@@ -16,6 +16,7 @@ from polymodal.batch import Batch
 from polymodal.diffusion.conditioning import Inpainting
 from polymodal.diffusion.denoisers import Denoiser
 from polymodal.diffusion.energies import PairEnergies
+from polymodal.diffusion.masking import TrainingMasks
 from polymodal.diffusion.ode import log_density
 from polymodal.diffusion.sampler import Diffusion
 from polymodal.diffusion.whitening import LatentWhitening
@@ -38,8 +39,8 @@ class DiffusionPrior(nn.Module):
         sampler: (denoise, task, energy_gradient) -> (x, report): `polymodal.diffusion.Diffusion` or
             `Twisted`; can be exchanged at any time.
         energies: for conditioning="energy".
-        masks: whether the denoiser was trained with seen blocks shown clean.
-        high: the highest sigma that it was trained with.
+        training_masks: that the denoiser was trained with: whether it was shown seen blocks clean,
+            and the highest sigma.
         encode_means: whether a seen block is the mean of its posterior, not a draw.
     """
 
@@ -49,13 +50,12 @@ class DiffusionPrior(nn.Module):
         denoiser: Denoiser,
         sampler: Callable[..., Any] | None = None,
         energies: PairEnergies | None = None,
-        *,
-        masks: bool = True,
-        high: float = 80.0,
+        training_masks: TrainingMasks = TrainingMasks(),
         encode_means: bool = False,
     ) -> None:
         super().__init__()
-        self.masks, self.high, self.encode_means = masks, high, encode_means
+        self.masks, self.high = training_masks.masks, training_masks.high
+        self.encode_means = encode_means
         self.whitening, self.denoiser = LatentWhitening(sizes), denoiser
         self.energies = energies
         self.sampler = Diffusion() if sampler is None else sampler

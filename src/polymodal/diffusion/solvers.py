@@ -59,16 +59,20 @@ class DPM(LevelSolver):
     def __call__(self, guess: Guess, task: Inpainting) -> Tensor:
         levels = self.levels(task)
         x = _start(task, levels[0])
-        before, last = None, 0.0
-        for s, to in pairwise(levels):
-            clean = guess(x, s)
-            if to == 0:
-                return clean
-            h = math.log(s / to)
-            ahead = clean if before is None else clean + h / (2 * last) * (clean - before)
-            x = to / s * x - math.expm1(-h) * ahead
-            before, last = clean, h
-        return x
+        before: tuple[Tensor, float] | None = None  # the last guess and step
+        for s, to in pairwise(levels[:-1]):
+            clean, h = guess(x, s), math.log(s / to)
+            x = to / s * x - math.expm1(-h) * _extrapolated(clean, h, before)
+            before = clean, h
+        return guess(x, levels[-2])
+
+
+def _extrapolated(clean: Tensor, h: float, before: tuple[Tensor, float] | None) -> Tensor:
+    """The guess `clean`, extrapolated by half a step h from the guess and the step before."""
+    if before is None:
+        return clean
+    guess, step = before
+    return clean + h / (2 * step) * (clean - guess)
 
 
 @dataclass(frozen=True)

@@ -146,9 +146,14 @@ class Twisted:
             particles, factor = _step(network, wide, particles.taken(index), s, to)
             weights = weights._replace(log_weight=weights.log_weight + factor.view(shape))
         pick = resample(weights.log_weight)
-        chosen = torch.randint(count, (1, shape[1]), device=pick.device)
-        drawn = take(particles.clean.view(*shape, -1), pick.gather(0, chosen))[0]
-        return task.put(drawn), _report(network, weights, pick)
+        return task.put(_one(particles.clean, pick)), _report(network, weights, pick)
+
+
+def _one(x: Tensor, pick: Tensor) -> Tensor:
+    """x (N, d) of a random one of the particles `pick` (P, N) of each item, of x (P N, d)."""
+    count, items = pick.shape
+    chosen = torch.randint(count, (1, items), device=pick.device)
+    return take(x.view(count, items, -1), pick.gather(0, chosen))[0]
 
 
 def _repeated(task: Inpainting, count: int) -> Inpainting:

@@ -11,12 +11,14 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 from polymodal.batch import Batch
+from polymodal.diffusion.masking import TrainingMasks
 from polymodal.methods.diffusion_stages import LATENT, DiffusionStages, diffusion_prior
 from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
 from polymodal.priors import FittedPrior, FlowPrior, NormalMixture
 
 FULL = 64  # dimensions up to which a fitted mixture's components have full covariances
 KINDS = ("mixture", "flow", "diffusion")
+JOINT = TrainingMasks(masks=False)  # of a diffusion of one block
 RENAMED = {"prior.base": "prior"}
 
 
@@ -46,7 +48,7 @@ def with_fitted_prior(method: Method, kind: str, components: int = 10) -> Method
 def _diffusion(base: nn.Module) -> tuple[FittedPrior, list[Stage]]:
     """A diffusion on the whole latent, and the stages that fit it."""
     size = base().event_shape.numel()
-    prior = FittedPrior(base, diffusion_prior({LATENT: size}, masks=False))
+    prior = FittedPrior(base, diffusion_prior({LATENT: size}, training_masks=JOINT))
     stages = DiffusionStages("prior", Step(one_latent), {"masks": False})
     return prior, stages.stages(prior.fitted)
 

@@ -104,7 +104,7 @@ def sbm(
     model, drawing = builder.independent(posterior), sampler.make()
     masks = call(TrainingMasks, training_masks or {}, "training_masks")
     sizes = {m.name: builder.latent for m in builder.modalities}
-    knows = {"masks": masks.masks, "high": masks.high, "encode_means": encode_means}
+    knows = {"training_masks": masks, "encode_means": encode_means}
     prior = FittedPrior(model.prior, diffusion_prior(sizes, denoiser, drawing, **knows))
     model.prior = prior
     model.posterior.condition_by(prior)

@@ -1,15 +1,16 @@
-"""Samplers that know a log-density and nothing else of polymodal.
+"""Samplers that need only a log-density, and nothing else of polymodal.
 
-`HMC` for one mode or modes that touch, `SMC` for modes apart (and for normalising constants),
+`HMC` for one mode or modes that touch, `SMC` for separate modes (and for normalising constants),
 `MALA` for one gradient a transition, `Importance` for products of learned densities that err far
 from the data. Each is a value to call:
 
 >>> import torch
 >>> _ = torch.manual_seed(0)
+>>> from torch.distributions import Independent, Normal
 >>> target = lambda z: -(z - 2).square().sum(-1)  # N(2, 1/2) for 3 items in 2 dimensions
->>> start = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(3, 2), 3.0), 1)
->>> z, diagnostics = HMC()(target, lambda n: start.sample((n,)), start.log_prob, n=100)
->>> z.shape, z.mean().round().item(), diagnostics.warning()
+>>> start = Independent(Normal(torch.zeros(3, 2), 3.0), 1)
+>>> z, report = HMC()(target, lambda n: start.sample((n,)), start.log_prob, n=100)
+>>> z.shape, z.mean().round().item(), report.warning()
 (torch.Size([100, 3, 2]), 2.0, None)
 """
 

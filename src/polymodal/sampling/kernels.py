@@ -18,8 +18,8 @@ DIVERGENCE = 1000.0
 
 
 class State(NamedTuple):
-    """Where the chains are: z (..., B, D), log_prob (..., B) in nats, grad (..., B, D) of log_prob
-    by z.
+    """The state of chains: z (..., B, D), log_prob (..., B) in nats, and its gradient by z, grad
+    (..., B, D).
     """
 
     z: Tensor
@@ -28,7 +28,7 @@ class State(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What a transition did, each (..., B) but the step.
+    """The outcome of a transition, each (..., B) except the step.
 
     acceptance: the probability with which the proposal was taken; divergent: energy error above
     1000 nats or not finite; energy: that error, the Hamiltonian's rise over the trajectory, nats;
@@ -41,7 +41,7 @@ class Info(NamedTuple):
     step_size: Tensor
 
 
-S = TypeVar("S", bound=Any)  # a State, or more than that: whatever `evaluate` returns
+S = TypeVar("S", bound=Any)  # a State, or an extension of it that `evaluate` returns
 Kernel = Callable[[State], tuple[State, Info]]
 
 
@@ -61,7 +61,8 @@ class Density:
     Where the log-density is not finite it counts as -inf, and its gradient as 0: proposals there
     are rejected.
 
-    # 4 chains, 3 items, 2 dimensions
+    Of 4 chains, 3 items and 2 dimensions:
+
     >>> state = Density(lambda z: -z.square().sum(-1) / 2)(torch.ones(4, 3, 2))
     >>> state.log_prob.shape, state.grad[0, 0]
     (torch.Size([4, 3]), tensor([-1., -1.]))
@@ -128,9 +129,11 @@ def transition(
     energy = state.log_prob - proposal.log_prob + (end.square() - momentum.square()).sum(-1) / 2
     log_ratio = torch.where(energy.isnan(), -math.inf, -energy)
     accepted = torch.rand_like(log_ratio).log() < log_ratio
-    keep = lambda new, old: torch.where(
-        accepted if new.dim() == accepted.dim() else accepted.unsqueeze(-1), new, old
-    )
+
+    def keep(new: Tensor, old: Tensor) -> Tensor:
+        mask = accepted if new.dim() == accepted.dim() else accepted.unsqueeze(-1)
+        return torch.where(mask, new, old)
+
     info = Info(log_ratio.clamp(max=0).exp(), ~(energy < DIVERGENCE), energy, step_size)
     return type(state)(*map(keep, proposal, state)), info
 
@@ -139,8 +142,8 @@ def jittered(steps: int, jitter: float) -> tuple[int, float]:
     """A number of steps, and a factor on their size, so that the length is uniform on (1 -+ jitter)
     times the nominal.
 
-    A fixed length resonates: where it is half a period of one direction, HMC merely mirrors that
-        direction.
+    A fixed length resonates: where it is half a period of one direction, HMC only mirrors that
+    direction.
     """
     if not jitter:
         return steps, 1.0

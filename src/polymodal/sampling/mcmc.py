@@ -1,5 +1,4 @@
-"""Adaptive Hamiltonian Monte Carlo on many items and chains at once, knowing a log-density and
-nothing else.
+"""Adaptive Hamiltonian Monte Carlo on many items and chains at once, from only a log-density.
 
 Every item of a batch is its own target with its own step size and metric; chains and items share
 each call of the log-density. `HMC` and `MALA` are the samplers a model takes; `run` starts chains
@@ -34,10 +33,10 @@ __all__ = ["HMC", "MALA", "Info", "Result", "State", "ess", "hmc", "mala", "rhat
 
 
 class Result(NamedTuple):
-    """samples (draws, ..., B, D) and `ChainReport`."""
+    """samples (draws, ..., B, D) and their report."""
 
     samples: Tensor
-    diagnostics: ChainReport
+    report: ChainReport
 
 
 class StepSize:
@@ -56,7 +55,7 @@ class StepSize:
         self.log, self.mean, self.count = guess.log(), guess.log(), 0
 
     def update(self, acceptance: Tensor, limit: float = math.inf) -> None:
-        """Learn from acceptance (B,), means over the chains; `limit`: no step above this is of use."""
+        """Learns from acceptance (B,), means over the chains. `limit`: the largest step of use."""
         self.count += 1
         self.log = (self.log + 2 * self.count**-0.6 * (acceptance - self.target)).clamp(
             -25, math.log(limit)
@@ -73,7 +72,8 @@ class StepSize:
 
 
 def plan(step: Tensor, trajectory: float | None, leapfrog: int) -> tuple[Tensor, int, float]:
-    """How many steps take nearly every item to the length `trajectory`, at most `leapfrog`.
+    """The number of steps that takes nearly every item to the length `trajectory`, at most
+    `leapfrog`.
 
     Returns: the step sizes (B,), shortened where fewer steps would do; their number; the largest
         step of any use.
@@ -90,15 +90,10 @@ def _flat(x: Tensor) -> Tensor:
 
 
 class Tuning:
-    """What warm-up learns, item by item: a metric and a step size. See `run` for the arguments."""
+    """The metric and the step size of each item, learned in warm-up; arguments as in `run`."""
 
-    UPDATES = (
-        0.13,
-        0.27,
-        0.4,
-        0.53,
-        0.7,
-    )  # of the warm-up; what follows the last settles the step size
+    # shares of the warm-up at which the metric is updated; the rest settles the step size
+    UPDATES = (0.13, 0.27, 0.4, 0.53, 0.7)
 
     def __init__(
         self,
@@ -116,9 +111,8 @@ class Tuning:
         self.factor = metric.scale(*self.seen[0])
         if dim <= metric.DENSE_LIMIT:
             self.factor = torch.diag_embed(self.factor)
-        self.guess = state.z.new_full(
-            (batch,), 1.2 * dim**-0.25
-        )  # near the best for a round density
+        # near the best for a round density
+        self.guess = state.z.new_full((batch,), 1.2 * dim**-0.25)
         self.step = StepSize(self.guess / 2, target)
 
     def __call__(self, evaluate: Density, state: State) -> State:
@@ -131,9 +125,8 @@ class Tuning:
         self.done += 1
         if self.done in self.updates:
             if self.done > min(self.updates):
-                self.seen = self.seen[
-                    -(self.done // 2) - 1 :
-                ]  # the first half leads from the starts to the target
+                # the first half leads from the starts to the target
+                self.seen = self.seen[-(self.done // 2) - 1 :]
             self.factor = metric.update(self.factor, *map(torch.cat, zip(*self.seen, strict=True)))
             self.step.restart(self.guess)
         return state
@@ -159,9 +152,9 @@ def run(
         z0: (..., B, D): the starts; all leading dimensions are chains. Spread them wider than the
             target.
         draws, thin: kept draws of each chain, one of every `thin` transitions.
-        warmup: transitions that adapt and are thrown away; 30 serve up to 20 dimensions, 40 up to
-            64 (4 chains).
-        leapfrog: at most so many steps a transition, on average over the jitter.
+        warmup: transitions that adapt and are thrown away; 30 are enough up to 20 dimensions, 40 up
+            to 64 (4 chains).
+        leapfrog: the largest number of steps a transition, on average over the jitter.
         trajectory: length in the metric's units, in which the target is about as wide as N(0, I):
             pi/2 forgets the start, 2 gains a little against imperfect metrics; 3 to 5 suit strongly
             curved targets. None: always `leapfrog` steps, however long.
@@ -169,14 +162,14 @@ def run(
         target: of the mean acceptance probability. Items that need fewer steps than others exceed
             it.
 
-    Returns: samples (draws, ..., B, D) and diagnostics. `log_prob` is called once for the start and
-        once for each leapfrog step: 1 + (warmup + draws * thin) * leapfrog times where trajectory
-        is None and jitter 0.
+    Returns: samples (draws, ..., B, D) and their report. `log_prob` is called once for the start
+        and once for each leapfrog step: 1 + (warmup + draws * thin) * leapfrog times where
+        trajectory is None and jitter 0.
     Raises: ValueError for settings out of range, or a log_prob that does not return (..., B).
 
     >>> _ = torch.manual_seed(0)
-    >>> samples, diagnostics = run(lambda z: -z.square().sum(-1) / 2, 3 * torch.randn(4, 16, 2))
-    >>> samples.shape, diagnostics.rhat.median() < 1.05
+    >>> samples, report = run(lambda z: -z.square().sum(-1) / 2, 3 * torch.randn(4, 16, 2))
+    >>> samples.shape, report.rhat.median() < 1.05
     (torch.Size([40, 4, 16, 2]), tensor(True))
     """
     check_positive("A sampler", draws=draws, thin=thin)
@@ -206,23 +199,20 @@ def _rescued(state: State) -> State:
     """Chains that start where the density vanishes, moved to where another chain of their item
     starts.
     """
-    z, log_prob, grad = (
-        _flat(state.z),
-        state.log_prob.reshape(-1, state.z.shape[-2]),
-        _flat(state.grad),
-    )
+    z, grad = _flat(state.z), _flat(state.grad)
+    log_prob = state.log_prob.reshape(-1, state.z.shape[-2])
     lost = log_prob.isneginf()
     if not lost.any():
         return state
-    found = (~lost | lost.all(0)).to(z.dtype)
-    others = torch.multinomial(found.T, len(z), replacement=True).T
+    weights = (~lost | lost.all(0)).to(z.dtype)
+    others = torch.multinomial(weights.T, len(z), replacement=True).T
     index = torch.where(lost, others, torch.arange(len(z), device=z.device).unsqueeze(-1))
-    pick = lambda x: x.gather(0, index.unsqueeze(-1).expand_as(x))
-    return State(
-        pick(z).reshape(state.z.shape),
-        log_prob.gather(0, index).reshape(state.log_prob.shape),
-        pick(grad).reshape(state.z.shape),
-    )
+
+    def picked(x: Tensor) -> Tensor:
+        return x.gather(0, index.unsqueeze(-1).expand_as(x)).reshape(state.z.shape)
+
+    moved = log_prob.gather(0, index).reshape(state.log_prob.shape)
+    return State(picked(z), moved, picked(grad))
 
 
 def check_moves(
@@ -251,14 +241,12 @@ def starts(start: Callable[[int], Tensor], n: int) -> Tensor:
 
 
 def _diagnose(samples: Tensor, infos: list[Info], step: Tensor, gradients: int) -> ChainReport:
-    flat = lambda name: torch.stack([getattr(info, name) for info in infos]).reshape(
-        -1, samples.shape[-2]
-    )
+    shape = -1, samples.shape[-2]
     chains = samples.reshape(len(samples), -1, *samples.shape[-2:])
     long = len(samples) >= 4
     return ChainReport(
-        acceptance=flat("acceptance").mean(0),
-        divergent=flat("divergent").sum(0),
+        acceptance=torch.stack([info.acceptance for info in infos]).reshape(shape).mean(0),
+        divergent=torch.stack([info.divergent for info in infos]).reshape(shape).sum(0),
         ess=ess(chains).amin(-1) if long else torch.full_like(step, torch.nan),
         step_size=step,
         gradients=gradients,
@@ -269,8 +257,8 @@ def _diagnose(samples: Tensor, infos: list[Info], step: Tensor, gradients: int) 
 
 @dataclass(frozen=True)
 class HMC:
-    """The sampler to use by default: `sampler(log_prob, start, start_log_prob, n) -> (z (n, B, D),
-    Diagnostics)`.
+    """The default sampler: `sampler(log_prob, start, start_log_prob, n) -> (z (n, B, D),
+    ChainReport)`.
 
     Chains start at draws of `start`, adapt for `warmup` transitions and keep `draws`; see `run` for
     the settings. Asked for n draws, it returns those that lie furthest apart: the last of n chains
@@ -280,14 +268,13 @@ class HMC:
     The defaults were chosen by measurement: float64, 64 items, seeds 1 to 3, starts 2 to 20 times
     too wide. ESS is the median item's worst dimension, of 160 draws.
 
-    | target                                               | gradients | ESS | items with R-hat <
-    1.05 |
-    |------------------------------------------------------|-----------|-----|-------------------------|
-    | normal, covariance of condition 100, D = 20          | 231       | 196 | 99 % | | the same, D
-    = 64                                     | 344       | 149 | 93 % | | banana: a ~ N(0, 1), b -
-    (a^2 - 1) / 2 ~ N(0, 1)     | 217       | 85  | 71 % | | ten such bananas, D = 20 | 336       |
-    30  | 3 % | | these by `HMC(40, 100, leapfrog=16, trajectory=3.0)` | 897       | 172 | 100 %
-    (seed 1) |
+    | target                                             | gradients | ESS | R-hat < 1.05 |
+    |----------------------------------------------------|-----------|-----|--------------|
+    | normal, covariance of condition 100, D = 20        | 231       | 196 | 99 %         |
+    | the same, D = 64                                   | 344       | 149 | 93 %         |
+    | banana: a ~ N(0, 1), b - (a^2 - 1) / 2 ~ N(0, 1)   | 217       | 85  | 71 %         |
+    | ten such bananas, D = 20                           | 336       | 30  | 3 %          |
+    | the same, `HMC(40, 100, leapfrog=16, trajectory=3.0)` (seed 1) | 897 | 172 | 100 %  |
     """
 
     warmup: int = 30
@@ -312,14 +299,14 @@ class HMC:
             start: n -> (n, B, D), draws of something wider than the target, such as the mixture of
                 the experts.
             start_log_prob: its log-density; not used here (`SMC` uses it).
-            n: how many.
+            n: how many draws.
 
         Raises: ValueError for n < 1, and as `run`; for settings out of range when the sampler is
             made.
         """
         check_positive("A sampler", n=n)
         chains = max(self.chains, math.ceil(n / self.draws))
-        samples, diagnostics = run(
+        samples, report = run(
             log_prob,
             starts(start, chains),
             draws=self.draws,
@@ -331,16 +318,15 @@ class HMC:
         )
         each = math.ceil(n / chains)
         last = [self.draws - 1 - i * self.draws // each for i in range(each)]
-        return samples[last].flatten(0, 1)[:n], diagnostics
+        return samples[last].flatten(0, 1)[:n], report
 
 
 @dataclass(frozen=True)
 class MALA(HMC):
-    """Langevin's sampler, one gradient a transition; the interface and the rest of the settings are
-    those of `HMC`.
+    """Langevin's sampler, one gradient a transition, with the interface and the settings of `HMC`.
 
-    Cheaper transitions, more alike: it needs about 4 times as many draws for the same effective
-        sample size.
+    Its transitions are cheaper, and its draws more alike: it needs about 4 times as many draws for
+    the same effective sample size.
     """
 
     warmup: int = 50

@@ -1,10 +1,10 @@
-"""The metric of an item: linear coordinates in which its density is as round as it gets, z = A u.
+"""The metric of an item: linear coordinates in which its density is as round as possible, z = A u.
 
-Learnt from positions *and* gradients (Seyboldt, Carlson & Carpenter 2026, arXiv:2603.18845): the
-matrix that minimises the Fisher divergence of the density of u from N(0, I) is the geometric mean
-of the positions' covariance and the gradients' inverse covariance. For a normal density g = -P (z -
-mean), so this is P^-1 whatever the points are distributed like: chains that start too far apart
-teach the metric as well as settled ones do, from D + 1 points on.
+It is learned from positions *and* gradients (Seyboldt, Carlson & Carpenter 2026, arXiv:2603.18845):
+the matrix that minimises the Fisher divergence of the density of u from N(0, I) is the geometric
+mean of the positions' covariance and the gradients' inverse covariance. For a normal density g = -P
+(z - mean), so this is P^-1 whatever the distribution of the points: chains that start too far apart
+teach the metric as well as settled chains, from D + 1 points on.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ def scale(z: Tensor, grad: Tensor) -> Tensor:
 
 
 def _root(spread: Tensor, slope: Tensor) -> Tensor:
-    """(spread / slope)^(1/4), kept within what one estimate may claim, and 1 where either is
-    unknown.
-    """
+    """(spread / slope)^(1/4), bounded to what one estimate can show; 1 where either is unknown."""
     ratio = (spread / slope).pow(0.25)
     return torch.where((spread > 0) & (slope > 0) & ratio.isfinite(), ratio, 1).clamp(1e-4, 1e4)
 

@@ -19,14 +19,14 @@ SAMPLERS: dict[str, Callable[..., Any]] = {
 
 
 def make_sampler(
-    name: str, known: Mapping[str, Callable[..., Any]] = SAMPLERS, /, **settings: Any
+    name: str, registry: Mapping[str, Callable[..., Any]] = SAMPLERS, /, **settings: Any
 ) -> Any:
-    """The sampler `name` of `known` with its settings. Raises ValueError for an unknown name or
-    setting, naming the nearest.
+    """The sampler `name` of a registry, with its settings. Raises ValueError for an unknown name or
+    setting, with the nearest.
 
     >>> make_sampler("hmc", chains=8).chains
     8
     """
-    if name not in list(known):  # a list: what cannot be hashed is no name either
-        raise ValueError(f"There is no sampler {name!r}; {meant(name, known)}")
-    return call(known[name], settings, "")
+    if name not in list(registry):  # a list: a name that cannot be hashed is unknown as well
+        raise ValueError(f"There is no sampler {name!r}; {meant(name, registry)}")
+    return call(registry[name], settings, "")
