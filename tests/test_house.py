@@ -108,4 +108,5 @@ def test_rooms_are_attributes_and_methods_are_the_registered_ones() -> None:
     with pytest.raises(AttributeError, match="sampling"):
         polymodal.samplings  # noqa: B018
     for name, method in METHODS.items():
-        assert getattr(polymodal.methods, name) is method
+        if method.__module__.startswith("polymodal."):  # not those that other tests register
+            assert getattr(polymodal.methods, name) is method
