@@ -115,7 +115,7 @@ class SamplerReport(ABC):
 
     @abstractmethod
     def warning(self) -> str | None:
-        """What is bad, for which share of the items, and what to try; None if nothing is."""
+        """Says what is wrong, for which share of items, and what to try; None if all is well."""
 
     @abstractmethod
     def summary(self) -> dict[str, float]:
@@ -202,7 +202,7 @@ class ChainReport(SamplerReport):
         return shown
 
     def warning(self) -> str | None:
-        """What is bad, for which share of the items, and what to try; None if nothing is."""
+        """Says what is wrong, for which share of items, and what to try; None if all is well."""
         sentences = [
             self._mixing_warning(),
             self._particle_warning(),
@@ -310,7 +310,7 @@ class ParticleReport(SamplerReport):
         return shown
 
     def warning(self) -> str | None:
-        """What is bad and what to try; None if nothing is."""
+        """Says where few particles are behind a draw, and what to try; None if all is well."""
         if self.ess is None or (bad := _bad(self.ess >= FEWEST_PARTICLES)) <= 0.1:
             return None
         return (
@@ -333,5 +333,5 @@ def _share(good: Tensor) -> float:
 
 
 def _bad(good: Tensor) -> float:
-    """The share of items that are not good; a NaN compares false, hence is not."""
+    """The share of items that are not good; a comparison with NaN is not good."""
     return 1 - _share(good)
