@@ -16,7 +16,6 @@ import polymodal
 from polymodal.batch import Modality
 from polymodal.cli import catalog as cli_catalog
 from polymodal.cli import main as cli
-from polymodal.cli.about import FROM_DATA
 from polymodal.data import Dataset, Splits
 from polymodal.data.digits import BALANCE
 from polymodal.experiments import plan as compare
@@ -338,7 +337,7 @@ def test_evaluate_writes_metrics_and_prints_direction_n_and_errors(run_dir: Path
         and f"{row['value']:.1f}"[:5] in out
         and "±" in out
     )
-    assert "did you mean 'probe'?" in refused(capsys, "evaluate", run_dir, "--metrics", "prob")
+    assert "Did you mean probe?" in refused(capsys, "evaluate", run_dir, "--metrics", "prob")
     again = ["--metrics", "joint_log_likelihood", "--limit", "5", "--sampler", "mala"]
     assert "closed form" not in said(capsys, "evaluate", run_dir, *again)[2]
     assert json.loads((run_dir / "metrics.json").read_text())["sampler"] == "mala"

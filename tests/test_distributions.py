@@ -231,3 +231,56 @@ def test_a_bounded_flow_is_nowhere_steeper_and_still_inverts(max_scale: float) -
         torch.testing.assert_close(q.transform(q.transform.inv(z)), z, atol=1e-6, rtol=1e-6)
     with pytest.raises(ValueError, match="above 1"):
         Flow(2, 6, "maf", max_scale=1.0)
+
+
+def test_product_over_the_prior_of_one_present_expert_is_that_expert_however_wide() -> None:
+    """Variances 9 and 1/4 over N(0, 1): the wide expert by itself stays (2, 9); beside the other it
+    counts as precision 1, so that 1 + 4 - 1 = 4 is the precision and (1 * 2 + 4 * 1) / 4 the mean.
+    """
+    wide = DiagNormal(torch.full((3, 1), 2.0), torch.full((3, 1), 3.0))
+    narrow = DiagNormal(torch.ones(3, 1), torch.full((3, 1), 0.5))
+    prior = DiagNormal(torch.zeros(1), torch.ones(1))
+    here = torch.ones(3, dtype=torch.bool)
+    first, second = torch.tensor([True, True, False]), torch.tensor([True, False, True])
+    q = product([wide, narrow], [first, second], over=prior)
+    torch.testing.assert_close(q.loc, torch.tensor([[1.5], [2.0], [1.0]]))
+    torch.testing.assert_close(q.variance, torch.tensor([[0.25], [9.0], [0.25]]))
+    for one in (product([wide], over=prior), product([wide], [here], over=prior)):
+        torch.testing.assert_close(one.loc, wide.loc)
+        torch.testing.assert_close(one.variance, wide.variance)
+    both = product([wide, narrow], over=prior)
+    torch.testing.assert_close(both.loc, torch.full((3, 1), 1.5))
+    torch.testing.assert_close(both.variance, torch.full((3, 1), 0.25))
+
+
+def test_product_over_the_prior_bounds_only_the_coordinates_that_are_wider() -> None:
+    """Two experts N(1, diag(4, 1/2)) over N(0, I): precisions 1 + 1 - 1 and 2 + 2 - 1."""
+    variance = torch.tensor([[4.0, 0.5]])
+    expert = DiagNormal(torch.ones(1, 2), variance.sqrt())
+    q = product([expert, expert], over=DiagNormal(torch.zeros(2), torch.ones(2)))
+    torch.testing.assert_close(q.variance, torch.tensor([[1.0, 1 / 3]]))
+    torch.testing.assert_close(q.loc, torch.tensor([[2.0, 4 / 3]]))
+
+
+def test_product_draws_exactly_where_at_most_one_expert_is_present() -> None:
+    """A sampler that answers 100 everywhere is heard only where two experts are present: the others
+    are draws of N(-3, 0.1^2), N(5, 0.2^2) and the prior N(0, 1).
+    """
+
+    def sampler(log_prob, start, start_log_prob, n):
+        return torch.full((n, 4, 1), 100.0), "report"
+
+    means, scales, n = torch.tensor([-3.0, 5.0, 0.0]), torch.tensor([0.1, 0.2, 1.0]), 20_000
+    experts = [
+        DiagNormal(torch.full((4, 1), means[i]), torch.full((4, 1), scales[i])) for i in (0, 1)
+    ]
+    prior = DiagNormal(torch.zeros(1), torch.ones(1))
+    present = [torch.tensor([True, False, False, True]), torch.tensor([False, True, False, True])]
+    q = Product(experts, prior, sampler, present)
+    z = q.sample((n // 2, 2))
+    assert z.shape == (n // 2, 2, 4, 1) and q.report == "report"
+    z = z.reshape(n, 4)
+    assert (z[:, 3] == 100).all()
+    assert ((z[:, :3].mean(0) - means).abs() < 5 * scales / math.sqrt(n)).all()
+    assert ((z[:, :3].std(0) / scales - 1).abs() < 5 / math.sqrt(2 * n)).all()
+    assert (Product(experts, prior, sampler).sample((3,)) == 100).all()

@@ -98,3 +98,14 @@ def test_the_package_shows_its_rooms() -> None:
         "__main__",
         "py.typed",
     } == set(FLOORS)
+
+
+def test_rooms_are_attributes_and_methods_are_the_registered_ones() -> None:
+    """Without an import of the room, which is made when it is asked for."""
+    code = f"import polymodal; [getattr(polymodal, room) for room in {FLOORS!r}]"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert set(FLOORS) <= set(dir(polymodal))
+    with pytest.raises(AttributeError, match="sampling"):
+        polymodal.samplings  # noqa: B018
+    for name, method in METHODS.items():
+        assert getattr(polymodal.methods, name) is method

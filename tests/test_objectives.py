@@ -54,7 +54,7 @@ def batch(size: int = 6, holes: bool = False, seed: int = 0) -> Batch:
 
 
 def method(name: str, modalities=MODALITIES, **options):
-    """With experts that differ from each other and from the prior, so that divergences count."""
+    """A method whose experts differ from each other and the prior, so that divergences count."""
     torch.manual_seed(1)
     made = METHODS[name](modalities, latent=2, **options)
     for part in made.model.posterior.modules():
@@ -551,7 +551,7 @@ def test_a_flow_posterior_integrates_to_one_and_inverts() -> None:
 
 
 def test_parts_of_bounds_are_the_bounds_of_parts() -> None:
-    """One decoding of all latents gives the sum of separate ELBOs, with masks and weights."""
+    """One decoding of all latents gives what separate ELBOs give, with masks and weights."""
     m, data = method("mopoe").model, batch(holes=True)
     q = m.posterior.unimodal(data)
     parts = [

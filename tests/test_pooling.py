@@ -99,7 +99,7 @@ def test_the_barycentre_minimises_the_mean_squared_distance() -> None:
 
 @pytest.mark.parametrize("name", POOLINGS)
 def test_absent_experts_are_not_there(name: str) -> None:
-    """The rule of three of which one is absent is the rule of two; of one present it is that."""
+    """The rule of three of which one is absent is the rule of two; of one present, that expert."""
     rule, q = POOLINGS[name].rule, experts(3, 4, 2)
     here, gone = torch.ones(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool)
     z = torch.randn(7, 4, 2)

@@ -1,4 +1,4 @@
-"""Annealed SMC: weights of separate modes, normalisers, closed forms, resampling and what it costs."""
+"""Annealed SMC: weights of separate modes, normalisers, closed forms, resampling and its costs."""
 
 import math
 

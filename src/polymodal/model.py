@@ -215,8 +215,8 @@ class Stage:
         trains: names of the parts whose parameters are optimised, such as ("prior", "decoders",
             "posterior.joint"); "" is the whole model. May be empty if there is a `finish`.
         prepare: (model, batch) -> Batch: it depends on x and frozen parts only, and is run once
-            over the data. A modality whose tensor it returns unchanged stays where it was; its `kept`
-            values are stored.
+            over the data. A modality whose tensor it returns unchanged stays where it was; its
+            `kept` values are stored.
         finish: (model, training batches, validation batches) -> figures for the log: a closed-form
             step after the training.
         built_from: plain values that determine how its parts were built. Stages of two methods are

@@ -1,5 +1,5 @@
 """p(z): modules that return a distribution of batch_shape () and event_shape (D,). PRIORS names
-those that are trained with a model; `FittedPrior` is what replaces one afterwards.
+those that are trained with a model; `FittedPrior` holds one that is fitted after training.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class StandardNormal(nn.Module):
 
 
 class StandardLaplace(StandardNormal):
-    """Laplace(0, I), the prior of MMVAE; `learn_scale` as there."""
+    """Laplace(0, I), the prior of MMVAE; with `learn_scale`, learned scales."""
 
     family = DiagLaplace
 
 
 class JointPrior(nn.Module):
-    """Independent priors of the parts of z, one after the other."""
+    """Independent priors of the parts of z, in order."""
 
     def __init__(self, parts: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -55,6 +55,8 @@ class NormalMixture(nn.Module):
     Args:
         dim: D.
         components: how many; their locations start at draws of N(0, I), so that they differ.
+
+    Raises ValueError for fewer than one component.
     """
 
     def __init__(self, dim: int, components: int = 10) -> None:
@@ -75,7 +77,7 @@ class NormalMixture(nn.Module):
 
     @torch.no_grad()
     def set_(self, weights: Tensor, loc: Tensor, factor: Tensor) -> None:
-        """Take weights (C,), locations (C, D) and lower triangular factors (C, D, D)."""
+        """Sets weights (C,), locations (C, D) and lower triangular factors (C, D, D)."""
         self.logits.copy_(weights.log())
         self.loc.copy_(loc)
         self.log_diagonal.copy_(factor.diagonal(dim1=-2, dim2=-1).log())
@@ -83,8 +85,8 @@ class NormalMixture(nn.Module):
 
 
 class FlowPrior(nn.Module):
-    """N(0, I) sent through a flow, coupling layers by default, since both densities and draws are
-    wanted.
+    """N(0, I) sent through a flow; by default of coupling layers, whose densities and draws are
+    both fast.
     """
 
     def __init__(
@@ -95,10 +97,8 @@ class FlowPrior(nn.Module):
         hidden: Sequence[int] = (128, 128),
     ) -> None:
         super().__init__()
-        self.flow, self.base = (
-            Flow(dim, 2 * dim, kind, transforms, hidden, conditional=False),
-            StandardNormal(dim),
-        )
+        self.flow = Flow(dim, 2 * dim, kind, transforms, hidden, conditional=False)
+        self.base = StandardNormal(dim)
 
     def forward(self) -> Distribution:
         return self.flow.push(self.base())
@@ -110,7 +110,8 @@ class PseudoInputs(nn.Module):
 
     Args:
         expert: expert(x) -> DiagNormal or DiagLaplace.
-        modality: whose values the u_i are.
+        modality: the modality of the inputs u_i.
+        count: how many inputs.
     """
 
     def __init__(self, expert: nn.Module, modality: Modality, count: int = 50) -> None:
@@ -123,28 +124,28 @@ class PseudoInputs(nn.Module):
 
 
 class MixedPrior(nn.Module):
-    """The equal mixture of several priors, none of which need be closed: MEME's joint samples."""
+    """The mixture of all components of several mixture priors: MEME's prior of joint samples."""
 
     def __init__(self, parts: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.parts = nn.ModuleDict(parts)
 
     def forward(self) -> Distribution:
-        found = [part() for part in self.parts.values()]
-        both = Categorical(
-            logits=torch.cat([p.mixture_distribution.logits for p in found]), validate_args=False
-        )
-        components = [p.component_distribution for p in found]
-        loc, scale = (torch.cat([getattr(c, n) for c in components]) for n in ("loc", "scale"))
-        return MixtureSameFamily(both, type(components[0])(loc, scale), validate_args=False)
+        mixtures = [part() for part in self.parts.values()]
+        logits = torch.cat([p.mixture_distribution.logits for p in mixtures])
+        components = [p.component_distribution for p in mixtures]
+        loc = torch.cat([c.loc for c in components])
+        scale = torch.cat([c.scale for c in components])
+        weights = Categorical(logits=logits, validate_args=False)
+        return MixtureSameFamily(weights, type(components[0])(loc, scale), validate_args=False)
 
 
 class FittedPrior(nn.Module):
-    """`base` until something better has been fitted to the aggregate posterior, then that.
+    """The prior `base` during training, `fitted` after its fit to the aggregate posterior.
 
     Args:
         base: the prior that the model is trained with.
-        fitted: a module of the same kind.
+        fitted: the prior that replaces it, a module of the same kind.
     """
 
     def __init__(self, base: nn.Module, fitted: nn.Module) -> None:
@@ -158,8 +159,8 @@ class FittedPrior(nn.Module):
         return self.fitted() if self.ready else self.base()
 
     def fill(self, q: Mapping[str, Distribution], batch: Batch) -> Distribution | None:
-        """What the fitted prior, a `DiffusionPrior`, says of blocks that are not seen; None before
-        it is there.
+        """The distribution of unobserved blocks under the fitted prior, a `DiffusionPrior`; None
+        before it is fitted.
         """
         return self.fitted.fill(q, batch) if self.ready else None
 

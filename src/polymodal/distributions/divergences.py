@@ -1,4 +1,4 @@
-"""KL divergences, exact where a closed form is known; `detach`."""
+"""KL divergences, in closed form where there is one; `detach`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from polymodal.distributions.sums import sum_of
 
 @singledispatch
 def detach(q: Distribution) -> Distribution:
-    """The same distribution with its parameters out of the graph (for DReG)."""
+    """The same distribution with parameters that carry no gradient (for DReG).
+
+    Raises ValueError for a distribution that it is not registered for.
+    """
     raise ValueError(
         f"detach is not defined for {type(q).__name__}; register it with"
         " polymodal.distributions.divergences.detach."
@@ -30,13 +33,13 @@ detach.register(Proposal)(lambda q: Proposal(q.draw, detach(q.density)))
 
 
 def divergence(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
-    """KL(q || p), (B,) nats: exact where known, by convexity an upper bound for a mixture q, else
-    log q(z) - log p(z).
+    """KL(q || p), (B,), nats: exact where it has a closed form, by convexity an upper bound for a
+    mixture q, otherwise log q(z) - log p(z).
 
     Args:
         q: of batch_shape (B,).
         p: of batch_shape () or (B,).
-        z: a sample of q, (B, D), used only where no closed form is known.
+        z: a sample of q, (B, D), used only where there is no closed form.
     """
     if isinstance(q, Mixture):
         parts = torch.stack([divergence(c, p, z) for c in q.components], dim=-1)

@@ -1,4 +1,4 @@
-"""Mixtures, independent parts side by side, and proposals that are charged another density."""
+"""Mixtures, joints of independent parts, and proposals that are charged another density."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from polymodal.distributions.sums import sum_of
 from polymodal.rng import noise
 
 
-def choose(here: Tensor, q: Any, p: Any) -> Distribution:
-    """q where `here` (B,), else p, both of batch_shape (B,)."""
+def choose(mask: Tensor, q: Any, p: Any) -> Distribution:
+    """q where `mask` (B,) is True, p elsewhere; both of batch_shape (B,)."""
     if type(p) is not type(q) or not isinstance(q, Point | DiagNormal | DiagLaplace):
-        return Mixture([q, p], torch.stack([here, ~here], dim=-1).float())
+        return Mixture([q, p], torch.stack([mask, ~mask], dim=-1).float())
     names = ["loc"] if isinstance(q, Point) else ["loc", "scale"]
-    mask = here.unsqueeze(-1)
+    mask = mask.unsqueeze(-1)
     return type(q)(*(torch.where(mask, getattr(q, n), getattr(p, n)) for n in names))
 
 
 class Mixture(Distribution):
-    """Finite mixture; a pathwise sample picks a component.
+    """Finite mixture; a reparametrised draw picks one component.
 
     Args:
         components: distributions with the same batch_shape (B,) and event_shape (D,).
-        weights: (C,) or (B, C), not negative, normalised here; None: equal.
+        weights: (C,) or (B, C), not negative; they need not be normalised. None: equal.
     """
 
     has_rsample = True
@@ -46,21 +46,23 @@ class Mixture(Distribution):
     def log_prob(self, z: Tensor) -> Tensor:
         logs = torch.stack([q.log_prob(z) for q in self.components], dim=-1)
         weights = self.weights.to(logs)
-        log_weights = torch.where(
-            weights > 0, weights.clamp_min(1e-30).log(), -math.inf
-        )  # no gradient through log 0
+        positive = weights.clamp_min(1e-30).log()  # log 0 has no finite gradient
+        log_weights = torch.where(weights > 0, positive, -math.inf)
         return torch.logsumexp(logs + log_weights, dim=-1)
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        if all(type(q) is DiagNormal for q in self.components):  # pick first, then draw once
-            loc, scale = (
-                torch.stack([getattr(q, n) for q in self.components], dim=-2)
-                for n in ("loc", "scale")
-            )
-            pick = self._pick(loc, sample_shape)
-            return DiagNormal(*(self._picked(v, pick) for v in (loc, scale))).rsample()
+        if all(type(q) is DiagNormal for q in self.components):
+            return self._rsample_normals(sample_shape)
         draws = torch.stack([q.rsample(sample_shape) for q in self.components], dim=-2)
         return self._picked(draws, self._pick(draws, sample_shape))
+
+    def _rsample_normals(self, sample_shape: Any) -> Tensor:
+        """A draw of normal components: picks first, then draws once."""
+        normals: list[Any] = self.components
+        loc = torch.stack([q.loc for q in normals], dim=-2)
+        scale = torch.stack([q.scale for q in normals], dim=-2)
+        pick = self._pick(loc, sample_shape)
+        return DiagNormal(self._picked(loc, pick), self._picked(scale, pick)).rsample()
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         with torch.no_grad():
@@ -70,14 +72,14 @@ class Mixture(Distribution):
             return self._picked(draws, self._pick(draws, sample_shape))
 
     def _pick(self, like: Tensor, shape: Any) -> Tensor:
-        """Which component, by weight, for each of shape + (B,)."""
+        """The index of a component drawn by weight, of shape + (B,)."""
         cumulative = self.weights.to(like).expand(*self.batch_shape, -1).cumsum(-1)
         uniform = noise(like, [*shape, *self.batch_shape, 1], torch.rand) * cumulative[..., -1:]
         return (uniform >= cumulative).sum(-1).clamp_max(len(self.components) - 1)
 
     @staticmethod
     def _picked(values: Tensor, pick: Tensor) -> Tensor:
-        """values (..., B, C, D) of the components in `pick` (..., B)."""
+        """The values (..., B, C, D) of the components `pick` (..., B): (..., B, D)."""
         values = values.expand(*pick.shape, *values.shape[-2:])
         return torch.take_along_dim(values, pick[..., None, None], dim=-2).squeeze(-2)
 
@@ -92,7 +94,7 @@ class Mixture(Distribution):
 
 
 class Joint(Distribution):
-    """Independent parts, laid out one after the other in the last dimension."""
+    """Independent parts, concatenated in the last dimension."""
 
     has_rsample = True
     arg_constraints: dict = {}
@@ -120,7 +122,7 @@ class Joint(Distribution):
 
 
 class Proposal(Distribution):
-    """Draws from one distribution, is charged the density of another.
+    """A distribution that draws from `draw` and is charged the density of `density`.
 
     A stratum of a mixture draws from its component and is charged the whole mixture; a nuisance
     latent draws from an auxiliary and is charged its prior, so that its weight cancels.

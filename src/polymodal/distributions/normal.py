@@ -1,9 +1,7 @@
-"""Distributions over latents: batch_shape (B,), event_shape (D,); log_prob of (..., B, D) is (...,
-B), in nats.
+"""Normal and Laplace distributions of latents, points, and the product of normal experts.
 
-Product, mixture, and mixture of products of experts; draws charged another density; divergences.
-Missing data lives here as zero precision in `product`, zero weight in `Mixture` and zero power in
-`Product`.
+All have batch_shape (B,) and event_shape (D,); log_prob of (..., B, D) is (..., B), in nats. An
+absent expert has zero precision in `product`, zero weight in `Mixture` and zero power in `Product`.
 """
 
 from __future__ import annotations
@@ -83,9 +81,9 @@ def product(
 
     Without `over` it is prod_m q_m (Wu and Goodman 2018). With `over` = p it is p prod_m (q_m / p):
     Bayes' rule under conditional independence, prod_m q_m / p^(n-1) for n present experts
-    (Senellart et al. 2023, eq. (12)), the expert itself where one is present, and p where none is.
-    With two and more an expert that is wider than the prior in some coordinate, which no exact
-    posterior is, counts as exactly as wide, so that the product is always normalisable.
+    (Senellart et al. 2023, eq. (12)), the expert itself if only one is present, and p if none is.
+    Where two or more are present, an expert that is wider than the prior in some coordinate, which
+    no exact posterior is, counts as exactly as wide, so that the product can always be normalised.
 
     Args:
         experts: DiagNormals of batch_shape (B,).
@@ -97,11 +95,7 @@ def product(
     shift = precision * loc
     if over is not None:
         base = over.variance.reciprocal()
-        if len(experts) > 1:
-            bounded = torch.maximum(precision, base)
-            precision = (
-                bounded if present is None else torch.where(_several(present), bounded, precision)
-            )
+        precision = _bounded(precision, base, present)
         precision, shift = precision - base, precision * loc - base * over.loc
     if present is not None:
         mask = torch.stack(list(present)).unsqueeze(-1)
@@ -113,13 +107,21 @@ def product(
     return DiagNormal(variance * moment, variance.sqrt())
 
 
-def _several(present: Sequence[Tensor]) -> Tensor:
-    """Where two and more experts are present, (B, 1)."""
-    return (torch.stack(list(present)).sum(0) > 1).unsqueeze(-1)
+def _bounded(precision: Tensor, base: Tensor, present: Sequence[Tensor] | None) -> Tensor:
+    """Precisions (n, B, D) of at least the prior's precision `base` where two or more experts are
+    present.
+    """
+    if len(precision) < 2:
+        return precision
+    bounded = torch.maximum(precision, base)
+    if present is None:
+        return bounded
+    several = (torch.stack(list(present)).sum(0) > 1).unsqueeze(-1)
+    return torch.where(several, bounded, precision)
 
 
 class Point(Distribution):
-    """All mass at `loc` (B, D), as deterministic encoders give it; its log-density counts as 0."""
+    """A point mass at `loc` (B, D), of deterministic encoders; its log-density counts as 0."""
 
     has_rsample = True
     arg_constraints: dict = {}

@@ -18,21 +18,17 @@ class Product(Sampled):
     """Unnormalised product of experts over a power of the prior, drawn by a sampler (Senellart et
     al. 2023, eq. (12)).
 
-    log prod = sum_m log q_m(z) - (n - 1) log p(z) for the n experts that are present, so log p(z)
-    where none is. (The paper's eq. (21) divides by p once whatever n; that is right for n = 2
-    alone.)
+    log_prob is sum_m log q_m(z) - (n - 1) log p(z) for the n experts that are present: log p(z)
+    where none is. It lacks the normalising constant, which is finite only if the experts' tails are
+    light enough: for those of flows see `tail_variance` of `polymodal.networks.flows.Flow`. (The
+    paper's eq. (21) divides by p once for every n, which is right only for n = 2.)
 
     Args:
-        experts: normalised distributions of batch_shape (B,), encoded already: the sampler only
-            evaluates densities.
+        experts: normalised distributions of batch_shape (B,).
         prior: p(z), of batch_shape () or (B,).
         sampler: `sampler(log_prob, start, start_log_prob, n) -> (z (n, B, D), SamplerReport)`, see
             `polymodal.sampling`.
         present: one bool (B,) for each expert, or None: all present.
-
-    `log_prob` lacks the normalising constant,
-    which is finite only where experts' tails are light enough: for those of flows see
-    `tail_variance` of `polymodal.networks.flows.Flow`.
     """
 
     def __init__(
@@ -51,12 +47,12 @@ class Product(Sampled):
         logs = [q.log_prob(z) for q in self.experts]
         if self.present is None:
             return sum_of(logs) - (len(logs) - 1) * self.prior.log_prob(z)
-        logs = [torch.where(here, log, 0) for here, log in zip(self.present, logs, strict=True)]
+        logs = [torch.where(mask, log, 0) for mask, log in zip(self.present, logs, strict=True)]
         return sum_of(logs) - (self.present.sum(0) - 1) * self.prior.log_prob(z)
 
     def start(self) -> Mixture:
-        """The equal mixture of the experts that are present, the prior where none is: where the
-        samplers start.
+        """The distribution of the samplers' starts: the equal mixture of the experts that are
+        present, the prior where none is.
         """
         if self.present is None:
             return Mixture(self.experts)
@@ -67,7 +63,7 @@ class Product(Sampled):
         return Mixture([*self.experts, self.prior.expand(self.batch_shape)], weights)
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        """Draws by the sampler; exact draws for samples with one expert present, or none."""
+        """Draws by the sampler; exact draws where the masks leave at most one expert."""
         shape, start = torch.Size(sample_shape), self.start()
         with torch.no_grad():
             z, self.report = self.sampler(

@@ -1,4 +1,4 @@
-"""The base of distributions that a sampler draws, and two questions about any distribution."""
+"""The base of distributions that a sampler draws; `report_of` and `weighable`."""
 
 from __future__ import annotations
 
@@ -36,15 +36,18 @@ def report_of(q: Distribution) -> SamplerReport | None:
 
 
 def weighable(q: Distribution, p: Distribution) -> bool:
-    """Whether p / q is a ratio of densities: both are normalised, and both or neither are points,
-    part by part.
+    """Whether p / q is a ratio of densities: part by part, both are normalised, and both or neither
+    are points.
     """
     if isinstance(q, Joint):
         others = p.parts if isinstance(p, Joint) else [p] * len(q.parts)
         return all(weighable(a, b) for a, b in zip(q.parts, others, strict=True))
     if isinstance(q, Mixture):
         return all(weighable(component, p) for component in q.components)
-    drawn = [d for d in (q, p) if isinstance(d, Sampled)]
-    if drawn:
-        return all(d.has_density for d in drawn) and not isinstance(q, Point)
+    if isinstance(q, Sampled) or isinstance(p, Sampled):
+        return _has_density(q) and _has_density(p) and not isinstance(q, Point)
     return isinstance(q, Point) == isinstance(p, Point)
+
+
+def _has_density(q: Distribution) -> bool:
+    return q.has_density if isinstance(q, Sampled) else True

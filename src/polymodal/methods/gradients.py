@@ -1,9 +1,9 @@
 """Impartial optimisation (Javaloy et al. 2022): the modalities' gradients meet at z, and a rule
-makes one of them.
+combines them into one gradient.
 
 A rule takes the gradients of the modalities' losses with respect to z, each of z's shape, and
-returns one gradient, of the norm that their sum has, so that a learning rate means what it meant.
-RULES names them; those of a kept library, torchjd, are used where it has them.
+returns one gradient with the norm of their sum, so that learning rates keep their meaning. RULES
+names the rules; some are those of the library torchjd.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Combined(torch.autograd.Function):
 
 
 def combined(z: Tensor, n: int, rule: Rule) -> tuple[Tensor, ...]:
-    """n copies of z; the gradient of z is rule(gradients of the copies).
+    """Copies z n times; the gradient of z is rule(gradients of the copies).
 
     >>> z = torch.ones(2, requires_grad=True)
     >>> a, b = combined(z, 2, lambda grads: torch.minimum(*grads))
@@ -52,7 +52,10 @@ def cagrad(jacobian: Tensor, c: float = 0.4) -> Tensor:
     gram = (jacobian @ jacobian.T).double().cpu().numpy()
     n = len(gram)
     size = float(gram.mean()) ** 0.5  # of the mean gradient
-    dual = lambda w: w @ gram.mean(1) + c * size * max(w @ gram @ w, 1e-16) ** 0.5
+
+    def dual(w: Any) -> Any:
+        return w @ gram.mean(1) + c * size * max(w @ gram @ w, 1e-16) ** 0.5
+
     simplex = [{"type": "eq", "fun": lambda w: w.sum() - 1}]
     w = minimize(dual, [1 / n] * n, bounds=[(0, 1)] * n, constraints=simplex, method="SLSQP").x
     along = torch.as_tensor(w, dtype=jacobian.dtype, device=jacobian.device) @ jacobian
@@ -62,18 +65,18 @@ def cagrad(jacobian: Tensor, c: float = 0.4) -> Tensor:
 def gradnorm(jacobian: Tensor) -> Tensor:
     """The sum with every task's gradient scaled to the tasks' mean norm.
 
-    GradNorm (Chen et al. 2018) with equal training rates, its exponent 0, where its weights are
-    known in closed form.
+    GradNorm (Chen et al. 2018) with equal training rates (exponent 0), for which its weights have a
+    closed form.
     """
     norms = jacobian.norm(dim=1, keepdim=True)
     return (jacobian / norms.clamp_min(1e-12) * norms.mean()).sum(0)
 
 
 def _library(name: str) -> Callable[[Tensor], Tensor]:
+    """The rule `name` of torchjd, which is imported only when the rule is used."""
+
     def aggregate(jacobian: Tensor) -> Tensor:
-        from torchjd import (
-            aggregation,  # here, since it is needed for training by these rules alone
-        )
+        from torchjd import aggregation
 
         return getattr(aggregation, name)()(jacobian)
 
@@ -95,12 +98,12 @@ def rule_of(name: str) -> Rule:
     Raises ValueError for an unknown name.
     """
     if name not in RULES:
-        raise ValueError(f"There is no rule {name!r} for gradients; there are {', '.join(RULES)}.")
+        raise ValueError(f"There is no rule {name!r} for gradients; use one of {', '.join(RULES)}.")
 
     def rule(grads: Sequence[Tensor]) -> Tensor:
         jacobian = torch.stack([g.flatten() for g in grads])
-        made = RULES[name](jacobian)
-        made = made * (jacobian.sum(0).norm() / made.norm().clamp_min(1e-12))
-        return made.view_as(grads[0])
+        combination = RULES[name](jacobian)
+        factor = jacobian.sum(0).norm() / combination.norm().clamp_min(1e-12)
+        return (combination * factor).view_as(grads[0])
 
     return rule

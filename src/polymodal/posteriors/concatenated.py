@@ -1,4 +1,4 @@
-"""One latent per modality, side by side."""
+"""Posteriors of one latent per modality, concatenated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from polymodal.batch import Batch
 from polymodal.diffusion.registry import DIFFUSIONS
 from polymodal.distributions import Joint, choose
 from polymodal.posteriors.masks import observed
-from polymodal.posteriors.posterior import Posterior
+from polymodal.posteriors.posterior import CLOSED_FORM, Posterior
 from polymodal.priors import FittedPrior
 
 
@@ -21,9 +21,9 @@ class Concatenated(Posterior):
 
     Args:
         experts: experts[m](x_m) -> q(z_m | x_m).
-        prior: () -> Joint of the p(z_m): the latents of absent modalities are drawn from it.
-        diffusion: a `FittedPrior` over a `DiffusionPrior` of the blocks z_m. Once it is fitted, the
-            latents of absent modalities are drawn by it, given those of present ones.
+        prior: () -> Joint of the p(z_m), from which the latents of absent modalities are drawn.
+        diffusion: a `FittedPrior` over a `DiffusionPrior` of the blocks z_m. Once it is fitted, it
+            draws the latents of absent modalities given those of present ones.
     """
 
     def __init__(
@@ -72,5 +72,5 @@ class Concatenated(Posterior):
     @sampler.setter
     def sampler(self, sampler: Any) -> None:
         if self.diffusion is None:
-            raise ValueError("The subsets of this model are drawn in closed form; give no sampler.")
+            raise ValueError(CLOSED_FORM)
         self.diffusion.fitted.sampler = sampler

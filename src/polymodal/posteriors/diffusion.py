@@ -1,4 +1,4 @@
-"""A joint encoder where it was trained; elsewhere a diffusion of the latent given embeddings."""
+"""A joint encoder on its trained patterns; elsewhere a diffusion of the latent given embeddings."""
 
 from __future__ import annotations
 

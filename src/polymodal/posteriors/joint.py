@@ -1,4 +1,4 @@
-"""A joint encoder where it was trained; elsewhere surrogates and their product."""
+"""A joint encoder on its trained patterns; elsewhere surrogates and their product."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from polymodal.batch import Batch
 from polymodal.distributions import Product
 from polymodal.posteriors.masks import Combine, masks
 from polymodal.posteriors.patterns import JointEncoderPosterior
-from polymodal.posteriors.posterior import Embeddings, embeddings_of
+from polymodal.posteriors.posterior import CLOSED_FORM, Embeddings, embeddings_of
 from polymodal.sampling import SAMPLERS
 
 
 class SampledProduct:
-    """Combines experts to their `Product` over the prior, drawn by `sampler`, which can be
-    exchanged at any time.
+    """Combines experts into their `Product` over the prior, drawn by `sampler`, which can be
+    replaced at any time.
     """
 
     def __init__(self, prior: nn.Module, sampler: Callable) -> None:
@@ -70,7 +70,7 @@ class JointWithSurrogates(JointEncoderPosterior):
     @sampler.setter
     def sampler(self, sampler: Any) -> None:
         if not isinstance(self.combine, SampledProduct):
-            raise ValueError("The subsets of this model are drawn in closed form; give no sampler.")
+            raise ValueError(CLOSED_FORM)
         self.combine.sampler = sampler
 
     @property

@@ -13,18 +13,23 @@ from polymodal.batch import Batch
 from polymodal.distributions.mixture import choose
 
 Combine = Callable[[Sequence[Any], Sequence[Tensor] | None], Distribution]
-Strata = tuple[list[Distribution], Tensor]  # the parts of a posterior, and their weights (B, C)
+Strata = tuple[list[Distribution], Tensor]  # strata of a posterior, and their weights (B, C)
 
 
 def masks(present: Mapping[str, Tensor], names: Sequence[str]) -> list[Tensor] | None:
-    """One presence mask (B,) for each of `names`; None when all of them are present throughout."""
-    if not (known := [present[m] for m in names if m in present]):
+    """One presence mask (B,) for each of `names`; None if none of them has a mask."""
+    if not (partial := [present[m] for m in names if m in present]):
         return None
-    return [present.get(m, torch.ones_like(known[0])) for m in names]
+    everywhere = torch.ones_like(partial[0])
+    return [present.get(m, everywhere) for m in names]
 
 
 def observed(q: Any, p: Any, batch: Batch, m: str) -> Distribution:
-    """q where modality m is present, the prior p where it is not; both of one family."""
+    """q where modality m is present, the prior p where it is absent; both of one family.
+
+    Args:
+        q: None if the batch has no values of m.
+    """
     p = p.expand((len(batch),))
     if q is None:
         return p

@@ -1,4 +1,6 @@
-"""Which patterns of present modalities occurred in training, for posteriors with a joint encoder."""
+"""Posteriors with a joint encoder, which keep the patterns of present modalities that occurred in
+training.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from polymodal.batch import Batch
 from polymodal.distributions import choose
 from polymodal.posteriors.posterior import Posterior
 
-CAPACITY = 1024  # patterns that are kept, the most frequent ones
+CAPACITY = 1024  # how many patterns are kept, the most frequent ones
 
 
 def presence(batch: Batch, names: Iterable[str]) -> Tensor:
@@ -63,8 +65,8 @@ class JointEncoderPosterior(Posterior):
     @torch.no_grad()
     def remember(self, batches: Iterable[Batch]) -> int:
         """Keeps the patterns of the batches, the most frequent ones first; returns their number."""
-        every = torch.cat([presence(batch, self.experts) for batch in batches])
-        patterns, counts = every[every.any(-1)].unique(dim=0, return_counts=True)
+        rows = torch.cat([presence(batch, self.experts) for batch in batches])
+        patterns, counts = rows[rows.any(-1)].unique(dim=0, return_counts=True)
         patterns = patterns[counts.argsort(descending=True, stable=True)][:CAPACITY]
         self.trained_patterns.zero_()
         self.trained_patterns[: len(patterns)] = patterns

@@ -1,4 +1,6 @@
-"""Posteriors that pool the experts of single modalities: products, mixtures, mixtures of products."""
+"""Posteriors that pool the experts of single modalities: products, mixtures, and mixtures of
+products.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +21,17 @@ from polymodal.posteriors.posterior import Posterior
 
 
 class PooledExperts(Posterior):
-    """q(z | x_S) = mean over A in family(S) of rule({q(z | x_m): m in A}): product, mixture, or
-    both.
-
-    Where nothing at all is observed it is the prior.
+    """q(z | x_S), the mean over A in family(S) of rule({q(z | x_m): m in A}): a product, a mixture,
+    or a mixture of products. For samples without any modality it is the prior.
 
     Args:
         experts: experts[m](x_m) -> q(z | x_m). A modality without one says nothing about z.
         family: `whole`, `singletons` or `powerset`.
         prior: () -> p(z).
         prior_expert: whether the prior is one more expert in every product (MVAE).
-        rule: one distribution of the experts in a subset, see `polymodal.posteriors.pooling`.
-        flow: an unconditional `Flow` that all components are sent through: the rule then holds in
-            its base coordinates.
+        rule: combines the experts of a subset, see `polymodal.posteriors.pooling`.
+        flow: an unconditional `Flow` that all components are sent through: the rule then combines
+            experts in its base coordinates.
         logits: learned logarithms of the subsets' weights, {names, sorted and joined by "+":
             number}; None: equal.
     """
@@ -61,19 +61,20 @@ class PooledExperts(Posterior):
         return self.pool(q, batch.present)
 
     def pool(self, q: Mapping[str, Any], present: Mapping[str, Tensor]) -> Distribution:
-        """The posterior of experts that are encoded already, for the subset that q's keys are."""
+        """The posterior of encoded experts, for the subset of modalities that are q's keys."""
         subsets = self.family(list(q))
-        parts = [self.component({m: q[m] for m in s}, present, len(subsets) == 1) for s in subsets]
-        if len(parts) == 1:
-            return parts[0]
+        if len(subsets) == 1:
+            return self._only_component(q, present, subsets[0])
+        components = [self.component({m: q[m] for m in s}) for s in subsets]
         weights = self.weights(q, subsets, present)
         if self.prior is not None and all(m in present for m in q):
-            parts.append(self.prior().expand(parts[0].batch_shape))
-            weights = torch.cat([weights, (weights.sum(-1, keepdim=True) == 0).to(weights)], dim=-1)
-        return Mixture(parts, weights)
+            components.append(self.prior().expand(components[0].batch_shape))
+            nothing = (weights.sum(-1, keepdim=True) == 0).to(weights)
+            weights = torch.cat([weights, nothing], dim=-1)
+        return Mixture(components, weights)
 
     def single(self, q: Mapping[str, Any]) -> dict[str, Distribution]:
-        """q(z | x_m) of every single modality: what the posterior is if only it is given."""
+        """The posterior q(z | x_m) given each single modality."""
         return {m: self.component({m: e}) for m, e in q.items()}
 
     def strata(self, batch: Batch) -> Strata:
@@ -86,38 +87,53 @@ class PooledExperts(Posterior):
     def weights(
         self, q: Mapping[str, Any], subsets: Sequence[Sequence[str]], present: Mapping[str, Tensor]
     ) -> Tensor:
-        """Of the subsets, (B, C), not normalised: 0 where one of its modalities is absent."""
+        """The weights of the subsets, (B, C), not normalised: 0 where one of its modalities is
+        absent.
+        """
         like = next(iter(q.values()))
         every = torch.ones(like.batch_shape, dtype=torch.bool, device=like.mean.device)
-        here = [
+        complete = [
             reduce(torch.logical_and, (present[m] for m in s if m in present), every)
             for s in subsets
         ]
-        weights = torch.stack(here, dim=-1).to(like.mean.dtype)
+        weights = torch.stack(complete, dim=-1).to(like.mean.dtype)
         if self.logits is None:
             return weights
         return weights * torch.stack([self.logits["+".join(sorted(s))] for s in subsets]).softmax(0)
 
-    def component(
-        self, q: Mapping[str, Any], present: Mapping[str, Tensor] | None = None, alone: bool = False
-    ) -> Distribution:
-        """The component of the subset that q's keys are; with `alone`, of the experts that are
-        present in it.
-        """
-        experts, here = list(q.values()), masks(present or {}, list(q)) if alone else None
+    def component(self, q: Mapping[str, Any]) -> Distribution:
+        """The component of the subset of modalities that are q's keys, all of them present."""
+        experts = list(q.values())
         if self.prior_expert:
-            here = None if here is None else [*here, torch.ones_like(here[0])]
-            return self.rule([*experts, self._prior(experts[0])], here)
-        if here is None or not all(m in (present or {}) for m in q):
-            return self._pushed(self.rule(experts, here) if len(experts) > 1 else experts[0])
-        none = ~torch.stack(here).any(0)
+            return self.rule([*experts, self._prior(experts[0])], None)
+        return self._pushed(self.rule(experts, None) if len(experts) > 1 else experts[0])
+
+    def _only_component(
+        self, q: Mapping[str, Any], present: Mapping[str, Tensor], subset: Sequence[str]
+    ) -> Distribution:
+        """The component of the experts in `subset` that are present, the prior where none is."""
+        experts, mask = [q[m] for m in subset], masks(present, list(subset))
+        if mask is None:
+            return self.component({m: q[m] for m in subset})
+        if self.prior_expert:
+            always = torch.ones_like(mask[0])
+            return self.rule([*experts, self._prior(experts[0])], [*mask, always])
+        if not all(m in present for m in subset):
+            return self._pushed(self.rule(experts, mask) if len(experts) > 1 else experts[0])
+        some = torch.stack(mask).any(0)
         prior = self._prior(experts[0])
-        if len(experts) > 1:  # something to hold on to where no expert is present
-            unit = DiagNormal(torch.zeros_like(experts[0].mean), torch.ones_like(experts[0].mean))
-            pooled = self.rule([*experts, unit], [*here, none])
-        else:
-            pooled = experts[0]
-        return choose(~none, self._pushed(pooled), prior)
+        pooled = self._with_unit(experts, mask, ~some) if len(experts) > 1 else experts[0]
+        return choose(some, self._pushed(pooled), prior)
+
+    def _with_unit(
+        self, experts: Sequence[Any], present: Sequence[Tensor], none: Tensor
+    ) -> Distribution:
+        """The rule of the experts, and N(0, I) where `none` of them is present, so that all numbers
+        are finite.
+        """
+        mean = experts[0].mean
+        unit = DiagNormal(torch.zeros_like(mean), torch.ones_like(mean))
+        return self.rule([*experts, unit], [*present, none])
 
     def prior_for(self, size: int) -> Any:
         """p(z) of batch_shape (size,). Raises ValueError if the posterior has no prior."""
@@ -129,7 +145,7 @@ class PooledExperts(Posterior):
         return q if self.flow is None else self.flow.push(q)
 
     def _prior(self, like: Any) -> Any:
-        """p(z) of batch_shape (B,); N(0, I) where none is given."""
+        """p(z) of batch_shape (B,); N(0, I) if the posterior has no prior."""
         if self.prior is not None:
             return self.prior().expand(like.batch_shape)
         return DiagNormal(torch.zeros_like(like.mean), torch.ones_like(like.mean))

@@ -1,8 +1,8 @@
 """Pooling: one posterior of several experts q(z | x_m), for the experts that are present.
 
-A pooling is a family of subsets and a rule that makes one distribution of the experts in a subset;
-what it gives is the equal mixture over the family. POOLINGS names them. Every rule counts absent
-experts (`present` False) as not there and leaves a single expert as it is.
+A pooling is a family of subsets and a rule that combines the experts of a subset into one
+distribution; the posterior is the equal mixture over the family. POOLINGS names them. Every rule
+ignores absent experts (`present` False) and returns a single expert unchanged.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Rule = Callable[[Sequence[Any], Present], Distribution]
 
 
 def whole(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """The one subset of all: a product of experts.
+    """The full set only: a product of experts.
 
     >>> whole(["a", "b"])
     [('a', 'b')]
@@ -35,7 +35,7 @@ def whole(names: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def singletons(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Every subset of one: a mixture of experts.
+    """Every subset of one modality: a mixture of experts.
 
     >>> singletons(["a", "b"])
     [('a',), ('b',)]
@@ -44,7 +44,7 @@ def singletons(names: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def powerset(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Every non-empty subset, small ones first: a mixture of products of experts.
+    """Every non-empty subset, in order of size: a mixture of products of experts.
 
     >>> powerset(["a", "b"])
     [('a',), ('b',), ('a', 'b')]
@@ -53,14 +53,12 @@ def powerset(names: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def _stacked(experts: Sequence[DiagNormal], present: Present) -> tuple[Tensor, Tensor, Tensor]:
-    """Locations and scales (n, B, D), and which are present as numbers (n, B, 1)."""
-    loc, scale = (torch.stack([getattr(q, name) for q in experts]) for name in ("loc", "scale"))
-    here = (
-        loc.new_ones(*loc.shape[:2], 1)
-        if present is None
-        else torch.stack(list(present)).unsqueeze(-1).to(loc)
-    )
-    return loc, scale, here
+    """Locations and scales (n, B, D), and which experts are present, as numbers (n, B, 1)."""
+    loc = torch.stack([q.loc for q in experts])
+    scale = torch.stack([q.scale for q in experts])
+    if present is None:
+        return loc, scale, loc.new_ones(*loc.shape[:2], 1)
+    return loc, scale, torch.stack(list(present)).unsqueeze(-1).to(loc)
 
 
 def barycentre(experts: Sequence[DiagNormal], present: Present = None) -> DiagNormal:
@@ -71,15 +69,17 @@ def barycentre(experts: Sequence[DiagNormal], present: Present = None) -> DiagNo
     >>> q.loc.item(), q.scale.item()
     (0.5, 1.0)
     """
-    loc, scale, here = _stacked(experts, present)
-    count = here.sum(0)
-    return DiagNormal((loc * here).sum(0) / count, (scale * here).sum(0) / count)
+    loc, scale, mask = _stacked(experts, present)
+    count = mask.sum(0)
+    return DiagNormal((loc * mask).sum(0) / count, (scale * mask).sum(0) / count)
 
 
 def geometric(experts: Sequence[DiagNormal], present: Present = None) -> DiagNormal:
-    """The normalised geometric mean, prod_m q_m^(1/n): mmJSD's dynamic prior (Sutter et al. 2020)."""
-    loc, scale, here = _stacked(experts, present)
-    precision = here * scale.pow(-2) / here.sum(0)
+    """The normalised geometric mean, prod_m q_m^(1/n): the dynamic prior of mmJSD (Sutter et al.
+    2020).
+    """
+    loc, scale, mask = _stacked(experts, present)
+    precision = mask * scale.pow(-2) / mask.sum(0)
     total = precision.sum(0)
     return DiagNormal((precision * loc).sum(0) / total, total.rsqrt())
 
@@ -98,14 +98,13 @@ def correlated(
     """
     if not 0 <= rho < 1:
         raise ValueError(
-            f"The correlation rho of experts lies between 0 and 1 (1 excluded), got {rho}."
+            f"The correlation rho of experts must be between 0 and 1 (1 excluded), got {rho}."
         )
-    loc, scale, here = _stacked(experts, present)
-    v = here / scale
-    shared = (
-        rho / (1 + (here.sum(0) - 1) * rho) * v.sum(0)
-    )  # R^-1 v = (v - shared) / (1 - rho), R = corr. matrix
-    weights = v * (v - here * shared) / (1 - rho)
+    loc, scale, mask = _stacked(experts, present)
+    v = mask / scale
+    # R^-1 v = (v - shared) / (1 - rho) for the correlation matrix R
+    shared = rho / (1 + (mask.sum(0) - 1) * rho) * v.sum(0)
+    weights = v * (v - mask * shared) / (1 - rho)
     total = weights.sum(0)
     return DiagNormal((weights * loc).sum(0) / total, total.rsqrt())
 
@@ -123,31 +122,38 @@ def hoelder(
     Args:
         moments: the normal of the same mean and variances instead (HELVAE, 2026).
     """
-    loc, scale, here = _stacked(experts, present)
-    components, weights = list(experts), list(here.squeeze(-1))
+    loc, scale, mask = _stacked(experts, present)
+    components, weights = list(experts), list(mask.squeeze(-1))
     for i, j in combinations(range(len(experts)), 2):
         total = scale[i].square() + scale[j].square()
         mean = (loc[i] * scale[j].square() + loc[j] * scale[i].square()) / total
         components.append(DiagNormal(mean, (2 / total).sqrt() * scale[i] * scale[j]))
-        apart = 0.5 * (2 * scale[i] * scale[j] / total).log() - (loc[i] - loc[j]).square() / (
-            4 * total
-        )
-        weights.append((2 * apart.sum(-1).exp()) * here[i].squeeze(-1) * here[j].squeeze(-1))
+        distance = (loc[i] - loc[j]).square() / (4 * total)
+        log_overlap = 0.5 * (2 * scale[i] * scale[j] / total).log() - distance
+        both = mask[i].squeeze(-1), mask[j].squeeze(-1)
+        weights.append((2 * log_overlap.sum(-1).exp()) * both[0] * both[1])
     q = Mixture(components, torch.stack(weights, dim=-1))
-    if not moments:
-        return q
+    return _moments(q, components) if moments else q
+
+
+def _moments(q: Mixture, components: Sequence[DiagNormal]) -> DiagNormal:
+    """The normal with the mean and the variances of a mixture of normals."""
     share = q.weights.T.unsqueeze(-1)
-    means, variances = (
-        torch.stack([getattr(c, name) for c in components]) for name in ("mean", "variance")
-    )
+    means = torch.stack([c.mean for c in components])
+    variances = torch.stack([c.variance for c in components])
     mean = (share * means).sum(0)
     return DiagNormal(mean, ((share * (variances + (means - mean).square())).sum(0)).sqrt())
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """`family`: over which subsets to mix; `rule`: one distribution of the experts in a subset;
-    `normal`: whether the rule needs normal experts (that of a mixture of single experts does not).
+    """A family of subsets, and the rule that combines the experts of a subset.
+
+    Args:
+        family: the subsets that are mixed.
+        rule: (experts, presence masks or None) -> one distribution.
+        normal: whether the rule needs normal experts (that of a mixture of single experts does
+            not).
     """
 
     family: Family

@@ -10,14 +10,16 @@ from torch.distributions import Distribution
 
 from polymodal.batch import Batch
 
+CLOSED_FORM = "The subsets of this model are drawn in closed form; set no sampler."
+
 
 class Embeddings(NamedTuple):
-    """What a posterior reads instead of x_m: features g_m(x_m) that the modalities share.
+    """Features g_m(x_m) of shared information, which a posterior reads instead of x_m.
 
     Args:
         networks: networks[m](x_m) -> (B, embedding size).
         spectrum: (embedding size,), held-out correlations of the directions, largest first.
-        num_directions: the leading directions that are used; the others are 0.
+        num_directions: how many leading directions are used; the others are 0.
     """
 
     networks: Mapping[str, nn.Module]
@@ -34,7 +36,7 @@ def embeddings_of(networks: Mapping[str, Any], spectrum: Tensor) -> Embeddings:
 class Posterior(nn.Module):
     """q(z | x_S) for the non-empty subset S that a batch holds: Batch -> Distribution.
 
-    A modality that is no key of the batch means the same as one that is absent for every sample.
+    A modality that is not a key of the batch counts as absent for every sample.
 
     Attributes:
         experts: experts[m](x_m) -> q(z | x_m).
@@ -51,7 +53,7 @@ class Posterior(nn.Module):
 
     @property
     def samplers(self) -> Mapping[str, Callable[..., Any]]:
-        """The samplers that can draw subsets, by name; none if all are drawn in closed form."""
+        """The samplers that can draw subsets, by name; empty if all are drawn in closed form."""
         return {}
 
     @property
@@ -61,7 +63,7 @@ class Posterior(nn.Module):
 
     @sampler.setter
     def sampler(self, sampler: Any) -> None:
-        raise ValueError("The subsets of this model are drawn in closed form; give no sampler.")
+        raise ValueError(CLOSED_FORM)
 
     @property
     def embeddings(self) -> Embeddings | None:

@@ -1,17 +1,17 @@
-"""Shared and private latents."""
+"""Posteriors of a shared latent and one private latent per modality."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch
 from polymodal.distributions.mixture import Joint, Mixture, Proposal
 from polymodal.posteriors.masks import Strata, observed
+from polymodal.posteriors.patterns import presence
 from polymodal.posteriors.posterior import Posterior
 
 
@@ -21,7 +21,7 @@ class SharedPrivate(Posterior):
 
     Args:
         shared: Batch -> q(u | x_S).
-        private: private[m](x_m) -> q(w_m | x_m); where x_m is not seen, w_m has its prior.
+        private: private[m](x_m) -> q(w_m | x_m); where x_m is absent, w_m has its prior.
         prior: () -> Joint of p(u), p(w_1), ..., in the order of `private`.
         auxiliary: auxiliary[m]() -> r_m(w_m), from which MMVAE+ draws foreign private latents in
             training.
@@ -55,23 +55,26 @@ class SharedPrivate(Posterior):
         ]
 
     def strata(self, batch: Batch) -> Strata:
-        """One for each modality m: its shared expert, charged the whole mixture, its private
-        latent, and the others' private latents from their auxiliaries, charged their priors, so
-        that their weights cancel (MMVAE+).
+        """A stratum for each modality m: its shared expert, charged the whole mixture; its private
+        latent; the others' private latents from their auxiliaries, charged their priors, so that
+        their weights cancel (MMVAE+).
         """
-        mixture, own, (_, *priors) = (
-            self.shared(batch),
-            self.private_latents(batch),
-            self.prior().parts,
-        )
+        mixture, private = self.shared(batch), self.private_latents(batch)
+        foreign = self._foreign(len(batch))
         components = mixture.components if isinstance(mixture, Mixture) else [mixture]
-        foreign = [
-            Proposal(self.auxiliary[n]().expand((len(batch),)), p)
-            for n, p in zip(self.private, priors, strict=True)
-        ]
-        names = list(self.private)
         strata: list[Distribution] = []
         for m, u in zip(batch.x, components, strict=False):
-            private = [own[i] if n == m else foreign[i] for i, n in enumerate(names)]
-            strata.append(Joint(Proposal(u, mixture), *private))
-        return strata, torch.stack([batch.mask([m]) for m in batch.x], dim=-1).to(own[0].mean)
+            latents = [
+                w if n == m else other
+                for n, w, other in zip(self.private, private, foreign, strict=True)
+            ]
+            strata.append(Joint(Proposal(u, mixture), *latents))
+        return strata, presence(batch, batch.x).to(private[0].mean)
+
+    def _foreign(self, size: int) -> list[Distribution]:
+        """Private latents of batch_shape (size,) from the auxiliaries, charged their priors."""
+        _, *priors = self.prior().parts
+        return [
+            Proposal(self.auxiliary[n]().expand((size,)), p)
+            for n, p in zip(self.private, priors, strict=True)
+        ]
