@@ -195,11 +195,12 @@ class ChainReport(SamplerReport):
             shown.append(Histogram("R-hat, largest over dimensions", self.rhat, high=RHAT))
         share = self.divergent / self.transitions
         shown.append(Histogram("share of divergent transitions", share, 0.0, DIVERGENT_SHARE))
+        return [*shown, self._ess_histogram()]
+
+    def _ess_histogram(self) -> Histogram:
         if self.of_particles:
-            shown.append(Histogram("effective number of starts", self.ess, low=FEWEST_PARTICLES))
-        else:
-            shown.append(Histogram("effective sample size, smallest over dimensions", self.ess))
-        return shown
+            return Histogram("effective number of starts", self.ess, low=FEWEST_PARTICLES)
+        return Histogram("effective sample size, smallest over dimensions", self.ess)
 
     def warning(self) -> str | None:
         """Says what is wrong, for which share of items, and what to try; None if all is well."""
