@@ -50,9 +50,10 @@ ARGS = arguments(__doc__.splitlines()[0], TASKS)
 from polymodal import fit  # noqa: E402
 from polymodal.batch import Batch, Modality  # noqa: E402
 from polymodal.data import Dataset, Splits  # noqa: E402
+from polymodal.metrics.decoding import Decoding  # noqa: E402
 from polymodal.metrics.likelihood import (  # noqa: E402
-    conditional_log_likelihood,
-    joint_log_likelihood,
+    importance_log_likelihood,
+    monte_carlo_log_likelihood,
 )
 from polymodal.networks.layers import keep_heap  # noqa: E402
 from polymodal.runs.run import Run  # noqa: E402
@@ -264,11 +265,11 @@ Likelihood = Callable[[Run, Batch, int, str | None], Tensor]
 
 
 def joint(run: Run, batch: Batch, k: int, precision: str | None = None) -> Tensor:
-    return joint_log_likelihood(run.model, batch, k, precision=precision)
+    return importance_log_likelihood(run.model, batch, k, decoding=Decoding(precision))
 
 
 def conditional(run: Run, batch: Batch, k: int, precision: str | None = None) -> Tensor:
-    return conditional_log_likelihood(run.model, batch, "svhn", ["mnist"], k, precision=precision)
+    return monte_carlo_log_likelihood(run.model, batch, "svhn", ["mnist"], k, Decoding(precision))
 
 
 def likelihood(call: Likelihood) -> dict:

@@ -439,7 +439,7 @@ def test_score_options_are_named_when_wrong() -> None:
         ({"sampler": {"name": "diffuson"}}, "did you mean 'diffusion'"),
         (
             {"sampler": {"step": 3}},
-            "no setting sampler.step. Did you mean steps",
+            "no setting method.sampler.step. Did you mean steps",
         ),
         ({"sampler": {"steps": "many"}}, "steps must be a whole number, got 'many'"),
         ({"sampler": {"steps": 2.5}}, "steps must be a whole number, got 2.5"),

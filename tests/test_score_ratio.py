@@ -156,8 +156,7 @@ def test_a_ring_across_three_modalities_is_found() -> None:
         steps=400,
         hidden=(48, 48),
         rank=4,
-        lr=3e-3,
-        batch=256,
+        training=srm.Training(batch=256, lr=3e-3),
     )
     found = srm.reduce(score, z[n // 2 :], {"all": 12})
     true = torch.linalg.qr(torch.linalg.solve(white.matrix, plane))[
@@ -222,7 +221,7 @@ def test_the_product_of_the_marginals_as_reference_leaves_what_is_shared() -> No
     white = srm.Whitening.of_blocks(x)
     z = white(x)
     train, held = z[: n // 2], z[n // 2 :]
-    options = dict(steps=400, hidden=(32, 32), lr=3e-3, batch=256)
+    options = dict(steps=400, hidden=(32, 32), training=srm.Training(batch=256, lr=3e-3))
     score = srm.fit(train, held[:2000], **options)
     base = {
         m: srm.fit(train[:, [i]], held[:2000, [i]], **options) for i, m in enumerate(white.sizes)

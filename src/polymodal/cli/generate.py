@@ -62,10 +62,13 @@ def generate_files(run_dir: Path, request: Request, out: Path, console: Console)
     make_directory(out)
     for name, content in contents.items():
         write(out / name, content)
-    shapes = ", ".join(f"{m} {tuple(v.shape)}" for m, v in x.items())
-    _say(console, f"Wrote {', '.join(contents)} into {out}: {shapes}.")
+    _say(console, f"Wrote {', '.join(contents)} into {out}: {_shapes(x)}.")
     if report is not None and (warning := report.warning()):
         _say(console, f"Warning: {warning}")
+
+
+def _shapes(x: Mapping[str, Tensor]) -> str:
+    return ", ".join(f"{m} {tuple(v.shape)}" for m, v in x.items())
 
 
 def use_sampler(model: MultimodalVAE, name: str | None) -> None:

@@ -172,4 +172,5 @@ class Diffusion:
 
 def _made(kind: type[T], options: Mapping[str, Any]) -> T:
     """The value of this kind, with those of the options that are its fields."""
-    return kind(**{f.name: options[f.name] for f in fields(kind) if f.name in options})  # type: ignore[arg-type]
+    own: Any = fields(kind)  # type: ignore[arg-type]
+    return kind(**{f.name: options[f.name] for f in own if f.name in options})

@@ -70,7 +70,8 @@ def method(
         return extended(partial(_built, function, common), modalities, chosen, **extras)
 
     first = inspect.Parameter("modalities", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    build.__signature__ = inspect.Signature([first, *common, *own, *EXTRAS])  # type: ignore[attr-defined]
+    signature = inspect.Signature([first, *common, *own, *EXTRAS])
+    build.__signature__ = signature  # type: ignore[attr-defined]
     build.__annotations__ = hints | {"modalities": Sequence[Modality], "return": Method}
     METHODS[function.__name__] = build
     return build

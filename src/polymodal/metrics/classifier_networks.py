@@ -135,8 +135,8 @@ NETWORKS: dict[str, Callable[[tuple[int, ...], int], Classifier]] = {
 def default_network(shape: tuple[int, ...]) -> str:
     """The name of the network for a shape: the paper's for 28x28 grey images, else `compact`.
 
-    On the blurred means that decoders give, `compact` takes many digits for ones: of 1,000
-    reconstructions of MNIST it knew 79 %, the paper's network 87 %. The paper's network for 32x32
-    colour images has 70 million weights, minutes an epoch on two cores.
+    On the blurred means that decoders give, `compact` takes more digits for ones than the
+    paper's network does. The paper's network for 32x32 colour images has 70 million weights, too
+    many to train on a CPU.
     """
     return "table8" if shape == (1, 28, 28) else "compact"

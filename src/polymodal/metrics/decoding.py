@@ -16,8 +16,7 @@ from polymodal.model import MultimodalVAE
 Precision = Literal["bf16"]
 PRECISIONS = (None, "bf16")
 # Bytes that one decoding may use. On a CPU more is slower: the activations then leave the cache,
-# and the allocator maps buffers of more than 32 MB afresh every time (12,800 SVHN images/s at 500
-# a call, 4,600 at 2,000).
+# and the allocator maps buffers of more than 32 MB afresh every time.
 MEMORY = {"cpu": 48 * 2**20}
 MEMORY_ELSEWHERE = 2**31
 # A decoder holds for each latent 8 times the numbers of the largest modality, at least 8 x 512.
@@ -46,9 +45,9 @@ class Decoding:
     """How decoders run on many latents.
 
     Args:
-        precision: "bf16" decodes in bfloat16 (densities and sums stay in float32): on CPUs with
-            AVX512-BF16 about 1.5 times faster, within .01 nats for likelihoods of scale 1; the
-            error of an image's log-density grows as scale^-2. None: the model's own precision.
+        precision: "bf16" decodes in bfloat16 (densities and sums stay in float32), which is
+            faster on CPUs with AVX512-BF16 (`benchmarks/results/speed.md`); the error of an image's
+            log-density grows as scale^-2. None: the model's own precision.
         memory: bytes that one decoding may use, about; None: 48 MiB on a CPU, 2 GiB elsewhere.
 
     Raises ValueError for an unknown precision.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -77,15 +77,15 @@ def evaluate(
     chosen = chosen_metrics(metrics, part, classifiable)
     given, how = chosen_subsets(subsets, names), MeasurementOptions(**options)
     part = _first(part, limit)
-    device = next(run.model.parameters()).device
-    if classifiers is None and splits is not None and any(m.labels for m in chosen.values()):
+    needed = any(metric.labels for metric in chosen.values())
+    if needed and classifiers is None and splits is not None:
+        device = next(run.model.parameters()).device
         training = ClassifierTraining(precision=how.precision, device=device)
         classifiers = Classifiers.fit_or_load(splits, training, cache, progress)
     with evaluating(run.model):
         measurement = _measurement(run.model, splits, part, classifiers, how)
         measured = measured_rows(measurement, chosen, given, progress)
-    common = {"method": _method(run), "data": splits.name if splits else "data", "seed": run.seed}
-    table = Table.from_records([{c: (common | row)[c] for c in COLUMNS} for row in measured])
+    table = _table(run, "data" if splits is None else splits.name, measured)
     if save:
         _save(run, table, how, limit)
     return table
@@ -105,9 +105,15 @@ def _measurement(
     return Measurement(model, part.to(device), train, nets, options)
 
 
+def _table(run: Run, data: str, rows: Iterable[Mapping[str, Any]]) -> Table:
+    """The rows with the method, the data set's name and the run's seed."""
+    common = {"method": _method(run), "data": data, "seed": run.seed}
+    return Table.from_records([{c: (common | dict(row))[c] for c in COLUMNS} for row in rows])
+
+
 @contextmanager
 def evaluating(model: MultimodalVAE) -> Iterator[None]:
-    """Inside, the model is in evaluation mode; after, every part is as it was."""
+    """The model is in evaluation mode inside the context; afterwards every part is as before."""
     training = [m for m in model.modules() if m.training]
     try:
         model.eval()

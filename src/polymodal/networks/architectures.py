@@ -66,7 +66,8 @@ def _mlp_decoder(hidden: tuple[int, ...], dim: int, shape: Shape) -> nn.Module:
 
 def _channels_last(*layers: nn.Module) -> nn.Module:
     """The layers one after the other, their weights channels-last in memory."""
-    return nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = nn.Sequential(*layers)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _svhn_encoder(shape: Shape, out: int) -> nn.Module:

@@ -67,7 +67,8 @@ class ChannelsLast(nn.Module):
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = nn.Sequential(*layers)
+        self.layers = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x.contiguous(memory_format=torch.channels_last))

@@ -18,7 +18,7 @@ from typing import Any
 from polymodal.data import Splits
 from polymodal.metrics.table import Table
 from polymodal.report import plots
-from polymodal.report.pictures import Generated, Group, Scenes, drawn
+from polymodal.report.pictures import Generated, Group, Picture, Scenes, drawn
 from polymodal.report.tables import NOTE, Row, methods_of, results, rows_of
 from polymodal.runs.files import make_directory, write
 from polymodal.runs.run import Run, load
@@ -133,9 +133,12 @@ def write_report(
         data = data_of(loaded[0].settings, data)
     comparison = Comparison(loaded, list(labels or label_of(loaded)), data)
     comparison.check()
-    target = Path(out)
+    return _written(Path(out), _page(comparison))
+
+
+def _written(target: Path, text: str) -> Path:
     make_directory(target.parent)
-    write(target, _page(comparison).encode())
+    write(target, text.encode())
     return target
 
 
@@ -150,13 +153,15 @@ def label_of(runs: Sequence[Run]) -> list[str]:
     """A label for each run: its method; the name of its directory, without the seed, if a run with
     other settings has the same method.
     """
-    settings = [_identity(run) for run in runs]
-    methods = [_method_of(run) for run in runs]
+    identities = [_identity(run) for run in runs]
+    settings: dict[str, set[str]] = {}
+    for run, identity in zip(runs, identities, strict=True):
+        settings.setdefault(_method_of(run), set()).add(identity)
     labels = []
-    for run, identity, method in zip(runs, settings, methods, strict=True):
-        same = {i for i, m in zip(settings, methods, strict=True) if m == method}
-        other = f"{method} {settings.index(identity) + 1}"
-        labels.append(method if len(same) == 1 else _directory_of(run) or other)
+    for run, identity in zip(runs, identities, strict=True):
+        method = _method_of(run)
+        other = f"{method} {identities.index(identity) + 1}"
+        labels.append(method if len(settings[method]) == 1 else _directory_of(run) or other)
     return labels
 
 
@@ -306,16 +311,19 @@ def _generated(generated: Generated, comparison: Comparison) -> Section:
 
 
 def _losses(runs: Mapping[str, Run]) -> Group:
-    pictures = []
-    for label, run in runs.items():
-        history = run.history
-        if "train_loss" not in history or history["train_loss"].isna().all():
-            continue
-        stages = run.info["stages"].items()
-        reused = [_stage(name, o) for name, o in stages if o["status"] == "reused"]
-        alt = f"Training and validation loss over the epochs, {label}"
-        pictures.append(drawn(plots.loss_curves(history), alt, "; ".join([label, *reused])))
-    return Group(pictures)
+    curves = {label: _curves(label, run) for label, run in runs.items()}
+    return Group([picture for picture in curves.values() if picture is not None])
+
+
+def _curves(label: str, run: Run) -> Picture | None:
+    """The losses of a run; None if it was not trained by epochs."""
+    history = run.history
+    if "train_loss" not in history or history["train_loss"].isna().all():
+        return None
+    stages = run.info["stages"].items()
+    reused = [_stage(name, o) for name, o in stages if o["status"] == "reused"]
+    alt = f"Training and validation loss over the epochs, {label}"
+    return drawn(plots.loss_curves(history), alt, "; ".join([label, *reused]))
 
 
 # Samplers.

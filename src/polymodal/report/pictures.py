@@ -169,18 +169,19 @@ class Scenes:
 
     def reconstructed(self) -> Group:
         """Test samples and, below each, its reconstruction from all modalities."""
-        count = min(JOINT, len(self.batch))
-        batch = Batch({m: x[:count] for m, x in self.batch.x.items()})
+        batch = Batch({m: x[:JOINT] for m, x in self.batch.x.items()})
         samples = self._samples(batch, 1, self.names)
-        alt = f"{count} test samples and their reconstructions, row by row"
-        shown = {}
-        for label, sample in samples.items():
-            rows = [
-                self.show(m, x) for m, after in sample.x.items() for x in (batch.x[m], after[0])
-            ]
-            shown[label] = pixels(mosaic(rows), alt)
+        alt = f"{len(batch)} test samples and their reconstructions, row by row"
+        shown = {k: pixels(self._pairs(batch, s.x), alt) for k, s in samples.items()}
         text = "Of each modality the upper row is given and the lower row is its reconstruction."
         return Group(merged(shown), "", text)
+
+    def _pairs(self, batch: Batch, x: Mapping[str, Tensor]) -> np.ndarray:
+        """The given values of every modality, and below them draws x[m] (1, B, *shape_m)."""
+        rows = []
+        for m, draws in x.items():
+            rows += [self.show(m, batch.x[m]), self.show(m, draws[0])]
+        return mosaic(rows)
 
     def _samples(self, batch: Batch | None, n: int, targets: Sequence[str]) -> dict[str, Sample]:
         """The same for every run."""
@@ -226,21 +227,23 @@ class Scenes:
         visual = [name for name, m in self.modalities.items() if kind_of(m).visual]
         if not runs or len(visual) < 2:
             return None
-        first, second = visual[:2]
+        first, second, *_ = visual
         train = self.data.train.batch(chosen(self.data.train, POINTS))
-        row = _most_telling(self.show(first, self.batch.x[first]), self.batch.label)
-        given = Batch({first: self.batch.x[first][row : row + 1]})
+        given = self._most_telling(first)
         panels = [self._panel(k, run.model, train, given, second) for k, run in runs.items()]
         size = plots.extent(self.show(first, train.x[first]))
         image = self.show(first, given.x[first])[0]
         figure = plots.latent_plane(panels, image, train.label, size)
-        text = (
-            f"Dots: joint embeddings of {len(train)} training samples, hue by label, stronger the"
-            f" larger the {first}. Contours: q(z | {first}) of the {first} at the upper right,"
-            f" enclosing 30, 60 and 90 % of its mass. Below it: {second} drawn from there."
-        )
         alt = f"Latent plane with one posterior given {first}, for {', '.join(runs)}"
-        return Group([drawn(figure, alt)], "", text)
+        return Group([drawn(figure, alt)], "", _plane_text(first, second, len(train)))
+
+    def _most_telling(self, name: str) -> Batch:
+        """The test sample with the largest bright part, among those of the highest label."""
+        size, label = plots.extent(self.show(name, self.batch.x[name])), self.batch.label
+        if label is not None:
+            size = torch.where(label == label.max(), size, -1.0)
+        row = int(size.argmax())
+        return Batch({name: self.batch.x[name][row : row + 1]})
 
     def _panel(
         self, label: str, model: MultimodalVAE, train: Batch, given: Batch, target: str
@@ -253,6 +256,14 @@ class Scenes:
             return q.log_prob(at.unsqueeze(1)).squeeze(1)
 
         return plots.Plane(label, z, log_prob, self.show(target, samples))
+
+
+def _plane_text(given: str, target: str, count: int) -> str:
+    return (
+        f"Dots: joint embeddings of {count} training samples, hue by label, stronger the larger the"
+        f" {given}. Contours: q(z | {given}) of the {given} at the upper right, enclosing 30, 60"
+        f" and 90 % of its mass. Below it: {target} drawn from there."
+    )
 
 
 def sampled(model: MultimodalVAE, batch: Batch | None, n: int, targets: Sequence[str]) -> Sample:
@@ -329,11 +340,3 @@ def _complete(data: Dataset) -> Tensor:
         whole = whole & mask
     rows = whole.nonzero().squeeze(1)
     return rows if len(rows) else torch.arange(len(data), device=data.device)
-
-
-def _most_telling(images: Tensor, label: Tensor | None) -> int:
-    """The row of the largest bright part, among images of the highest label."""
-    size = plots.extent(images)
-    if label is not None:
-        size = torch.where(label == label.max(), size, -1.0)
-    return int(size.argmax())

@@ -61,6 +61,11 @@ def _words(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
     axes.set_ylabel(y, fontsize=7, color=INK)
 
 
+def _colour(k: int) -> Any:
+    """The colour of the k-th of several curves or classes."""
+    return colormaps["tab10"](k % 10)
+
+
 def _legend(axes: Axes, **options: Any) -> None:
     axes.legend(**{"fontsize": 7, "frameon": False, **options})
 
@@ -116,23 +121,22 @@ def bars(
     width = 0.8 / len(methods)
     for k, method in enumerate(methods):
         shift = (k - (len(methods) - 1) / 2) * width
-        places = {i: g[method] for i, g in enumerate(values.values()) if method in g}
-        style = {"width": 0.92 * width, "label": method, "color": colormaps["tab10"](k % 10)}
-        _bars(axes, {i + shift: pair for i, pair in places.items()}, style)
+        places = {i + shift: g[method] for i, g in enumerate(values.values()) if method in g}
+        _bars(axes, places, width=0.92 * width, label=method, color=_colour(k))
     axes.set_xticks(range(len(values)), [_in_lines(group) for group in values])
-    axes.grid(axis="y", color=FAINT, lw=0.5)
-    axes.set_ylim(bottom=0.0)
     _words(axes, title, "", y)
     if len(methods) > 1:
         _legend(axes, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
-def _bars(axes: Axes, places: Mapping[float, tuple[float, float]], style: Any) -> None:
-    """Bars {place: (height, standard error)}."""
+def _bars(axes: Axes, places: Mapping[float, tuple[float, float]], **style: Any) -> None:
+    """Bars {place: (height, standard error)}, from 0 up."""
     heights = [height for height, _ in places.values()]
     errors = np.nan_to_num([error for _, error in places.values()])
     axes.bar(list(places), heights, yerr=errors, error_kw={"lw": 0.8, "ecolor": INK}, **style)
+    axes.grid(axis="y", color=FAINT, lw=0.5)
+    axes.set_ylim(bottom=0.0)
 
 
 def _in_lines(group: str) -> str:
@@ -179,15 +183,14 @@ def spectra(
     if correlations is not None:
         _correlations(panels[0], correlations, num_directions)
     *_, left, right = panels
-    colours = {m: colormaps["tab10"](k % 10) for k, m in enumerate(values)}
-    for m, eigenvalues in values.items():
-        _eigenvalues(left, m, eigenvalues, kept[m], colours[m])
+    for k, (m, eigenvalues) in enumerate(values.items()):
+        _eigenvalues(left, m, eigenvalues, kept[m], _colour(k))
         right.bar(m, len(eigenvalues), color=FAINT, width=0.7)
-        right.bar(m, kept[m], color=colours[m], width=0.7)
+        right.bar(m, kept[m], color=_colour(k), width=0.7)
     left.set_yscale("log")
     _legend(left, fontsize=6)
-    total = f"{sum(kept.values())} of {sum(map(len, values.values()))}"
     _words(left, "Score ratio matching", "direction", "eigenvalue of H, held out")
+    total = f"{sum(kept.values())} of {sum(map(len, values.values()))}"
     _words(right, f"{total} dimensions kept", "modality", "dimensions")
     return figure
 
@@ -216,10 +219,14 @@ def embedded(
         _by_label(axes, points, label)
         _words(axes, name)
     if label is not None and 1 < len(label.unique()) <= 20:
-        handles, names = panels[-1].get_legend_handles_labels()
-        place: dict[str, Any] = {"loc": "outside right center", "markerscale": 2}
-        figure.legend(handles, names, fontsize=7, frameon=False, **place)
+        _label_legend(figure, panels[-1])
     return figure
+
+
+def _label_legend(figure: Figure, axes: Axes) -> None:
+    """The labels right of the panels."""
+    place: dict[str, Any] = {"loc": "outside right center", "markerscale": 2}
+    figure.legend(*axes.get_legend_handles_labels(), fontsize=7, frameon=False, **place)
 
 
 def _tsne(points: np.ndarray, seed: int) -> np.ndarray:
@@ -239,14 +246,28 @@ def _hide_axes(axes: Axes) -> None:
 def _by_label(axes: Axes, points: np.ndarray, label: Tensor | None) -> None:
     """Points (N, 2) by label; of (N, 1) a histogram for each label."""
     labels = np.zeros(len(points)) if label is None else label.cpu().numpy()
-    edges = np.linspace(points.min(), points.max(), 41).tolist()
+    draw = _bins(axes, points) if points.shape[1] == 1 else _dots(axes)
     for k, value in enumerate(np.unique(labels)):
-        chosen = points[labels == value]
-        style: dict[str, Any] = {"color": colormaps["tab10"](k % 10), "label": str(value), "lw": 0}
-        if points.shape[1] == 1:
-            axes.hist(chosen[:, 0], bins=edges, alpha=0.7, **style)
-        else:
-            axes.scatter(chosen[:, 0], chosen[:, 1], s=4, **style)
+        draw(points[labels == value], color=_colour(k), label=str(value), lw=0)
+
+
+def _bins(axes: Axes, points: np.ndarray) -> Callable[..., None]:
+    """A function that draws a histogram of points (n, 1), in the range of all `points`."""
+    edges = np.linspace(points.min(), points.max(), 41).tolist()
+
+    def draw(chosen: np.ndarray, **style: Any) -> None:
+        axes.hist(chosen[:, 0], bins=edges, alpha=0.7, **style)
+
+    return draw
+
+
+def _dots(axes: Axes) -> Callable[..., None]:
+    """A function that draws points (n, 2)."""
+
+    def draw(chosen: np.ndarray, **style: Any) -> None:
+        axes.scatter(chosen[:, 0], chosen[:, 1], s=4, **style)
+
+    return draw
 
 
 # Samplers.
@@ -265,18 +286,25 @@ def histograms(figures: Sequence[Histogram]) -> Figure:
 
 
 def _histogram(axes: Axes, values: np.ndarray, shown: Histogram) -> None:
-    """Finite values, in a range that holds the finite ends of the good range."""
+    """Finite values, and the range of good ones."""
     top = np.quantile(values, 0.99)  # so that a few bad items do not squeeze the rest into one bar
-    ends = [end for end in (shown.low, shown.high) if math.isfinite(end)]
-    low, high = min(values.min(), *ends, top), max(top, *ends, values.min())
-    margin = 0.05 * (high - low) or 0.5
-    low, high = low - margin, high + margin
-    axes.hist(np.minimum(values, top), BINS, range=(low, high), color=FIRST)
-    if ends:
+    values = np.minimum(values, top)
+    low, high = _range(values, shown)
+    axes.hist(values, BINS, range=(low, high), color=FIRST)
+    if shown.low > -math.inf or shown.high < math.inf:
         good = max(shown.low, low), min(shown.high, high)
         axes.axvspan(*good, color=GOOD, alpha=0.35, lw=0, zorder=0)
     axes.set_xlim(low, high)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _range(values: np.ndarray, shown: Histogram) -> tuple[float, float]:
+    """A range that holds the values and the finite ends of the good range, with a margin."""
+    ends = [end for end in (shown.low, shown.high) if math.isfinite(end)]
+    inside = [*values, *ends]
+    low, high = min(inside), max(inside)
+    margin = 0.05 * (high - low) or 0.5
+    return low - margin, high + margin
 
 
 # A latent of two dimensions.
@@ -336,17 +364,24 @@ def latent_plane(
 def _plane(axes: Axes, panel: Plane, colours: np.ndarray) -> None:
     z = panel.z.detach().cpu()
     margin = 0.15 * (z.amax(0) - z.amin(0))
-    low, high = (z.amin(0) - margin).tolist(), (z.amax(0) + margin).tolist()
-    x, y = (torch.linspace(low[k], high[k], RESOLUTION) for k in (0, 1))
-    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
-    with torch.no_grad():
-        density = panel.log_prob(grid.reshape(-1, 2).to(panel.z)).exp().cpu()
-    _contours(axes, x, y, density.view(RESOLUTION, RESOLUTION))
+    low, high = z.amin(0) - margin, z.amax(0) + margin
+    _contours(axes, *_density(panel, low, high))
     axes.scatter(z[:, 0], z[:, 1], c=colours, s=9, lw=0)
-    axes.set_xlim(low[0], high[0])
-    axes.set_ylim(low[1], high[1])
+    axes.set_xlim(low[0].item(), high[0].item())
+    axes.set_ylim(low[1].item(), high[1].item())
     axes.tick_params(labelsize=6)
     _words(axes, panel.name, "z1", "z2")
+
+
+def _density(panel: Plane, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A grid x (G,), y (G,) from low (2,) to high (2,), and the density on it, (G, G)."""
+    x, y = (
+        torch.linspace(a, b, RESOLUTION) for a, b in zip(low.tolist(), high.tolist(), strict=True)
+    )
+    grid = torch.cartesian_prod(y, x).flip(-1)
+    with torch.no_grad():
+        density = panel.log_prob(grid.to(panel.z)).exp().cpu()
+    return x, y, density.view(RESOLUTION, RESOLUTION)
 
 
 def _contours(axes: Axes, x: Tensor, y: Tensor, density: Tensor) -> None:
@@ -374,8 +409,12 @@ def point_colours(n: int, label: Tensor | None, size: Tensor | None) -> np.ndarr
     """RGBA (n, 4): hue by class (0 red, 1 blue), strength by size."""
     strength = np.full(n, 0.75) if size is None else _strength(size)
     classes = np.ones(n, int) if label is None else label.cpu().numpy()
-    maps = [colormaps[HUES[c % len(HUES)]] for c in classes]
-    return np.stack([colours(s) for colours, s in zip(maps, strength, strict=True)])
+    return np.stack([_shade(*pair) for pair in zip(classes, strength, strict=True)])
+
+
+def _shade(k: int, strength: float) -> Any:
+    """The colour of class k."""
+    return colormaps[HUES[k % len(HUES)]](strength)
 
 
 def _strength(size: Tensor) -> np.ndarray:

@@ -156,13 +156,18 @@ def terminal_table(table: Table) -> Rich:
     for name in methods:
         rich.add_column(Text(name), justify="right")
     rich.add_column("unit")
-    rich.add_column("n", justify="right")
-    rich.add_column("seed", justify="right")
+    for name in ("n", "seed"):
+        rich.add_column(name, justify="right")
     for row in rows:
-        figures = [_terminal_cell(row.cells.get(method)) for method in methods]
-        words = map(Text, (row.metric, row.quantity, row.direction))
-        rich.add_row(*words, *figures, row.unit, row.n, row.seeds)
+        rich.add_row(*_terminal_row(row, methods))
     return rich
+
+
+def _terminal_row(row: Row, methods: Sequence[str]) -> list[Text]:
+    """`Text` keeps square brackets, which rich takes for markup in str."""
+    figures = [_terminal_cell(row.cells.get(method)) for method in methods]
+    words = map(Text, (row.metric, row.quantity, row.direction))
+    return [*words, *figures, *map(Text, (row.unit, row.n, row.seeds))]
 
 
 def _terminal_cell(cell: Cell | None) -> Text:

@@ -26,7 +26,7 @@ from polymodal.settings.schema import StageSettings
 from polymodal.training.optimizer import Rate, make_optimizer
 from polymodal.training.prepare import copy_into
 from polymodal.training.processes import add_up, share_buffers
-from polymodal.training.totals import FiniteCheck, Recent, Table, Totals, table_of
+from polymodal.training.totals import FiniteCheck, Recent, Terms, Totals, table_of
 from polymodal.training.weights import Average, EarlyStopping, moved
 
 GROUP = 20  # steps between looks at the losses on a device that runs ahead of the program
@@ -229,7 +229,7 @@ class StageTrainer:
             totals.sums = dict(zip(totals.sums, sums, strict=True))
         return totals
 
-    def _loss(self, rows: Tensor) -> tuple[Loss, Table]:
+    def _loss(self, rows: Tensor) -> tuple[Loss, Terms]:
         """The loss of this process's samples of a batch."""
         rank = self.fabric.global_rank
         mine = rows.tensor_split(self.world)[rank]
@@ -263,10 +263,10 @@ class StageTrainer:
             clip_grads_with_norm_(self.parameters, self.settings.clip, norm)
         # In half precision a gradient may overflow now and then, and its step is left out.
         if self.settings.precision != "16-mixed":
-            self._watch(torch.empty(0), Table(["the gradient"], norm.reshape(1, 1)))
+            self._watch(torch.empty(0), Terms(["the gradient"], norm.reshape(1, 1)))
         return norm.detach()
 
-    def _watch(self, rows: Tensor, table: Table) -> None:
+    def _watch(self, rows: Tensor, table: Terms) -> None:
         """Keeps the values of the present step for the next look."""
         self.finite.add(Recent(self.step, self.epoch, rows, table))
 

@@ -13,7 +13,7 @@ from polymodal.model import Loss
 SHOWN = 5  # rows of the data that an error names
 
 
-class Table(NamedTuple):
+class Terms(NamedTuple):
     """A loss and its terms, by name, of each sample: values (T, B)."""
 
     names: list[str]
@@ -24,13 +24,13 @@ class Table(NamedTuple):
         return dict(zip(self.names, self.values.sum(1), strict=True))
 
 
-def table_of(loss: Loss) -> Table:
+def table_of(loss: Loss) -> Terms:
     """The values of a loss, in double precision where the device has it."""
     value = loss.value.detach()
     terms = [t.detach().to(value.dtype).expand_as(value) for t in loss.terms.values()]
     values = torch.stack([value, *terms])
     has_double = values.device.type != "mps"
-    return Table(["loss", *loss.terms], values.double() if has_double else values)
+    return Terms(["loss", *loss.terms], values.double() if has_double else values)
 
 
 class Totals:
@@ -74,7 +74,7 @@ class Recent(NamedTuple):
     step: int
     epoch: int
     rows: Tensor
-    table: Table
+    table: Terms
 
     def sum(self) -> Tensor:
         """The sum of all values, on the CPU."""
@@ -109,7 +109,7 @@ class FiniteCheck:
         for r in recent:
             self.check(f"at step {r.step + 1} (epoch {r.epoch + 1})", r.rows, r.table)
 
-    def check(self, when: str, rows: Tensor, table: Table) -> None:
+    def check(self, when: str, rows: Tensor, table: Terms) -> None:
         """Raises ValueError if a value of the table is not finite.
 
         Args:
