@@ -3,12 +3,15 @@ what is biased.
 """
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
+from polymodal.diffusion import conditioning as conditionings
+from polymodal.diffusion import solvers
 from polymodal.diffusion.conditioning import Inpainting, spread
 from polymodal.diffusion.noise_levels import VP, karras_levels
 from polymodal.diffusion.ode import log_density
@@ -360,6 +363,42 @@ def test_the_variance_preserving_process_is_the_integral_of_its_beta() -> None:
     levels = karras_levels(5, 0.01, 10.0)
     assert levels[0] == pytest.approx(10) and levels[-2] == pytest.approx(0.01) and levels[-1] == 0
     assert levels == sorted(levels, reverse=True)
+
+
+@pytest.mark.parametrize("solver", list(solvers.SOLVERS))
+@pytest.mark.parametrize("conditioning", list(conditionings.CONDITIONINGS))
+def test_every_conditioning_draws_by_every_solver(conditioning: str, solver: str) -> None:
+    """Only solvers of single steps repeat; joint samples are the same for every conditioning."""
+    if conditioning == "repaint" and solver in ("dpm", "pc"):
+        with pytest.raises(ValueError, match="solver=ddim or heun"):
+            Diffusion(conditioning, solver)
+        return
+    sampler = Diffusion(conditioning, solver, steps=25, repeats=2)
+    still = lambda x, seen, sigma: torch.zeros_like(x)
+    given = task(3, (1,))[0]
+    x, report = sampler(exact(covariance()), given, still)
+    assert torch.equal(x[given.observed], given.value[given.observed]) and x.isfinite().all()
+    each = {"dpm": 25, "ddim": 25, "heun": 49, "pc": 50}[solver]
+    if conditioning == "repaint":
+        each = {"ddim": 50, "heun": 98}[solver]
+    assert report.calls == each and report.items == 3
+    torch.manual_seed(1)
+    joint, report = sampler(exact(covariance()), task(3, ())[0], still)
+    torch.manual_seed(1)
+    masks, _ = Diffusion("masks", solver, steps=25)(exact(covariance()), task(3, ())[0])
+    torch.testing.assert_close(joint, masks, atol=0, rtol=0)
+
+
+def test_a_sampler_composes_a_conditioning_and_a_solver() -> None:
+    given, denoise = task(4, (0,))[0], exact(covariance())
+    guidance = conditionings.Guidance(3.0, "alone")
+    torch.manual_seed(1)
+    x = solvers.DDIM(steps=9, eta=0.5)(partial(guidance, denoise, given), given)
+    torch.manual_seed(1)
+    options = {"weight": 3.0, "against": "alone", "steps": 9, "eta": 0.5}
+    named, _ = Diffusion("guidance", "ddim", **options)(denoise, given)
+    torch.testing.assert_close(given.put(x), named, atol=0, rtol=0)
+    assert guidance == conditionings.Guidance(3.0, "alone") != conditionings.Guidance(2.0, "alone")
 
 
 def test_mistakes_are_named() -> None:

@@ -15,9 +15,10 @@ from polymodal.diffusion.denoisers import TRUNKS, Denoiser, matching
 from polymodal.diffusion.energies import PairEnergies, contrasted
 from polymodal.diffusion.fitting import fit_whitening, reduced
 from polymodal.diffusion.masking import TrainingMasks
-from polymodal.diffusion.prior import DiffusionPrior
+from polymodal.diffusion.prior import DiffusionPrior, FirstBlock
 from polymodal.diffusion.sampler import Diffusion
 from polymodal.diffusion.whitening import LatentWhitening
+from polymodal.distributions import report_of
 from polymodal.distributions.normal import DiagNormal
 from polymodal.methods.diffusion_stages import diffusion_prior
 
@@ -223,6 +224,19 @@ def test_a_reduced_prior_keeps_a_seen_blocks_own_complement_and_gives_others_noi
     torch.testing.assert_close(
         prior().log_prob(x), MultivariateNormal(torch.ones(6), c).log_prob(x), atol=0.02, rtol=0
     )
+
+
+def test_the_first_block_has_the_report_of_the_whole_and_no_density() -> None:
+    prior = DiffusionPrior(SIZES, Exact(covariance()), Diffusion(steps=7))
+    whole = prior()
+    first = FirstBlock(whole, 2)
+    assert first.report is None and report_of(whole) is None
+    assert first.sample((5,)).shape == (5, 2) and report_of(first).calls == 7
+    assert whole.has_density and not first.has_density
+    mean, seen = Normal(torch.zeros(4, 2), 0.1), Batch({"a": torch.zeros(4, 2)})
+    assert prior.fill({"a": mean}, seen).has_density
+    prior.encode_means = True
+    assert not prior.fill({"a": mean}, seen).has_density and prior().has_density
 
 
 def blocks(n: int) -> dict[str, torch.Tensor]:

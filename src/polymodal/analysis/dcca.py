@@ -302,15 +302,18 @@ class Projection(nn.Module):
         Raises:
             ValueError: if a shape does not fit or `kept` is not in 1 .. d. Nothing is changed then.
         """
+        self._check(mean, matrix, kept)
+        self.mean.copy_(mean)
+        self.matrix.copy_(matrix * (torch.arange(len(mean), device=matrix.device) < kept))
+        self.kept.fill_(kept)
+
+    def _check(self, mean: Tensor, matrix: Tensor, kept: int) -> None:
         d = len(self.mean)
         if mean.shape != (d,) or matrix.shape != (d, d) or not 1 <= kept <= d:
             raise ValueError(
                 f"Expected mean ({d},), matrix ({d}, {d}) and kept in 1 .. {d}, "
                 f"got {tuple(mean.shape)}, {tuple(matrix.shape)} and {kept}."
             )
-        self.mean.copy_(mean)
-        self.matrix.copy_(matrix * (torch.arange(d, device=matrix.device) < kept))
-        self.kept.fill_(kept)
 
 
 @torch.no_grad()

@@ -185,32 +185,43 @@ def fit(
     probes = None if x.shape[1] <= training.exact else 1
     optimizer = torch.optim.AdamW(score.parameters(), lr=training.lr, weight_decay=training.decay)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    best, weights, wait = _held_out(score, held_out, probes), _copied(score), 0
+    best = _Best(score, _held_out(score, held_out, probes))
     for step in range(1, steps + 1):
         rows = torch.randint(len(x), (min(training.batch, len(x)),), device=x.device)
         optimizer.zero_grad()
         objective(score, x[rows], probes).mean().backward()
         optimizer.step()
         rate.step()
-        if step % EVERY:
-            continue
-        value = _held_out(score, held_out, probes)
-        wait = 0 if value < best else wait + 1
-        if value < best:
-            best, weights = value, _copied(score)
-        if wait >= training.patience:
-            break
-    score.load_state_dict(weights)
+        if step % EVERY == 0:
+            best.see(_held_out(score, held_out, probes))
+            if best.wait >= training.patience:
+                break
+    score.load_state_dict(best.weights)
     return score
+
+
+class _Best:
+    """The weights of a score with its least held-out F, and the evaluations since then, `wait`."""
+
+    def __init__(self, score: nn.Module, value: float) -> None:
+        self.score = score
+        self._keep(value)
+
+    def see(self, value: float) -> None:
+        """The held-out F of the present weights."""
+        if value < self.value:
+            self._keep(value)
+        else:
+            self.wait += 1
+
+    def _keep(self, value: float) -> None:
+        self.value, self.wait = value, 0
+        self.weights = {name: v.clone() for name, v in self.score.state_dict().items()}
 
 
 def _held_out(score: nn.Module, x: Tensor, probes: int | None) -> float:
     """The mean of F on held-out samples, by eight times as many probes as in training."""
     return float(objective(score, x, probes and 8).mean().detach())
-
-
-def _copied(score: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in score.state_dict().items()}
 
 
 @dataclass(frozen=True)
@@ -276,17 +287,26 @@ def reduce(
     for m, marginal in base.items():
         scores[m] = scores[m] - marginal(blocks[m])
     matrices = {m: v.T @ v / len(v) for m, v in scores.items()}
-    pairs = {m: torch.linalg.eigh(h) for m, h in matrices.items()}
+    values, vectors = _eigenpairs(matrices)
     squares = torch.cat(list(scores.values()), -1).square().sum(-1)
     least = sum(float(objective(base[m], blocks[m]).mean()) for m in base)
     return Reduction(
         matrices,
-        values={m: v.flip(0).clamp_min(0) for m, (v, _) in pairs.items()},
-        vectors={m: u.flip(1) for m, (_, u) in pairs.items()},
+        values,
+        vectors,
         trace=float(squares.mean()),
         check=-2 * (float(objective(score, held_out).mean()) - least),
         error=float(squares.std() / math.sqrt(len(squares))),
     )
+
+
+def _eigenpairs(matrices: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Eigenvalues (d_m,), descending, and eigenvectors (d_m, d_m) in columns, of each matrix."""
+    values, vectors = {}, {}
+    for m, matrix in matrices.items():
+        ascending, columns = torch.linalg.eigh(matrix)
+        values[m], vectors[m] = ascending.flip(0).clamp_min(0), columns.flip(1)
+    return values, vectors
 
 
 def _blocks(x: Tensor, sizes: Mapping[str, int]) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ AGAINST = ("unseen", "alone")
 
 @dataclass(frozen=True)
 class Inpainting:
-    """What a sampler is to draw: the unseen blocks of N items, given the blocks that are `seen`.
+    """A task of a sampler: to draw the unseen blocks of N items, given the blocks that are `seen`.
 
     Args:
         value: (N, d), x0 of the seen blocks; anything elsewhere.

@@ -56,8 +56,8 @@ class ResidualMLP(nn.Module):
         self.levels = Levels()
         self.first = nn.Linear(total + level_width, width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(depth))
-        self.inner = nn.ModuleList(nn.Linear(width + level_width, 2 * width) for _ in range(depth))
-        self.outer = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(depth))
+        self.inner = _linears(depth, width + level_width, 2 * width)
+        self.outer = _linears(depth, 2 * width, width)
         self.last = nn.Linear(width, total)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
@@ -68,6 +68,10 @@ class ResidualMLP(nn.Module):
         for norm, inner, outer in zip(self.norms, self.inner, self.outer, strict=True):
             h = h + outer(nn.functional.silu(inner(torch.cat([norm(h), levels], -1))))
         return self.last(h)
+
+
+def _linears(count: int, size: int, out: int) -> nn.ModuleList:
+    return nn.ModuleList(nn.Linear(size, out) for _ in range(count))
 
 
 class Attention(nn.Module):

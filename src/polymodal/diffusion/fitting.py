@@ -22,14 +22,16 @@ LEAST = 0.1
 
 def whole(batch: Batch, whitening: LatentWhitening) -> tuple[Tensor, Tensor]:
     """The blocks of a batch side by side (B, d), 0 where missing, and which are present (B, M)."""
-    size, like = len(batch), next(iter(batch.x.values()))
-    none = torch.zeros(size, dtype=torch.bool, device=like.device)
-    blocks, present = [], []
-    for m, d in whitening.sizes.items():
-        has = m in batch.x
-        blocks.append(batch.x[m] if has else like.new_zeros(size, d))
-        present.append(batch.mask([m]) if has else none)
+    blocks, present = zip(*(_block(batch, m, d) for m, d in whitening.sizes.items()), strict=True)
     return torch.cat(blocks, -1), torch.stack(present, -1)
+
+
+def _block(batch: Batch, m: str, d: int) -> tuple[Tensor, Tensor]:
+    """One block of a batch (B, d) and where it is present (B,); zeros where the batch has none."""
+    if m in batch.x:
+        return batch.x[m], batch.mask([m])
+    zero = next(iter(batch.x.values())).new_zeros(len(batch), d)
+    return zero, torch.zeros(len(batch), dtype=torch.bool, device=zero.device)
 
 
 @torch.no_grad()

@@ -75,11 +75,18 @@ class DiffusionPrior(nn.Module):
         Its trace must be exact, and its highest sigma leave nothing of the data. With blocks seen,
         the denoiser must be trained and sampled with masks, and no q[m] be a point.
         """
-        exact = int(self.whitening.modelled.sum()) <= EXACT and self.high > LEAST_HIGH
+        exact = self._count() <= EXACT and self.high > LEAST_HIGH
         if not exact or not q:
             return exact
-        masked = self.masks and getattr(self.sampler, "conditioning", None) == "masks"
-        return masked and not any(isinstance(p, Point) for p in q.values())
+        return self._has_masks() and not any(isinstance(p, Point) for p in q.values())
+
+    def _has_masks(self) -> bool:
+        """Whether the denoiser is trained and sampled with masks."""
+        return self.masks and getattr(self.sampler, "conditioning", None) == "masks"
+
+    def _count(self) -> int:
+        """The number of modelled coordinates."""
+        return int(self.whitening.modelled.sum())
 
     def draw(self, z: Tensor, seen: Tensor) -> tuple[Tensor, SamplerReport]:
         """z (N, d) with the blocks that are not `seen` (N, M) drawn given the seen ones; and the
@@ -107,7 +114,7 @@ class DiffusionPrior(nn.Module):
 
     def _log_density(self, task: Inpainting) -> Tensor:
         """log p(y_U | y_S) in the modelled coordinates, (N,) nats, in shares of the items."""
-        count = int(self.whitening.modelled.sum())
+        count = self._count()
         probes = None if count <= EXACT else PROBES
         each = max(1, POINTS // (probes or max(1, count)))
         tasks = [task.rows(slice(i, i + each)) for i in range(0, len(task.value), each)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,11 @@ class LatentWhitening(nn.Module):
 
     def log_det(self) -> Tensor:
         """log |det| of each block's matrix, (M,): log p(z_m) = log p(y_m) + it."""
-        ends = torch.tensor(list(self.sizes.values())).cumsum(0).tolist()
         matrix = self.matrix.cpu().double()
-        blocks = [matrix[a:b, a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+        blocks = [matrix[part, part] for part in self._parts()]
         return torch.stack([torch.linalg.slogdet(block)[1] for block in blocks]).to(self.matrix)
+
+    def _parts(self) -> list[slice]:
+        """The coordinates of each block."""
+        ends = list(accumulate(self.sizes.values()))
+        return [slice(end - d, end) for end, d in zip(ends, self.sizes.values(), strict=True)]

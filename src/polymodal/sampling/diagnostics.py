@@ -115,7 +115,7 @@ class SamplerReport(ABC):
 
     @abstractmethod
     def warning(self) -> str | None:
-        """What is bad, for which share of the items, and what to try; None if nothing is."""
+        """Says what is wrong, for which share of items, and what to try; None if all is well."""
 
     @abstractmethod
     def summary(self) -> dict[str, float]:
@@ -195,14 +195,15 @@ class ChainReport(SamplerReport):
             shown.append(Histogram("R-hat, largest over dimensions", self.rhat, high=RHAT))
         share = self.divergent / self.transitions
         shown.append(Histogram("share of divergent transitions", share, 0.0, DIVERGENT_SHARE))
+        return [*shown, self._ess_histogram()]
+
+    def _ess_histogram(self) -> Histogram:
         if self.of_particles:
-            shown.append(Histogram("effective number of starts", self.ess, low=FEWEST_PARTICLES))
-        else:
-            shown.append(Histogram("effective sample size, smallest over dimensions", self.ess))
-        return shown
+            return Histogram("effective number of starts", self.ess, low=FEWEST_PARTICLES)
+        return Histogram("effective sample size, smallest over dimensions", self.ess)
 
     def warning(self) -> str | None:
-        """What is bad, for which share of the items, and what to try; None if nothing is."""
+        """Says what is wrong, for which share of items, and what to try; None if all is well."""
         sentences = [
             self._mixing_warning(),
             self._particle_warning(),
@@ -310,7 +311,7 @@ class ParticleReport(SamplerReport):
         return shown
 
     def warning(self) -> str | None:
-        """What is bad and what to try; None if nothing is."""
+        """Says where few particles are behind a draw, and what to try; None if all is well."""
         if self.ess is None or (bad := _bad(self.ess >= FEWEST_PARTICLES)) <= 0.1:
             return None
         return (
@@ -333,5 +334,5 @@ def _share(good: Tensor) -> float:
 
 
 def _bad(good: Tensor) -> float:
-    """The share of items that are not good; a NaN compares false, hence is not."""
+    """The share of items that are not good; a comparison with NaN is not good."""
     return 1 - _share(good)

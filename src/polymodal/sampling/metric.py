@@ -74,10 +74,9 @@ def update(factor: Tensor, z: Tensor, grad: Tensor) -> Tensor:
     # The root A A^T = L^-T V values^(1/2) V^T L^-1 solves  A A^T steepness A A^T = spread.
     vectors = vectors * values.clamp_min(1e-12).pow(0.25).unsqueeze(-2)
     root = torch.linalg.solve_triangular(lower.mT, vectors, upper=True)
-    known = (size > 0) & (steep > 0)
-    return torch.where(
-        known[:, None, None], factor @ root * _root(size, steep)[:, None, None], factor
-    )
+    moved = (size > 0) & (steep > 0)
+    new = factor @ root * _root(size, steep)[:, None, None]
+    return torch.where(moved[:, None, None], new, factor)
 
 
 def _covariance(x: Tensor, weight: float) -> tuple[Tensor, Tensor]:
