@@ -275,6 +275,14 @@ def test_every_report_of_a_sampler_has_a_row_its_warning_and_its_histograms(repo
     assert len(made.groups) == shown
 
 
+def test_a_warning_is_shown_once_with_the_subsets_to_which_it_applies() -> None:
+    poor = ParticleReport(60, 90, 5400, torch.ones(60))
+    good = ParticleReport(60, 90, 5400, torch.full((60,), 64.0))
+    reports = {("m", "a"): poor, ("m", "b"): good, ("m", "c"): poor, ("n", "a"): poor}
+    warnings = samplers(reports).warnings
+    assert [warning.split(":")[0] for warning in warnings] == ["m given a; c", "n given a"]
+
+
 # Tables and labels
 
 

@@ -352,8 +352,12 @@ def _figures(summary: Mapping[str, float], columns: Sequence[str]) -> list[str]:
 
 
 def _warnings(reports: Mapping[tuple[str, str], SamplerReport]) -> list[str]:
-    warnings = {names: report.warning() for names, report in reports.items()}
-    return [f"{label} given {given}: {text}" for (label, given), text in warnings.items() if text]
+    """The warnings, each once for a method, with the subsets to which it applies."""
+    subsets: dict[tuple[str, str], list[str]] = {}
+    for (label, given), report in reports.items():
+        if text := report.warning():
+            subsets.setdefault((label, text), []).append(given)
+    return [f"{label} given {'; '.join(s)}: {text}" for (label, text), s in subsets.items()]
 
 
 def _histograms(reports: Mapping[tuple[str, str], SamplerReport]) -> list[Group]:

@@ -216,8 +216,8 @@ def embedded(
         if points.shape[1] > 2:
             points = _tsne(points, seed)
             _hide_axes(axes)
+        axes.set_title(name, fontsize=8, color=INK, loc="left")
         _by_label(axes, points, label)
-        _words(axes, name)
     if label is not None and 1 < len(label.unique()) <= 20:
         _label_legend(figure, panels[-1])
     return figure
@@ -254,6 +254,7 @@ def _by_label(axes: Axes, points: np.ndarray, label: Tensor | None) -> None:
 def _bins(axes: Axes, points: np.ndarray) -> Callable[..., None]:
     """A function that draws a histogram of points (n, 1), in the range of all `points`."""
     edges = np.linspace(points.min(), points.max(), 41).tolist()
+    axes.set_ylabel("samples", fontsize=7, color=INK)
 
     def draw(chosen: np.ndarray, **style: Any) -> None:
         axes.hist(chosen[:, 0], bins=edges, alpha=0.7, **style)
@@ -295,7 +296,8 @@ def _histogram(axes: Axes, values: np.ndarray, shown: Histogram) -> None:
         good = max(shown.low, low), min(shown.high, high)
         axes.axvspan(*good, color=GOOD, alpha=0.35, lw=0, zorder=0)
     axes.set_xlim(low, high)
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
 
 
 def _range(values: np.ndarray, shown: Histogram) -> tuple[float, float]:
