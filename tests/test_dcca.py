@@ -390,50 +390,36 @@ def test_noise_floor_holds_independent_samples_and_little_else(n, d_a, d_b):
     assert noise_floor(n, d_a, d_b) < (4 if d_a == 1 else 1.5) * tops.mean()
 
 
+NINE_OF_SIXTEEN = [
+    0.89,
+    0.88,
+    0.87,
+    0.86,
+    0.84,
+    0.82,
+    0.8,
+    0.77,
+    0.74,
+    0.08,
+    0.05,
+    0.04,
+    0.03,
+    0.02,
+    0.01,
+    -0.01,
+]
+
+
 @pytest.mark.parametrize(
     ("spectrum", "floor", "expected"),
     [
         (
-            [
-                0.89,
-                0.88,
-                0.87,
-                0.86,
-                0.84,
-                0.82,
-                0.8,
-                0.77,
-                0.74,
-                0.08,
-                0.05,
-                0.04,
-                0.03,
-                0.02,
-                0.01,
-                -0.01,
-            ],
+            NINE_OF_SIXTEEN,
             0.03,
             9,
         ),
         (
-            [
-                0.89,
-                0.88,
-                0.87,
-                0.86,
-                0.84,
-                0.82,
-                0.8,
-                0.77,
-                0.74,
-                0.08,
-                0.05,
-                0.04,
-                0.03,
-                0.02,
-                0.01,
-                -0.01,
-            ],
+            NINE_OF_SIXTEEN,
             0.0,
             9,
         ),

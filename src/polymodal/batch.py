@@ -166,10 +166,6 @@ class Batch:
             return torch.zeros_like(value)
         return where_present(self.present, m, value)
 
-    def has_all(self, names: Iterable[str]) -> bool:
-        """Whether every sample has all of `names`."""
-        return all(m in self.x for m in names) and bool(self.mask(names).all())
-
     def rows(self, index: Tensor | slice) -> Batch:
         """The samples that `index` selects."""
         x = {m: v[index] for m, v in self.x.items()}

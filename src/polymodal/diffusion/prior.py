@@ -54,6 +54,7 @@ class DiffusionPrior(nn.Module):
         encode_means: bool = False,
     ) -> None:
         super().__init__()
+        self.training_masks = training_masks
         self.masks, self.high = training_masks.masks, training_masks.high
         self.encode_means = encode_means
         self.whitening, self.denoiser = LatentWhitening(sizes), denoiser

@@ -41,49 +41,38 @@ def fitted_prior_at(model: Model, path: str) -> FittedPrior:
     return prior
 
 
-class DiffusionStages:
+def diffusion_stages(
+    prior: Any,
+    encode: Callable[[Model, Batch], dict[str, Tensor]],
+    *,
+    name: str = "prior",
+    path: str = "prior",
+    epsilon: float | None = None,
+    reference: str = "normal",
+) -> list[Stage]:
     """The stages that fit a `DiffusionPrior`: its whitening in closed form, then pairwise energies
     if it has them, then the denoiser.
 
     Args:
+        encode: (model, batch) -> {block: z_m (B, d_m)}.
         name: of the denoiser's stage; that of the whitening is "frame", or <name>_frame for another
             name than "prior".
-        encode: (model, batch) -> {block: z_m (B, d_m)}.
-        training_masks: options of `polymodal.diffusion.TrainingMasks`.
+        path: of the `FittedPrior` over `prior` in the model.
         epsilon, reference: see `polymodal.diffusion.fitting.reduced`; None: every block is
             standardised and kept whole.
-        path: of the `FittedPrior` in the model.
     """
-
-    def __init__(
-        self,
-        name: str,
-        encode: Callable[[Model, Batch], dict[str, Tensor]],
-        training_masks: Options,
-        epsilon: float | None = None,
-        reference: str = "normal",
-        path: str = "prior",
-    ) -> None:
-        self.name, self.path = name, path
-        self.common = {"encode": encode, "path": path}
-        self.masks = dict(training_masks)
-        self.reduction = {"epsilon": epsilon, "reference": reference}
-
-    def stages(self, prior: Any) -> list[Stage]:
-        """The stages, in turn, for this `DiffusionPrior`."""
-        loss = Step(denoising_loss, path=self.path, training_masks=self.masks)
-        whitened = Step(whitened_latents, **self.common)
-        before = "frame" if self.name == "prior" else f"{self.name}_frame"
-        latents = Step(raw_latents, **self.common)
-        fit = Step(fit_whitening, path=self.path, **self.reduction)
-        stages = [Stage(before, loss, [], latents, fit)]
-        fitted = f"{self.path}.fitted"
-        if prior.energies is not None:
-            contrast = Step(energy_loss, path=self.path, training_masks=self.masks)
-            stages.append(Stage("energies", contrast, [f"{fitted}.energies"], whitened))
-        finish = Step(switch_on, path=self.path)
-        stages.append(Stage(self.name, loss, [f"{fitted}.denoiser"], whitened, finish))
-        return stages
+    loss = Step(denoising_loss, path=path, training_masks=prior.training_masks)
+    latents = Step(raw_latents, encode=encode, path=path)
+    whitened = Step(whitened_latents, encode=encode, path=path)
+    fit = Step(fit_whitening, path=path, epsilon=epsilon, reference=reference)
+    before = "frame" if name == "prior" else f"{name}_frame"
+    stages = [Stage(before, loss, [], latents, fit)]
+    if prior.energies is not None:
+        contrast = Step(energy_loss, path=path, training_masks=prior.training_masks)
+        stages.append(Stage("energies", contrast, [f"{path}.fitted.energies"], whitened))
+    trains = [f"{path}.fitted.denoiser"]
+    stages.append(Stage(name, loss, trains, whitened, Step(switch_on, path=path)))
+    return stages
 
 
 def raw_latents(model: Model, batch: Batch, encode: Any, path: str) -> Batch:
@@ -103,24 +92,23 @@ def whitened_latents(model: Model, batch: Batch, encode: Any, path: str) -> Batc
 
 
 def denoising_loss(
-    model: Model, batch: Batch, progress: float, path: str, training_masks: Options
+    model: Model, batch: Batch, progress: float, path: str, training_masks: TrainingMasks
 ) -> Loss:
     """Denoising score matching, `polymodal.diffusion.denoisers.matching`."""
     prior = fitted_prior_at(model, path).fitted
     y, present = whole(batch, prior.whitening)
-    sigma, counted = TrainingMasks(**training_masks)(y, present)
+    sigma, counted = training_masks(y, present)
     value = matching(prior.denoiser, y, sigma, counted, prior.whitening.modelled)
     return Loss(value, {"matching": value})
 
 
 def energy_loss(
-    model: Model, batch: Batch, progress: float, path: str, training_masks: Options
+    model: Model, batch: Batch, progress: float, path: str, training_masks: TrainingMasks
 ) -> Loss:
     """The pairwise energies, by noise-contrastive estimation."""
     prior = fitted_prior_at(model, path).fitted
     y, present = whole(batch, prior.whitening)
-    masks = TrainingMasks(**training_masks)
-    value = contrasted(prior.energies, y, present, masks, prior.whitening.modelled)
+    value = contrasted(prior.energies, y, present, training_masks, prior.whitening.modelled)
     return Loss(value, {"contrast": value})
 
 

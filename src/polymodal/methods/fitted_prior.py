@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from polymodal.batch import Batch
 from polymodal.diffusion.masking import TrainingMasks
-from polymodal.methods.diffusion_stages import LATENT, DiffusionStages, diffusion_prior
+from polymodal.methods.diffusion_stages import LATENT, diffusion_prior, diffusion_stages
 from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
 from polymodal.priors import FittedPrior, FlowPrior, NormalMixture
 
@@ -49,8 +49,7 @@ def _diffusion(base: nn.Module) -> tuple[FittedPrior, list[Stage]]:
     """A diffusion on the whole latent, and the stages that fit it."""
     size = base().event_shape.numel()
     prior = FittedPrior(base, diffusion_prior({LATENT: size}, training_masks=JOINT))
-    stages = DiffusionStages("prior", Step(one_latent), {"masks": False})
-    return prior, stages.stages(prior.fitted)
+    return prior, diffusion_stages(prior.fitted, Step(one_latent))
 
 
 def _closed(base: nn.Module, kind: str, components: int) -> tuple[FittedPrior, list[Stage]]:

@@ -11,7 +11,7 @@ from functools import partial, wraps
 from typing import Any, get_type_hints
 
 from polymodal.batch import Modality
-from polymodal.checks import Count, CountOrZero, suggest, typed
+from polymodal.checks import Count, CountOrZero, check_names, typed_arguments
 from polymodal.methods.builder import Builder
 from polymodal.methods.extras import EXTRAS, extended
 from polymodal.model import Method
@@ -59,7 +59,8 @@ def method(
 
     @wraps(function)
     def build(modalities: Sequence[Modality], **options: Any) -> Method:
-        chosen = defaults | _checked(options, hints)
+        check_names(options, [*hints], "")
+        chosen = defaults | typed_arguments(build, options, "")
         _check_least(function.__name__, modalities, least)
         if not shared_latent and chosen["impartial"] is not None:
             raise ValueError(
@@ -95,14 +96,6 @@ def _own(function: Function) -> list[inspect.Parameter]:
     hints = get_type_hints(function, include_extras=True)
     options = list(inspect.signature(function).parameters.values())[1:]
     return [p.replace(annotation=hints.get(p.name, Any)) for p in options]
-
-
-def _checked(options: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
-    for name in options:
-        if name not in hints:
-            near = suggest(name, hints) or f" There are: {', '.join(hints)}."
-            raise ValueError(f"There is no option {name!r}.{near}")
-    return {name: typed(hints[name], value, name) for name, value in options.items()}
 
 
 def _check_least(name: str, modalities: Sequence[Modality], least: int) -> None:

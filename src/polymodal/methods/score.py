@@ -22,10 +22,10 @@ from polymodal.distributions import DiagNormal, Joint
 from polymodal.methods.builder import Builder
 from polymodal.methods.diffusion_stages import (
     LATENT,
-    DiffusionStages,
     Model,
     Options,
     diffusion_prior,
+    diffusion_stages,
 )
 from polymodal.methods.embeddings import embedding_stage, make_embeddings
 from polymodal.methods.jnf import EMBEDDING
@@ -113,8 +113,8 @@ def sbm(
     trains = ["posterior.experts", "decoders"]
     first = Stage("autoencoders", loss, trains, built_from=built_from)
     encode = Step(modality_latents, means=encode_means)
-    fit = DiffusionStages("prior", encode, training_masks or {}, epsilon, reference)
-    return Method(model, [first, *fit.stages(prior.fitted)], {"prior.base": "prior"})
+    fitting = diffusion_stages(prior.fitted, encode, epsilon=epsilon, reference=reference)
+    return Method(model, [first, *fitting], {"prior.base": "prior"})
 
 
 @method(hidden=HIDDEN, least=2)
@@ -141,6 +141,7 @@ def jnf_score(
     surrogates = FittedPrior(builder.prior(), diffusion_prior(sizes, denoiser, sampler.make()))
     posterior = JointWithDiffusion(joint, embeddings, surrogates, builder.latent, size)
     model = MultimodalVAE(surrogates.base, decoders, posterior, builder.modalities)
-    fit = DiffusionStages("surrogates", Step(latent_and_embeddings), {}, path="posterior.prior")
     shared = embedding_stage(builder.names, embedding)
-    return Method(model, [joint_stage(builder), shared, *fit.stages(surrogates.fitted)])
+    encode = Step(latent_and_embeddings)
+    fitting = diffusion_stages(surrogates.fitted, encode, name="surrogates", path="posterior.prior")
+    return Method(model, [joint_stage(builder), shared, *fitting])

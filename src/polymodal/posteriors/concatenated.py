@@ -12,7 +12,7 @@ from polymodal.batch import Batch
 from polymodal.diffusion.registry import DIFFUSIONS
 from polymodal.distributions import Joint, choose
 from polymodal.posteriors.masks import observed
-from polymodal.posteriors.posterior import CLOSED_FORM, Posterior
+from polymodal.posteriors.posterior import Posterior
 from polymodal.priors import FittedPrior
 
 
@@ -66,11 +66,5 @@ class Concatenated(Posterior):
         return {} if self.diffusion is None else DIFFUSIONS
 
     @property
-    def sampler(self) -> Any:
-        return None if self.diffusion is None else self.diffusion.fitted.sampler
-
-    @sampler.setter
-    def sampler(self, sampler: Any) -> None:
-        if self.diffusion is None:
-            raise ValueError(CLOSED_FORM)
-        self.diffusion.fitted.sampler = sampler
+    def sampled_by(self) -> Any:
+        return None if self.diffusion is None else self.diffusion.fitted

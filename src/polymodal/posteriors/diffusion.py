@@ -57,12 +57,8 @@ class JointWithDiffusion(JointEncoderPosterior):
         return DIFFUSIONS
 
     @property
-    def sampler(self) -> Any:
-        return self.prior.fitted.sampler
-
-    @sampler.setter
-    def sampler(self, sampler: Any) -> None:
-        self.prior.fitted.sampler = sampler
+    def sampled_by(self) -> Any:
+        return self.prior.fitted
 
     @property
     def embeddings(self) -> Embeddings:

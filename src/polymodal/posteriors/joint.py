@@ -13,7 +13,7 @@ from polymodal.batch import Batch
 from polymodal.distributions import Product
 from polymodal.posteriors.masks import Combine, masks
 from polymodal.posteriors.patterns import JointEncoderPosterior
-from polymodal.posteriors.posterior import CLOSED_FORM, Embeddings, embeddings_of
+from polymodal.posteriors.posterior import Embeddings, embeddings_of
 from polymodal.sampling import SAMPLERS
 
 
@@ -61,17 +61,11 @@ class JointWithSurrogates(JointEncoderPosterior):
 
     @property
     def samplers(self) -> Mapping[str, Callable[..., Any]]:
-        return SAMPLERS if isinstance(self.combine, SampledProduct) else {}
+        return {} if self.sampled_by is None else SAMPLERS
 
     @property
-    def sampler(self) -> Any:
-        return self.combine.sampler if isinstance(self.combine, SampledProduct) else None
-
-    @sampler.setter
-    def sampler(self, sampler: Any) -> None:
-        if not isinstance(self.combine, SampledProduct):
-            raise ValueError(CLOSED_FORM)
-        self.combine.sampler = sampler
+    def sampled_by(self) -> SampledProduct | None:
+        return self.combine if isinstance(self.combine, SampledProduct) else None
 
     @property
     def embeddings(self) -> Embeddings | None:

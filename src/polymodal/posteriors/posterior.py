@@ -10,8 +10,6 @@ from torch.distributions import Distribution
 
 from polymodal.batch import Batch
 
-CLOSED_FORM = "The subsets of this model are drawn in closed form; set no sampler."
-
 
 class Embeddings(NamedTuple):
     """Features g_m(x_m) of shared information, which a posterior reads instead of x_m.
@@ -57,13 +55,22 @@ class Posterior(nn.Module):
         return {}
 
     @property
-    def sampler(self) -> Any:
-        """The sampler that draws subsets; None if all of them are drawn in closed form."""
+    def sampled_by(self) -> Any:
+        """The object whose `sampler` draws subsets; None if all are drawn in closed form."""
         return None
+
+    @property
+    def sampler(self) -> Any:
+        """The sampler that draws subsets; None if all of them are drawn in closed form. It can be
+        set, which raises ValueError if there is none.
+        """
+        return None if self.sampled_by is None else self.sampled_by.sampler
 
     @sampler.setter
     def sampler(self, sampler: Any) -> None:
-        raise ValueError(CLOSED_FORM)
+        if self.sampled_by is None:
+            raise ValueError("The subsets of this model are drawn in closed form; set no sampler.")
+        self.sampled_by.sampler = sampler
 
     @property
     def embeddings(self) -> Embeddings | None:
