@@ -35,10 +35,15 @@ def exact(c: Tensor):
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         assert x.shape == (len(sigma), 6) and sigma.shape[1] == 3
-        clean = torch.empty_like(x)
-        for s in sigma.unique(dim=0):
+        clean, left = torch.empty_like(x), torch.ones(len(x), dtype=torch.bool)
+        while left.any():
+            s = sigma[left.int().argmax()]  # of the first row that is left
+            gain = torch.linalg.solve(c + torch.diag(spread(s, SIZES) ** 2), c)
             rows = (sigma == s).all(-1)
-            clean[rows] = x[rows] @ torch.linalg.solve(c + torch.diag(spread(s, SIZES) ** 2), c)
+            if rows.all():
+                return x @ gain
+            clean[rows] = x[rows] @ gain
+            left &= ~rows
         return clean
 
     return denoise
