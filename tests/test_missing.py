@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from polymodal.batch import Modality
-from polymodal.data import Dataset, Splits, by_label, lay, load_data, mar, mcar, unpaired
+from polymodal.data import Dataset, Splits, by_label, load_data, mar, mcar, remove_values, unpaired
 from polymodal.settings.resolve import resolve
 
 N = 40_000
@@ -215,15 +215,15 @@ def splits():
 
 def test_training_and_validation_have_the_pattern_and_test_is_complete():
     given = splits()
-    laid = lay(given, {"pattern": "mcar", "rate": 0.5})
+    laid = remove_values(given, {"pattern": "mcar", "rate": 0.5})
     assert laid.test is given.test and given.train.present == {}
     pair = torch.stack([laid.train.present["a"][:2000].float(), laid.val.present["a"].float()])
     assert abs(torch.corrcoef(pair)[0, 1]) < 4 / math.sqrt(2000)  # draws of their own
     for part in (laid.train, laid.val):
         assert close(absent(part)["b"].float().mean(), 0.5 - 0.5**3 / 3, len(part))
-    only = lay(given, {"pattern": "unpaired", "parts": "test"})
+    only = remove_values(given, {"pattern": "unpaired", "parts": "test"})
     assert only.train is given.train and only.val is given.val and not only.test.present["a"].all()
-    both = lay(given, {"rate": {"a": 0.5}, "parts": ["train", "test"]})
+    both = remove_values(given, {"rate": {"a": 0.5}, "parts": ["train", "test"]})
     assert (
         both.val is given.val and not both.test.present["a"].all() and both.test.present["b"].all()
     )
@@ -301,7 +301,7 @@ def test_patterns_draw_from_another_seed_than_samples():
 )
 def test_what_bad_patterns_are_told(settings, sentence):
     with pytest.raises(ValueError, match=sentence):
-        lay(splits(), settings)
+        remove_values(splits(), settings)
 
 
 def test_what_cannot_decide_is_told():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from polymodal.batch import Batch, Modality
 from polymodal.distributions import report_of, sum_of
+from polymodal.networks.named import Named
 from polymodal.posteriors import Posterior
 from polymodal.sampling import SamplerReport
 
@@ -45,7 +46,7 @@ class MultimodalVAE(nn.Module, Generic[P]):
 
     prior: nn.Module
     posterior: P
-    decoders: nn.ModuleDict
+    decoders: Named
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class MultimodalVAE(nn.Module, Generic[P]):
         modalities: Sequence[Modality],
     ) -> None:
         super().__init__()
-        self.prior, self.decoders, self.posterior = prior, nn.ModuleDict(decoders), posterior
+        self.prior, self.decoders, self.posterior = prior, Named(decoders), posterior
         self.modalities = tuple(modalities)
         self.weights = {m.name: m.weight for m in modalities}
         self.gradient_copies: Callable[[Tensor, int], Sequence[Tensor]] | None = None
@@ -234,13 +235,14 @@ class Stage:
 
     def modules(self, model: nn.Module) -> list[nn.Module]:
         """The parts of `model` that the stage trains. Raises ValueError for a name without one."""
-        try:
-            return [model.get_submodule(name) for name in self.trains]
-        except AttributeError as error:
-            raise ValueError(
-                f"Stage {self.name!r} trains {list(self.trains)}, but the model has no such part"
-                f" ({error}); name parts as `dict(model.named_modules())` does."
-            ) from None
+        parts = dict(model.named_modules(remove_duplicate=False))
+        for name in self.trains:
+            if name not in parts:
+                raise ValueError(
+                    f"Stage {self.name!r} trains {list(self.trains)}, but the model has no part"
+                    f" {name!r}; name parts as `dict(model.named_modules())` does."
+                )
+        return [parts[name] for name in self.trains]
 
 
 @dataclass(frozen=True)

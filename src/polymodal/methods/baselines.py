@@ -18,6 +18,7 @@ from polymodal.methods.method import method
 from polymodal.methods.products import random_subset, whole_model
 from polymodal.model import Loss, Method, MultimodalVAE, Step
 from polymodal.networks import Decoder, JointEncoder, mlp
+from polymodal.networks.named import Named
 from polymodal.objectives import ElboTerm, elbo, elbos, mmd
 from polymodal.posteriors import Posterior, SharedPrivate
 from polymodal.posteriors.patterns import presence
@@ -59,7 +60,7 @@ class Condition(Posterior):
     def __init__(self, encoder: JointEncoder, prior: nn.Module | None = None) -> None:
         super().__init__()
         self.encoder = encoder
-        self.experts = nn.ModuleDict()
+        self.experts = Named()
         self._prior = [] if prior is None else [prior]  # its parameters are the model's
 
     def forward(self, batch: Batch) -> Distribution:
@@ -91,7 +92,7 @@ class Conditional(Posterior):
     ) -> None:
         super().__init__()
         self.target, self.joint, self.condition, self.prior = target, joint, condition, prior
-        self.experts = nn.ModuleDict()
+        self.experts = Named()
 
     def forward(self, batch: Batch) -> Joint:
         prior, condition = (part.expand((len(batch),)) for part in self.prior().parts)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polymodal.batch import Batch
+from polymodal.batch import Batch, escaped
 from polymodal.checks import NonNegative, Share
 from polymodal.distributions import DiagNormal, product
 from polymodal.methods.builder import Builder
@@ -83,7 +83,7 @@ def surrogate_kl(model: Surrogates, batch: Batch, progress: float) -> Loss:
 
 def surrogate_stage(names: Sequence[str], embed: bool = False) -> Stage:
     """L(0, 0, 1) with the other parts frozen; their outputs, also g_m(x_m), are computed once."""
-    trains = [f"posterior.experts.{m}.{part}" for m in names for part in ("net", "head")]
+    trains = [f"posterior.experts.{escaped(m)}.{part}" for m in names for part in ("net", "head")]
     return Stage("surrogates", Step(surrogate_kl), trains, Step(keep_joint, embed=embed))
 
 

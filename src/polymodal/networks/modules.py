@@ -14,6 +14,7 @@ from polymodal.distributions.normal import DiagNormal
 from polymodal.networks.architectures import Network
 from polymodal.networks.heads import normal_head
 from polymodal.networks.layers import mlp
+from polymodal.networks.named import Named
 
 
 class Expert(nn.Module):
@@ -56,8 +57,8 @@ class JointEncoder(nn.Module):
         self, encoders: Mapping[str, nn.Module], features: int, hidden: int, dim: int
     ) -> None:
         super().__init__()
-        self.encoders = nn.ModuleDict(encoders)
-        self.absent = nn.ParameterDict({m: nn.Parameter(torch.zeros(features)) for m in encoders})
+        self.encoders = Named(encoders)
+        self.absent = Named({m: nn.Parameter(torch.zeros(features)) for m in encoders})
         self.mix = mlp([len(encoders) * (features + 1), hidden, 2 * dim])
 
     def forward(self, batch: Batch) -> DiagNormal:

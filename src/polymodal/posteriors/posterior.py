@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch
+from polymodal.networks.named import Named
 
 
 class Embeddings(NamedTuple):
@@ -40,7 +41,7 @@ class Posterior(nn.Module):
         experts: experts[m](x_m) -> q(z | x_m).
     """
 
-    experts: nn.ModuleDict
+    experts: Named
 
     def forward(self, batch: Batch) -> Distribution:
         raise NotImplementedError(f"{type(self).__name__} must define forward(batch).")
