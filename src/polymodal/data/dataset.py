@@ -163,6 +163,18 @@ class Dataset:
             kept=_moved(self.kept, device),
         )
 
+    def moments(self, m: str) -> tuple[Tensor, Tensor]:
+        """Mean and variance (*shape) of the values of modality m where it is present, float64. A
+        mean of 0 becomes that of half a value of 1.
+        """
+        rows = self.rows_of(m)[self.is_present(m)]
+        total, squares = 0.0, 0.0
+        for some in rows.split(4096):
+            x = gather(self.tables[m], some).double()
+            total, squares = total + x.sum(0), squares + x.square().sum(0)
+        mean = total / len(rows)
+        return mean.clamp_min(0.5 / len(rows)), squares / len(rows) - mean.square()
+
     def check(self) -> Dataset:
         """The data set itself, if one can train on its values.
 

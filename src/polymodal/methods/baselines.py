@@ -16,7 +16,7 @@ from polymodal.methods.builder import Builder
 from polymodal.methods.joint import HIDDEN
 from polymodal.methods.method import method
 from polymodal.methods.products import random_subset, whole_model
-from polymodal.model import Loss, Method, MultimodalVAE, Step
+from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
 from polymodal.networks import Decoder, JointEncoder, mlp
 from polymodal.networks.named import Named
 from polymodal.objectives import ElboTerm, elbo, elbos, mmd
@@ -150,10 +150,6 @@ def mfm_loss(
     """The likelihoods, the labels' cross entropy and the discrepancy from the prior, given all of a
     sample and a random subset of it.
     """
-    if batch.label is None:
-        raise ValueError(
-            "MFM predicts labels and the data have none; take data with labels or another method."
-        )
     posterior: Any = model.posterior
     names, subset = list(batch.x), random_subset(batch, list(batch.x), least=1)
     shared = [posterior.shared(batch), posterior.shared(Batch(batch.x, subset))]
@@ -167,6 +163,20 @@ def mfm_loss(
     apart = mmd(z, prior).expand(len(batch))
     value = value / 2 + discriminate * (wrong[0] + wrong[1]) / 2 + discrepancy * apart
     return Loss(value, logs | {"cross_entropy": wrong[0], "mmd": apart.detach()})
+
+
+def check_labels(model: MultimodalVAE, batch: Batch, classes: int) -> Batch:
+    """The batch itself. Raises ValueError for no labels, or more than `classes` different ones."""
+    if batch.label is None:
+        raise ValueError(
+            "MFM predicts labels and the data have none; take data with labels or another method."
+        )
+    if int(batch.label.max()) >= classes:
+        raise ValueError(
+            f"MFM predicts {classes} classes and the data have more; set method.classes to at least"
+            f" {int(batch.label.max()) + 1}."
+        )
+    return batch
 
 
 @method(hidden=HIDDEN)
@@ -199,4 +209,4 @@ def mfm(
     model = builder.with_private(shared, private, "point")
     model.posterior.classify = mlp([builder.latent, builder.hidden, classes])
     loss = Step(mfm_loss, discriminate=discriminate, discrepancy=discrepancy)
-    return Method(model, whole_model(loss))
+    return Method(model, [Stage("all", loss, [""], Step(check_labels, classes=classes))])

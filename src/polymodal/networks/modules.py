@@ -95,6 +95,7 @@ class Decoder(nn.Module):
     """
 
     columns: Tensor | None
+    start: Tensor | None
 
     def __init__(
         self, modality: Modality, dim: int, network: Network, columns: Sequence[int] | None = None
@@ -112,6 +113,16 @@ class Decoder(nn.Module):
                 " images."
             )
         self.net = network.decoder(dim, self.raw)
+        start = None if self.likelihood.start is None else torch.zeros(self.raw)
+        self.register_buffer("start", start)
+
+    @torch.no_grad()
+    def start_at(self, mean: Tensor, variance: Tensor) -> None:
+        """Adds to the network's output that at which the likelihood has these moments (*shape), if
+        it is one of counts.
+        """
+        if self.likelihood.start is not None and self.start is not None:
+            self.start.copy_(self.likelihood.start(mean, variance))
 
     def forward(self, z: Tensor) -> Distribution:
         if self.columns is not None:
@@ -120,4 +131,6 @@ class Decoder(nn.Module):
         raw = raw.to(z.dtype)  # densities in full precision, also under autocast
         if z.dim() != 2:
             raw = raw.reshape(*z.shape[:-1], *self.raw)
+        if self.start is not None:
+            raw = raw + self.start
         return self.likelihood.make(raw, self.modality)

@@ -9,10 +9,18 @@ from torch import nn
 
 from polymodal.batch import escaped
 
+_SET_LATER = frozenset(vars(nn.Module()))  # attributes that modules assign, such as "training"
+
+
+def key_of(name: str) -> str:
+    """The name under which an entry of `Named` stands in the model's state."""
+    key = escaped(name)
+    return f"%{key}" if key in _SET_LATER else key
+
 
 class Named(nn.Module, Mapping[str, Any]):
     """Modules or parameters by name. Any words are names: unlike those of `nn.ModuleDict` they
-    never become attributes. In the model's state an entry stands under its `escaped` name.
+    never become attributes. In the model's state an entry stands under `key_of` its name.
 
     >>> modules = Named({"train": nn.Linear(1, 2), "a.b": nn.Linear(1, 3)})
     >>> list(modules), modules["train"].out_features, [name for name, _ in modules.named_children()]
@@ -26,12 +34,12 @@ class Named(nn.Module, Mapping[str, Any]):
         self._names = list(entries or {})
         for name, entry in (entries or {}).items():
             if isinstance(entry, nn.Parameter):
-                self._parameters[escaped(name)] = entry
+                self._parameters[key_of(name)] = entry
             else:
-                self._modules[escaped(name)] = entry
+                self._modules[key_of(name)] = entry
 
     def __getitem__(self, name: str) -> Any:
-        key = escaped(name)
+        key = key_of(name)
         return self._modules[key] if key in self._modules else self._parameters[key]
 
     def __iter__(self) -> Iterator[str]:
