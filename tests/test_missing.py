@@ -262,21 +262,21 @@ def test_patterns_draw_from_another_seed_than_samples():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"pattern": "mnar", "rate": 0.5}, r"pattern of \['mcar', 'mar', 'label', 'unpaired'\]"),
+        ({"pattern": "mnar", "rate": 0.5}, r"pattern of missing values 'mnar'. Did you mean mar\?"),
         ({"pattern": "mcar"}, "missing.rate is needed"),
         ({"rate": 1.0}, "missing.rate must be at least 0 and below 1, got 1.0"),
-        ({"rate": "half"}, "missing.rate must be at least 0 and below 1, got half"),
+        ({"rate": "half"}, "missing.rate must be a number.*got 'half'"),
         (
             {"rate": {"d": 0.1}},
             r"missing.rate names \['d'\], but the modalities are \['a', 'b', 'c'\]",
         ),
         (
             {"rate": 0.5, "drivr": "a"},
-            "pattern mcar.*no setting 'drivr'; there are rate, pattern, parts",
+            "no setting missing.drivr",
         ),
         (
             {"pattern": "mar", "rate": 0.5, "drivr": "a"},
-            "no setting 'drivr'; did you mean 'driver'",
+            r"no setting missing.drivr. Did you mean missing.driver\?",
         ),
         ({"rate": 0.5, "parts": ["tain"]}, "missing.parts must list some of"),
         ({"rate": 0.5, "parts": 3}, "missing.parts must list some of.*got 3"),
@@ -289,14 +289,14 @@ def test_patterns_draw_from_another_seed_than_samples():
         ({"pattern": "label", "rate": [0.5]}, "lists 1 rates, but the data has the label 3"),
         (
             {"pattern": "label", "rate": {"x": 0.5}},
-            "whole numbers as labels, or the modalities' names",
+            "There is no label 'x'. There are: 0, 1, 2, 3",
         ),
         ({"pattern": "label", "rate": {0: 1.5}}, "rates between 0 and 1"),
         ({"pattern": "label", "rate": "half"}, "needs a rate by label.*got 'half'"),
         ({"pattern": "label", "rate": {"a": 0.5, "d": 0.1}}, r"names \['d'\]"),
         ({"pattern": "label", "rate": 1.0}, "below 1"),
         ({"pattern": "unpaired", "paired": 2}, "missing.paired must be a share"),
-        ({"pattern": "unpaired", "rate": 0.5}, "unpaired.*no setting 'rate'"),
+        ({"pattern": "unpaired", "rate": 0.5}, "no setting missing.rate"),
     ],
 )
 def test_what_bad_patterns_are_told(settings, sentence):

@@ -77,7 +77,7 @@ class Modality:
 def _check_name(name: str) -> None:
     """Raises ValueError for a name that cannot be told from others in a table or an argument."""
     is_plain = name.isprintable() and name == name.strip() and not set(name) & set(SEPARATORS)
-    if not (name and is_plain and len(escaped(name)) <= MAX_NAME):
+    if not (name and is_plain and len(escaped(name).encode()) <= MAX_NAME):
         raise ValueError(
             "A modality's name must be printable characters without"
             f" {' '.join(SEPARATORS)}, without a space at its ends and of at most {MAX_NAME} bytes,"

@@ -6,7 +6,6 @@ import inspect
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -155,7 +154,7 @@ def _key(name: str) -> str | None:
             return key
     if not (name.endswith(".npz") or os.path.exists(name)):
         raise ValueError(f"There is no data set {name!r} and no such file; {meant(name, DATASETS)}")
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         raise ValueError(
             f"{name} is a folder; name a data set and give the folder as path=, or give an .npz"
             " file."

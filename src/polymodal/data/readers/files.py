@@ -96,7 +96,9 @@ def reading(file: Path | str, remedy: str) -> Iterator[None]:
         remedy = error.remedy or remedy
         raise ValueError(f"{file} cannot be read, since {error}; {remedy}.") from None
     except Exception as error:  # libraries raise all kinds of errors
-        why = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
+        why = ""
+        if isinstance(error, OSError) and error.strerror:
+            why = f" ({error.strerror}: {error.filename})"
         raise ValueError(f"{file} is truncated or damaged{why}; {remedy}.") from error
 
 
