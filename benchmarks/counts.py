@@ -6,7 +6,7 @@ FILE holds `rna_data`, `rna_indices`, `rna_indptr`, `rna_shape` (cells x genes, 
 `adt` (cells x proteins), all raw counts. The 1,000 genes with the largest sums over the training
 cells are kept. Cells are split .8/.1/.1 with the seed. For "poisson" and "negative_binomial" it
 writes the test cells' log-likelihood per cell (nats, higher is better) of several methods, by
-importance sampling with 1,000 draws (sbm: 20, which only lowers it), beside independent counts: each gene's own Poisson, or its own
+importance sampling with 1,000 draws (sbm: 5, which only lowers it), beside independent counts: each gene's own Poisson, or its own
 negative binomial (mean and inverse dispersion by maximum likelihood on training and validation
 cells).
 """
@@ -30,7 +30,7 @@ from polymodal.distributions.likelihoods import likelihood_of
 METHODS = ("jmvae_two_stage", "jnf", "mvae", "mopoe", "sbm")
 LIKELIHOODS = ("poisson", "negative_binomial")
 GENES = 1000
-SAMPLES = {"sbm": 20}  # whose prior's density is an integral along an ODE
+SAMPLES = {"sbm": 5}  # whose prior's density is an integral along an ODE
 SETTINGS = {"lr": 1e-3, "batch": 64, "patience": 20, "progress": False}
 
 

@@ -168,12 +168,12 @@ class Dataset:
         mean of 0 becomes that of half a value of 1.
         """
         rows = self.rows_of(m)[self.is_present(m)]
-        total, squares = 0.0, 0.0
+        sums = torch.zeros(2, *self.tables[m].shape[1:], dtype=torch.float64, device=self.device)
         for some in rows.split(4096):
             x = gather(self.tables[m], some).double()
-            total, squares = total + x.sum(0), squares + x.square().sum(0)
-        mean = total / len(rows)
-        return mean.clamp_min(0.5 / len(rows)), squares / len(rows) - mean.square()
+            sums += torch.stack([x.sum(0), x.square().sum(0)])
+        mean, square = sums / max(1, len(rows))
+        return mean.clamp_min(0.5 / max(1, len(rows))), square - mean.square()
 
     def check(self) -> Dataset:
         """The data set itself, if one can train on its values.

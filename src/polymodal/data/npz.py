@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,7 +82,7 @@ def _present(name: str, arrays: Arrays, nan_is_missing: bool) -> Tensor | None:
     return None if present.all() else present
 
 
-def _label(arrays: Arrays) -> np.ndarray | None:
+def _label(arrays: Arrays) -> Any:
     """The labels as they are given. Raises ValueError if they are given twice."""
     given = [arrays[name] for name in LABELS if name in arrays]
     if len(given) > 1:

@@ -173,7 +173,8 @@ def _poisson(raw: Tensor, m: Modality) -> Distribution:
 
 def _negative_binomial(raw: Tensor, m: Modality) -> Distribution:
     """Mean exp(a) and inverse dispersion exp(b), from raw = (a, b)."""
-    return NegativeBinomialCounts(*raw.unbind(-1 - len(m.shape)), len(m.shape))
+    log_mean, log_inverse_dispersion = raw.unbind(-1 - len(m.shape))
+    return NegativeBinomialCounts(log_mean, log_inverse_dispersion, len(m.shape))
 
 
 LIKELIHOODS: dict[str, Likelihood] = {

@@ -150,6 +150,10 @@ def mfm_loss(
     """The likelihoods, the labels' cross entropy and the discrepancy from the prior, given all of a
     sample and a random subset of it.
     """
+    if batch.label is None:
+        raise ValueError(
+            "MFM predicts labels and the data have none; take data with labels or another method."
+        )
     posterior: Any = model.posterior
     names, subset = list(batch.x), random_subset(batch, list(batch.x), least=1)
     shared = [posterior.shared(batch), posterior.shared(Batch(batch.x, subset))]
@@ -166,12 +170,8 @@ def mfm_loss(
 
 
 def check_labels(model: MultimodalVAE, batch: Batch, classes: int) -> Batch:
-    """The batch itself. Raises ValueError for no labels, or more than `classes` different ones."""
-    if batch.label is None:
-        raise ValueError(
-            "MFM predicts labels and the data have none; take data with labels or another method."
-        )
-    if int(batch.label.max()) >= classes:
+    """The batch itself. Raises ValueError for more than `classes` different labels."""
+    if batch.label is not None and int(batch.label.max()) >= classes:
         raise ValueError(
             f"MFM predicts {classes} classes and the data have more; set method.classes to at least"
             f" {int(batch.label.max()) + 1}."
