@@ -1,7 +1,6 @@
 """Kinds of data: `KINDS` holds every kind that a file of this folder registers.
 
->>> sorted(KINDS)
-['image', 'vector']
+
 """
 
 from __future__ import annotations
