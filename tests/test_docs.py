@@ -15,7 +15,8 @@ import pytest
 from polymodal.batch import Modality
 from polymodal.cli.catalog import entries
 from polymodal.runs.run import build
-from polymodal.settings import complete, load_recipe, resolve, to_dict
+from polymodal.settings import load_recipe, resolve, to_dict
+from polymodal.settings.data import complete
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

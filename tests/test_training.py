@@ -26,6 +26,7 @@ from polymodal.methods.method import method as as_method
 from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
 from polymodal.settings.schema import StageSettings, TrainingSettings
 from polymodal.training.fit import fit
+from polymodal.training.keywords import settings_of
 from polymodal.training.optimizer import Rate
 from polymodal.training.prepare import prepared
 from polymodal.training.processes import add_up
@@ -401,7 +402,7 @@ def test_mistaken_stages_are_told(change, says) -> None:
 def test_mistaken_settings_are_told(settings, says) -> None:
     with pytest.raises(ValueError, match=says):
         fit("toy", toy_data(), **QUIET | settings)
-    with pytest.raises(ValueError, match=r"^There is no method or recipe 'toi'\. Did you mean to"):
+    with pytest.raises(ValueError, match=r"no method or recipe 'toi'\. Did you mean toy\?"):
         fit("toi", toy_data())
     with pytest.raises(ValueError, match=r"^There is no data"):
         fit("toy")
