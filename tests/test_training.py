@@ -421,7 +421,7 @@ def test_a_recipe_is_given_by_its_name_or_file(tmp_path) -> None:
         assert settings.training == TrainingSettings() and settings.data.name is None
     with pytest.raises(ValueError, match=r"method or recipe 'shapes-jn'\. Did you mean shapes-jnf"):
         settings_of("shapes-jn", None, {})
-    with pytest.raises(ValueError, match="^This recipe compares shapes-jmvae-two-stage, "):
+    with pytest.raises(ValueError, match=r"^This recipe compares shapes-jmvae-two-stage, "):
         settings_of("shapes", None, {})
 
 

@@ -1,6 +1,7 @@
 """Kinds of data: `KINDS` holds every kind that a file of this folder registers.
 
-
+>>> {"image", "vector"} <= KINDS.keys()
+True
 """
 
 from __future__ import annotations
