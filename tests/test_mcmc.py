@@ -462,12 +462,12 @@ def test_the_starts_of_particles_have_a_range_and_r_hat_is_left_out() -> None:
 def test_a_report_of_particles_counts_calls_and_says_where_particles_are_few() -> None:
     calls = ParticleReport(items=4, calls=3, rows=14)
     assert isinstance(calls, SamplerReport) and calls.warning() is None
-    assert calls.summary() == {"items": 4, "calls": 3, "calls_per_draw": 3.5}
-    assert calls.per_item()["calls_per_draw"].tolist() == [3.5] * 4
+    assert calls.summary() == {"items": 4, "calls": 3, "points_per_item": 3.5}
+    assert calls.per_item()["points_per_item"].tolist() == [3.5] * 4
     (histogram,) = calls.histograms()
     assert (histogram.low, histogram.high) == (-math.inf, math.inf)
     few = ParticleReport(4, 3, 14, ess=torch.tensor([1.0, 9.0, 9.0, 9.0]), advice="raise `x`.")
-    assert list(few.per_item()) == ["calls_per_draw", "ess"]
+    assert list(few.per_item()) == ["points_per_item", "ess"]
     assert good(few.histograms()[1]) == [False, True, True, True]
     assert few.summary()["ess"] == 9 and few.warning().endswith("effectively: raise `x`.")
     assert "25%" in few.warning()

@@ -26,7 +26,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from polymodal.analysis.trace import divergence
+from polymodal.analysis.trace import jacobian_trace
 
 EVERY = 50  # steps between two evaluations on held-out samples
 
@@ -143,7 +143,7 @@ def objective(score: nn.Module, x: Tensor, probes: int | None = None) -> Tensor:
     """F per sample, (N,): 1/2 |s|^2 + tr grad s - x's. Its mean is least for s = grad log(pi /
     rho).
     """
-    s, trace = divergence(score, x, probes)
+    s, trace = jacobian_trace(score, x, probes)
     return 0.5 * s.square().sum(-1) + trace - (x * s).sum(-1)
 
 

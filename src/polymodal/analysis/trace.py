@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import jvp, vmap
 
 
-def divergence(
+def jacobian_trace(
     field: Callable[[Tensor], Tensor],
     x: Tensor,
     probes: int | None = None,

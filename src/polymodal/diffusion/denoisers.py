@@ -146,7 +146,7 @@ class Denoiser(nn.Module):
 
     "edm": c_skip = 1 / (1 + sigma^2), c_out = sigma / sqrt(1 + sigma^2) (Karras et al. 2022, Table
     1): the network's target has variance 1 at every level. "vp": c_skip = 1, c_out = -sigma: its
-    target is the noise, as in Song et al. (2021). c_in = 1 / sqrt(1 + sigma^2) in both.
+    target is the noise, as in Song et al. (2021b). c_in = 1 / sqrt(1 + sigma^2) in both.
 
     Args:
         sizes: dimensions of the blocks.
@@ -184,14 +184,14 @@ class Denoiser(nn.Module):
         return skip + out * net
 
 
-def matching(
+def denoising_score_matching(
     denoiser: Denoiser, x: Tensor, sigma: Tensor, counted: Tensor, active: Tensor | None = None
 ) -> Tensor:
     """Denoising score matching: mean over the counted coordinates of |net - (x0 - c_skip x) /
     c_out|^2, (B,).
 
     With "edm" that is (1 + sigma^2) / sigma^2 |D - x0|^2, the weight of Karras et al. (2022); with
-    "vp" it is |net - eps|^2, Song et al. (2021).
+    "vp" it is |net - eps|^2, Song et al. (2021b).
 
     Args:
         x: x0, (B, d).

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import permutations
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -18,33 +18,15 @@ from polymodal.batch import Batch
 from polymodal.checks import BelowOne, Count, NonNegative, Share
 from polymodal.distributions import divergence, sum_of
 from polymodal.methods.builder import Builder, learned_prior, pooling_of
-from polymodal.methods.joint import warmed_up
+from polymodal.methods.common import Objective, Pooled, bound_loss, present_count, whole_model
 from polymodal.methods.method import method
-from polymodal.methods.products import Objective, Pooled, present_count, whole_model
 from polymodal.methods.settings import PriorSettings
-from polymodal.model import Loss, Method, MultimodalVAE, Step
-from polymodal.objectives import ElboTerm, elbo, elbos, variational_bound
+from polymodal.model import Loss, Method, Step
+from polymodal.objectives import ElboTerm, elbo, elbos
 from polymodal.posteriors import masks
 from polymodal.posteriors.pooling import correlated, geometric, powerset, singletons
 
 NORMAL = PriorSettings()
-
-
-def bound_loss(
-    model: MultimodalVAE,
-    batch: Batch,
-    progress: float,
-    beta: float = 1.0,
-    warmup: float = 0.0,
-    **bound: Any,
-) -> Loss:
-    """`polymodal.objectives.variational_bound`, with a warm-up of the divergence.
-
-    Args:
-        bound: objective, k and log_mean.
-    """
-    weight = beta * warmed_up(progress, warmup)
-    return variational_bound(model, batch, beta=weight, **bound)
 
 
 @method
@@ -73,7 +55,7 @@ def pooled(
         beta: weight of the divergence from the prior.
         warmup: share of the epochs over which it rises from 0.
     """
-    chosen = pooling_of(pooling, posterior, prior.name, prior.expert)
+    chosen = pooling_of(pooling, posterior, prior.name, prior.expert, objective)
     p = learned_prior(prior.name, builder.latent, prior.learn_scale)
     model = builder.with_pooling(chosen, posterior, p, prior.expert)
     options = {"k": k, "log_mean": log_mean, "beta": beta, "warmup": warmup}
@@ -147,7 +129,7 @@ def mmjsd_loss(model: Pooled, batch: Batch, progress: float, beta: float) -> Los
     q = model.posterior.unimodal(batch)
     value, terms = elbo(model, batch, model.posterior.pool(q, batch.present), kl=0)
     present = masks(batch.present, list(q))
-    prior = model.posterior.prior_for(len(batch))
+    prior = model.posterior.prior_for((len(batch),))
     everyone = None if present is None else [*present, torch.ones_like(present[0])]
     dynamic = geometric([*q.values(), prior], everyone)
     gaps = [batch.where(m, divergence(e, dynamic, e.loc)) for m, e in q.items()]
@@ -177,8 +159,8 @@ def mmvm_loss(model: Pooled, batch: Batch, progress: float, alpha: float, beta: 
         for m, r in permutations(q, 2)
     ]
     total = sum_of(gaps) if gaps else torch.zeros_like(value)
-    apart = total / present_count(batch, list(q))
-    return Loss(value + beta * (1 - alpha) * apart, logs | {"apart": apart})
+    expert_kl = total / present_count(batch, list(q))
+    return Loss(value + beta * (1 - alpha) * expert_kl, logs | {"expert_kl": expert_kl})
 
 
 @method(shared_latent=False)

@@ -1,7 +1,7 @@
 """Pooling: one posterior of several experts q(z | x_m), for the experts that are present.
 
 A pooling is a family of subsets and a rule that combines the experts of a subset into one
-distribution; the posterior is the equal mixture over the family. POOLINGS names them. Every rule
+distribution; the posterior is the mixture over the family. POOLINGS names them. Every rule
 ignores absent experts (`present` False) and returns a single expert unchanged.
 """
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch
+from polymodal.distributions import Mixture, Proposal
+
+Strata = tuple[list[Distribution], Tensor]  # strata of a posterior, and their weights (B, C)
 
 
 class Embeddings(NamedTuple):
@@ -26,7 +30,7 @@ class Embeddings(NamedTuple):
 
 
 def embeddings_of(networks: Mapping[str, Any], spectrum: Tensor) -> Embeddings:
-    """The embeddings of networks that end in a `polymodal.analysis.dcca.Projection`."""
+    """The embeddings of networks that end in a `polymodal.analysis.projection.Projection`."""
     projection = next(iter(networks.values()))[-1]
     return Embeddings(networks, spectrum, int(projection.kept))
 
@@ -48,6 +52,15 @@ class Posterior(nn.Module):
     def unimodal(self, batch: Batch) -> dict[str, Any]:
         """The posterior of every single modality q(z | x_m), for the modalities of the batch."""
         return {m: self.experts[m](x) for m, x in batch.x.items() if m in self.experts}
+
+    def strata(self, batch: Batch) -> Strata:
+        """The components of a mixture, each with the log-density of the whole, and their weights
+        (B, C); the posterior itself if it is no mixture.
+        """
+        q = self(batch)
+        if not isinstance(q, Mixture):
+            return [q], torch.ones(len(batch), 1, device=batch.device)
+        return [Proposal(c, q) for c in q.components], q.weights.expand(len(batch), -1)
 
     @property
     def samplers(self) -> Mapping[str, Callable[..., Any]]:

@@ -46,7 +46,7 @@ FIGURES = {
     "divergent": ("divergent", "{:.0f}"),
     "ess": ("effective sample size", "{:.0f}"),
     "unique": ("distinct starts", "{:.0%}"),
-    "calls_per_draw": ("network calls per draw", "{:.0f}"),
+    "points_per_item": ("points per item", "{:.0f}"),
 }
 SETTINGS = ("method", "networks", "training")  # settings that tell methods apart
 

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from polymodal.data import Dataset, Splits
 from polymodal.model import Method, MultimodalVAE, Stage
-from polymodal.networks.layers import keep_heap
 from polymodal.rng import seed_all
 from polymodal.runs.checkpointer import Checkpointer
 from polymodal.runs.state import state_of
 from polymodal.settings.schema import TrainingSettings
-from polymodal.training.device import make_fabric
+from polymodal.training.device import keep_heap, make_fabric
 from polymodal.training.prepare import Batches, copy_into, prepared, training_only
 from polymodal.training.progress import Reporter
 from polymodal.training.reuse import said_of
