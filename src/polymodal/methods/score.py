@@ -51,6 +51,21 @@ def autoencoder_loss(
     return elbo(model, batch, smoothed(q, decoder_noise), kl=beta)
 
 
+def autoencoder_stage(builder: Builder, family: str, decoder_noise: float, beta: float) -> Stage:
+    """The stage that trains each modality's autoencoder with experts of `family`.
+
+    Raises ValueError for noise that would replace the deviations of the experts.
+    """
+    if decoder_noise and family != "point":
+        raise ValueError(
+            f"decoder_noise={decoder_noise} would replace the deviations of posterior={family}:"
+            " take posterior=point, or leave it out."
+        )
+    loss = Step(autoencoder_loss, decoder_noise=decoder_noise, beta=beta)
+    built_from = {**builder.values(), "posterior": family}
+    return Stage("autoencoders", loss, ["posterior.experts", "decoders"], built_from=built_from)
+
+
 def smoothed(q: Joint, scale: float) -> Joint:
     """Every part of q as a normal of deviation `scale` around its mean: the noise of a regularised
     autoencoder.
@@ -100,21 +115,13 @@ def sbm(
         epsilon: nats that the reduction may lose by its bound; None: no reduction.
         reference: see `polymodal.diffusion.fitting.reduced`.
     """
-    if decoder_noise and posterior != "point":
-        raise ValueError(
-            f"decoder_noise={decoder_noise} would replace the deviations of posterior={posterior}:"
-            " take posterior=point, or leave it out."
-        )
+    first = autoencoder_stage(builder, posterior, decoder_noise, beta)
     model = builder.independent(posterior)
     masks = call(TrainingMasks, training_masks or {}, "training_masks")
     sizes = {m.name: builder.latent for m in builder.modalities}
     fitted = diffusion_prior(sizes, denoiser, sampler.make(), masks, encode_means)
     model.prior = prior = FittedPrior(model.prior, fitted)
     model.posterior.condition_by(prior)
-    loss = Step(autoencoder_loss, decoder_noise=decoder_noise, beta=beta)
-    built_from = {**builder.values(), "posterior": posterior}
-    trains = ["posterior.experts", "decoders"]
-    first = Stage("autoencoders", loss, trains, built_from=built_from)
     encode = Step(modality_latents, means=encode_means)
     fitting = diffusion_stages(prior.fitted, encode, epsilon=epsilon, reference=reference)
     return Method(model, [first, *fitting], {"prior.base": "prior"})
