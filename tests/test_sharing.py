@@ -261,7 +261,11 @@ def test_weights_and_likelihoods_of_modalities_are_compared() -> None:
 def test_a_reduced_prior_shares_the_autoencoders_and_other_autoencoders_are_not_shared() -> None:
     whole, reduced = (sbm(MODALITIES, latent=2, epsilon=e) for e in (None, 1.0))
     assert same(whole, reduced)
-    for options in ({"posterior": "point"}, {"beta": 0.5}, {"posterior": "point", "decoder_noise": 0.5}):
+    for options in (
+        {"posterior": "point"},
+        {"beta": 0.5},
+        {"posterior": "point", "decoder_noise": 0.5},
+    ):
         assert not same(whole, sbm(MODALITIES, latent=2, **options))
 
 

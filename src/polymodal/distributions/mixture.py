@@ -97,9 +97,7 @@ class Mixture(Distribution):
         return Mixture([q.expand(batch_shape) for q in self.components], weights)
 
 
-def _flat(
-    components: Sequence[Distribution], weights: Tensor
-) -> tuple[list[Distribution], Tensor]:
+def _flat(components: Sequence[Distribution], weights: Tensor) -> tuple[list[Distribution], Tensor]:
     """Components and weights in which those of every mixture stand in its place."""
     if not any(isinstance(q, Mixture) for q in components):
         return list(components), weights
@@ -107,7 +105,7 @@ def _flat(
     for q, weight in zip(components, weights.split(1, -1), strict=True):
         mixture = q if isinstance(q, Mixture) else None
         flat += [q] if mixture is None else mixture.components
-        shares.append(weight if mixture is None else weight * mixture.weights.to(weight))
+        shares.append(weight if mixture is None else weight * mixture.weights.to(weight.device))
     lead = torch.broadcast_shapes(*(share.shape[:-1] for share in shares))
     return flat, torch.cat([share.expand(*lead, -1) for share in shares], -1)
 
