@@ -158,7 +158,7 @@ def test_divergence_of_a_mixture_bounds_its_divergence() -> None:
     assert (divergence(q, p, torch.zeros(3, 2)) >= exact - 1e-6).all()
 
 
-def test_proposal_draws_from_one_and_is_charged_the_other() -> None:
+def test_proposal_draws_from_one_and_has_the_density_of_the_other() -> None:
     draw, density, points = normal(), normal(), torch.randn(5, 3, 2)
     q = Proposal(draw, density)
     torch.testing.assert_close(q.log_prob(points), density.log_prob(points))

@@ -294,7 +294,7 @@ def test_gradients_that_meet_at_a_latent_are_combined_impartially(name: str) -> 
     try:
         impartial = gradient(build(name, impartial="cagrad"))
     except ValueError as refusal:
-        assert "decodes every modality from its own draw" in str(refusal)
+        assert "no latent draw is decoded into several modalities" in str(refusal)
         return
     assert torch.isfinite(impartial).all()
     assert not torch.allclose(plain, impartial, rtol=1e-4, atol=1e-5)
@@ -517,7 +517,7 @@ def test_the_ridge_of_linear_embeddings_is_the_users() -> None:
         method = build("jnf_dcca", pair, embedding=embedding)
         method.stages[1].finish(method.model, [both], [both])
         g = method.model.posterior.embeddings.networks["a"]
-        found[ridge] = float(g(x).std())
+        found[ridge] = float(g(x).detach().std())
     assert found[None] == pytest.approx(1, abs=1e-3)
     variance = float(x.var())
     assert found[1.0] == pytest.approx((variance / (variance + 1)) ** 0.5, rel=1e-3)

@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 from polymodal.batch import Modality
 from polymodal.checks import Count, CountOrZero, check_names, typed_arguments
 from polymodal.methods.builder import Builder
-from polymodal.methods.extras import EXTRAS, extended
+from polymodal.methods.extras import DESCRIPTION, EXTRAS, extended
 from polymodal.model import Method
 
 METHODS: dict[str, Callable[..., Method]] = {}
@@ -33,7 +33,8 @@ def method(
     """Enters `function(builder, **options) -> Method` into METHODS, as a function of modalities.
 
     The options are the function's keyword arguments, checked against their annotations, and those
-    that every method has: latent, networks, and `polymodal.methods.extras`.
+    that every method has, of which its docstring says the meaning: latent, networks, and
+    `polymodal.methods.extras`.
 
     Args:
         latent: default size of the latent.
@@ -77,6 +78,7 @@ def method(
 
     first = inspect.Parameter("modalities", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     signature = inspect.Signature([first, *common, *own, *EXTRAS])
+    build.__doc__ = f"{inspect.getdoc(function) or ''}\n\n{DESCRIPTION}".strip()
     build.__signature__ = signature  # type: ignore[attr-defined]
     build.__annotations__ = hints | {"modalities": Sequence[Modality], "return": Method}
     METHODS[function.__name__] = build

@@ -107,11 +107,11 @@ def mopoe(builder: Builder, *, beta: NonNegative = 1.0) -> Method:
 
 @method
 def hoelder(builder: Builder, *, beta: NonNegative = 1.0, moments: bool = False) -> Method:
-    """Hoelder pooling with exponent 1/2 (Hoelder++, 2026); `moments`: the normal of its moments
-    (HELVAE, 2026).
+    """Hoelder pooling with exponent 1/2 (Hoelder++, arXiv:2606.13381); `moments`: the normal of its
+    moments (HELVAE, arXiv:2601.06572).
 
-    The weights of the exact mixture depend on the experts, so that each component is decoded and
-    charged the density of the mixture.
+    The weights of the exact mixture depend on the experts, so that each component is decoded, with
+    the log-density of the mixture.
     """
     if moments:
         return _pooled_as(builder, "hoelder_moments", Step(bound_loss, beta=beta))

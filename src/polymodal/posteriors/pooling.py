@@ -117,10 +117,10 @@ def hoelder(
 
     Exactly the mixture sum_j c q_j + sum_{i<j} 2 c S_ij N(mu_ij, s_ij^2), with mu_ij = (mu_i s_j^2
     + mu_j s_i^2) / (s_i^2 + s_j^2), s_ij^2 = 2 s_i^2 s_j^2 / (s_i^2 + s_j^2) and S_ij the integral
-    of sqrt(q_i q_j) (Hoelder++, 2026).
+    of sqrt(q_i q_j) (Hoelder++, arXiv:2606.13381).
 
     Args:
-        moments: the normal of the same mean and variances instead (HELVAE, 2026).
+        moments: the normal of the same mean and variances instead (HELVAE, arXiv:2601.06572).
     """
     loc, scale, mask = _stacked(experts, present)
     components, weights = list(experts), list(mask.squeeze(-1))

@@ -193,7 +193,7 @@ class Scenes:
         below = [self.show(target, draw[:GIVEN]) for draw in x]
         count, words = min(GIVEN, len(self.batch)), " and ".join(given)
         alt = f"{count} test samples of {words}, below each {len(x)} draws of {target}"
-        return pixels(mosaic([*above, *below], apart=len(above)), alt, len(self.runs))
+        return pixels(mosaic([*above, *below], gap_after=len(above)), alt, len(self.runs))
 
     # Embeddings and dimensions.
 
