@@ -84,11 +84,13 @@ class Attention(nn.Module):
         self.heads, self.mix, self.out = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (
-            y.unflatten(-1, (self.heads, -1)).transpose(-2, -3) for y in self.mix(x).chunk(3, -1)
-        )
+        q, k, v = map(self._by_head, self.mix(x).chunk(3, -1))
         weight = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
         return self.out((weight @ v).transpose(-2, -3).flatten(-2))
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """(..., M, W) -> (..., heads, M, W / heads)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
 
 
 class TokenTransformer(nn.Module):

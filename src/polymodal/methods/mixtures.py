@@ -42,8 +42,8 @@ def pooled(
     beta: NonNegative = 1.0,
     warmup: Share = 0.0,
 ) -> Method:
-    """Any pooling with any posterior family, prior and objective; a combination without meaning
-    says why.
+    """Any pooling with any posterior family, prior and objective. A combination that has no
+    meaning is refused, and why.
 
     Args:
         pooling: a key of `polymodal.posteriors.POOLINGS`.
@@ -169,7 +169,7 @@ def mmvm(builder: Builder, *, beta: NonNegative = 1.0, alpha: Share = 0.0) -> Me
     of all experts.
 
     sum_m E_{q_m} log p(x_m|z) - beta sum_m [alpha KL(q_m||p) + (1 - alpha) / n sum_r KL(q_m||q_r)]:
-    by convexity the last is above the divergence from the mixture. alpha = 1: independent
+    by convexity the last sum is an upper bound of sum_m KL(q_m||mean_r q_r). alpha = 1: independent
     autoencoders.
     """
     loss = Step(mmvm_loss, alpha=alpha, beta=beta)

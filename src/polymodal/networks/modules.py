@@ -61,7 +61,9 @@ class JointEncoder(nn.Module):
         self.mix = mlp([len(encoders) * (features + 1), hidden, 2 * dim])
 
     def forward(self, batch: Batch) -> DiagNormal:
-        parts = [part for m in self.encoders for part in self._features(m, batch)]
+        parts: list[Tensor] = []
+        for m in self.encoders:
+            parts += self._features(m, batch)
         return normal_head(self.mix(torch.cat(parts, dim=-1)))
 
     def _features(self, m: str, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -104,13 +106,13 @@ class Decoder(nn.Module):
         self.modality = modality
         self.likelihood = likelihood_of(modality)
         params = self.likelihood.params
-        self.raw = modality.shape if params == 1 else (params, *modality.shape)
+        self.output_shape = modality.shape if params == 1 else (params, *modality.shape)
         if params > 1 and len(modality.shape) > 1:
             raise ValueError(
                 f"The likelihood {modality.likelihood!r} of {modality.name!r} reads vectors, not"
                 " images."
             )
-        self.net = network.decoder(dim, self.raw)
+        self.net = network.decoder(dim, self.output_shape)
 
     def forward(self, z: Tensor) -> Distribution:
         if self.columns is not None:
@@ -118,5 +120,5 @@ class Decoder(nn.Module):
         raw = self.net(z.reshape(-1, z.shape[-1]))
         raw = raw.to(z.dtype)  # densities in full precision, also under autocast
         if z.dim() != 2:
-            raw = raw.reshape(*z.shape[:-1], *self.raw)
+            raw = raw.reshape(*z.shape[:-1], *self.output_shape)
         return self.likelihood.make(raw, self.modality)
