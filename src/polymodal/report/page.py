@@ -20,7 +20,7 @@ from polymodal.metrics.table import Table
 from polymodal.report import plots
 from polymodal.report.pictures import Generated, Group, Picture, Scenes, drawn
 from polymodal.report.tables import NOTE, Row, methods_of, results, rows_of
-from polymodal.runs.files import make_directory, write
+from polymodal.runs.files import check_output, write_output
 from polymodal.runs.run import Run, load
 from polymodal.sampling import Histogram, SamplerReport
 from polymodal.settings.data import load_splits
@@ -93,7 +93,10 @@ class Comparison:
         return first
 
     def check(self) -> None:
-        """Raises ValueError for a run of other modalities than the data's."""
+        """Raises ValueError for a run of other modalities than the data's, and one that comes
+        twice.
+        """
+        check_distinct(self.runs, self.labels)
         shapes = [(m.name, m.shape) for m in self.data.modalities]
         for label, run in self:
             if (other := [(m.name, m.shape) for m in run.modalities]) != shapes:
@@ -126,6 +129,7 @@ def write_report(
     Raises ValueError for no runs, runs of different modalities, or what `load` and `load_data`
     raise.
     """
+    check_output(Path(out))
     loaded = [load(run) if isinstance(run, str | os.PathLike) else run for run in runs]
     if not loaded:
         raise ValueError("A report needs at least one run directory.")
@@ -133,13 +137,8 @@ def write_report(
         data = data_of(loaded[0].settings, data)
     comparison = Comparison(loaded, list(labels or label_of(loaded)), data)
     comparison.check()
-    return _written(Path(out), _page(comparison))
-
-
-def _written(target: Path, text: str) -> Path:
-    make_directory(target.parent)
-    write(target, text.encode())
-    return target
+    write_output(Path(out), _page(comparison).encode())
+    return Path(out)
 
 
 def data_of(settings: Mapping[str, Any], data: str | None = None) -> Splits:
@@ -165,13 +164,25 @@ def label_of(runs: Sequence[Run]) -> list[str]:
     return labels
 
 
+def check_distinct(runs: Sequence[Run], labels: Sequence[str]) -> None:
+    """Raises ValueError for two runs of the same label and seed."""
+    first: dict[tuple[str, int], Run] = {}
+    for run, label in zip(runs, labels, strict=True):
+        other = first.setdefault((label, run.seed), run)
+        if other is not run:
+            raise ValueError(
+                f"{label} comes twice with seed {run.seed} ({other.directory}, {run.directory});"
+                " name runs of different seeds."
+            )
+
+
 def _identity(run: Run) -> str:
     """The settings by which methods differ, as text."""
     return json.dumps({k: run.settings[k] for k in SETTINGS}, sort_keys=True)
 
 
 def _method_of(run: Run) -> str:
-    return str(run.settings["method"].get("name") or "own method").replace("_", "-")
+    return run.method_name.replace("_", "-")
 
 
 def _directory_of(run: Run) -> str:

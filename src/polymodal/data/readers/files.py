@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polymodal.checks.files import atomic
+
 log = logging.getLogger("polymodal")
 
 # Folder, address and md5 of the files' decompressed content (gzip wrappers differ between mirrors).
@@ -83,20 +85,6 @@ def find(folder: Path, subfolders: Sequence[str], *names: str) -> Path | None:
     """The first of `names` that lies in one of `subfolders` ("." is `folder` itself)."""
     places = [folder / sub / name for name in names for sub in subfolders]
     return next((place for place in places if place.exists()), None)
-
-
-@contextlib.contextmanager
-def atomic(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write to; it is renamed to `target` if the block ends without an
-    error, and removed otherwise.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # The errors of truncated and damaged files.
