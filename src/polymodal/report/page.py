@@ -93,10 +93,7 @@ class Comparison:
         return first
 
     def check(self) -> None:
-        """Raises ValueError for a run of other modalities than the data's, and one that comes
-        twice.
-        """
-        check_distinct(self.runs, self.labels)
+        """Raises ValueError for a run of other modalities than the data's."""
         shapes = [(m.name, m.shape) for m in self.data.modalities]
         for label, run in self:
             if (other := [(m.name, m.shape) for m in run.modalities]) != shapes:
@@ -133,9 +130,11 @@ def write_report(
     loaded = [load(run) if isinstance(run, str | os.PathLike) else run for run in runs]
     if not loaded:
         raise ValueError("A report needs at least one run directory.")
+    names = list(labels or label_of(loaded))
+    check_distinct(loaded, names)
     if data is None or isinstance(data, str):
         data = data_of(loaded[0].settings, data)
-    comparison = Comparison(loaded, list(labels or label_of(loaded)), data)
+    comparison = Comparison(loaded, names, data)
     comparison.check()
     write_output(Path(out), _page(comparison).encode())
     return Path(out)

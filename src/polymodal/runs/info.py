@@ -144,8 +144,8 @@ def computed(info: Mapping[str, Any]) -> dict[str, Any]:
     `NO_EFFECT_ON_RESULTS`), seed, data and modalities.
     """
     settings = _with_effect("", info["settings"])
-    settings["data"] = _with_effect("data", settings["data"])
-    settings["training"] = _with_effect("training", settings["training"])
+    for section in ("data", "training"):
+        settings[section] = _with_effect(section, settings.get(section, {}))
     return settings | {
         "seed": info["seed"],
         "samples": info["data"],

@@ -106,6 +106,11 @@ class Run:
     _writes: bool = field(default=False, repr=False, compare=False)
 
     @property
+    def identity(self) -> str:
+        """The hash of what determines the run's numbers, which each of its files carries."""
+        return self.info.get("identity", "")
+
+    @property
     def method_name(self) -> str:
         """The method's name; "custom" for a `Method` of the user's own."""
         return (self.settings.get("method") or {}).get("name") or "custom"
@@ -151,19 +156,18 @@ class Run:
         """Writes the run; results of other weights are left out. run.json comes last: without it,
         the directory is no run.
         """
-        identity = self.info["identity"]
         if self.measured not in (None, hash_of(self.model)):
             self.metrics, self.measured = {}, None
             (path / METRICS).unlink(missing_ok=True)
-        save_tensors(path / MODEL, self.model.state_dict(), identity=identity)
-        Log(path / LOG, self.log.rows, identity)
+        save_tensors(path / MODEL, self.model.state_dict(), identity=self.identity)
+        Log(path / LOG, self.log.rows, self.identity)
         if self.metrics:
             self._write_metrics(path)
         write_json(path / RUN, self.info)
 
     def _write_metrics(self, path: Path) -> None:
         self.measured = hash_of(self.model)
-        belongs = {"identity": self.info["identity"], "weights": self.measured}
+        belongs = {"identity": self.identity, "weights": self.measured}
         write_json(path / METRICS, belongs | self.metrics)
 
     @contextmanager
@@ -203,7 +207,7 @@ class Run:
             typed(Results, saved)
         except ValueError as error:
             raise damaged(path, error, "remove it, and evaluate the run again") from None
-        if (saved.pop("identity"), saved.pop("weights")) != (self.info["identity"], weights):
+        if (saved.pop("identity"), saved.pop("weights")) != (self.identity, weights):
             raise ValueError(
                 f"{path} holds results of other weights than {MODEL} beside it; remove it, and"
                 " evaluate the run again."

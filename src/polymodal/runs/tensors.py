@@ -29,8 +29,8 @@ WEIGHTS_MB = 1000
 COPIES, CHECKPOINT_MB = 16, 64
 MODEL_PREFIX = "model."
 # The functions of torch that make a tensor of a given size.
-FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye)
-FACTORIES += (torch.arange, torch.linspace)
+FACTORIES: tuple[Any, ...] = (torch.empty, torch.zeros, torch.ones, torch.full, torch.eye)
+FACTORIES += (torch.rand, torch.randn, torch.arange, torch.linspace)
 SLACK = 10**7  # numbers that a model may make beside its weights
 
 
@@ -103,7 +103,7 @@ def hash_of(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(_portable(value).flatten().view(torch.uint8).numpy())
+        digest.update(memoryview(_portable(value).flatten().view(torch.uint8).numpy()))
     return digest.hexdigest()
 
 
