@@ -408,11 +408,12 @@ def test_results_that_another_process_wrote_are_kept(copy) -> None:
 def test_what_killed_writers_left_is_removed(copy, tmp_path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    left = [copy / f".{name}.{dead.pid}.tmp" for name in ("last.ckpt", "metrics.json")]
+    left = [copy / f".{name}.{dead.pid}.tmp" for name in ("run.json", "metrics.json")]
     mine = [copy / ".notes.tmp", copy / f".notes.{dead.pid}.tmp"]
     for path in (*left, *mine):
         path.touch()
     load(copy).save_metrics({})
+    load(copy).save(copy)
     assert not any(path.exists() for path in left) and all(path.exists() for path in mine)
     page = tmp_path / "page.html"
     beside = [tmp_path / f".page.html.{pid}.tmp" for pid in (dead.pid, os.getppid())]

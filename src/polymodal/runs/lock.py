@@ -9,13 +9,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from polymodal.checks.files import disk_errors
-from polymodal.runs.files import LOCK, PARTS
+from polymodal.runs.files import LOCK
 
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Inside, no other process writes into the run directory. The system frees the lock of a
-    process that ends, however it ends; what killed writers left is removed.
+    process that ends, however it ends.
 
     Raises ValueError in one sentence if another process holds the lock.
     """
@@ -29,9 +29,6 @@ def locked(directory: Path) -> Iterator[None]:
                 " directory (--out)."
             ) from None
     try:
-        for part in PARTS:
-            for left in directory.glob(f".{part}.*.tmp"):
-                left.unlink(missing_ok=True)
         yield
     finally:
         (directory / LOCK).unlink(missing_ok=True)  # one that waits for it takes a new file

@@ -63,7 +63,7 @@ class Log:
             self._write()
             return
         with disk_errors(self.path, "written"), open(self.path, "a", newline="") as file:
-            csv.writer(file).writerow(self._cells(row))
+            self._writer(file).writerow({IDENTITY: self.identity, **row})
 
     def sync(self) -> None:
         """Forces appended rows to disk."""
@@ -80,12 +80,13 @@ class Log:
 
     def _text(self) -> str:
         text = io.StringIO(newline="")
-        header = [IDENTITY, *self._columns]
-        csv.writer(text).writerows([header, *map(self._cells, self.rows)])
+        writer = self._writer(text)
+        writer.writeheader()
+        writer.writerows({IDENTITY: self.identity, **row} for row in self.rows)
         return text.getvalue()
 
-    def _cells(self, row: Row) -> list[Any]:
-        return [self.identity, *(row.get(column, "") for column in self._columns)]
+    def _writer(self, file: Any) -> Any:
+        return csv.DictWriter(file, [IDENTITY, *self._columns])
 
     def frame(self) -> pd.DataFrame:
         """The log as a table."""
@@ -96,18 +97,16 @@ class Log:
 
 def _parsed(data: bytes, rows: int, identity: str) -> list[dict[str, Any]]:
     """The first rows; what follows them may be torn."""
-    lines = csv.reader(io.StringIO(data.decode(errors="replace"), newline=""))
-    header = next(lines, [])
-    return [_row(line, header, identity) for line in islice(lines, rows)]
+    text = io.StringIO(data.decode(errors="replace"), newline="")
+    return [_row(row, identity) for row in islice(csv.DictReader(text), rows)]
 
 
-def _row(line: Sequence[str], header: Sequence[str], identity: str) -> dict[str, Any]:
-    """A line as a mapping. Raises ValueError if it is not one of the run's."""
-    if len(line) != len(header) or len(set(header)) < len(header):
-        raise ValueError(f"a line has {len(line)} cells, and the header {len(header)}")
-    row = dict(zip(header, line, strict=True))
+def _row(row: dict[Any, Any], identity: str) -> dict[str, Any]:
+    """A row without empty cells. Raises ValueError if it is not one of the run's."""
     if row.pop(IDENTITY, None) != identity:
         raise ValueError("it does not belong to the run that run.json beside it describes")
+    if None in row or None in row.values():
+        raise ValueError("a line has more or fewer cells than the header")
     for column, value in row.items():
         if value and column not in WORDS and not math.isfinite(float(value)):
             raise ValueError(f"{column} is {value}, not a finite number")

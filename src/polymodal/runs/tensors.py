@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,18 @@ SLACK = 10**7  # numbers that a model may make beside its weights
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], **words: str) -> None:
     """Writes tensors and words as safetensors; see `write`."""
-    state = {name: _portable(value) for name, value in tensors.items()}
-    write(path, safetensors.torch.save(state, words))
+    write(path, _packed(tensors, words))
 
 
-def _portable(value: Tensor) -> Tensor:
-    """A copy on the CPU that shares memory with no other tensor."""
-    return value.detach().to("cpu").contiguous().clone()
+def _packed(tensors: Mapping[str, Tensor], words: dict[str, str] | None = None) -> bytes:
+    """The bytes of a file of copies on the CPU, which share no memory."""
+    state = {k: v.detach().to("cpu").contiguous().clone() for k, v in tensors.items()}
+    return safetensors.torch.save(state, words)
+
+
+def hash_of(model: nn.Module) -> str:
+    """A hash of the weights of a model."""
+    return hashlib.sha256(_packed(model.state_dict())).hexdigest()
 
 
 @contextmanager
@@ -98,15 +103,6 @@ def _value(file: Any, name: str, like: Tensor, path: Path) -> Tensor:
     return value
 
 
-def hash_of(model: nn.Module) -> str:
-    """A hash of the weights of a model."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(memoryview(_portable(value).flatten().view(torch.uint8).numpy()))
-    return digest.hexdigest()
-
-
 class Budget(TorchFunctionMode):
     """Inside, torch makes tensors of at most as many numbers as a file of weights holds, times a
     small factor: so a model that the file cannot fill is refused before it takes memory.
@@ -124,17 +120,12 @@ class Budget(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if function in FACTORIES:
-            self.left -= self._count(function, args, kwargs)
-            if self.left < 0:
-                raise _misfit(self.path, "the model is larger than the file")
+            with suppress(RuntimeError, TypeError, OverflowError):  # too large even to be named
+                self.left -= function(*args, **kwargs | {"device": "meta"}).numel()
+                if self.left >= 0:
+                    return function(*args, **kwargs)
+            raise _misfit(self.path, "the model is larger than the file")
         return function(*args, **kwargs)
-
-    def _count(self, function: Any, args: Any, kwargs: Mapping[str, Any]) -> int:
-        given = {k: v for k, v in kwargs.items() if k != "generator"}
-        try:
-            return function(*args, **given | {"device": "meta"}).numel()
-        except (RuntimeError, TypeError, OverflowError):
-            raise _misfit(self.path, "the model is larger than the file") from None
 
 
 # Checkpoints.
@@ -160,7 +151,7 @@ def save_checkpoint(
             of them.
     """
     tensors = {MODEL_PREFIX + name: value for name, value in model.state_dict().items()}
-    words = json.dumps({**progress, "trainer": _packed(progress["trainer"], tensors)})
+    words = json.dumps({**progress, "trainer": _plain(progress["trainer"], tensors)})
     save_tensors(path, tensors, identity=identity, progress=words)
 
 
@@ -173,7 +164,7 @@ def load_checkpoint(path: Path, identity: str, model: nn.Module) -> Progress:
     with opened(path, identity, CHECKPOINT_MB + COPIES * size / 1e6) as file:
         progress = _progress(file, path)
         load_into(model, file, path, MODEL_PREFIX)
-        return progress.model_copy(update={"trainer": _unpacked(progress.trainer, file)})
+        return progress.model_copy(update={"trainer": _restored(progress.trainer, file)})
 
 
 def check_checkpoint(path: Path, identity: str) -> None:
@@ -187,30 +178,30 @@ def _progress(file: Any, path: Path) -> Progress:
     if len(words) > JSON_MB * 1e6:
         raise damaged(path, "its header is too long")
     try:
-        return typed(Progress, parse_json(words, path, float))
+        return typed(Progress, parse_json(words, path))
     except ValueError as error:
         raise damaged(path, error, "remove it to start again from the beginning") from None
 
 
-def _packed(value: Any, tensors: dict[str, Tensor]) -> Any:
+def _plain(value: Any, tensors: dict[str, Tensor]) -> Any:
     """`value` as JSON can hold it; its tensors are added to `tensors`."""
     if isinstance(value, Tensor):
         name = f"trainer.{len(tensors)}"
         tensors[name] = value
         return {"tensor": name}
     if isinstance(value, Mapping):  # whose keys may be numbers
-        return {"items": [[k, _packed(v, tensors)] for k, v in value.items()]}
+        return {"items": [[k, _plain(v, tensors)] for k, v in value.items()]}
     if isinstance(value, list | tuple):
-        return [_packed(v, tensors) for v in value]
+        return [_plain(v, tensors) for v in value]
     return value
 
 
-def _unpacked(value: Any, file: Any) -> Any:
-    """The inverse of `_packed`."""
+def _restored(value: Any, file: Any) -> Any:
+    """The inverse of `_plain`."""
     if isinstance(value, list):
-        return [_unpacked(v, file) for v in value]
+        return [_restored(v, file) for v in value]
     if not isinstance(value, Mapping):
         return value
     if "tensor" in value:
         return file.get_tensor(value["tensor"]).clone()
-    return {k: _unpacked(v, file) for k, v in value["items"]}
+    return {k: _restored(v, file) for k, v in value["items"]}
