@@ -107,7 +107,10 @@ def samplers(quick: bool = False) -> dict[str, tuple]:
         "(a) replacement, dpm": (Diffusion("replacement", steps=steps(60)), 20_000),
         **{f"(a) replacement, pc, {k} corrector steps": (replaced(k), 4000) for k in (0, 1, 2, 5)},
         **{f"(b) repaint, {k} times": (again(k), 4000) for k in (1, 3, 10)},
-        "the released code's (clean latents), pc": (Diffusion("clean", "pc", steps=steps(100)), 4000),
+        "the released code's (clean latents), pc": (
+            Diffusion("clean", "pc", steps=steps(100)),
+            4000,
+        ),
     }
 
 

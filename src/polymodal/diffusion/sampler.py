@@ -55,7 +55,7 @@ class Diffusion:
             None: only for "alone".
             "replacement": they are shown with fresh noise of the level of the rest, to any
             denoiser. Biased, however many the steps: the draws are not conditional ones (see
-            docs/methods/score.md).
+            docs/derivations/conditionings.md).
             "repaint": replacement, and every step taken `repeats` times, noise added in between
             (Lugmayr et al. 2022).
             "energy": replacement, and `weight` times the energies' gradient added to the score

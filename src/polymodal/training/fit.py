@@ -57,8 +57,8 @@ def fit(
     returned as it is.
 
     Args:
-        method: a name in `polymodal.METHODS`; a whole recipe (`Settings` or a mapping); or a
-            `Method`, whose model is then trained in place.
+        method: a name in `polymodal.METHODS`; a whole recipe (the name of a built-in one or of a
+            YAML file, `Settings` or a mapping); or a `Method`, whose model is trained in place.
         data: `Splits`, or a name or file for `load_data`; None: the data that the settings name.
         out: the run directory; None: nothing is written, see `Run.save`.
         seed: of weights, order and noise. The same seed and settings give the same run, bit for bit
