@@ -32,7 +32,7 @@ from typing import Any
 import torch
 
 import polymodal.checks.files as files
-import polymodal.metrics.evaluate  # noqa: F401 (here, so that no command has to import it)
+import polymodal.metrics.evaluate
 import polymodal.report.page  # noqa: F401
 from polymodal.cli import main as cli
 

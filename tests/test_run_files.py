@@ -625,3 +625,11 @@ def test_a_run_named_twice_is_refused_before_it_is_measured(copy, monkeypatch, c
     for command in (["evaluate"], ["report", "--out", str(copy.parent / "page.html")]):
         assert cli.run([command[0], str(copy), str(copy), *command[1:]]) == 2
         assert "twice" in capsys.readouterr().err
+
+
+def test_nothing_is_downloaded_into_a_folder_that_a_run_names(tmp_path) -> None:
+    from polymodal.report.page import data_of
+
+    section = {"name": "mnist-svhn", "path": str(tmp_path)}
+    refused(lambda: data_of({"data": section, "modalities": {}}), "nothing is downloaded", "--data")
+    assert not list(tmp_path.iterdir())

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from polymodal.data import Splits
+from polymodal.data.readers.files import downloads
 from polymodal.metrics.table import Table
 from polymodal.report import plots
 from polymodal.report.pictures import Generated, Group, Picture, Scenes, drawn
@@ -142,9 +143,14 @@ def write_report(
 
 def data_of(settings: Mapping[str, Any], data: str | None = None) -> Splits:
     """The data that a run's settings name; `data` instead: a file, or the folder of the named
-    sets.
+    sets. Nothing is downloaded into a folder that the run names.
     """
-    return load_splits(DataSettings(**settings["data"]), settings["modalities"], data)
+    section = DataSettings(**settings["data"])
+    before = downloads.set(data is not None or section.path is None)
+    try:
+        return load_splits(section, settings["modalities"], data)
+    finally:
+        downloads.reset(before)
 
 
 def label_of(runs: Sequence[Run]) -> list[str]:

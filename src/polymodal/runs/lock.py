@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -31,5 +31,6 @@ def locked(directory: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        (directory / LOCK).unlink(missing_ok=True)  # one that waits for it takes a new file
+        with suppress(OSError):
+            (directory / LOCK).unlink()  # who has opened it in the meantime takes a new file
         lock.release()

@@ -10,6 +10,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from torch import Tensor
 from polymodal.checks.files import atomic
 
 log = logging.getLogger("polymodal")
+# Whether files that are not there are downloaded.
+downloads: ContextVar[bool] = ContextVar("downloads", default=True)
 
 # Folder, address and md5 of the files' decompressed content (gzip wrappers differ between mirrors).
 IDX = {
@@ -117,6 +120,11 @@ def fetch(url: str, target: Path, md5: str) -> Path:
     """
     import pooch
 
+    if not downloads.get():
+        raise ValueError(
+            f"{target.name} is not in {target.parent}, which the run names, and nothing is"
+            " downloaded there; say where it lies (--data)."
+        )
     log.warning("Downloading %s to %s", url, target)
     try:
         with atomic(target) as temporary:
