@@ -38,7 +38,7 @@ from polymodal.cli import main as cli
 
 RESULTS = Path(__file__).parent / "results" / "kills.json"
 # Seconds in every write, fsync and rename; more where there are few.
-SLOW = {"train": 0.05, "compare": 0.05, "evaluate": 0.5, "report": 0.8, "generate": 0.4}
+SLOW = {"train": 0.1, "compare": 0.1, "evaluate": 1.2, "report": 2.0, "generate": 0.8}
 SMALL = "data.n=160 training.epochs=2 training.batch=32 method.hidden=8 training.progress=false"
 SMALL += " training.checkpoint_minutes=0 training.device=cpu"
 MEASURES = "joint_log_likelihood,conditional_log_likelihood"

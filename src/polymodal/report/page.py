@@ -171,14 +171,10 @@ def label_of(runs: Sequence[Run]) -> list[str]:
 
 def check_distinct(runs: Sequence[Run], labels: Sequence[str]) -> None:
     """Raises ValueError for two runs of the same label and seed."""
-    first: dict[tuple[str, int], Run] = {}
-    for run, label in zip(runs, labels, strict=True):
-        other = first.setdefault((label, run.seed), run)
-        if other is not run:
-            raise ValueError(
-                f"{label} comes twice with seed {run.seed} ({other.directory}, {run.directory});"
-                " name runs of different seeds."
-            )
+    named = [(label, run.seed) for label, run in zip(labels, runs, strict=True)]
+    for label, seed in named:
+        if named.count((label, seed)) > 1:
+            raise ValueError(f"{label} comes twice with seed {seed}; name runs of different seeds.")
 
 
 def _identity(run: Run) -> str:
