@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from polymodal.batch import Modality
+from polymodal.checks.files import atomic
 from polymodal.data.dataset import Splits, consecutive
 from polymodal.data.readers.files import (
-    atomic,
     cache_folder,
     data_folder,
     find,

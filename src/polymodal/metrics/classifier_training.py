@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polymodal.batch import Modality
-from polymodal.data.readers.files import atomic
+from polymodal.checks.files import atomic
 from polymodal.metrics.classifier_networks import NETWORKS, Classifier, Nearest, default_network
 from polymodal.metrics.decoding import Precision, autocast
 from polymodal.metrics.labels import LabelledValues

@@ -107,7 +107,7 @@ def _measurement(
 
 def _table(run: Run, data: str, rows: Iterable[Mapping[str, Any]]) -> Table:
     """The rows with the method, the data set's name and the run's seed."""
-    common = {"method": _method(run), "data": data, "seed": run.seed}
+    common = {"method": run.method_name, "data": data, "seed": run.seed}
     return Table.from_records([{c: (common | dict(row))[c] for c in COLUMNS} for row in rows])
 
 
@@ -138,10 +138,6 @@ def _first(data: Dataset, limit: int | None) -> Dataset:
     if limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}.")
     return data.take(torch.arange(min(limit, len(data)), device=data.device))
-
-
-def _method(run: Run) -> str:
-    return (run.settings.get("method") or {}).get("name") or "custom"
 
 
 def chosen_metrics(
@@ -253,9 +249,10 @@ def _save(run: Run, table: Table, how: MeasurementOptions, limit: int | None) ->
     """Into the run's metrics, instead of the rows of the same metrics and data."""
     rows = table.records()
     measured = {_quantity(row) for row in rows}
-    others = [row for row in run.metrics.get("table", ()) if _quantity(row) not in measured]
     options = how.model_dump(include={"seed", "samples", "precision"}) | {"limit": limit}
-    run.save_metrics({**run.metrics, "table": others + rows, "evaluation": options})
+    with run.writing():
+        others = [row for row in run.metrics.get("table", ()) if _quantity(row) not in measured]
+        run.save_metrics({**run.metrics, "table": others + rows, "evaluation": options})
 
 
 def _quantity(row: Row) -> tuple[str, str]:

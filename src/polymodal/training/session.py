@@ -13,6 +13,7 @@ from polymodal.data import Dataset, Splits
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.rng import seed_all
 from polymodal.runs.checkpointer import Checkpointer
+from polymodal.runs.files import LAST
 from polymodal.runs.state import state_of
 from polymodal.settings.schema import TrainingSettings
 from polymodal.training.device import keep_heap, make_fabric
@@ -95,7 +96,13 @@ class Session:
     def _resume(self, trainer: StageTrainer) -> None:
         """Restores the trainer from the checkpoint, if that was taken in this stage."""
         if self.checkpointer.trainer is not None:
-            trainer.restore(self.checkpointer.trainer)
+            try:
+                trainer.restore(self.checkpointer.trainer)
+            except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
+                raise ValueError(
+                    f"{LAST} in {self.checkpointer.path} is damaged; remove it to start again from"
+                    " the beginning."
+                ) from None
             self.checkpointer.trainer = None
         self.reporter.stage(trainer.stage.name, trainer.steps, trainer.step)
 

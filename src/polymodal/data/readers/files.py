@@ -10,6 +10,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polymodal.checks.files import atomic
+
 log = logging.getLogger("polymodal")
+# Whether files that are not there are downloaded.
+downloads: ContextVar[bool] = ContextVar("downloads", default=True)
 
 # Folder, address and md5 of the files' decompressed content (gzip wrappers differ between mirrors).
 IDX = {
@@ -85,20 +90,6 @@ def find(folder: Path, subfolders: Sequence[str], *names: str) -> Path | None:
     return next((place for place in places if place.exists()), None)
 
 
-@contextlib.contextmanager
-def atomic(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write to; it is renamed to `target` if the block ends without an
-    error, and removed otherwise.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 # The errors of truncated and damaged files.
 DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error, zipfile.BadZipFile)
 
@@ -129,6 +120,11 @@ def fetch(url: str, target: Path, md5: str) -> Path:
     """
     import pooch
 
+    if not downloads.get():
+        raise ValueError(
+            f"{target.name} is not in {target.parent}, which the run names, and nothing is"
+            " downloaded there; say where it lies (--data)."
+        )
     log.warning("Downloading %s to %s", url, target)
     try:
         with atomic(target) as temporary:
