@@ -36,6 +36,7 @@ from polymodal.settings.resolve import to_dict
 from polymodal.settings.schema import Settings, TrainingSettings
 from polymodal.training.device import deterministic, make_fabric, make_loggers
 from polymodal.training.keywords import settings_of
+from polymodal.training.prepare import start_decoders
 from polymodal.training.progress import Reporter
 from polymodal.training.reuse import taken_from
 from polymodal.training.session import Session, Taken
@@ -93,6 +94,7 @@ def fit(
             method = build(to_dict(chosen), splits.modalities)
         checkpointer.restore(method)
         method.model.to(fabric.device)
+        start_decoders(method.model, splits.train)
         taken = _taken(method, chosen.training, reuse or {}, checkpointer)
         fabric.barrier()  # all processes have read before one writes
         checkpointer.begin(method.model)
