@@ -304,8 +304,8 @@ def reduce(
 
     With t_i the learned score along direction i, b_i = E[x_i t_i - d_i t_i] = E[t_i s_i] and q_i =
     E[t_i^2], the multiple a t_i has F = 1/2 a^2 q_i - a b_i. The best a = b_i / q_i, or 1 if it
-    is above 1, shrinks t_i, and the eigenvalue is E[(a t_i)^2]: b_i^2 / q_i is at most E[s_i^2], and
-    equals it where t_i is a multiple of s_i. It is 0 unless b_i is above 0 by so many standard
+    is above 1, shrinks t_i, and the eigenvalue is E[(a t_i)^2]: b_i^2 / q_i is at most E[s_i^2],
+    and equals it where t_i is a multiple of s_i. It is 0 unless b_i is above 0 by so many standard
     errors that noise is taken for any direction with probability 1 % at most (Bonferroni); the
     errors include that of the whitening, which was estimated from x.
 

@@ -98,8 +98,8 @@ def inception(device: torch.device) -> Callable[[Tensor], Tensor]:
     """Images (B, 1 or 3, H, W) in [0, 1] -> Inception-v3 features (B, 2048), as FID is defined
     (Heusel et al. 2017).
 
-    Grey is repeated to three channels. Raises UnavailableError if the extra `image` is not installed, as
-    the features do for other images.
+    Grey is repeated to three channels. Raises UnavailableError if the extra `image` is not
+    installed, as the features do for other images.
     """
     if find_spec("torch_fidelity") is None:
         raise UnavailableError(

@@ -93,7 +93,10 @@ class Measurement:
         return self._kept[key]
 
     def rows(self, names: Iterable[str]) -> Tensor:
-        """The samples that have all of `names`, (N_S,). Raises UnavailableError if there is none."""
+        """The samples that have all of `names`, (N_S,).
+
+        Raises UnavailableError if there is none.
+        """
         names = list(names)
         rows = complete_rows(self.data, names)
         if not len(rows):

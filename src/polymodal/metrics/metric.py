@@ -31,8 +31,8 @@ class Metric:
 
     Args:
         compute: (measurement, given, target) -> value, standard error, number of samples. None:
-            the model or the data has no such quantity. Raises `UnavailableError` where it exists and
-            cannot be computed.
+            the model or the data has no such quantity. Raises `UnavailableError` where it exists
+            and cannot be computed.
         places: for which (given, target) it is computed, see `polymodal.metrics.places`.
         direction: "higher" or "lower" is better; "none".
         unit: of the value.

@@ -54,8 +54,8 @@ def warn_of_collapse(stage: str, row: Mapping[str, Any]) -> None:
         log.warning(
             "Stage %r: the posterior has collapsed onto the prior (%s nats), so that the latent"
             " says nothing about the data. Try a smaller beta or a longer warm-up of it"
-            " (method.beta, method.warmup), a smaller scale of the likelihoods (modalities.<name>.scale),"
-            " standardised values, or more epochs.",
+            " (method.beta, method.warmup), a smaller scale of the likelihoods"
+            " (modalities.<name>.scale), standardised values, or more epochs.",
             stage,
             ", ".join(f"{k} {ours[k]:.2g}" for k in near),
         )
