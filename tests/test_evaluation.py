@@ -136,7 +136,7 @@ def test_every_metric_has_its_rows() -> None:
     )
     assert figures(table, "joint_frechet").keys() == {(m, "") for m in NAMES}
     assert figures(table, "probe").keys() == {("z", s) for s in subsets}
-    assert figures(table, "mcmc_acceptance").keys() == {("z", "a+b"), ("z", "a+c"), ("z", "b+c")}
+    assert figures(table, "sampler_acceptance").keys() == {("z", "a+b"), ("z", "a+c"), ("z", "b+c")}
     frame = table.frame[table.frame["metric"] != "classifier_accuracy"]
     assert figures(table, "classifier_accuracy") == {(m, ""): 0.9 for m in NAMES}
     assert (frame["n"] == 60).all() and frame["value"].notna().all() and (frame["se"] >= 0).all()
@@ -161,13 +161,13 @@ def test_the_numbers_repeat_and_do_not_depend_on_what_else_is_asked() -> None:
     assert torch.equal(torch.get_rng_state(), state), "the user's random stream is left alone"
     other = evaluate(a_run(), data, seed=1, **QUICK)
     assert figures(other, "coherence") != figures(first, "coherence")
-    for name in ("frechet", "conditional_log_likelihood", "probe", "joint_coherence", "mcmc_ess"):
+    for name in ("frechet", "conditional_log_likelihood", "probe", "joint_coherence", "sampler_ess"):
         alone = evaluate(a_run(), data, metrics=[name], **QUICK)
         assert figures(alone, name) == figures(first, name)
     fewer = evaluate(a_run(), data, subsets=["a+b"], **QUICK)
     for name, found in (
         ("coherence", figures(first, "coherence")),
-        ("mcmc_ess", figures(first, "mcmc_ess")),
+        ("sampler_ess", figures(first, "sampler_ess")),
     ):
         assert figures(fewer, name) == {k: v for k, v in found.items() if k[1] == "a+b"}
 
@@ -203,7 +203,7 @@ def test_another_batch_size_changes_noise_alone() -> None:
 
 def test_latents_are_drawn_once_for_all_metrics_and_targets() -> None:
     run = a_run()
-    names = ["coherence", "coherence_macro", "frechet", "mcmc_ess"]
+    names = ["coherence", "coherence_macro", "frechet", "sampler_ess"]
     evaluate(run, splits(), names, ["a", "b+c"], **QUICK)
     assert run.model.posterior.calls == [("a",), ("b", "c")]
     assert {m: run.model.decoders[m].calls for m in NAMES} == {

@@ -35,8 +35,8 @@ class ClassifierTraining:
     """How classifiers are trained.
 
     Args:
-        network: "compact", or "table8" for the paper's; None: `Nearest` where a modality has few
-            different values, the paper's for 28x28 grey images, else "compact".
+        network: "compact", or "senellart-cnn", that of the paper; None: `Nearest` where a modality
+            has few different values, the paper's for 28x28 grey images, else "compact".
         steps: number of steps; None: 250 or one epoch, whichever is more.
         device: the device on which they are trained.
 

@@ -338,7 +338,11 @@ def samplers(reports: Mapping[tuple[str, str], SamplerReport]) -> Section:
 
 
 def _figures(summary: Mapping[str, float], columns: Sequence[str]) -> list[str]:
-    return [f"{summary[c]:.3g}" if c in summary else EMPTY for c in columns]
+    return [_figure(summary[c]) if c in summary else EMPTY for c in columns]
+
+
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _warnings(reports: Mapping[tuple[str, str], SamplerReport]) -> list[str]:
