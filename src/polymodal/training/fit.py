@@ -34,6 +34,7 @@ from polymodal.runs.state import state_of
 from polymodal.settings.data import complete, load_splits
 from polymodal.settings.resolve import to_dict
 from polymodal.settings.schema import Settings, TrainingSettings
+from polymodal.training.advice import warn_of_spread
 from polymodal.training.device import deterministic, make_fabric, make_loggers
 from polymodal.training.keywords import settings_of
 from polymodal.training.prepare import start_decoders
@@ -89,6 +90,7 @@ def fit(
     ):
         if checkpointer.finished:
             return load(checkpointer.path or "", method if isinstance(method, Method) else None)
+        warn_of_spread(splits.train)
         if not isinstance(method, Method):
             seed_all(fabric.device, seed, "weights")
             method = build(to_dict(chosen), splits.modalities)

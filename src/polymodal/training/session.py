@@ -16,6 +16,7 @@ from polymodal.runs.checkpointer import Checkpointer
 from polymodal.runs.files import LAST
 from polymodal.runs.state import state_of
 from polymodal.settings.schema import TrainingSettings
+from polymodal.training.advice import warn_of_collapse
 from polymodal.training.device import keep_heap, make_fabric
 from polymodal.training.prepare import Batches, copy_into, prepared, training_only
 from polymodal.training.progress import Reporter
@@ -119,6 +120,8 @@ class Session:
             self._log(row)
             self.reporter.epoch(row, trainer.settings.epochs, trainer.done)
             self.checkpointer.save_if_due(trainer.snapshot)
+            if trainer.done:
+                warn_of_collapse(trainer.stage.name, row)
         trainer.close()
 
     def _log(self, row: Mapping[str, Any]) -> None:
