@@ -220,7 +220,7 @@ def test_a_kind_of_a_user_reads_arrays_that_no_other_kind_does(tmp_path, monkeyp
 
 def test_a_mosaic_shows_every_pixel_in_its_place() -> None:
     first, second = torch.rand(3, 1, 4, 5), torch.rand(2, 3, 6, 7)
-    image = mosaic([first, second], apart=1)
+    image = mosaic([first, second], gap_after=1)
     gap, wide = GAP, WIDE
     assert image.shape == (2 * 6 + gap + wide, 3 * 7 + 2 * gap, 3)
     small = image[1:5, 1 + 7 + gap : 1 + 7 + gap + 5]  # 4 x 5 in the middle of 6 x 7

@@ -29,7 +29,9 @@ class Draws(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """`value` (B,), nats, is minimised; `terms`, each (B,), are logged: unweighted and named."""
+    """`value` (B,), nats, is minimised; `terms`, each (B,), are only logged: the parts of the value
+    by name, before they are weighted by a method's options.
+    """
 
     value: Tensor
     terms: dict[str, Tensor]

@@ -86,8 +86,8 @@ class NormalMixture(nn.Module):
 
 
 class FlowPrior(nn.Module):
-    """N(0, I) sent through a flow; by default of coupling layers, whose densities and draws are
-    both fast.
+    """N(0, I) mapped by a flow; by default of coupling layers, whose densities and draws take one
+    pass each.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from polymodal.batch import Batch, Modality
 from polymodal.checks import suggest
 from polymodal.data.kinds import kind_of
 from polymodal.model import MultimodalVAE
-from polymodal.runs.files import make_directory, write
+from polymodal.runs.files import check_output, write_output
 from polymodal.runs.run import load
 from polymodal.sampling import SamplerReport, make_sampler
 
@@ -52,6 +52,7 @@ def generate_files(run_dir: Path, request: Request, out: Path, console: Console)
     Raises ValueError, before anything is written, for names the model does not know and files that
     do not fit.
     """
+    check_output(out / ARRAYS)
     run = load(run_dir)
     use_sampler(run.model, request.sampler)
     modalities = {m.name: m for m in run.modalities}
@@ -59,9 +60,8 @@ def generate_files(run_dir: Path, request: Request, out: Path, console: Console)
     batch = _read(request.given, modalities)
     x, report = _draw(run.model, batch, request)
     contents = {ARRAYS: _arrays(x), **_pictures(x, batch, modalities)}
-    make_directory(out)
     for name, content in contents.items():
-        write(out / name, content)
+        write_output(out / name, content)
     _say(console, f"Wrote {', '.join(contents)} into {out}: {_shapes(x)}.")
     if report is not None and (warning := report.warning()):
         _say(console, f"Warning: {warning}")

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from polymodal.batch import Modality
+from polymodal.checks.files import atomic
 from polymodal.data.dataset import Splits, consecutive
 from polymodal.data.readers.archives import read_arrays
 from polymodal.data.readers.files import (
-    atomic,
     cache_folder,
     data_folder,
     find,

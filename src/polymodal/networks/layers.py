@@ -8,18 +8,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-HEAP = 2**25 - 2**14  # bytes, just below 32 MB
-
-
-def keep_heap() -> None:
-    """Makes glibc keep freed memory, up to 64 MB, instead of mapping it anew for every layer: saves
-    5 to 20 % of the time.
-
-    Freeing a block just below 32 MB raises glibc's thresholds to that size (mallopt(3),
-    M_MMAP_THRESHOLD); with other allocators this has no effect.
-    """
-    torch.empty(HEAP, dtype=torch.uint8)
-
 
 def relu() -> nn.Module:
     """ReLU in place, after a layer whose output is a new tensor: one pass over memory less."""

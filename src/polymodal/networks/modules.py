@@ -62,7 +62,9 @@ class JointEncoder(nn.Module):
         self.mix = mlp([len(encoders) * (features + 1), hidden, 2 * dim])
 
     def forward(self, batch: Batch) -> DiagNormal:
-        parts = [part for m in self.encoders for part in self._features(m, batch)]
+        parts: list[Tensor] = []
+        for m in self.encoders:
+            parts += self._features(m, batch)
         return normal_head(self.mix(torch.cat(parts, dim=-1)))
 
     def _features(self, m: str, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -106,14 +108,14 @@ class Decoder(nn.Module):
         self.modality = modality
         self.likelihood = likelihood_of(modality)
         params = self.likelihood.params
-        self.raw = modality.shape if params == 1 else (params, *modality.shape)
+        self.output_shape = modality.shape if params == 1 else (params, *modality.shape)
         if params > 1 and len(modality.shape) > 1:
             raise ValueError(
                 f"The likelihood {modality.likelihood!r} of {modality.name!r} reads vectors, not"
                 " images."
             )
-        self.net = network.decoder(dim, self.raw)
-        start = None if self.likelihood.start is None else torch.zeros(self.raw)
+        self.net = network.decoder(dim, self.output_shape)
+        start = None if self.likelihood.start is None else torch.zeros(self.output_shape)
         self.register_buffer("start", start)
 
     @torch.no_grad()
@@ -130,7 +132,7 @@ class Decoder(nn.Module):
         raw = self.net(z.reshape(-1, z.shape[-1]))
         raw = raw.to(z.dtype)  # densities in full precision, also under autocast
         if z.dim() != 2:
-            raw = raw.reshape(*z.shape[:-1], *self.raw)
+            raw = raw.reshape(*z.shape[:-1], *self.output_shape)
         if self.start is not None:
             raw = raw + self.start
         return self.likelihood.make(raw, self.modality)

@@ -13,7 +13,7 @@ from polymodal.diffusion.registry import DIFFUSIONS
 from polymodal.distributions import Joint, choose
 from polymodal.networks.named import Named
 from polymodal.posteriors.masks import observed
-from polymodal.posteriors.posterior import Posterior
+from polymodal.posteriors.posterior import AnySampler, Posterior
 from polymodal.priors import FittedPrior
 
 
@@ -63,7 +63,7 @@ class Concatenated(Posterior):
         return Joint(*(observed(q.get(m), p, batch, m) for m, p in pairs))
 
     @property
-    def samplers(self) -> Mapping[str, Callable[..., Any]]:
+    def samplers(self) -> Mapping[str, Callable[..., AnySampler]]:
         return {} if self.diffusion is None else DIFFUSIONS
 
     @property

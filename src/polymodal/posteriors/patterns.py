@@ -14,14 +14,10 @@ from torch.distributions import Distribution
 from polymodal.batch import Batch
 from polymodal.distributions import choose
 from polymodal.networks.named import Named
+from polymodal.posteriors.masks import presence
 from polymodal.posteriors.posterior import Posterior
 
 CAPACITY = 1024  # how many patterns are kept, the most frequent ones
-
-
-def presence(batch: Batch, names: Iterable[str]) -> Tensor:
-    """Which of `names` each sample has, (B, M) bool."""
-    return torch.stack([batch.mask([m]) for m in names], dim=-1)
 
 
 class JointEncoderPosterior(Posterior):

@@ -366,7 +366,7 @@ def latent_plane(
         plane, column = place.subplots(1, 2, width_ratios=(3, 1))
         _plane(plane, panel, point_colours(len(panel.z), label, size))
         images = [given[None], *panel.samples.unsqueeze(1)]
-        column.imshow(mosaic(images, apart=1), interpolation="nearest")
+        column.imshow(mosaic(images, gap_after=1), interpolation="nearest")
         column.axis("off")
     return figure
 

@@ -118,7 +118,7 @@ class Image(Kind):
             given = []
             images = self.show(draws[: MOST * MOST, 0], modality, span)
             rows = list(images.split(math.ceil(math.sqrt(len(images)))))
-        picture = mosaic([*given, *rows], apart=len(given))
+        picture = mosaic([*given, *rows], gap_after=len(given))
         return {f"{escaped(modality.name)}.png": png(picture, SCALE)}
 
 

@@ -12,9 +12,14 @@ import logging
 import os
 import zlib
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 
+from polymodal.checks.files import atomic
+
 log = logging.getLogger("polymodal")
+# Whether files that are not there are downloaded.
+downloads: ContextVar[bool] = ContextVar("downloads", default=True)
 
 MAX_BYTES = 2**29  # that a packed file can have, unpacked
 
@@ -47,20 +52,6 @@ def find(folder: Path, subfolders: Sequence[str], *names: str) -> Path | None:
     """The first of `names` that lies in one of `subfolders` ("." is `folder` itself)."""
     places = [folder / sub / name for name in names for sub in subfolders]
     return next((place for place in places if place.exists()), None)
-
-
-@contextlib.contextmanager
-def atomic(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write to; it is renamed to `target` if the block ends without an
-    error, and removed otherwise.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class DamageError(ValueError):
@@ -118,6 +109,11 @@ def fetch(url: str, target: Path, md5: str) -> Path:
     """
     import pooch
 
+    if not downloads.get():
+        raise ValueError(
+            f"{target.name} is not in {target.parent}, which the run names, and nothing is"
+            " downloaded there; say where it lies (--data)."
+        )
     log.warning("Downloading %s to %s", url, target)
     try:
         with atomic(target) as temporary:
