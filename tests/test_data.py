@@ -643,7 +643,7 @@ def test_absent_values_may_be_anything():
         ("qqqq", {}, "no data set 'qqqq'.*there are .*shapes"),
         ("nothing.npz", {}, "no file nothing.npz"),
         ("shapes", {"nn": 5}, r"no setting data.nn. Did you mean data.n\?"),
-        ("shapes", {"n": 3}, "at least 15"),
+        ("shapes", {"n": 3}, "n from 15"),
         ("shapes", {"limit": 0}, "data.limit must be a whole number of at least 1.*got 0"),
         ("shapes", {"modalities": {"squar": {}}}, "no modality 'squar'; did you mean 'square'"),
         (

@@ -105,7 +105,7 @@ class MultimodalVAE(nn.Module, Generic[P]):
         return sum_of(self.weights[m] * v if weighted else v for m, v in logs.items())
 
     @torch.no_grad()
-    def draw(self, batch: Batch | None = None, n: int = 1) -> Draws:
+    def draw(self, batch: Batch | Mapping[str, Any] | None = None, n: int = 1) -> Draws:
         """n draws z ~ q(z|x_S), (n, B, D), with the sampler's report; without a batch z ~ p(z),
         (n, 1, D).
 
@@ -117,7 +117,7 @@ class MultimodalVAE(nn.Module, Generic[P]):
         q = self.posterior(self._checked(batch))
         return Draws(_finite(q.sample((n,)), "latents"), report_of(q))
 
-    def latents(self, batch: Batch | None = None, n: int = 1) -> Tensor:
+    def latents(self, batch: Batch | Mapping[str, Any] | None = None, n: int = 1) -> Tensor:
         """The latents of `draw`."""
         return self.draw(batch, n).z
 
@@ -139,7 +139,7 @@ class MultimodalVAE(nn.Module, Generic[P]):
 
     def generate(
         self,
-        batch: Batch | None = None,
+        batch: Batch | Mapping[str, Any] | None = None,
         n: int = 1,
         targets: Iterable[str] | None = None,
         mean: bool = True,
@@ -147,7 +147,8 @@ class MultimodalVAE(nn.Module, Generic[P]):
         """Every target modality, n times, given any subset of the modalities.
 
         Args:
-            batch: the given values, of any non-empty subset; None: joint samples, z ~ p(z), B = 1.
+            batch: the given values, of any non-empty subset, a `Batch` or its x; None: joint
+                samples, z ~ p(z), B = 1.
             n: draws of z for each sample.
             targets: names of modalities; None: all.
             mean: the mean of p(x_m|z), as the papers show; False: a draw from it.
@@ -168,10 +169,11 @@ class MultimodalVAE(nn.Module, Generic[P]):
             raise ValueError(f"The model generates {list(self.decoders)}, not {unknown}.")
         return names
 
-    def _checked(self, batch: Batch) -> Batch:
+    def _checked(self, batch: Batch | Mapping[str, Any]) -> Batch:
         """The batch as the model's networks read it: bytes that are shares divided by 255, all
         numbers in the precision of its parameters.
         """
+        batch = Batch(batch) if isinstance(batch, Mapping) else batch
         modalities = {m.name: m for m in self.modalities}
         if not len(batch):
             raise ValueError("The given batch holds no sample; give at least one.")

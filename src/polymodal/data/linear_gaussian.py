@@ -13,6 +13,8 @@ from torch.distributions import MultivariateNormal
 from polymodal.batch import Batch, Modality
 from polymodal.data.dataset import Splits, consecutive
 
+MAX_SAMPLES = 10**7
+
 
 @dataclass(frozen=True)
 class LinearGaussian:
@@ -163,10 +165,12 @@ def linear_gaussian(
 
     n samples of a `LinearGaussian` drawn with the same seed (`Splits.truth`), split .8/.1/.1.
 
-    Raises ValueError for n < 10 or sizes that are not positive.
+    Raises ValueError for n < 10 or above 10 million, or sizes that are not positive.
     """
-    if n < 10:
-        raise ValueError(f"linear_gaussian needs n of at least 10 to be split .8/.1/.1, got {n}.")
+    if not 10 <= n <= MAX_SAMPLES:
+        raise ValueError(
+            f"linear_gaussian needs n from 10, to be split .8/.1/.1, to {MAX_SAMPLES:,}, got {n}."
+        )
     truth = LinearGaussian.draw(dims, latent, noise, seed)
     x = truth.sample(n, torch.Generator().manual_seed(seed + 1)).x
     tenth = n // 10

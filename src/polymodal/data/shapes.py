@@ -9,6 +9,7 @@ from polymodal.batch import Modality
 from polymodal.data.dataset import Splits, consecutive
 
 SIZE, THICKNESS, RADII = 32, 0.25, (0.3, 0.9)
+MAX_SAMPLES = 10**6
 
 
 def _draw(distance: Tensor, radius: Tensor, full: Tensor) -> Tensor:
@@ -52,14 +53,14 @@ def shapes(*, n: int = 10_000, seed: int = 0) -> Splits:
     the modalities share. The likelihood is the normal of scale 1 around a sigmoid that the paper
     uses for images; since the values are 0 and 1, "bernoulli" is also possible.
 
-    Raises ValueError for n < 15, too few to be split.
+    Raises ValueError for n < 15, too few to be split, or above a million.
 
     >>> batch = shapes(n=20).train.batch(torch.tensor([0]))
     >>> batch.x["square"].shape, batch.x["circle"].unique()
     (torch.Size([1, 1, 32, 32]), tensor([0., 1.]))
     """
-    if n < 15:
-        raise ValueError(f"shapes needs n of at least 15 to be split, got {n}.")
+    if not 15 <= n <= MAX_SAMPLES:
+        raise ValueError(f"shapes needs n from 15, to be split, to {MAX_SAMPLES:,}, got {n}.")
     generator = torch.Generator().manual_seed(seed)
     full = torch.rand(n, generator=generator) < 0.5
     tables = {
