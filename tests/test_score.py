@@ -285,7 +285,7 @@ def test_one_epsilon_finds_what_every_block_shares() -> None:
         kept.shape[1] == 3 and kept.T.corrcoef().abs()[0, 1:].min() > 0.7
     )  # what is kept is what is shared
     assert y[:, ~whitening.modelled].T.corrcoef().sub(torch.eye(6)).abs().max() < 0.05
-    with pytest.raises(ValueError, match="at least 20 samples with every modality, .*got 5"):
+    with pytest.raises(ValueError, match=r"at least 20 samples with every modality, .*got 5"):
         reduced(whitening, train, {m: v[:5] for m, v in train.items()}, held, 0.3)
     with pytest.raises(ValueError, match="The reference is one of normal, marginals, not 'own'"):
         reduced(whitening, train, train, held, 0.3, "own")
