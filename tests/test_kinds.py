@@ -77,7 +77,7 @@ class TestLaws:
             (np.zeros((2, 7, 9, 2, 2, 2)), rf"'x' must have shape \({sizes}\) or \(B, {sizes}\)"),
             (np.full(modality.shape, np.nan), "values that are NaN or infinite; repair"),
             (np.zeros((0, *modality.shape)), "at least one sample"),
-            (np.full(modality.shape, "a"), "must hold numbers"),
+            (np.full(modality.shape, "a"), "must be real numbers, got words"),
         ):
             np.save(tmp_path / "x.npy", wrong)
             with pytest.raises(ValueError, match=sentence):

@@ -272,7 +272,7 @@ def test_one_epsilon_finds_what_every_block_shares() -> None:
     whitening = LatentWhitening({"a": 4, "b": 2, "c": 3})
     found = reduced(whitening, train, train, held, epsilon=0.3, steps=150)
     assert found["kept"] == {"a": 1, "b": 1, "c": 2} and found["of"] == {"a": 4, "b": 2, "c": 3}
-    assert found["bound"] < 0.3 and abs(found["trace"] / found["check"] - 1) < 0.15
+    assert found["bound"] < 0.3 and abs(found["trace"] / 2 / found["gain"] - 1) < 0.15
     assert reduced(whitening, train, train, held, 0.3, "marginals", steps=150)["kept"] == {
         "a": 1,
         "b": 1,
@@ -285,10 +285,22 @@ def test_one_epsilon_finds_what_every_block_shares() -> None:
         kept.shape[1] == 3 and kept.T.corrcoef().abs()[0, 1:].min() > 0.7
     )  # what is kept is what is shared
     assert y[:, ~whitening.modelled].T.corrcoef().sub(torch.eye(6)).abs().max() < 0.05
-    with pytest.raises(ValueError, match="more complete samples than its 9 dimensions"):
+    with pytest.raises(ValueError, match="at least 20 samples with every modality, .*got 5"):
         reduced(whitening, train, {m: v[:5] for m, v in train.items()}, held, 0.3)
     with pytest.raises(ValueError, match="The reference is one of normal, marginals, not 'own'"):
         reduced(whitening, train, train, held, 0.3, "own")
+
+
+def test_where_nothing_is_found_nothing_is_kept_and_a_warning_says_so(caplog) -> None:
+    torch.manual_seed(0)
+    z = lambda n: {"a": torch.randn(n, 4), "b": torch.randn(n, 3)}
+    whitening = LatentWhitening({"a": 4, "b": 3})
+    train = z(300)
+    found = reduced(whitening, train, train, z(100), epsilon=0.05, steps=50)
+    assert (
+        found["kept"] == {"a": 0, "b": 0} and found["found"] == 0 and not whitening.modelled.any()
+    )
+    assert "found nothing" in caplog.text
 
 
 def test_the_whitening_without_epsilon_standardises_what_is_there() -> None:

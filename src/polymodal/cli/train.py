@@ -13,7 +13,7 @@ from rich.table import Table
 
 from polymodal.data import Splits
 from polymodal.experiments.plan import Plan, Planned, is_first_process, train
-from polymodal.runs.files import write
+from polymodal.runs.files import check_output, write_output
 from polymodal.runs.run import Run, load
 from polymodal.settings.resolve import to_dict
 
@@ -26,13 +26,14 @@ class Measures:
 
     Args:
         metrics: their names; None: those of the run's settings, or all that apply.
-        subsets: "all", or a list of subsets such as "mnist+svhn".
+        subsets: "all", or a list of subsets such as "mnist+svhn"; None: those of the run's
+            settings.
         sampler: the name of a sampler of subsets; None: the run's.
         options: further arguments, such as limit.
     """
 
     metrics: Sequence[str] | None = None
-    subsets: Any = "all"
+    subsets: Any = None
     sampler: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -43,6 +44,9 @@ class Measures:
 def train_plan(plan: Plan, out: Path, console: Console) -> None:
     """Trains the runs of a plan; a comparison is then evaluated and reported."""
     say = _speaker(console)
+    if plan.compares:
+        for name in ("table.md", "report.html"):
+            check_output(out / name)
     runs = train(plan, say if plan.compares and is_first_process() else None)
     if not is_first_process():
         return
@@ -72,7 +76,7 @@ def _conclude(plan: Plan, runs: Sequence[Run], out: Path, console: Console) -> N
     labels = [planned.label for planned in plan.runs]
     if (table := results(runs, labels)) is not None:
         console.print(terminal_table(table))
-        write(out / "table.md", table.to_markdown().encode())
+        write_output(out / "table.md", table.to_markdown().encode())
     write_report(runs, out / "report.html", data=plan.data, labels=labels)
 
 
@@ -97,10 +101,11 @@ def evaluate_runs(
 
     Raises ValueError for a directory without a finished run, and unknown metrics or subsets.
     """
-    from polymodal.report.page import label_of
+    from polymodal.report.page import check_distinct, label_of
     from polymodal.report.tables import results, terminal_table
 
     loaded = [load(path) for path in runs]
+    check_distinct(loaded, label_of(loaded))
     for run in loaded:
         _evaluate_run(run, measures, data)
     if (table := results(loaded, label_of(loaded))) is not None:
@@ -115,15 +120,14 @@ def _evaluate_run(run: Run, measures: Measures, data: str | None) -> None:
     use_sampler(run.model, measures.sampler)
     options = dict(run.settings.get("evaluation", {}))
     metrics = options.pop("metrics", None)
-    options.pop("subsets", None)
+    subsets = options.pop("subsets", None)
+    options.pop("cache", None)  # a run names no place to write to
     wanted = Measures(
         metrics if measures.metrics is None else measures.metrics,
-        measures.subsets,
+        subsets if measures.subsets is None else measures.subsets,
         options=options | dict(measures.options),
     )
     _measure(run, data_of(run.settings, data), wanted, str(run.directory))
-    if measures.sampler:
-        run.save_metrics({**run.metrics, "sampler": measures.sampler})
 
 
 def _measure(run: Run, data: Splits, measures: Measures, name: str) -> None:

@@ -169,6 +169,7 @@ class Builder:
                 of a shared flow.
             prior_expert: whether the prior is one more expert.
         """
+        pooling.family(self.names)  # too many subsets are refused before anything is trained
         size = self.latent
         flow = None
         if posterior == "flow":

@@ -22,6 +22,7 @@ from polymodal.methods.common import Objective, Pooled, bound_loss, present_coun
 from polymodal.methods.method import method
 from polymodal.methods.settings import PriorSettings
 from polymodal.model import Loss, Method, Step
+from polymodal.networks.named import Named
 from polymodal.objectives import ElboTerm, elbo, elbos
 from polymodal.posteriors import masks
 from polymodal.posteriors.pooling import correlated, geometric, powerset, singletons
@@ -204,5 +205,5 @@ def code_vae(builder: Builder, *, rho: BelowOne = 0.4, beta: NonNegative = 1.0) 
     """
     model = builder.pooled(powerset, partial(correlated, rho=rho))
     names = ["+".join(sorted(subset)) for subset in powerset(builder.names)]
-    model.posterior.logits = nn.ParameterDict({n: nn.Parameter(torch.zeros(())) for n in names})
+    model.posterior.logits = Named({n: nn.Parameter(torch.zeros(())) for n in names})
     return Method(model, whole_model(Step(code_vae_loss, beta=beta)))

@@ -14,6 +14,7 @@ from polymodal.distributions.normal import DiagNormal
 from polymodal.networks.architectures import Network
 from polymodal.networks.heads import normal_head
 from polymodal.networks.layers import mlp
+from polymodal.networks.named import Named
 
 
 class Expert(nn.Module):
@@ -56,8 +57,8 @@ class JointEncoder(nn.Module):
         self, encoders: Mapping[str, nn.Module], features: int, hidden: int, dim: int
     ) -> None:
         super().__init__()
-        self.encoders = nn.ModuleDict(encoders)
-        self.absent = nn.ParameterDict({m: nn.Parameter(torch.zeros(features)) for m in encoders})
+        self.encoders = Named(encoders)
+        self.absent = Named({m: nn.Parameter(torch.zeros(features)) for m in encoders})
         self.mix = mlp([len(encoders) * (features + 1), hidden, 2 * dim])
 
     def forward(self, batch: Batch) -> DiagNormal:
@@ -96,6 +97,7 @@ class Decoder(nn.Module):
     """
 
     columns: Tensor | None
+    start: Tensor | None
 
     def __init__(
         self, modality: Modality, dim: int, network: Network, columns: Sequence[int] | None = None
@@ -113,6 +115,16 @@ class Decoder(nn.Module):
                 " images."
             )
         self.net = network.decoder(dim, self.output_shape)
+        start = None if self.likelihood.start is None else torch.zeros(self.output_shape)
+        self.register_buffer("start", start)
+
+    @torch.no_grad()
+    def start_at(self, mean: Tensor, variance: Tensor) -> None:
+        """Adds to the network's output that at which the likelihood has these moments (*shape), if
+        it is one of counts.
+        """
+        if self.likelihood.start is not None and self.start is not None:
+            self.start.copy_(self.likelihood.start(mean, variance))
 
     def forward(self, z: Tensor) -> Distribution:
         if self.columns is not None:
@@ -121,4 +133,6 @@ class Decoder(nn.Module):
         raw = raw.to(z.dtype)  # densities in full precision, also under autocast
         if z.dim() != 2:
             raw = raw.reshape(*z.shape[:-1], *self.output_shape)
+        if self.start is not None:
+            raw = raw + self.start
         return self.likelihood.make(raw, self.modality)

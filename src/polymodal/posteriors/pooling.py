@@ -20,6 +20,8 @@ from torch.distributions import Distribution
 from polymodal.distributions.mixture import Mixture
 from polymodal.distributions.normal import DiagNormal, product
 
+LIMIT = 10  # modalities whose subsets are all enumerated
+
 Family = Callable[[Sequence[str]], list[tuple[str, ...]]]
 Present = Sequence[Tensor] | None
 Rule = Callable[[Sequence[Any], Present], Distribution]
@@ -46,9 +48,18 @@ def singletons(names: Sequence[str]) -> list[tuple[str, ...]]:
 def powerset(names: Sequence[str]) -> list[tuple[str, ...]]:
     """Every non-empty subset, in order of size: a mixture of products of experts.
 
+    Raises ValueError for more than `LIMIT` names: their number is 2^M - 1.
+
     >>> powerset(["a", "b"])
     [('a',), ('b',), ('a', 'b')]
     """
+    if len(names) > LIMIT:
+        raise ValueError(
+            f"{len(names)} modalities have 2^{len(names)} - 1 = {2 ** len(names) - 1:,} subsets;"
+            f" methods, poolings and measurements of all subsets take at most {LIMIT} modalities"
+            f" ({2**LIMIT - 1:,} subsets). Take a method of another pooling, such as mvtcae or"
+            " mmvae, or name the subsets."
+        )
     return list(chain.from_iterable(combinations(names, r) for r in range(1, len(names) + 1)))
 
 

@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 from polymodal.batch import Batch
 from polymodal.diffusion import DiffusionSampler
 from polymodal.distributions import Mixture, Proposal
+from polymodal.networks.named import Named
 from polymodal.sampling import Sampler
 
 AnySampler = Sampler | DiffusionSampler  # of a product of experts, or of a diffusion prior
@@ -47,7 +48,7 @@ class Posterior(nn.Module):
         experts: experts[m](x_m) -> q(z | x_m).
     """
 
-    experts: nn.ModuleDict
+    experts: Named
 
     def forward(self, batch: Batch) -> Distribution:
         raise NotImplementedError(f"{type(self).__name__} must define forward(batch).")
