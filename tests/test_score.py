@@ -486,7 +486,10 @@ def test_score_options_are_named_when_wrong() -> None:
             {"denoiser": {"trunk": "transformer", "heads": 3}},
             "multiple of its heads, got 256 and 3",
         ),
-        ({"training_masks": {"foo": 1}}, "no setting training_masks.foo. There are: masks, joint"),
+        (
+            {"training_masks": {"foo": 1}},
+            "no setting training_masks.foo. There are: conditional, joint",
+        ),
         ({"training_masks": {"vp": [0.1, math.inf]}}, "betas of a VP process are finite"),
         ({"sampler": {"vp": [math.nan, 20]}}, "betas of a VP process are finite"),
         ({"training_masks": {"log_mean": math.nan}}, "finite numbers, got"),
