@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from polymodal.diffusion.conditioning import Inpainting, spread
-from polymodal.diffusion.denoisers import Denoiser, matching
+from polymodal.diffusion.denoisers import Denoiser, denoising_score_matching
 from polymodal.diffusion.masking import TrainingMasks
 from polymodal.diffusion.ode import log_density
 from polymodal.diffusion.sampler import Diffusion
@@ -55,7 +55,7 @@ def train(c: torch.Tensor, steps: int) -> Denoiser:
         x = torch.randn(1024, 6) @ factor.T
         sigma, counted = patterns(x, torch.ones(1024, 3, dtype=torch.bool))
         optimizer.zero_grad()
-        matching(net, x, sigma, counted).mean().backward()
+        denoising_score_matching(net, x, sigma, counted).mean().backward()
         optimizer.step()
         rate.step()
         mean.update_parameters(net)

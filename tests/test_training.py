@@ -541,7 +541,7 @@ def test_a_run_says_which_options_a_stage_was_made_with_elsewhere(capsys) -> Non
         reuse={"all": one},
         **QUIET | {"progress": True},
     )
-    assert other.info["stages"]["all"]["apart"] == {"beta": [1.0, 2.0]}
+    assert other.info["stages"]["all"]["different_options"] == {"beta": [1.0, 2.0]}
     assert "all: taken from another run (beta: 1.0 there, 2.0 now)" in capsys.readouterr().err
 
 

@@ -150,8 +150,8 @@ def evaluate(
         str | None, typer.Option(help="Names with commas between; default: all that apply.")
     ] = None,
     subsets: Annotated[
-        str, typer.Option(help="What is given: all subsets, or such as mnist,mnist+svhn.")
-    ] = "all",
+        str | None, typer.Option(help="What is given: all, or such as mnist,mnist+svhn.")
+    ] = None,
     sampler: Sampler = None,
     limit: Limit = None,
     data: Data = None,
@@ -159,10 +159,15 @@ def evaluate(
     """Measure runs on their test data, write metrics.json into each, and print one table."""
     from polymodal.cli.train import Measures, evaluate_runs
 
-    wanted = None if metrics is None else [m.strip() for m in metrics.split(",") if m.strip()]
-    given = "all" if subsets == "all" else subsets.split(",")
+    wanted = None if metrics is None else _words(metrics)
+    given = subsets if subsets in (None, "all") else _words(subsets)
     options = {} if limit is None else {"limit": limit}
     evaluate_runs(runs, Measures(wanted, given, sampler, options), data, _out())
+
+
+def _words(text: str) -> list[str]:
+    """The words between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 @app.command(

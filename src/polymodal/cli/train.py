@@ -26,13 +26,14 @@ class Measures:
 
     Args:
         metrics: their names; None: those of the run's settings, or all that apply.
-        subsets: "all", or a list of subsets such as "mnist+svhn".
+        subsets: "all", or a list of subsets such as "mnist+svhn"; None: those of the run's
+            settings.
         sampler: the name of a sampler of subsets; None: the run's.
         options: further arguments, such as limit.
     """
 
     metrics: Sequence[str] | None = None
-    subsets: Any = "all"
+    subsets: Any = None
     sampler: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -119,16 +120,14 @@ def _evaluate_run(run: Run, measures: Measures, data: str | None) -> None:
     use_sampler(run.model, measures.sampler)
     options = dict(run.settings.get("evaluation", {}))
     metrics = options.pop("metrics", None)
-    options.pop("subsets", None)
+    subsets = options.pop("subsets", None)
     options.pop("cache", None)  # a run names no place to write to
     wanted = Measures(
         metrics if measures.metrics is None else measures.metrics,
-        measures.subsets,
+        subsets if measures.subsets is None else measures.subsets,
         options=options | dict(measures.options),
     )
     _measure(run, data_of(run.settings, data), wanted, str(run.directory))
-    if measures.sampler:
-        run.save_metrics({**run.metrics, "sampler": measures.sampler})
 
 
 def _measure(run: Run, data: Splits, measures: Measures, name: str) -> None:

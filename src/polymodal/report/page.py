@@ -22,6 +22,7 @@ from polymodal.report import plots
 from polymodal.report.pictures import Generated, Group, Picture, Scenes, drawn
 from polymodal.report.tables import NOTE, Row, methods_of, results, rows_of
 from polymodal.runs.files import check_output, write_output
+from polymodal.runs.info import computed
 from polymodal.runs.run import Run, load
 from polymodal.sampling import Histogram, SamplerReport
 from polymodal.settings.data import load_splits
@@ -39,17 +40,6 @@ SAMPLED = (
 )
 NOT_EVALUATED = "These runs have not been evaluated yet: polymodal evaluate RUN."
 EMPTY = "–"  # a figure that a sampler does not report
-# Figures of samplers: the name in `SamplerReport.summary`, the heading, the format.
-FIGURES = {
-    "items": ("items", "{:.0f}"),
-    "acceptance": ("acceptance", "{:.2f}"),
-    "rhat_ok": ("R-hat below limit", "{:.0%}"),
-    "divergent": ("divergent", "{:.0f}"),
-    "ess": ("effective sample size", "{:.0f}"),
-    "unique": ("distinct starts", "{:.0%}"),
-    "calls_per_draw": ("network calls per draw", "{:.0f}"),
-}
-SETTINGS = ("method", "networks", "training")  # settings that tell methods apart
 
 
 @dataclass(frozen=True)
@@ -155,7 +145,7 @@ def data_of(settings: Mapping[str, Any], data: str | None = None) -> Splits:
 
 def label_of(runs: Sequence[Run]) -> list[str]:
     """A label for each run: its method; the name of its directory, without the seed, if a run with
-    other settings has the same method.
+    other settings or data has the same method.
     """
     identities = [_identity(run) for run in runs]
     settings: dict[str, set[str]] = {}
@@ -178,8 +168,8 @@ def check_distinct(runs: Sequence[Run], labels: Sequence[str]) -> None:
 
 
 def _identity(run: Run) -> str:
-    """The settings by which methods differ, as text."""
-    return json.dumps({k: run.settings[k] for k in SETTINGS}, sort_keys=True)
+    """All that determines the numbers of a run but its seed, as text."""
+    return json.dumps(computed(run.info) | {"seed": None}, sort_keys=True)
 
 
 def _method_of(run: Run) -> str:
@@ -284,9 +274,10 @@ def _results(table: Table | None, labels: Sequence[str]) -> Section:
     rows = rows_of(table)
     methods = methods_of(rows)
     missing = ", ".join(label for label in labels if label not in methods)
+    unevaluated = [f"Not evaluated yet: {missing} (polymodal evaluate RUN)."] if missing else []
     return Section(
         "Results",
-        [f"Not evaluated yet: {missing} (polymodal evaluate RUN)."] if missing else [],
+        [*unevaluated, *table.reasons()],
         head=["metric", "target | given", "direction", *methods, "unit", "n", "seed"],
         rows=[_result_row(row, methods) for row in rows],
         words=3,
@@ -346,13 +337,12 @@ def samplers(reports: Mapping[tuple[str, str], SamplerReport]) -> Section:
     if not reports:
         return Section("Sampler diagnostics")
     summaries = {names: report.summary() for names, report in reports.items()}
-    every = {name for summary in summaries.values() for name in summary}
-    columns = [name for name in FIGURES if name in every]
+    columns = list(dict.fromkeys(name for said in summaries.values() for name in said))
     return Section(
         "Sampler diagnostics",
         [SAMPLED],
         _warnings(reports),
-        ["method", "given", *(FIGURES[name][0] for name in columns)],
+        ["method", "given", *(name.replace("_", " ") for name in columns)],
         [[*names, *_figures(said, columns)] for names, said in summaries.items()],
         words=2,
         groups=_histograms(reports),
@@ -360,7 +350,11 @@ def samplers(reports: Mapping[tuple[str, str], SamplerReport]) -> Section:
 
 
 def _figures(summary: Mapping[str, float], columns: Sequence[str]) -> list[str]:
-    return [FIGURES[c][1].format(summary[c]) if c in summary else EMPTY for c in columns]
+    return [_figure(summary[c]) if c in summary else EMPTY for c in columns]
+
+
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _warnings(reports: Mapping[tuple[str, str], SamplerReport]) -> list[str]:

@@ -39,8 +39,6 @@ class Cell:
         return max((e for e in (self.se, self.se_seeds) if not math.isnan(e)), default=0.0)
 
     def __str__(self) -> str:
-        if math.isnan(self.value):
-            return "not defined"
         return shown(self.value, self.se, self.se_seeds)
 
 
@@ -73,17 +71,19 @@ def results(runs: Sequence[Run], labels: Sequence[str]) -> Table | None:
 
 def rows_of(table: Table) -> list[Row]:
     """The rows of a combined table, gathered over methods."""
-    groups = table.frame.groupby(["metric", "target", "given"], sort=False)
-    return [_row(group) for _, group in groups]
+    groups = table.frame.groupby(["data", "metric", "target", "given"], sort=False)
+    several = table.frame["data"].nunique() > 1
+    return [_row(group, several) for _, group in groups]
 
 
-def _row(group: pd.DataFrame) -> Row:
+def _row(group: pd.DataFrame, names_data: bool) -> Row:
     """The rows of all methods for one quantity."""
     names = ["metric", "target", "given", "direction", "unit"]
     metric, target, given, direction, unit = group.iloc[0][names]
+    on_data = f" ({group.iloc[0]['data']})" if names_data else ""
     return Row(
         metric=metric.replace("_", " "),
-        quantity=f"{target} | {given.replace('+', ', ')}" if given else target,
+        quantity=(f"{target} | {given.replace('+', ', ')}" if given else target) + on_data,
         unit=unit,
         direction=f"{direction} is better" if direction in ("higher", "lower") else "–",
         n=_range(group["n"]),
@@ -137,7 +137,8 @@ def terminal_table(table: Table) -> Rich:
     rows = rows_of(table)
     methods = methods_of(rows)
     rich = Rich(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    rich.caption, rich.caption_justify = NOTE, "left"
+    rich.caption = Text("\n".join([NOTE, *table.reasons()]))
+    rich.caption_justify = "left"
     for name in ("metric", "target | given", "direction"):
         rich.add_column(name)
     for name in methods:

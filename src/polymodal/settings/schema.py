@@ -137,12 +137,13 @@ class EvaluationSettings(OpenGroup):
     Args:
         metrics: keys of `polymodal.METRICS`; null: all that apply.
         subsets: the subsets of modalities that are given: "all", or a list such as ["mnist",
-            "mnist+svhn"].
+            "mnist+svhn"]; null: all of up to four modalities, of more each single one, all but one,
+            and all.
         options: other arguments, such as limit and samples.
     """
 
     metrics: list[str] | None = None
-    subsets: Literal["all"] | list[str | list[str]] = "all"
+    subsets: Literal["all"] | list[str | list[str]] | None = None
 
 
 class Settings(Group):

@@ -34,8 +34,10 @@ from polymodal.runs.state import state_of
 from polymodal.settings.data import complete, load_splits
 from polymodal.settings.resolve import to_dict
 from polymodal.settings.schema import Settings, TrainingSettings
+from polymodal.training.advice import warn_of_spread
 from polymodal.training.device import deterministic, make_fabric, make_loggers
 from polymodal.training.keywords import settings_of
+from polymodal.training.prepare import start_decoders
 from polymodal.training.progress import Reporter
 from polymodal.training.reuse import taken_from
 from polymodal.training.session import Session, Taken
@@ -88,11 +90,13 @@ def fit(
     ):
         if checkpointer.finished:
             return load(checkpointer.path or "", method if isinstance(method, Method) else None)
+        warn_of_spread(splits.train)
         if not isinstance(method, Method):
             seed_all(fabric.device, seed, "weights")
             method = build(to_dict(chosen), splits.modalities)
         checkpointer.restore(method)
         method.model.to(fabric.device)
+        start_decoders(method.model, splits.train)
         taken = _taken(method, chosen.training, reuse or {}, checkpointer)
         fabric.barrier()  # all processes have read before one writes
         checkpointer.begin(method.model)

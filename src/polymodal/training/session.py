@@ -11,13 +11,13 @@ from torch import Tensor
 
 from polymodal.data import Dataset, Splits
 from polymodal.model import Method, MultimodalVAE, Stage
-from polymodal.networks.layers import keep_heap
 from polymodal.rng import seed_all
 from polymodal.runs.checkpointer import Checkpointer
 from polymodal.runs.files import LAST
 from polymodal.runs.state import state_of
 from polymodal.settings.schema import TrainingSettings
-from polymodal.training.device import make_fabric
+from polymodal.training.advice import warn_of_collapse
+from polymodal.training.device import keep_heap, make_fabric
 from polymodal.training.prepare import Batches, copy_into, prepared, training_only
 from polymodal.training.progress import Reporter
 from polymodal.training.reuse import said_of
@@ -120,6 +120,8 @@ class Session:
             self._log(row)
             self.reporter.epoch(row, trainer.settings.epochs, trainer.done)
             self.checkpointer.save_if_due(trainer.snapshot)
+            if trainer.done:
+                warn_of_collapse(trainer.stage.name, row)
         trainer.close()
 
     def _log(self, row: Mapping[str, Any]) -> None:
