@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polymodal.checks import meant
+from polymodal.checks import check_names
 from polymodal.data.dataset import Dataset, Splits, gather
 
 Rates = float | Mapping[str, float]
@@ -188,12 +188,7 @@ def _check_arguments(
         )
     parameters = inspect.signature(PATTERNS[pattern]).parameters
     names = [name for name in parameters if name not in ("data", "seed")]
-    for key in arguments:
-        if key not in names:
-            raise ValueError(
-                f"The pattern {pattern} of missing values has no setting {key!r};"
-                f" {meant(key, [*names, 'pattern', 'parts'])}"
-            )
+    check_names(arguments, [*names, "pattern", "parts"], "missing")
     if "rate" in names and "rate" not in arguments:
         raise ValueError(
             f"missing.rate is needed, such as {{pattern: {pattern}, rate: 0.5}}; got"

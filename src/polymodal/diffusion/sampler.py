@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from polymodal.checks import check_name
 from polymodal.diffusion.conditioning import (
     AGAINST,
     CONDITIONINGS,
@@ -126,8 +127,7 @@ class Diffusion:
             ("against", self.against, AGAINST),
         )
         for option, name, names in choices:
-            if name not in names:
-                raise ValueError(f"There is no {option} {name!r}; there are {', '.join(names)}.")
+            check_name(name, names, option)
 
     def _check_counts(self) -> None:
         counts = self.steps >= 1 and self.repeats >= 1 and self.corrector >= 0

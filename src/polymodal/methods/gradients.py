@@ -15,6 +15,8 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+from polymodal.checks import check_name
+
 Rule = Callable[[Sequence[Tensor]], Tensor]
 
 
@@ -97,8 +99,7 @@ def rule_of(name: str) -> Rule:
 
     Raises ValueError for an unknown name.
     """
-    if name not in RULES:
-        raise ValueError(f"There is no rule {name!r} for gradients; use one of {', '.join(RULES)}.")
+    check_name(name, RULES, "rule for gradients")
 
     def rule(grads: Sequence[Tensor]) -> Tensor:
         jacobian = torch.stack([g.flatten() for g in grads])

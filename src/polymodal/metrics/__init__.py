@@ -9,7 +9,7 @@ from pkgutil import iter_modules
 
 from polymodal.metrics.classifiers import Classifiers
 from polymodal.metrics.measurement import Measurement, MeasurementOptions
-from polymodal.metrics.metric import METRICS, Metric, metric
+from polymodal.metrics.metric import METRICS, Metric, metric, named_metrics
 from polymodal.metrics.places import all_subsets, every, once, others, pairs, subsets, targets
 from polymodal.metrics.statistics import mean_of
 
@@ -23,6 +23,7 @@ __all__ = [
     "every",
     "mean_of",
     "metric",
+    "named_metrics",
     "once",
     "others",
     "pairs",

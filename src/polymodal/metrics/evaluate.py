@@ -6,26 +6,35 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 
-from polymodal.checks import find, meant
+from polymodal.checks import check_name, shown
 from polymodal.data.dataset import Dataset, Splits, parts_of
 from polymodal.metrics.classifier_training import ClassifierTraining
 from polymodal.metrics.classifiers import Classifiers
 from polymodal.metrics.labels import has_labels
 from polymodal.metrics.measurement import Measurement, MeasurementOptions
-from polymodal.metrics.metric import METRICS, Metric, Value
+from polymodal.metrics.metric import METRICS, Metric, Value, named_metrics
 from polymodal.metrics.places import Given, Place, all_subsets
 from polymodal.metrics.table import COLUMNS, Table
 from polymodal.model import MultimodalVAE
 
-if TYPE_CHECKING:
-    from polymodal.runs.run import Run
-
 Progress = Callable[[str], None]
 Row = dict[str, Any]
+
+
+class Run(Protocol):
+    """What is measured: the part of `polymodal.Run` that the measurement uses."""
+
+    model: MultimodalVAE
+    settings: dict[str, Any]
+    metrics: dict[str, Any]
+
+    @property
+    def seed(self) -> int: ...
+    def save_metrics(self, metrics: Mapping[str, Any]) -> None: ...
 
 
 def evaluate(
@@ -157,8 +166,7 @@ def chosen_metrics(
     """
     if names is None:
         return _default_metrics(classifiable and has_labels(data))
-    listed = [names] if isinstance(names, str) else names
-    keys = [find(name, METRICS, "metric") for name in listed]
+    keys = named_metrics(names)
     for key in keys:
         if METRICS[key].labels and not classifiable:
             raise ValueError(
@@ -189,10 +197,7 @@ def chosen_subsets(
 def _subset(subset: str | Sequence[str], names: Sequence[str]) -> Given:
     members = subset.split("+") if isinstance(subset, str) else list(subset)
     for m in members:
-        if m not in names:
-            raise ValueError(
-                f"The model does not know {m!r}, of the subset {subset!r}; {meant(m, names)}"
-            )
+        check_name(m, names, f"modality (of the subset {shown(subset)})")
     if not members:
         raise ValueError(
             "A subset must name at least one modality, such as 'mnist' or 'mnist+svhn'."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from polymodal.checks import call, meant
+from polymodal.checks import call, find
 from polymodal.sampling.importance import Importance
 from polymodal.sampling.mcmc import HMC, MALA
 from polymodal.sampling.smc import SMC
@@ -27,6 +27,4 @@ def make_sampler(
     >>> make_sampler("hmc", chains=8).chains
     8
     """
-    if name not in list(registry):  # a list: a name that cannot be hashed is unknown as well
-        raise ValueError(f"There is no sampler {name!r}; {meant(name, registry)}")
-    return call(registry[name], settings, "")
+    return call(registry[find(name, registry, "sampler")], settings, "")
