@@ -20,8 +20,9 @@ from polymodal.data import Dataset, Splits
 from polymodal.data.digits import BALANCE
 from polymodal.experiments import plan as compare
 from polymodal.sampling import ParticleReport
-from polymodal.settings.recipes import load_recipe, read_yaml, recipes
+from polymodal.settings.recipes import load_recipe, recipes
 from polymodal.settings.resolve import resolve
+from polymodal.settings.text import read_mapping
 
 TINY = [
     "data.n=160",
@@ -152,7 +153,7 @@ def test_the_help_of_sampler_lists_every_sampler(capsys) -> None:
 def test_show_says_every_setting_and_what_the_method_is(capsys) -> None:
     _, out, _ = said(capsys, "show", "mnist-svhn-jnf-dcca")
     body = "\n".join(line for line in out.splitlines() if not line.startswith("#"))
-    assert resolve(read_yaml(body, "shown")) == resolve(load_recipe("mnist-svhn-jnf-dcca"))
+    assert resolve(read_mapping(body, "shown")) == resolve(load_recipe("mnist-svhn-jnf-dcca"))
     assert "# JNF-DCCA (" in out and "polymodal train RECIPE --dry-run" in out
     assert "polymodal show shapes-jnf-dcca" in said(capsys, "show", "shapes")[1]
 
@@ -160,7 +161,7 @@ def test_show_says_every_setting_and_what_the_method_is(capsys) -> None:
 def test_show_fills_in_modalities_and_networks_from_the_data(capsys, tmp_path) -> None:
     np.savez(tmp_path / "pairs.npz", a=np.random.rand(40, 3), b=np.eye(2)[np.arange(40) % 2])
     _, out, _ = said(capsys, "show", "jmvae", "--data", tmp_path / "pairs.npz")
-    settings = read_yaml(out, "shown")
+    settings = read_mapping(out, "shown")
     assert settings["networks"] == {"a": "mlp", "b": "mlp"}
     assert settings["modalities"]["b"]["likelihood"] == "bernoulli"
 

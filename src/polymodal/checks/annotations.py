@@ -50,9 +50,9 @@ def _text(value: str) -> str:
     return value
 
 
-def _named(value: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    if not os.fspath(_text(os.fspath(value))):
-        raise ValueError("must name a file or a folder, got ''.")
+def _named(value: str) -> str:
+    if not value or any(len(os.fsencode(part)) > 255 for part in value.split("/")):
+        raise ValueError(f"must name a file or a folder, got {shown(value)}.")
     return value
 
 
@@ -68,7 +68,8 @@ NonNegative = Annotated[float, Ge(0)]  # [0, inf)
 Positive = Annotated[float, Gt(0)]  # (0, inf)
 Share = Annotated[float, Ge(0), Le(1)]  # [0, 1]
 BelowOne = Annotated[float, Ge(0), Lt(1)]  # [0, 1)
-FilePath = Annotated[str | os.PathLike[str], AfterValidator(_named)]
+FileName = Annotated[str, AfterValidator(_named)]
+FilePath = FileName | os.PathLike[str]
 
 UNIONS = (Union, types.UnionType)
 NOTHING = type(None)
@@ -166,7 +167,7 @@ def lossless(hint: Any) -> Any:
     if origin is None:
         return LOSSLESS.get(hint) or _of_class(hint)
     if origin is os.PathLike:
-        return InstanceOf[os.PathLike]
+        return Annotated[hint, InstanceOf()]
     if origin in (Literal, Callable):
         return hint
     if origin is Annotated:
@@ -184,4 +185,4 @@ def _of_class(hint: Any) -> Any:
     """The annotation for pydantic of a class that is none of `LOSSLESS`."""
     if is_group(hint):
         return Annotated[hint, BeforeValidator(_empty_if_none)]
-    return InstanceOf[hint] if is_dataclass(hint) else hint
+    return Annotated[hint, InstanceOf()] if is_dataclass(hint) else hint

@@ -61,10 +61,15 @@ def find(name: Any, table: Iterable[str], what: str) -> str:
     raise unknown(f"{what} {shown(name)}", name, names)
 
 
-def check_name(name: Any, names: Iterable[str], what: str) -> None:
-    """Raises ValueError for a word that is none of `names`, with the nearest."""
+def check_name(name: Any, names: Iterable[str], what: str, of: str = "") -> None:
+    """Raises ValueError for a word that is none of `names`, with the nearest.
+
+    Args:
+        what: the noun of the word.
+        of: follows the word in the sentence, after a space.
+    """
     if name not in list(names):  # a list: what cannot be hashed is no name either
-        raise unknown(f"{what} {shown(name)}", name, names)
+        raise unknown(f"{what} {shown(name)}{of}", name, names)
 
 
 def check_names(given: Iterable[Any], names: Iterable[str], path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,12 +15,14 @@ NESTED = 50  # levels of lists and mappings
 
 
 def plain(value: Any, levels: int = NESTED) -> Any:
-    """Groups, arrays and their numbers, at any depth, as mappings, lists and numbers of Python.
+    """Groups, arrays, numbers and paths, at any depth, as mappings, lists, numbers and words.
 
     Raises ValueError for values that are nested more than `levels` deep, such as a list in itself.
     """
     if not levels:
         raise ValueError(f"Settings are nested at most {NESTED} deep; these are nested deeper.")
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, BaseModel):
         value = value.model_dump()
     if isinstance(value, Mapping):

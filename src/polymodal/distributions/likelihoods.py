@@ -179,9 +179,9 @@ LIKELIHOODS: dict[str, Likelihood] = {
 
 def likelihood_of(modality: Modality) -> Likelihood:
     """The likelihood that `modality` names. Raises ValueError for an unknown likelihood or link."""
-    of = f"(of modality {modality.name!r})"
-    check_name(modality.likelihood, LIKELIHOODS, f"likelihood {of}")
-    check_name(modality.link, LINKS, f"link {of}")
+    of = f" for modality {modality.name!r}"
+    check_name(modality.likelihood, LIKELIHOODS, "likelihood", of)
+    check_name(modality.link, LINKS, "link", of)
     return LIKELIHOODS[modality.likelihood]
 
 

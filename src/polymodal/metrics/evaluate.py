@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -18,23 +18,12 @@ from polymodal.metrics.labels import has_labels
 from polymodal.metrics.measurement import Measurement, MeasurementOptions
 from polymodal.metrics.metric import METRICS, Metric, Value, named_metrics
 from polymodal.metrics.places import Given, Place, all_subsets
+from polymodal.metrics.run import Run
 from polymodal.metrics.table import COLUMNS, Table
 from polymodal.model import MultimodalVAE
 
 Progress = Callable[[str], None]
 Row = dict[str, Any]
-
-
-class Run(Protocol):
-    """What is measured: the part of `polymodal.Run` that the measurement uses."""
-
-    model: MultimodalVAE
-    settings: dict[str, Any]
-    metrics: dict[str, Any]
-
-    @property
-    def seed(self) -> int: ...
-    def save_metrics(self, metrics: Mapping[str, Any]) -> None: ...
 
 
 def evaluate(
@@ -197,7 +186,7 @@ def chosen_subsets(
 def _subset(subset: str | Sequence[str], names: Sequence[str]) -> Given:
     members = subset.split("+") if isinstance(subset, str) else list(subset)
     for m in members:
-        check_name(m, names, f"modality (of the subset {shown(subset)})")
+        check_name(m, names, "modality", f" of the subset {shown(subset)}")
     if not members:
         raise ValueError(
             "A subset must name at least one modality, such as 'mnist' or 'mnist+svhn'."

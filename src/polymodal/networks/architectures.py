@@ -213,7 +213,7 @@ def network_of(modality: Modality, name: str) -> Network:
 
     Raises ValueError for an unknown name or a network that cannot read the modality's shape.
     """
-    check_name(name, NETWORKS, f"network (for modality {modality.name!r})")
+    check_name(name, NETWORKS, "network", f" for modality {modality.name!r}")
     if not NETWORKS[name].fits(modality.shape):
         raise ValueError(
             f"The network {name!r} cannot read modality {modality.name!r} of shape"

@@ -11,7 +11,7 @@ from polymodal.checks import (
     BelowOne,
     Count,
     CountOrZero,
-    FilePath,
+    FileName,
     Group,
     NonNegative,
     Positive,
@@ -47,8 +47,8 @@ class DataSettings(OpenGroup):
         options: those of the data set.
     """
 
-    name: FilePath | None = None
-    path: FilePath | None = None
+    name: FileName | None = None
+    path: FileName | None = None
     limit: Count | None = None
 
 

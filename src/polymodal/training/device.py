@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from polymodal.checks import check_name
 from polymodal.settings.schema import TrainingSettings
 
 
@@ -17,6 +18,10 @@ def make_fabric(training: TrainingSettings, precision: str = "32-true") -> Any:
     """Lightning Fabric: the device, the precision, and, under torchrun, the processes."""
     from lightning.fabric import Fabric  # in the function, since importing it takes seconds
 
+    present = ["auto", "cpu"]
+    present += ["cuda"] if torch.cuda.is_available() else []
+    present += ["mps"] if torch.backends.mps.is_available() else []
+    check_name(training.device, present, "training.device", " on this machine")
     processes, local = _processes()
     try:
         fabric = Fabric(

@@ -16,11 +16,7 @@ couples the samples of a batch must gather them from all processes, as deep CCA'
 from __future__ import annotations
 
 import os
-import sys
-import time
 from collections.abc import Mapping
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from polymodal.checks import FilePath, Seed, typed
@@ -28,12 +24,10 @@ from polymodal.data import Splits
 from polymodal.model import Method
 from polymodal.rng import own_random_state, seed_all
 from polymodal.runs.checkpointer import Checkpointer
-from polymodal.runs.info import commit, versions
 from polymodal.runs.run import Run, load
 from polymodal.settings.data import complete, load_splits
-from polymodal.settings.resolve import to_dict
 from polymodal.settings.schema import Settings
-from polymodal.training.checks import check_evaluation, check_method, check_reuse
+from polymodal.training.checks import check_evaluation, check_method, check_reuse, run_info
 from polymodal.training.device import deterministic, make_fabric, make_loggers
 from polymodal.training.keywords import settings_of
 from polymodal.training.memory import built
@@ -85,7 +79,7 @@ def fit(
     training = chosen.training
     fabric = make_fabric(training)
     with own_random_state(fabric.device), deterministic(training.deterministic):
-        checkpointer = Checkpointer(out, _info(chosen, splits, seed))
+        checkpointer = Checkpointer(out, run_info(chosen, splits, seed))
         if checkpointer.finished:
             return load(checkpointer.path or "", method if isinstance(method, Method) else None)
         if not isinstance(method, Method):
@@ -104,23 +98,6 @@ def fit(
         run = checkpointer.close(method, splits.modalities)
         fabric.barrier()  # another process may read next what this one wrote
         return run
-
-
-def _info(settings: Settings, splits: Splits, seed: int) -> dict[str, Any]:
-    """The contents of run.json when a run starts."""
-    sizes = {part: len(getattr(splits, part)) for part in ("train", "val", "test")}
-    return {
-        "status": "training",
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "seed": seed,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "settings": to_dict(settings),
-        "data": {"name": splits.name, **sizes},
-        "modalities": [asdict(m) for m in splits.modalities],
-        "versions": versions(),
-        "commit": commit(),
-        "stages": {},
-    }
 
 
 def _taken(method: Method, reuse: Reuse, checkpointer: Checkpointer) -> dict[str, Taken]:

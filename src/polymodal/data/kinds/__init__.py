@@ -35,7 +35,7 @@ def kind_of(modality: Modality) -> Kind:
     if modality.kind is None:
         fitting = (k for k in KINDS.values() if k.by_shape and k.holds(modality.shape))
         return next(fitting, KINDS[_OTHERS])
-    check_name(modality.kind, KINDS, f"kind (of modality {modality.name!r})")
+    check_name(modality.kind, KINDS, "kind", f" for modality {modality.name!r}")
     kind = KINDS[modality.kind]
     if not kind.holds(modality.shape):
         raise ValueError(
