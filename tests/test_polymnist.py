@@ -184,7 +184,7 @@ def test_textures_are_ten_looks_that_stay():
             "a.png is truncated or damaged.*No such file",
         ),
         ({"backgrounds": ["a.png"], "photos": False}, "not both"),
-        ({"view": 3}, "no option 'view'; did you mean 'views'"),
+        ({"view": 3}, r"no setting data\.view\. Did you mean data\.views"),
     ],
 )
 def test_what_bad_requests_are_told(mnist, folder, options, sentence):

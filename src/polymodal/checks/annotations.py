@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -136,7 +136,11 @@ def is_plain(hint: Any) -> bool:
     if get_origin(hint) in (Literal, os.PathLike):
         return True
     inner = get_args(hint)[:1] if get_origin(hint) is Annotated else get_args(hint)
-    return all(map(is_plain, inner)) if inner else hint in (*LOSSLESS, NOTHING, Ellipsis)
+    if not inner:
+        return hint in (*LOSSLESS, NOTHING, Ellipsis)
+    return get_origin(hint) in (Annotated, list, tuple, Sequence, *UNIONS) and all(
+        map(is_plain, inner)
+    )
 
 
 def is_group(hint: Any) -> bool:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import ValidationError
 
 from polymodal.checks.annotations import NOTHING, UNIONS, Place, adapter, is_group
@@ -120,6 +120,7 @@ _PHRASES: dict[type, str] = {
     Gt: "above {0.gt:g}",
     Le: "of at most {0.le:g}",
     Lt: "below {0.lt:g}",
+    MinLen: "of at least {0.min_length} entry",
 }
 
 

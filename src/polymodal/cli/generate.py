@@ -110,6 +110,7 @@ def _draw(
     """
     others = [m for m in model.decoders if m not in request.given]
     targets = list(request.targets) or others or list(model.decoders)
+    model.check_draws(batch, request.n, targets)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.seed)
         z, report = model.draw(batch, request.n)

@@ -280,7 +280,7 @@ def _sentence(error: Any) -> str | None:
     if isinstance(error, ValueError):
         return str(error)
     if isinstance(error, MemoryError) or "memory" in str(error):
-        return "There is not enough memory; lower training.batch, data.limit or --limit."
+        return "There is not enough memory; lower --limit, --n or evaluation.batch."
     return None
 
 

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from polymodal.checks import check_name
+from polymodal.checks import Depth, Size, SizeOrZero, check_name
 from polymodal.diffusion.conditioning import (
     AGAINST,
     CONDITIONINGS,
@@ -80,7 +80,7 @@ class Diffusion:
 
     conditioning: str = "masks"
     solver: str = "dpm"
-    steps: int = 30
+    steps: Size = 30
     low: float = 0.005
     high: float = 80.0
     rho: float = 7.0
@@ -88,8 +88,8 @@ class Diffusion:
     weight: float = 2.0
     against: str = "unseen"
     rescale: bool | None = None
-    repeats: int = 10
-    corrector: int = 1
+    repeats: Depth = 10
+    corrector: SizeOrZero = 1
     snr: float = 0.16
     vp: Sequence[float] = (0.1, 20.0)
     end: float = 1e-3

@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import cross_entropy
 
 from polymodal.batch import Batch
-from polymodal.checks import Count, NonNegative
+from polymodal.checks import NonNegative, Size
 from polymodal.distributions import Joint, Point, choose
 from polymodal.methods.builder import Builder
 from polymodal.methods.joint import HIDDEN
@@ -172,8 +172,8 @@ def mfm_loss(
 def mfm(
     builder: Builder,
     *,
-    private: Count = 8,
-    classes: Count = 10,
+    private: Size = 8,
+    classes: Size = 10,
     discriminate: NonNegative = 1.0,
     discrepancy: NonNegative = 100.0,
 ) -> Method:

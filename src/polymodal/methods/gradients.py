@@ -99,7 +99,7 @@ def rule_of(name: str) -> Rule:
 
     Raises ValueError for an unknown name.
     """
-    check_name(name, RULES, "rule for gradients")
+    check_name(name, RULES, "rule", " for gradients")
 
     def rule(grads: Sequence[Tensor]) -> Tensor:
         jacobian = torch.stack([g.flatten() for g in grads])

@@ -180,6 +180,8 @@ def chosen_subsets(
     if subsets == "all":
         return all_subsets(names)
     listed = [subsets] if isinstance(subsets, str) else subsets
+    if not listed:
+        raise ValueError("subsets must name at least one subset; leave it out for all.")
     return list(dict.fromkeys(_subset(subset, names) for subset in listed))
 
 

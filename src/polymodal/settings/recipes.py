@@ -42,7 +42,7 @@ def load_recipe(name: str | Path, above: Sequence[str] = ()) -> dict[str, Any]:
         return recipe
     chain = [*above, str(name)]
     if str(name) in above or len(above) > BASES:
-        raise ValueError(f"The recipe {chain[0]!r} is its own base: {', '.join(chain[:BASES])}.")
+        raise ValueError(f"The recipe {chain[0]!r} is its own base: {', '.join(chain[:3])}.")
     return merge(load_recipe(beside(name, str(base)), chain), recipe)
 
 

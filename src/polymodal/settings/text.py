@@ -66,8 +66,9 @@ def read(text: str, name: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or getattr(error, "reason", "")
-        raise ValueError(f"{name} is not readable YAML: {problem}{place}.") from None
+        parts = [getattr(error, part, None) for part in ("context", "problem", "reason")]
+        said = ", ".join(part for part in parts if part)
+        raise ValueError(f"{name} is not readable YAML: {said}{place}.") from None
     except RecursionError:
         raise ValueError(f"{name} is nested more than {NESTED} deep.") from None
 
@@ -86,7 +87,8 @@ class _Values:
         if node is None:
             return None
         if not TAGS.fullmatch(node.tag):
-            raise self.refusal(node, f"has the tag {shown(node.tag)}, and tags are not read")
+            tag = node.tag.rpartition(":")[2]
+            raise self.refusal(node, f"has the tag {shown(tag)}, and tags are not read")
         if not levels:  # an alias of a node that holds it, as well
             raise self.refusal(node, f"is nested more than {NESTED} deep")
         if next(self.counts) > VALUES:
@@ -130,6 +132,13 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _quoted(dumper: _Dumper, text: str) -> ScalarNode:
+    """Text; in quotes where it has characters that plain text would change."""
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _quoted)
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, list("-+.0123456789"))
 
 

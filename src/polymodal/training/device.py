@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from polymodal.checks import check_name
 from polymodal.settings.schema import TrainingSettings
 
 
@@ -21,7 +20,11 @@ def make_fabric(training: TrainingSettings, precision: str = "32-true") -> Any:
     present = ["auto", "cpu"]
     present += ["cuda"] if torch.cuda.is_available() else []
     present += ["mps"] if torch.backends.mps.is_available() else []
-    check_name(training.device, present, "training.device", " on this machine")
+    if training.device not in present:
+        raise ValueError(
+            f"training.device={training.device} cannot be used on this machine, which has"
+            f" {', '.join(present)}."
+        )
     processes, local = _processes()
     try:
         fabric = Fabric(

@@ -30,7 +30,7 @@ from polymodal.settings.schema import Settings
 from polymodal.training.checks import check_evaluation, check_method, check_reuse, run_info
 from polymodal.training.device import deterministic, make_fabric, make_loggers
 from polymodal.training.keywords import settings_of
-from polymodal.training.memory import built
+from polymodal.training.memory import built, explained
 from polymodal.training.progress import Reporter
 from polymodal.training.reuse import taken_from
 from polymodal.training.session import Session, Taken
@@ -90,7 +90,10 @@ def fit(
         taken = _taken(method, reuse or {}, checkpointer)
         fabric.barrier()  # all processes have read before one writes
         checkpointer.begin(method.model, fabric.is_global_zero)
-        with Reporter(chosen.training.progress and fabric.is_global_zero) as reporter:
+        with (
+            explained(chosen, len(splits.train)),
+            Reporter(chosen.training.progress and fabric.is_global_zero) as reporter,
+        ):
             loggers = make_loggers(chosen.training, checkpointer.target)
             session = Session(chosen.training, splits, seed, checkpointer, reporter, loggers)
             session.train(method, taken)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -58,12 +59,14 @@ def check_run(settings: Settings, method: Method, samples: int) -> None:
     model = _bytes(method.model.parameters())
     for stage in method.stages:
         chosen = settings.training.stage(stage.name)
-        rest, batch = _of_training(stage, method.model, chosen), _of_batch(method, chosen, samples)
-        lower = f"training.batch={chosen.batch:,}" if batch > model + rest else _largest(settings)
+        draws = int(settings.method.options.get("k", 1))
+        need = _of_training(stage, method.model, chosen) + draws * _of_batch(
+            method, chosen, samples
+        )
         check_memory(
-            model + rest + batch,
+            model + need,
             f"Stage {stage.name!r} needs",
-            f"lower {lower}, or raise training.memory_gb",
+            f"lower {largest(settings, samples)}, or raise training.memory_gb",
             None if most is None else 1e9 * most,
         )
 
@@ -86,11 +89,28 @@ def _bytes(tensors: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def _largest(settings: Settings) -> str:
-    """The option of the method that is the largest whole number, as an override writes it."""
-    numbers = list(_numbers(to_dict(settings)["method"], "method"))
-    name, value = max(numbers, key=lambda pair: pair[1], default=("the sizes of the networks", 0))
-    return f"{name}={value:,}" if value > 256 else "the sizes of the networks"
+def largest(settings: Settings, samples: int) -> str:
+    """The size that is the largest whole number, of the method's options or the samples of a batch,
+    as an override writes it.
+    """
+    batch = settings.training.batch
+    sizes = [(f"training.batch={batch}", min(batch, samples))]
+    sizes += [(f"{k}={v}", v) for k, v in _numbers(to_dict(settings)["method"], "method")]
+    return max(sizes, key=lambda size: size[1])[0]
+
+
+@contextmanager
+def explained(settings: Settings, samples: int) -> Iterator[None]:
+    """Inside, a lack of memory is raised as ValueError that says what to lower."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        raise ValueError(
+            f"There is not enough memory to train; lower {largest(settings, samples)}, data.limit"
+            " or training.batch."
+        ) from None
 
 
 def _numbers(value: Any, path: str) -> Iterator[tuple[str, int]]:
