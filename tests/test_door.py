@@ -330,9 +330,9 @@ def test_a_run_that_cannot_fit_into_memory_is_refused_before_it_is_made(options,
 
 
 def test_the_limit_of_memory_is_a_setting_and_weights_do_not_depend_on_it() -> None:
-    options = {"latent": 2, "epochs": 0, "progress": False, "hidden": 100_000}
+    options = {"latent": 2, "epochs": 0, "progress": False, "hidden": 20_000}
     says = refused(lambda: fit("jmvae", toy_data(), memory_gb=0.001, **options))
-    assert "of which there are 0.001 GB" in says and "lower method.hidden=100000" in says
+    assert "of which there are 0.001 GB" in says and "lower method.hidden=20000" in says
     small = options | {"hidden": 0, "memory_gb": 1e-6, "batch": 4000}
     assert "lower training.batch=4000" in refused(lambda: fit("jmvae", toy_data(4000), **small))
     one, other = (fit("jmvae", toy_data(), **options).model.state_dict() for _ in range(2))

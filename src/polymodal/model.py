@@ -18,6 +18,7 @@ from polymodal.distributions import report_of, sum_of
 from polymodal.posteriors import Posterior
 from polymodal.sampling import SamplerReport
 
+LAYER = 512  # values of a layer of a decoder
 P = TypeVar("P", bound=Posterior)
 
 
@@ -165,8 +166,9 @@ class MultimodalVAE(nn.Module, Generic[P]):
         is.
         """
         sizes = {m.name: math.prod(m.shape) for m in self.modalities}
-        values = (1 if batch is None else len(batch)) * sum(sizes[m] for m in targets)
-        check_memory(4.0 * n * values, f"Generating with n={n:,} needs", "lower n")
+        values = LAYER + sum(sizes[m] for m in targets)
+        samples = 1 if batch is None else len(batch)
+        check_memory(4.0 * n * samples * values, f"Generating with n={n:,} needs", "lower n")
 
     def _targets(self, targets: Iterable[str] | None) -> list[str]:
         names = list(self.decoders) if targets is None else list(targets)

@@ -60,11 +60,9 @@ def check_run(settings: Settings, method: Method, samples: int) -> None:
     for stage in method.stages:
         chosen = settings.training.stage(stage.name)
         draws = int(settings.method.options.get("k", 1))
-        need = _of_training(stage, method.model, chosen) + draws * _of_batch(
-            method, chosen, samples
-        )
+        batch = draws * _of_batch(method, chosen, samples)
         check_memory(
-            model + need,
+            model + _of_training(stage, method.model, chosen) + batch,
             f"Stage {stage.name!r} needs",
             f"lower {largest(settings, samples)}, or raise training.memory_gb",
             None if most is None else 1e9 * most,
