@@ -140,7 +140,7 @@ def test_text_is_read_within_bounds(text: str, says: str) -> None:
         ("about: ä".encode("latin-1"), "UTF-8"),
         ("about: x".encode("utf-16"), "UTF-8"),
         (b"about: \x00", "not allowed"),
-        (b"# " + b"x" * 2**18, "more than 262,144 bytes"),
+        (b"# " + b"x" * 2**18, "more than 262,144 characters"),
         (b"base: mine.yaml", "its own base"),
         (b"base: ../here/mine.yaml", "its own base"),
         (b"training: 3", "training must be a mapping"),

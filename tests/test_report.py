@@ -160,9 +160,16 @@ def test_labels_tell_settings_apart_but_not_seeds(compared: Path) -> None:
         load(compared / "jmvae-two-stage-seed0")
     ]
     assert label_of(runs) == ["jnf-dcca", "jnf-dcca", "jmvae-two-stage"]
-    runs[1].settings = {**runs[1].settings, "networks": {}}
     runs[1].directory = compared / "larger-seed1"
-    assert label_of(runs) == ["jnf-dcca", "larger", "jmvae-two-stage"]
+    settings = runs[1].info["settings"]
+    for change, label in (
+        ({"networks": {}}, "larger"),
+        ({"data": {**settings["data"], "missing": {"pattern": "mcar", "rate": 0.8}}}, "larger"),
+        ({"modalities": {"square": {"scale": 0.5}}}, "larger"),
+        ({"training": {**settings["training"], "progress": True, "device": "cpu"}}, "jnf-dcca"),
+    ):
+        runs[1].info = {**runs[1].info, "settings": {**settings, **change}}
+        assert label_of(runs) == ["jnf-dcca", label, "jmvae-two-stage"], change
 
 
 # Every method
@@ -273,6 +280,17 @@ def test_every_report_of_a_sampler_has_a_row_its_warning_and_its_histograms(repo
     assert list(made.warnings) == ([f"m given a and b: {warning}"] if warning else [])
     shown = any(h.low > -math.inf or h.high < math.inf for h in report.histograms())
     assert len(made.groups) == shown
+
+
+def test_a_new_report_shows_its_own_figures() -> None:
+    class Tempered(ParticleReport):
+        def summary(self) -> dict[str, float]:
+            return {"items": 4, "final_temperature": 0.25}
+
+    made = samplers({("m", "a"): Tempered(4), ("n", "a"): ParticleReport(4, 9, 800)})
+    first, second = (dict(zip(made.head, row, strict=True)) for row in made.rows)
+    assert first["final temperature"] == "0.25" and second["final temperature"] == "–"
+    assert second["calls per draw"] == "200"
 
 
 def test_a_warning_is_shown_once_with_the_subsets_to_which_it_applies() -> None:

@@ -4,6 +4,7 @@ when a command runs.
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -168,8 +169,8 @@ def evaluate(
         str | None, typer.Option(help="Names with commas between; default: all that apply.")
     ] = None,
     subsets: Annotated[
-        str, typer.Option(help="What is given: all subsets, or such as mnist,mnist+svhn.")
-    ] = "all",
+        str | None, typer.Option(help="What is given: all, or such as mnist,mnist+svhn.")
+    ] = None,
     sampler: Sampler = None,
     limit: Limit = None,
     data: Data = None,
@@ -177,10 +178,15 @@ def evaluate(
     """Measure runs on their test data, write metrics.json into each, and print one table."""
     from polymodal.cli.train import EvaluationRequest, evaluate_runs
 
-    wanted = None if metrics is None else [m.strip() for m in metrics.split(",") if m.strip()]
-    given = "all" if subsets == "all" else [s.strip() for s in subsets.split(",") if s.strip()]
+    wanted = None if metrics is None else _words(metrics)
+    given = subsets if subsets in (None, "all") else _words(subsets)
     options = {} if limit is None else {"limit": limit}
     evaluate_runs(runs, EvaluationRequest(wanted, given, sampler, options), data, standard_output())
+
+
+def _words(text: str) -> list[str]:
+    """The words between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 @app.command(
@@ -297,5 +303,6 @@ def _fail(sentence: str, status: int) -> int:
 
 
 def main() -> None:
-    """Entry point of the command `polymodal`."""
+    """Entry point of the command `polymodal`. To be asked to end is to be interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run())

@@ -16,7 +16,7 @@ from rich.text import Text
 from polymodal.cli.console import say as console_say
 from polymodal.data import Splits
 from polymodal.experiments.plan import Plan, Planned, is_first_process, train
-from polymodal.runs.files import write
+from polymodal.runs.files import check_output, write_output
 from polymodal.runs.run import Run, load
 from polymodal.settings.resolve import to_dict
 from polymodal.settings.text import write as write_yaml
@@ -30,13 +30,14 @@ class EvaluationRequest:
 
     Args:
         metrics: their names; None: those of the run's settings, or all that apply.
-        subsets: "all", or a list of subsets such as "mnist+svhn".
+        subsets: "all", or a list of subsets such as "mnist+svhn"; None: those of the run's
+            settings.
         sampler: the name of a sampler of subsets; None: the run's.
         options: further arguments, such as limit.
     """
 
     metrics: Sequence[str] | None = None
-    subsets: Any = "all"
+    subsets: Any = None
     sampler: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -49,6 +50,9 @@ def train_plan(plan: Plan, out: Path, console: Console) -> None:
     say = partial(console_say, console)
     for note in plan.notes if is_first_process() else ():
         say(note)
+    if plan.compares:
+        for name in ("table.md", "report.html"):
+            check_output(out / name)
     runs = train(plan, say if plan.compares and is_first_process() else None)
     if not is_first_process():
         return
@@ -69,7 +73,7 @@ def _conclude(plan: Plan, runs: Sequence[Run], out: Path, console: Console) -> N
     labels = [planned.label for planned in plan.runs]
     if (table := results(runs, labels)) is not None:
         console.print(terminal_table(table))
-        write(out / "table.md", table.to_markdown().encode())
+        write_output(out / "table.md", table.to_markdown().encode())
     write_report(runs, out / "report.html", data=plan.data, labels=labels)
 
 
@@ -94,10 +98,11 @@ def evaluate_runs(
 
     Raises ValueError for a directory without a finished run, and unknown metrics or subsets.
     """
-    from polymodal.report.page import label_of
+    from polymodal.report.page import check_distinct, label_of
     from polymodal.report.tables import results, terminal_table
 
     loaded = [load(path) for path in runs]
+    check_distinct(loaded, label_of(loaded))
     for run in loaded:
         _evaluate_run(run, measures, data)
     if (table := results(loaded, label_of(loaded))) is not None:
@@ -112,15 +117,13 @@ def _evaluate_run(run: Run, measures: EvaluationRequest, data: str | None) -> No
     use_sampler(run.model, measures.sampler)
     options = dict(run.settings.get("evaluation", {}))
     metrics = options.pop("metrics", None)
-    options.pop("subsets", None)
+    subsets = options.pop("subsets", None)
     wanted = EvaluationRequest(
         metrics if measures.metrics is None else measures.metrics,
-        measures.subsets,
+        subsets if measures.subsets is None else measures.subsets,
         options=options | dict(measures.options),
     )
     _measure(run, data_of(run.settings, data), wanted, str(run.directory))
-    if measures.sampler:
-        run.save_metrics({**run.metrics, "sampler": measures.sampler})
 
 
 def _measure(run: Run, data: Splits, measures: EvaluationRequest, name: str) -> None:

@@ -363,7 +363,7 @@ def train(plan: Plan, say: Callable[[str], None] | None = None) -> list[Run]:
 
     Raises ValueError, before the first one begins, if one cannot be written into its directory.
     """
-    for planned in plan.runs:
+    for planned in plan.runs if is_first_process() else ():
         check_place(planned.settings, plan.data, planned.seed, planned.directory)
     runs = []
     for planned in plan.runs:

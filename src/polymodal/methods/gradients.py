@@ -15,6 +15,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+from polymodal.analysis.gathering import gathered, own_rows
 from polymodal.checks import check_name
 
 Rule = Callable[[Sequence[Tensor]], Tensor]
@@ -102,9 +103,10 @@ def rule_of(name: str) -> Rule:
     check_name(name, RULES, "rule", " for gradients")
 
     def rule(grads: Sequence[Tensor]) -> Tensor:
-        jacobian = torch.stack([g.flatten() for g in grads])
+        own = torch.stack([g.flatten() for g in grads])
+        jacobian = gathered(own.T).T  # of all processes, as of one with the whole batch
         combination = RULES[name](jacobian)
         factor = jacobian.sum(0).norm() / combination.norm().clamp_min(1e-12)
-        return (combination * factor).view_as(grads[0])
+        return own_rows(combination * factor).view_as(grads[0])
 
     return rule

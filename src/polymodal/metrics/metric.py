@@ -19,13 +19,21 @@ Direction = Literal["higher", "lower", "none"]
 F = TypeVar("F", bound=Compute)
 
 
+class UnavailableError(ValueError):
+    """A metric cannot be computed for a place. The text is the reason, one sentence.
+
+    `evaluate` then writes a row without a value, and measures the rest.
+    """
+
+
 @dataclass(frozen=True)
 class Metric:
     """A quantity that is measured.
 
     Args:
-        compute: (measurement, given, target) -> value, standard error, number of samples; None
-            where the quantity is not defined.
+        compute: (measurement, given, target) -> value, standard error, number of samples. None:
+            the model or the data has no such quantity. Raises `UnavailableError` where it exists
+            and cannot be computed.
         places: for which (given, target) it is computed, see `polymodal.metrics.places`.
         direction: "higher" or "lower" is better; "none".
         unit: of the value.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from polymodal.model import MultimodalVAE
@@ -17,4 +18,7 @@ class Run(Protocol):
 
     @property
     def seed(self) -> int: ...
+    @property
+    def method_name(self) -> str: ...
+    def writing(self) -> AbstractContextManager[Any]: ...
     def save_metrics(self, metrics: Mapping[str, Any]) -> None: ...

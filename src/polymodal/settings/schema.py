@@ -43,7 +43,7 @@ class DataSettings(OpenGroup):
     Args:
         name: a data set, or the path of the user's own file.
         path: the folder in which the files of a named data set lie.
-        limit: the number of training samples to keep; null: all.
+        limit: the number of samples of each part to keep; null: all.
         options: those of the data set.
     """
 
@@ -165,13 +165,14 @@ class EvaluationSettings(OpenGroup):
     Args:
         metrics: keys of `polymodal.METRICS`; null: all that apply.
         subsets: the subsets of modalities that are given: "all", or a list such as ["mnist",
-            "mnist+svhn"].
+            "mnist+svhn"]; null: all of up to four modalities, of more each single one, all but one,
+            and all.
         limit: the number of test samples that are measured; null: all.
         options: those of `polymodal.metrics.MeasurementOptions`, such as samples.
     """
 
     metrics: list[str] | None = None
-    subsets: Literal["all"] | list[str | list[str]] = "all"
+    subsets: Literal["all"] | list[str | list[str]] | None = None
     limit: Count | None = None
 
 
@@ -188,8 +189,7 @@ class Settings(Group):
             chosen by shape.
         training: how the stages are trained.
         evaluation: what is measured.
-        compare: recipes to train and to compare; of the other settings only `seeds` and
-            `evaluation` are then the comparison's own.
+        compare: recipes to train and to compare; the other settings are laid over each recipe.
         seeds: seeds of the compared runs.
     """
 

@@ -17,9 +17,10 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from polymodal.checks import shown
+from polymodal.checks.files import read_bytes
 from polymodal.checks.values import NESTED
 
-LARGEST = 2**18  # bytes
+LARGEST = 2**18  # characters
 VALUES = 20_000  # in one text, with those that aliases repeat
 WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 NUMBER = re.compile(r"[-+]?(\d+|(\d+\.\d*|\.\d+)([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.inf)|\.nan", re.I)
@@ -28,12 +29,8 @@ TAGS = re.compile(r"tag:yaml.org,2002:(null|bool|int|float|str|seq|map|timestamp
 
 def read_file(path: Path, name: str) -> dict[str, Any]:
     """A file that holds a mapping. Raises ValueError, as `read_mapping`."""
-    if not path.is_file():
-        raise ValueError(f"{name} must be a file of YAML, which {path} is not.")
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"{name} has more than {LARGEST:,} bytes; a recipe has a few hundred.")
     try:
-        return read_mapping(path.read_text("utf-8"), name)
+        return read_mapping(read_bytes(path, 1).decode(), name)
     except UnicodeDecodeError:
         raise ValueError(f"{name} must be text in UTF-8; save it as such.") from None
 

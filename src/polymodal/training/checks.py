@@ -60,7 +60,8 @@ def check_place(settings: Settings, splits: Splits, seed: int, directory: Path) 
         raise ValueError(f"{nearest} is a file; give another directory as out.")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise ValueError(f"{nearest} may not be written to; give another directory as out.")
-    Checkpointer(directory, run_info(settings, splits, seed))
+    with Checkpointer(directory, run_info(settings, splits, seed)):
+        pass  # it compares the run that is there, and sees whether another process writes it
 
 
 def run_info(settings: Settings, splits: Splits, seed: int) -> dict[str, Any]:

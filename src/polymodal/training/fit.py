@@ -27,10 +27,12 @@ from polymodal.runs.checkpointer import Checkpointer
 from polymodal.runs.run import Run, load
 from polymodal.settings.data import complete, load_splits
 from polymodal.settings.schema import Settings
+from polymodal.training.advice import warn_of_spread
 from polymodal.training.checks import check_evaluation, check_method, check_reuse, run_info
 from polymodal.training.device import deterministic, make_fabric, make_loggers
 from polymodal.training.keywords import settings_of
 from polymodal.training.memory import built, explained
+from polymodal.training.prepare import start_decoders
 from polymodal.training.progress import Reporter
 from polymodal.training.reuse import taken_from
 from polymodal.training.session import Session, Taken
@@ -52,8 +54,8 @@ def fit(
     returned as it is.
 
     Args:
-        method: a name in `polymodal.METHODS`; a whole recipe (`Settings` or a mapping); or a
-            `Method`, whose model is then trained in place.
+        method: a name in `polymodal.METHODS`; a whole recipe (the name of a built-in one or of a
+            YAML file, `Settings` or a mapping); or a `Method`, whose model is trained in place.
         data: `Splits`, or a name or file for `load_data`; None: the data that the settings name.
         out: the run directory; None: nothing is written, see `Run.save`.
         seed: of weights, order and noise. The same seed and settings give the same run, bit for bit
@@ -78,18 +80,24 @@ def fit(
     check_evaluation(chosen.evaluation, splits)
     training = chosen.training
     fabric = make_fabric(training)
-    with own_random_state(fabric.device), deterministic(training.deterministic):
-        checkpointer = Checkpointer(out, run_info(chosen, splits, seed))
+    with (
+        own_random_state(fabric.device),
+        deterministic(training.deterministic),
+        Checkpointer(out, run_info(chosen, splits, seed), fabric.is_global_zero) as checkpointer,
+    ):
         if checkpointer.finished:
             return load(checkpointer.path or "", method if isinstance(method, Method) else None)
+        warn_of_spread(splits.train)
         if not isinstance(method, Method):
             seed_all(fabric.device, seed, "weights")
             method = built(chosen, splits.modalities, len(splits.train))
         check_method(method, chosen, len(splits.train))
+        checkpointer.restore(method)
         method.model.to(fabric.device)
+        start_decoders(method.model, splits.train)
         taken = _taken(method, reuse or {}, checkpointer)
         fabric.barrier()  # all processes have read before one writes
-        checkpointer.begin(method.model, fabric.is_global_zero)
+        checkpointer.begin(method.model)
         with (
             explained(chosen, len(splits.train)),
             Reporter(chosen.training.progress and fabric.is_global_zero) as reporter,

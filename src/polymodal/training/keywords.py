@@ -13,6 +13,7 @@ from polymodal.checks import FilePath, find, suggest, typed
 from polymodal.data import Splits
 from polymodal.methods import METHODS
 from polymodal.model import Method
+from polymodal.settings.recipes import is_file, load_recipe, recipes
 from polymodal.settings.resolve import resolve, to_dict
 from polymodal.settings.schema import Settings, TrainingSettings
 
@@ -44,12 +45,16 @@ def settings_of(
 
 def _recipe(method: Any) -> dict[str, Any]:
     """The recipe that the first argument of `fit` gives; empty for a custom method."""
-    if isinstance(method, str):
-        return {"method": {"name": find(method, METHODS, "method")}}
     if isinstance(method, Method):
         return {}
     if isinstance(method, Settings):
         return to_dict(method)
+    if isinstance(method, str):
+        if not is_file(method):
+            method = find(method, [*METHODS, *recipes()], "method or recipe")
+        if method in METHODS:
+            return {"method": {"name": method}}
+        method = load_recipe(method)
     return to_dict(resolve(method))
 
 
