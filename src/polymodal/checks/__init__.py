@@ -26,7 +26,7 @@ from polymodal.checks.arguments import (
     typed_arguments,
 )
 from polymodal.checks.groups import Group, typed
-from polymodal.checks.memory import check_memory
+from polymodal.checks.memory import check_memory, keep_heap
 from polymodal.checks.names import check_name, check_names, find, shown, suggest, unknown
 from polymodal.checks.values import first_difference, plain
 
@@ -53,6 +53,7 @@ __all__ = [
     "checked_options",
     "find",
     "first_difference",
+    "keep_heap",
     "plain",
     "shown",
     "suggest",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polymodal.checks import plain
+from polymodal.checks import keep_heap, plain
 from polymodal.data import Dataset, Splits
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.rng import seed_all
@@ -18,7 +18,7 @@ from polymodal.runs.files import LAST
 from polymodal.runs.state import state_of
 from polymodal.settings.schema import TrainingSettings
 from polymodal.training.advice import warn_of_collapse
-from polymodal.training.device import keep_heap, make_fabric
+from polymodal.training.device import make_fabric
 from polymodal.training.prepare import Batches, copy_into, prepared, training_only
 from polymodal.training.progress import Reporter
 from polymodal.training.reuse import reuse_message
