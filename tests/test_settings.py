@@ -274,7 +274,10 @@ def test_options_of_methods_are_nested() -> None:
     assert (flow["kind"], flow["transforms"], flow["tail_variance"]) == ("maf", 3, 1.2)
     assert sampler == {"name": "hmc", "draws": 100}
     for override, says in (
-        ("method.sampler.draws=x", r"^method\.sampler\.draws must be a whole number of at least 1, got 'x'\.$"),
+        (
+            "method.sampler.draws=x",
+            r"^method\.sampler\.draws must be a whole number of at least 1, got 'x'\.$",
+        ),
         ("method.sampler.drws=3", r"^There is no setting method\.sampler\.drws\. Did you mean dra"),
         ("method.sampler.name=hcm", r"^There is no sampler 'hcm'\. Did you mean hmc\?$"),
         ("method.flow=maf", r"^method\.flow must be a mapping such as \{key: value\}, got 'maf'"),
@@ -298,7 +301,9 @@ def test_sections_hold_the_options_of_functions_beside_their_fields() -> None:
     ).evaluation
     assert evaluation == EvaluationSettings(subsets=["a+b"], limit=5, samples=4)
     assert evaluation.options == {"samples": 4}
-    with pytest.raises(ValueError, match=r"^evaluation\.subsets must be all or a list or null, got 3\.$"):
+    with pytest.raises(
+        ValueError, match=r"^evaluation\.subsets must be all or a list or null, got 3\.$"
+    ):
         resolve({}, ["evaluation.subsets=3"])
 
 
