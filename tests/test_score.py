@@ -459,7 +459,7 @@ def test_any_method_may_have_a_diffusion_prior() -> None:
 
 def test_score_options_are_named_when_wrong() -> None:
     for options, words in (
-        ({"sampler": {"name": "diffuson"}}, "did you mean 'diffusion'"),
+        ({"sampler": {"name": "diffuson"}}, "Did you mean diffusion"),
         (
             {"sampler": {"step": 3}},
             "no setting method.sampler.step. Did you mean steps",

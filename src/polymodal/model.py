@@ -4,6 +4,7 @@ how it is trained.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -12,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.batch import Batch, Modality
+from polymodal.checks import Count, check_memory, checked
 from polymodal.data.kinds import kind_of
 from polymodal.distributions import report_of, sum_of
 from polymodal.networks.named import Named
 from polymodal.posteriors import Posterior
 from polymodal.sampling import SamplerReport
 
+LAYER = 512  # values of a layer of a decoder
 P = TypeVar("P", bound=Posterior)
 
 
@@ -105,7 +108,8 @@ class MultimodalVAE(nn.Module, Generic[P]):
         return sum_of(self.weights[m] * v if weighted else v for m, v in logs.items())
 
     @torch.no_grad()
-    def draw(self, batch: Batch | None = None, n: int = 1) -> Draws:
+    @checked
+    def draw(self, batch: Batch | None = None, n: Count = 1) -> Draws:
         """n draws z ~ q(z|x_S), (n, B, D), with the sampler's report; without a batch z ~ p(z),
         (n, 1, D).
 
@@ -160,7 +164,18 @@ class MultimodalVAE(nn.Module, Generic[P]):
         >>> # -> (8, B, 1, 28, 28)
         """
         wanted = self._targets(targets)
+        self.check_draws(batch, n, wanted)
         return self.decode(self.latents(batch, n), wanted, mean)
+
+    @checked
+    def check_draws(self, batch: Batch | None, n: Count, targets: Iterable[str]) -> None:
+        """Raises ValueError if n draws of the targets for each sample need more memory than there
+        is.
+        """
+        sizes = {m.name: math.prod(m.shape) for m in self.modalities}
+        values = LAYER + sum(sizes[m] for m in targets)
+        samples = 1 if batch is None else len(batch)
+        check_memory(4.0 * n * samples * values, f"Generating with n={n:,} needs", "lower n")
 
     def _targets(self, targets: Iterable[str] | None) -> list[str]:
         names = list(self.decoders) if targets is None else list(targets)
