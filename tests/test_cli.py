@@ -340,7 +340,13 @@ def test_evaluate_writes_metrics_and_prints_direction_n_and_errors(run_dir: Path
     assert "Did you mean probe?" in refused(capsys, "evaluate", run_dir, "--metrics", "prob")
     again = ["--metrics", "joint_log_likelihood", "--limit", "5", "--sampler", "mala"]
     assert "closed form" not in said(capsys, "evaluate", run_dir, *again)[2]
-    assert json.loads((run_dir / "metrics.json").read_text())["sampler"] == "mala"
+    (again,) = [
+        r
+        for r in json.loads((run_dir / "metrics.json").read_text())["table"]
+        if r["metric"] == "joint_log_likelihood"
+    ]
+    assert again["n"] == 5 and "sampler MALA" in again["evaluation"], "each row says how"
+    assert "MALA" not in row["evaluation"]
 
 
 def test_evaluate_measures_the_subsets_asked_for(run_dir: Path, capsys) -> None:
@@ -353,7 +359,7 @@ def test_evaluate_measures_the_subsets_asked_for(run_dir: Path, capsys) -> None:
         "5",
         "--subsets",
     ]
-    assert said(capsys, *ask, "circle,square+circle")[0] == 0
+    assert said(capsys, *ask, "circle, square+circle")[0] == 0
     rows = json.loads((run_dir / "metrics.json").read_text())["table"]
     found = {(r["target"], r["given"]) for r in rows if r["metric"] == "conditional_log_likelihood"}
     assert found == {("square", "circle")}

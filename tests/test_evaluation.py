@@ -161,7 +161,13 @@ def test_the_numbers_repeat_and_do_not_depend_on_what_else_is_asked() -> None:
     assert torch.equal(torch.get_rng_state(), state), "the user's random stream is left alone"
     other = evaluate(a_run(), data, seed=1, **QUICK)
     assert figures(other, "coherence") != figures(first, "coherence")
-    for name in ("frechet", "conditional_log_likelihood", "probe", "joint_coherence", "sampler_ess"):
+    for name in (
+        "frechet",
+        "conditional_log_likelihood",
+        "probe",
+        "joint_coherence",
+        "sampler_ess",
+    ):
         alone = evaluate(a_run(), data, metrics=[name], **QUICK)
         assert figures(alone, name) == figures(first, name)
     fewer = evaluate(a_run(), data, subsets=["a+b"], **QUICK)

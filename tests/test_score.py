@@ -276,7 +276,7 @@ def test_one_epsilon_finds_what_every_block_shares() -> None:
         kept.shape[1] == 3 and kept.T.corrcoef().abs()[0, 1:].min() > 0.7
     )  # what is kept is what is shared
     assert y[:, ~whitening.modelled].T.corrcoef().sub(torch.eye(6)).abs().max() < 0.05
-    with pytest.raises(ValueError, match="at least 20 samples with every modality, .*got 5"):
+    with pytest.raises(ValueError, match=r"at least 20 samples with every modality, .*got 5"):
         reduced(whitening, train, {m: v[:5] for m, v in train.items()}, held, 0.3)
     with pytest.raises(ValueError, match="The reference is one of normal, marginals, not 'own'"):
         reduced(whitening, train, train, held, 0.3, "own")
@@ -292,6 +292,12 @@ def test_where_nothing_is_found_nothing_is_kept_and_a_warning_says_so(caplog) ->
         found["kept"] == {"a": 0, "b": 0} and found["found"] == 0 and not whitening.modelled.any()
     )
     assert "found nothing" in caplog.text
+    prior = DiffusionPrior({"a": 4, "b": 3}, Denoiser([4, 3], width=8, depth=1))
+    prior.whitening.load_state_dict(whitening.state_dict())
+    z = torch.randn(5, 7)
+    log_p = Normal(0.0, 1.0).log_prob(whitening(z)).sum(-1) + whitening.log_det().sum()
+    torch.testing.assert_close(prior().log_prob(z), log_p, atol=1e-4, rtol=0)
+    assert prior().sample(torch.Size((4,))).isfinite().all()
 
 
 def test_the_whitening_without_epsilon_standardises_what_is_there() -> None:
