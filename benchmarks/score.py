@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from polymodal.diffusion.conditioning import Inpainting, spread
-from polymodal.diffusion.denoisers import Denoiser, matching
+from polymodal.diffusion.denoisers import Denoiser, denoising_score_matching
 from polymodal.diffusion.masking import TrainingMasks
 from polymodal.diffusion.ode import log_density
 from polymodal.diffusion.sampler import Diffusion
@@ -55,7 +55,7 @@ def train(c: torch.Tensor, steps: int) -> Denoiser:
         x = torch.randn(1024, 6) @ factor.T
         sigma, counted = patterns(x, torch.ones(1024, 3, dtype=torch.bool))
         optimizer.zero_grad()
-        matching(net, x, sigma, counted).mean().backward()
+        denoising_score_matching(net, x, sigma, counted).mean().backward()
         optimizer.step()
         rate.step()
         mean.update_parameters(net)
@@ -107,7 +107,10 @@ def samplers(quick: bool = False) -> dict[str, tuple]:
         "(a) replacement, dpm": (Diffusion("replacement", steps=steps(60)), 20_000),
         **{f"(a) replacement, pc, {k} corrector steps": (replaced(k), 4000) for k in (0, 1, 2, 5)},
         **{f"(b) repaint, {k} times": (again(k), 4000) for k in (1, 3, 10)},
-        "the released code's (clean latents), pc": (Diffusion("clean", "pc", steps=steps(100)), 4000),
+        "the released code's (clean latents), pc": (
+            Diffusion("clean", "pc", steps=steps(100)),
+            4000,
+        ),
     }
 
 

@@ -55,8 +55,8 @@ from polymodal.metrics.likelihood import (  # noqa: E402
     importance_log_likelihood,
     monte_carlo_log_likelihood,
 )
-from polymodal.networks.layers import keep_heap  # noqa: E402
 from polymodal.runs.run import Run  # noqa: E402
+from polymodal.training.device import keep_heap  # noqa: E402
 from polymodal.training.stage_trainer import StageTrainer  # noqa: E402
 
 # The flows of MultiVae.

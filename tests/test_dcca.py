@@ -9,18 +9,9 @@ import torch.nn.functional as F
 from scipy.linalg import block_diag, eigh
 from torch import distributed, nn
 
-from polymodal.analysis.dcca import (
-    Projection,
-    choose_dim,
-    contrastive,
-    correlation,
-    correlations,
-    fit_projections,
-    linear_cca,
-    multiset_cca,
-    noise_floor,
-    total_correlation,
-)
+from polymodal.analysis.cca import choose_dim, linear_cca, multiset_cca, noise_floor
+from polymodal.analysis.dcca import contrastive, correlation, correlations, total_correlation
+from polymodal.analysis.projection import Projection, fit_projections
 
 F64 = torch.float64
 

@@ -6,14 +6,23 @@ import math
 
 import pytest
 import torch
-from torch.distributions import MultivariateNormal, kl_divergence
+from torch.distributions import (
+    Categorical,
+    Laplace,
+    MixtureSameFamily,
+    MultivariateNormal,
+    kl_divergence,
+)
 
 from polymodal.distributions.divergences import detach, divergence
-from polymodal.distributions.mixture import Joint, Mixture, Proposal
+from polymodal.distributions.mixture import Joint, Mixture, Proposal, choose
 from polymodal.distributions.normal import DiagLaplace, DiagNormal, product
 from polymodal.distributions.products import Product
+from polymodal.distributions.sampled import Sampled, report_of
+from polymodal.networks.augment import Dropout, RandomShift
 from polymodal.networks.flows import FLOWS, Flow
-from polymodal.rng import noise, shard
+from polymodal.rng import noise, own_random_state, seed_all, shard
+from polymodal.sampling import ParticleReport
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -149,7 +158,7 @@ def test_divergence_of_a_mixture_bounds_its_divergence() -> None:
     assert (divergence(q, p, torch.zeros(3, 2)) >= exact - 1e-6).all()
 
 
-def test_proposal_draws_from_one_and_is_charged_the_other() -> None:
+def test_proposal_draws_from_one_and_has_the_density_of_the_other() -> None:
     draw, density, points = normal(), normal(), torch.randn(5, 3, 2)
     q = Proposal(draw, density)
     torch.testing.assert_close(q.log_prob(points), density.log_prob(points))
@@ -284,3 +293,147 @@ def test_product_draws_exactly_where_at_most_one_expert_is_present() -> None:
     assert ((z[:, :3].mean(0) - means).abs() < 5 * scales / math.sqrt(n)).all()
     assert ((z[:, :3].std(0) / scales - 1).abs() < 5 / math.sqrt(2 * n)).all()
     assert (Product(experts, prior, sampler).sample((3,)) == 100).all()
+
+
+def test_divergence_from_a_prior_without_a_closed_form_is_that_of_the_whole_mixture() -> None:
+    """q and p are the same mixture: the divergence is 0, at every z. (Components at draws of the
+    whole mixture would give far less than 0.)
+    """
+    low, high = (DiagNormal(torch.full((3, 2), m), torch.ones(3, 2)) for m in (-4.0, 4.0))
+    q = Mixture([low, high], torch.tensor([0.3, 0.7]))
+    both = DiagNormal(torch.tensor([[-4.0, -4.0], [4.0, 4.0]]), torch.ones(2, 2))
+    p = MixtureSameFamily(Categorical(torch.tensor([0.3, 0.7])), both, validate_args=False)
+    zero = torch.zeros(3)
+    for _ in range(20):
+        torch.testing.assert_close(divergence(q, p, q.rsample()), zero, atol=1e-9, rtol=0)
+    one_closed = Mixture([low, flow("maf")])
+    z = one_closed.rsample()
+    expected = one_closed.log_prob(z) - low.log_prob(z)
+    torch.testing.assert_close(divergence(one_closed, low, z), expected)
+    pair, origin = Joint(low, high), Joint(high, low)
+    torch.testing.assert_close(
+        divergence(Mixture([pair, pair]), origin, pair.rsample()), torch.full((3,), 128.0)
+    )
+
+
+def test_a_mixture_of_mixtures_is_a_mixture_and_keeps_the_gradient_of_its_weights() -> None:
+    a, b, c = normal(), normal(), normal()
+    logits = torch.zeros(3, 2, requires_grad=True)
+    inner = Mixture([a, b], logits.exp() * torch.tensor([1.0, 3.0]))
+    here = torch.tensor([True, False, True])
+    q = choose(here, inner, c)
+    assert q.components == [a, b, c] and q.weights.requires_grad
+    expected = torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.0, 1.0], [0.25, 0.75, 0.0]])
+    torch.testing.assert_close(q.weights.detach(), expected)
+    z = torch.randn(3, 2)
+    log = torch.where(here, inner.log_prob(z), c.log_prob(z))
+    torch.testing.assert_close(q.log_prob(z), log)
+    shared = Mixture([Mixture([a, b]), c], torch.tensor([1.0, 3.0]))
+    torch.testing.assert_close(shared.weights, torch.tensor([0.125, 0.125, 0.75]))
+
+
+class Counted(Sampled):
+    """Zeros, drawn by a sampler that reports how many it drew."""
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> torch.Tensor:
+        shape = [*sample_shape, 3, 2]
+        self.report = ParticleReport(items=math.prod(shape[:-1]))
+        return torch.zeros(shape)
+
+
+def test_what_holds_a_part_that_only_samples_can_be_drawn_and_has_its_report() -> None:
+    for make in (
+        lambda q: Joint(normal(dim=1), q),
+        lambda q: Mixture([q, normal()]),
+        lambda q: Joint(Mixture([normal(), q]), normal()),
+        lambda q: Proposal(q, normal()),
+    ):
+        part = Counted(torch.Size([3]), torch.Size([2]), validate_args=False)
+        q = make(part)
+        assert not q.has_rsample and report_of(q) is None
+        assert q.sample((5,)).shape == (5, 3, *q.event_shape)
+        assert report_of(q) is part.report and part.report.items == 15
+    assert Joint(normal(), Mixture([normal()])).has_rsample
+
+
+def test_laplace_draws_are_torchs_and_shared_between_processes() -> None:
+    loc, scale = torch.randn(6, 2), 0.1 + torch.rand(6, 2)
+    q, theirs = DiagLaplace(loc, scale), Laplace(loc, scale)
+    draws = []
+    for draw in (q.rsample, q.sample, theirs.rsample):
+        torch.manual_seed(1)
+        draws.append(draw((4,)))
+    assert torch.equal(draws[0], draws[2]) and torch.equal(draws[1], draws[2])
+    parts = []
+    for rank in range(2):
+        torch.manual_seed(1)
+        rows = slice(3 * rank, 3 * rank + 3)
+        with shard(rank, 2):
+            parts.append(DiagLaplace(loc[rows], scale[rows]).rsample((4,)))
+    assert torch.equal(torch.cat(parts, 1), draws[0])
+
+
+@pytest.mark.parametrize("make", [RandomShift, Dropout], ids=["shift", "dropout"])
+def test_augmentation_is_shared_between_processes(make: type) -> None:
+    """Two processes move or drop what one would, and no two rows alike."""
+    images, augment = torch.rand(8, 3, 6, 6) + 1, make(2 if make is RandomShift else 0.4)
+
+    def augmented(rows: slice, rank: int, world: int) -> torch.Tensor:
+        torch.manual_seed(0)
+        with shard(rank, world):
+            return augment(images[rows])
+
+    whole = augmented(slice(None), 0, 1)
+    halves = [augmented(slice(4 * rank, 4 * rank + 4), rank, 2) for rank in range(2)]
+    assert torch.equal(torch.cat(halves), whole) and not torch.equal(whole, images)
+    assert torch.equal(augment.eval()(images), images)
+
+
+def test_dropout_keeps_the_mean_and_its_share() -> None:
+    x = torch.ones(2000, 50)
+    dropped = Dropout(0.4)(x)
+    assert (dropped == 0).double().mean() == pytest.approx(0.4, abs=0.005)
+    torch.testing.assert_close(dropped[dropped > 0].unique(), torch.tensor([1 / 0.6]))
+
+
+@pytest.mark.parametrize("current", [0, 1])
+def test_random_states_are_those_of_the_device_that_is_meant(
+    current: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two GPUs, neither of which exists here: seeds and states go to the second."""
+    touched, chosen = [], [current]
+
+    class On:
+        def __init__(self, device: torch.device) -> None:
+            self.index = device.index
+
+        def __enter__(self) -> None:
+            chosen.append(self.index)
+
+        def __exit__(self, *_: object) -> None:
+            chosen.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", On)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: chosen[-1])
+    monkeypatch.setattr(torch.cuda, "manual_seed", lambda seed: touched.append(chosen[-1]))
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda state, device: touched.append(device.index)
+    )
+    monkeypatch.setattr(
+        torch.cuda, "get_rng_state", lambda device: touched.append(torch.device(device).index)
+    )
+    device = torch.device("cuda:1")
+    with own_random_state(device):
+        seed_all(device, 0)
+    assert touched == [1, 1, 1]
+
+
+def test_the_state_of_a_mac_gpu_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = ["theirs"]
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: state[0])
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda old: state.__setitem__(0, old))
+    monkeypatch.setattr(torch.mps, "manual_seed", lambda seed: state.__setitem__(0, seed))
+    with own_random_state(torch.device("mps")):
+        seed_all(torch.device("mps"), 0)
+        assert state != ["theirs"]
+    assert state == ["theirs"]

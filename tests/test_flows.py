@@ -8,7 +8,7 @@ from polymodal.distributions.normal import DiagNormal
 from polymodal.distributions.products import Product
 from polymodal.methods.jnf import jnf, jnf_dcca
 from polymodal.networks.flows import Flow, MaskedAffine, zuko
-from polymodal.priors import StandardNormal
+from polymodal.priors import FlowPrior, StandardNormal
 
 D, FEATURES, SIZE = 5, 13, 4
 
@@ -147,3 +147,21 @@ def test_methods_hand_the_bound_to_every_expert(method) -> None:
     modalities = [Modality("a", (3,)), Modality("b", (3,))]
     model = method(modalities, latent=2, flow={"tail_variance": 1.3}).model
     assert [expert.head.tail_variance for expert in model.posterior.experts.values()] == [1.3, 1.3]
+
+
+@pytest.mark.parametrize(("kind", "dim"), [("coupling", 3), ("spline", 3), ("maf", 1)])
+@pytest.mark.parametrize("bound", [{"max_scale": 3.0}, {"tail_variance": 1.2}])
+def test_bounds_that_a_flow_cannot_keep_are_refused(kind: str, dim: int, bound: dict) -> None:
+    with pytest.raises(ValueError, match="bound only flows of kind 'maf' in two or more"):
+        Flow(dim, 2 * dim, kind, **bound)
+    assert Flow(dim, 2 * dim, kind).forward(torch.randn(2, 2 * dim)).batch_shape == (2,)
+
+
+def test_a_prior_of_masked_maps_draws_single_points() -> None:
+    """Without a batch, (D,): the draw is the inverse of what the maps say."""
+    p = FlowPrior(3, "maf")()
+    z = p.sample()
+    assert z.shape == (3,) and p.sample((4,)).shape == (4, 3)
+    with torch.no_grad():
+        base = p.transform(z)
+        torch.testing.assert_close(p.transform.inv(base), z)

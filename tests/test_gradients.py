@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from torch import distributed
 
+from polymodal.analysis.gathering import gathered
 from polymodal.methods.gradients import RULES, cagrad, combined, gradnorm, rule_of
+from polymodal.objectives import mmd
 
 
 def test_copies_add_up_without_conflict_and_backward_reaches_the_rule() -> None:
@@ -72,3 +75,43 @@ def test_gradnorm_gives_every_task_the_same_length() -> None:
 def test_an_unknown_rule_is_named() -> None:
     with pytest.raises(ValueError, match="no rule 'pc'"):
         rule_of("pc")
+
+
+def _half(rank: int, where: str) -> None:
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{where}/rendezvous", rank=rank, world_size=2
+    )
+    rows, out = slice(4 * rank, 4 * rank + 4), {}
+    for name in ("cagrad", "gradnorm"):
+        out[name] = rule_of(name)([g[rows] for g in gradients()])
+    z = samples()[0][rows].requires_grad_()
+    value = mmd(gathered(z), gathered(samples()[1][rows]))
+    (gradient,) = torch.autograd.grad(value, z)
+    out["mmd"] = value.detach(), gradient / 2  # as data parallelism averages
+    torch.save(out, f"{where}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def gradients() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(8, 3, generator=generator, dtype=torch.float64) for _ in range(3)]
+
+
+def samples() -> torch.Tensor:
+    return torch.randn(2, 8, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def test_rules_and_the_discrepancy_of_two_processes_are_those_of_one(tmp_path) -> None:
+    """Neither is a mean over samples: the halves of a batch by themselves would give others."""
+    torch.multiprocessing.spawn(_half, (str(tmp_path),), nprocs=2)
+    parts = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    for name in ("cagrad", "gradnorm"):
+        whole, halves = rule_of(name)(gradients()), torch.cat([part[name] for part in parts])
+        torch.testing.assert_close(halves, whole, atol=1e-8, rtol=0)
+        assert (rule_of(name)([g[:4] for g in gradients()]) - whole[:4]).abs().max() > 0.01
+    z = samples()[0].requires_grad_()
+    value = mmd(z, samples()[1])
+    (gradient,) = torch.autograd.grad(value, z)
+    for part in parts:
+        torch.testing.assert_close(part["mmd"][0], value.detach())
+    torch.testing.assert_close(torch.cat([part["mmd"][1] for part in parts]), gradient)

@@ -196,3 +196,13 @@ def test_bound_of_normals_is_the_textbook_elbo() -> None:
         logits, data.x["c"], reduction="none"
     ).sum(-1)
     torch.testing.assert_close(value, -(2.0 * log_a + log_b + log_c - kl))
+
+
+@pytest.mark.parametrize("name", ["telbo", "m2vae"])
+def test_the_logged_divergences_of_absent_modalities_are_zero(name: str) -> None:
+    data, m = batch(holes=True), method(name)
+    stage = m.stages[1]
+    prepared = stage.prepare(m.model, data) if stage.prepare else data
+    terms = stage.loss(m.model, prepared, 1.0).terms
+    for k in "ac":
+        assert (terms[f"kl_prior_{k}"] == 0).equal(~data.present[k])

@@ -77,7 +77,7 @@ class TestLaws:
             (np.zeros((2, 7, 9, 2, 2, 2)), rf"'x' must have shape \({sizes}\) or \(B, {sizes}\)"),
             (np.full(modality.shape, np.nan), "values that are NaN or infinite; repair"),
             (np.zeros((0, *modality.shape)), "at least one sample"),
-            (np.full(modality.shape, "a"), "must hold numbers"),
+            (np.full(modality.shape, "a"), "must be real numbers, got words"),
         ):
             np.save(tmp_path / "x.npy", wrong)
             with pytest.raises(ValueError, match=sentence):
@@ -220,7 +220,7 @@ def test_a_kind_of_a_user_reads_arrays_that_no_other_kind_does(tmp_path, monkeyp
 
 def test_a_mosaic_shows_every_pixel_in_its_place() -> None:
     first, second = torch.rand(3, 1, 4, 5), torch.rand(2, 3, 6, 7)
-    image = mosaic([first, second], apart=1)
+    image = mosaic([first, second], gap_after=1)
     gap, wide = GAP, WIDE
     assert image.shape == (2 * 6 + gap + wide, 3 * 7 + 2 * gap, 3)
     small = image[1:5, 1 + 7 + gap : 1 + 7 + gap + 5]  # 4 x 5 in the middle of 6 x 7

@@ -17,6 +17,7 @@ from polymodal.sampling import (
     Histogram,
     ParticleReport,
     SamplerReport,
+    SMCReport,
     ess,
     hmc,
     mala,
@@ -403,13 +404,15 @@ def test_summary_and_warning_count_the_items() -> None:
         "rhat_ok": 1,
     }
     part = torch.arange(20) < 5
+    particles = dict(unique=torch.ones(20), log_normalizer=torch.zeros(20))
     for change, word in [
         (dict(rhat=torch.where(part, torch.nan, 1.01)), "R-hat"),
         (dict(acceptance=torch.where(part, 0.1, 0.8)), "Acceptance"),
         (dict(divergent=5.0 * part), "diverged"),
-        (dict(rhat=None, unique=torch.ones(20), ess=torch.where(part, 2.0, 50.0)), "particles"),
+        (dict(rhat=None, ess=torch.where(part, 2.0, 50.0)) | particles, "particles"),
     ]:
-        warning = ChainReport(**good | change).warning()
+        kind = SMCReport if "unique" in change else ChainReport
+        warning = kind(**good | change).warning()
         assert word in warning and "25%" in warning
 
 
@@ -423,7 +426,8 @@ def report_of_chains(**changes: object) -> ChainReport:
         transitions=100,
         rhat=torch.tensor([1.01, 1.2]),
     )
-    return ChainReport(**figures | changes)
+    kind = SMCReport if "unique" in changes else ChainReport
+    return kind(**figures | changes)
 
 
 def good(histogram: Histogram) -> list[bool]:
@@ -462,12 +466,12 @@ def test_the_starts_of_particles_have_a_range_and_r_hat_is_left_out() -> None:
 def test_a_report_of_particles_counts_calls_and_says_where_particles_are_few() -> None:
     calls = ParticleReport(items=4, calls=3, rows=14)
     assert isinstance(calls, SamplerReport) and calls.warning() is None
-    assert calls.summary() == {"items": 4, "calls": 3, "calls_per_draw": 3.5}
-    assert calls.per_item()["calls_per_draw"].tolist() == [3.5] * 4
+    assert calls.summary() == {"items": 4, "calls": 3, "points_per_item": 3.5}
+    assert calls.per_item()["points_per_item"].tolist() == [3.5] * 4
     (histogram,) = calls.histograms()
     assert (histogram.low, histogram.high) == (-math.inf, math.inf)
     few = ParticleReport(4, 3, 14, ess=torch.tensor([1.0, 9.0, 9.0, 9.0]), advice="raise `x`.")
-    assert list(few.per_item()) == ["calls_per_draw", "ess"]
+    assert list(few.per_item()) == ["points_per_item", "ess"]
     assert good(few.histograms()[1]) == [False, True, True, True]
     assert few.summary()["ess"] == 9 and few.warning().endswith("effectively: raise `x`.")
     assert "25%" in few.warning()

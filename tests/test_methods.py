@@ -16,6 +16,7 @@ from polymodal.methods import METHODS
 from polymodal.methods.extras import EXTRAS
 from polymodal.methods.joint import joint_elbo, surrogate_kl
 from polymodal.networks.heads import normal_head
+from polymodal.posteriors import JointWithSurrogates
 from polymodal.posteriors.pooling import powerset
 from polymodal.priors import FittedPrior
 from polymodal.runs.run import Run, load
@@ -293,7 +294,7 @@ def test_gradients_that_meet_at_a_latent_are_combined_impartially(name: str) -> 
     try:
         impartial = gradient(build(name, impartial="cagrad"))
     except ValueError as refusal:
-        assert "decodes every modality from its own draw" in str(refusal)
+        assert "no latent draw is decoded into several modalities" in str(refusal)
         return
     assert torch.isfinite(impartial).all()
     assert not torch.allclose(plain, impartial, rtol=1e-4, atol=1e-5)
@@ -485,3 +486,112 @@ def test_a_variance_thrown_out_of_bounds_is_finite_and_comes_back() -> None:
     torch.testing.assert_close(q.variance, torch.tensor([[20.0, -20.0]]).exp())
     divergence(q, DiagNormal(torch.zeros(2), torch.ones(2)), q.loc).sum().backward()
     assert h.grad[0, 2] > 0 > h.grad[0, 3] and torch.isfinite(h.grad).all()
+
+
+def test_linear_embeddings_take_modalities_of_fewer_values_than_directions() -> None:
+    """a has 3 values, b 4 and g_m 6 outputs: those beyond a's directions are 0. With 2 outputs, no
+    more than 2 directions are chosen, however many are correlated.
+    """
+    x = torch.randn(400, 3)
+    both = Batch({"a": x, "b": torch.cat([x, torch.randn(400, 1)], 1)})
+    for size, most in ((6, 3), (2, 2)):
+        embedding = {"kind": "cca", "embedding_size": size}
+        method = build("jnf_dcca", MODALITIES[:2], embedding=embedding)
+        figures = method.stages[1].finish(method.model, [both], [both])
+        assert figures["num_directions"] == most
+        networks = method.model.posterior.embeddings.networks
+        a, b = (networks[m](both.x[m])[:, :most] for m in "ab")
+        assert (networks["a"](x)[:, most:] == 0).all()
+        for k in range(most):
+            assert torch.corrcoef(torch.stack([a[:, k], b[:, k]]))[0, 1] > 0.999
+
+
+def test_the_ridge_of_linear_embeddings_is_the_users() -> None:
+    """Of one value each, of variance v and covariance c: the correlation is c / (v + r)."""
+    x = torch.randn(4000, 1)
+    pair = [Modality("a", (1,)), Modality("b", (1,))]
+    both = Batch({"a": x, "b": x})
+    found = {}
+    for ridge in (None, 1.0):
+        embedding = {"kind": "cca", "embedding_size": 1, "ridge": ridge, "num_directions": 1}
+        method = build("jnf_dcca", pair, embedding=embedding)
+        method.stages[1].finish(method.model, [both], [both])
+        g = method.model.posterior.embeddings.networks["a"]
+        found[ridge] = float(g(x).detach().std())
+    assert found[None] == pytest.approx(1, abs=1e-3)
+    variance = float(x.var())
+    assert found[1.0] == pytest.approx((variance / (variance + 1)) ** 0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("jnf_dcca", {"embedding": {"embedding_size": 4, "num_directions": 5}}, "at most"),
+        (
+            "jnf_dcca",
+            {"embedding": {"kind": "cca", "embedding_size": 8, "num_directions": 4}},
+            "at most 3, the number of values of the smallest modality",
+        ),
+        ("jnf_dcca", {"embedding": {"kind": "cca", "dropout": 0.1}}, "kind=cca has a closed form"),
+        ("sbm", {"decoder_noise": 0.1}, "posterior=point"),
+        ("sbm", {"decoder_noise": 0.1, "posterior": "laplace"}, "posterior=point"),
+        ("sbm", {"impartial": "cagrad"}, "no latent draw is decoded into several modalities"),
+        ("vae", {"impartial": "cagrad"}, "impartial has no effect on vae"),
+        ("pooled", {"posterior": "flow", "objective": "dreg"}, "take objective=iwae"),
+        (
+            "pooled",
+            {"posterior": "laplace", "pooling": "mixture", "prior": {"expert": True}},
+            "pooling=mixture, or posterior=normal",
+        ),
+        (
+            "pooled",
+            {"prior": {"name": "laplace", "expert": True}},
+            "take prior.name=normal and posterior=normal, or prior.expert=false",
+        ),
+        ("jnf", {"flow": {"kind": "spline", "max_scale": 5}}, "kind='spline'"),
+    ],
+)
+def test_options_that_would_do_nothing_or_fail_later_are_refused(
+    name: str, options: dict, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        METHODS[name](MODALITIES, **options)
+
+
+@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize("posterior", ["normal", "flow"])
+def test_learned_weights_of_a_mixture_are_seen_whatever_holds_it(
+    posterior: str, holes: bool
+) -> None:
+    """Hoelder's mixture through a flow, and where modalities may be absent: the ELBO is refused,
+    every component is a stratum, and the density is that of the components.
+    """
+    data = batch()
+    if holes:
+        data = Batch(data.x, {m: torch.arange(SIZE) % 4 != i for i, m in enumerate("abc")})
+    method = build("pooled", pooling="hoelder", posterior=posterior)
+    with pytest.raises(ValueError, match="objective=elbo cannot learn these mixture weights"):
+        loss_of(method, method.stages[0], data)
+    strata, weights = method.model.posterior.strata(data)
+    assert len(strata) == weights.shape[1] >= 6 and weights.requires_grad
+    torch.testing.assert_close(weights.sum(-1), torch.ones(SIZE))
+    q, z = method.model.posterior(data), strata[0].rsample()
+    logs = torch.stack([c.log_prob(z) for c in q.components], -1)
+    torch.testing.assert_close(q.log_prob(z), (logs.exp() * q.weights).sum(-1).log())
+
+
+def test_masks_follow_the_experts_that_a_posterior_has() -> None:
+    """Of b there is no expert: its mask is none of the product's."""
+    seen = []
+
+    def combine(q: list, present: list | None) -> Distribution:
+        seen.append((len(q), present))
+        return q[0]
+
+    data = batch(holes=True)
+    method = build("jmvae_two_stage")
+    experts = {m: method.model.posterior.experts[m] for m in "ac"}
+    JointWithSurrogates(method.model.posterior.joint, experts, combine).surrogate(data)
+    ((count, present),) = seen
+    assert count == len(present) == 2 and present[0].equal(data.present["a"])
+    assert present[1].all()

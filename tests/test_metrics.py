@@ -513,9 +513,8 @@ def digits(n: int = 400, counts: Tensor | None = None) -> Dataset:
         else torch.arange(CLASSES).repeat_interleave(counts)
     )
     x = nn.functional.one_hot(label, CLASSES).to(torch.get_default_dtype())
-    return Dataset(
-        [Modality("a", (CLASSES,)), Modality("b", (CLASSES,))], {"a": x, "b": x}, label=label
-    )
+    modalities = [Modality("a", (CLASSES,)), Modality("b", (CLASSES,))]
+    return Dataset(modalities, {"a": x, "b": x}, label=label, classes=range(CLASSES))
 
 
 def measured(name: str, model: MultimodalVAE, data: Dataset, **options) -> tuple:
@@ -608,7 +607,9 @@ def test_attributes_agree_in_shares() -> None:
 def test_coherence_skips_what_is_missing_and_refuses_what_it_cannot_classify() -> None:
     data = digits(30)
     present = torch.arange(30) % 3 > 0
-    holes = Dataset(data.modalities, data.tables, present={"a": present}, label=data.label)
+    holes = Dataset(
+        data.modalities, data.tables, present={"a": present}, label=data.label, classes=data.classes
+    )
     right = coherent(generator(), holes, batch=7)
     assert len(right) == present.sum() and (right == 1).all()
     only_a = Measurement(generator(), data, classifiers=Classifiers({"a": oracle()}))

@@ -16,7 +16,7 @@ from polymodal.distributions.likelihoods import IsotropicNormal
 from polymodal.distributions.mixture import Mixture
 from polymodal.distributions.normal import DiagLaplace, DiagNormal, product
 from polymodal.methods import METHODS
-from polymodal.methods.products import random_subset
+from polymodal.methods.common import random_subset
 from polymodal.model import MultimodalVAE
 from polymodal.networks.modules import Expert
 from polymodal.objectives import ElboTerm, elbo, elbos, mmd, stratified_iwae, variational_bound
@@ -403,7 +403,10 @@ def test_meme_bounds_the_conditional_evidence() -> None:
         "t": Linear(0.9 * one, torch.zeros(1), 1.2, False),
     }
     model = MultimodalVAE(
-        StandardNormal(1), decoders, PooledExperts(experts, singletons), modalities
+        StandardNormal(1),
+        decoders,
+        PooledExperts(experts, singletons, StandardNormal(1)),
+        modalities,
     )
     data = Batch({"s": torch.tensor([[0.3], [-1.0]]), "t": torch.tensor([[0.5], [0.2]])})
     n = 20_000

@@ -18,7 +18,7 @@ from polymodal.sampling import Histogram
 
 
 def test_an_image_on_the_page_keeps_its_pixels() -> None:
-    image = mosaic([torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)], apart=1)
+    image = mosaic([torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)], gap_after=1)
     picture = pixels(image, "words")
     back = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.data))))
     assert np.array_equal(back, image)

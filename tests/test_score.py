@@ -1,6 +1,7 @@
 """Score-based autoencoders: what their denoiser, whitening, prior and stages must satisfy."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +12,8 @@ from polymodal import fit, load
 from polymodal.batch import Batch, Modality
 from polymodal.data.dataset import Dataset, Splits
 from polymodal.diffusion.conditioning import Inpainting, spread
-from polymodal.diffusion.denoisers import TRUNKS, Denoiser, matching
-from polymodal.diffusion.energies import PairEnergies, contrasted
+from polymodal.diffusion.denoisers import TRUNKS, Denoiser, denoising_score_matching
+from polymodal.diffusion.energies import PairEnergies, noise_contrastive_loss
 from polymodal.diffusion.fitting import fit_whitening, reduced
 from polymodal.diffusion.masking import TrainingMasks
 from polymodal.diffusion.prior import DiffusionPrior, FirstBlock
@@ -61,7 +62,9 @@ def trained(steps: int, holes: float = 0.0, **options) -> Denoiser:
         present = torch.rand(512, 3) >= holes
         sigma, counted = patterns(x, present)
         optimizer.zero_grad()
-        matching(net, torch.where(spread(present, BLOCKS), x, 0), sigma, counted).mean().backward()
+        denoising_score_matching(
+            net, torch.where(spread(present, BLOCKS), x, 0), sigma, counted
+        ).mean().backward()
         optimizer.step()
         rate.step()
     return net.eval()
@@ -85,7 +88,7 @@ def test_what_is_known_comes_back_and_what_is_not_active_is_nothing(
     seen = []
     net.net.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     counted = torch.ones(5, 3, dtype=torch.bool)
-    first = matching(net, x * active, sigma.clamp_min(0.1), counted, active)
+    first = denoising_score_matching(net, x * active, sigma.clamp_min(0.1), counted, active)
     assert (seen[-1][:, 4:] == 0).all() and first.shape == (5,)
 
 
@@ -105,7 +108,11 @@ def test_the_loss_is_least_for_the_true_denoiser(scaling: str) -> None:
         gain = best + shift * torch.eye(6)
         net.net = Known(lambda y, s, gain=gain: (y / into @ gain - skip * y / into) / out)
         values.append(
-            float(matching(net, x, sigma.expand(len(x), 3), torch.ones(len(x), 3).bool()).mean())
+            float(
+                denoising_score_matching(
+                    net, x, sigma.expand(len(x), 3), torch.ones(len(x), 3).bool()
+                ).mean()
+            )
         )
     left = (c - best.T @ c).diag() / out[0] ** 2
     assert values[0] == pytest.approx(float(left.mean()), rel=0.02)
@@ -117,15 +124,17 @@ def test_what_is_missing_or_known_carries_no_loss() -> None:
     sigma = torch.full((4, 3), 0.5)
     counted = torch.tensor([[True, False, True]] * 4)
     torch.manual_seed(1)
-    first = matching(net, x, sigma, counted)
+    first = denoising_score_matching(net, x, sigma, counted)
     other = x.clone()
     other[:, 2] += 100
     nn.init.zeros_(net.net.first.weight)  # so that b enters through the loss alone
     torch.manual_seed(1)
-    before = matching(net, x, sigma, counted)
+    before = denoising_score_matching(net, x, sigma, counted)
     torch.manual_seed(1)
-    torch.testing.assert_close(matching(net, other, sigma, counted), before)
-    assert (first > 0).all() and (matching(net, x, sigma, torch.zeros(4, 3).bool()) == 0).all()
+    torch.testing.assert_close(denoising_score_matching(net, other, sigma, counted), before)
+    assert (first > 0).all() and (
+        denoising_score_matching(net, x, sigma, torch.zeros(4, 3).bool()) == 0
+    ).all()
 
 
 def test_patterns_hide_what_is_missing_and_count_what_is_noised() -> None:
@@ -146,7 +155,7 @@ def test_patterns_hide_what_is_missing_and_count_what_is_noised() -> None:
     )
     log = sigma[counted].log()
     assert log.mean() == pytest.approx(-0.4, abs=0.1) and log.std() == pytest.approx(1.6, abs=0.1)
-    none, all_ = TrainingMasks(masks=False)(torch.zeros(1), torch.ones(9, 3).bool())
+    none, all_ = TrainingMasks(conditional=False)(torch.zeros(1), torch.ones(9, 3).bool())
     assert all_.all() and (none == none[:, :1]).all()
 
 
@@ -324,7 +333,9 @@ def test_energies_learn_which_pairs_belong_together() -> None:
         a = torch.randn(512, 1)
         x = torch.cat([a, rho * a + 0.6 * torch.randn(512, 1)], -1)
         optimizer.zero_grad()
-        contrasted(net, x, torch.ones(512, 2).bool(), TrainingMasks(masks=False)).mean().backward()
+        noise_contrastive_loss(
+            net, x, torch.ones(512, 2).bool(), TrainingMasks(conditional=False)
+        ).mean().backward()
         optimizer.step()
     sigma, x = 0.5, torch.randn(400, 2)
     seen = torch.tensor([True, False]).expand(400, 2)
@@ -427,7 +438,7 @@ def test_what_is_no_density_is_not_weighed_by() -> None:
     score.encode_means, score.sampler = False, Diffusion("replacement")
     with pytest.raises(NoDensityError):
         importance_log_likelihood(model, test.only(["a"]), 5)
-    score.high = 4.0
+    score.training_masks = replace(score.training_masks, high=4.0)
     with pytest.raises(NoDensityError):
         importance_log_likelihood(model, test, 5)
 
@@ -484,7 +495,7 @@ def test_score_options_are_named_when_wrong() -> None:
         ({"training_masks": {"foo": 1}}, "no setting training_masks.foo. There are: masks, joint"),
         ({"training_masks": {"vp": [0.1, math.inf]}}, "betas of a VP process are finite"),
         ({"sampler": {"vp": [math.nan, 20]}}, "betas of a VP process are finite"),
-        ({"training_masks": {"middle": math.nan}}, "finite numbers, got"),
+        ({"training_masks": {"log_mean": math.nan}}, "finite numbers, got"),
         ({"posterior": "foo"}, "posterior must be one of normal, point, laplace, got 'foo'"),
         ({"sampler": ["x"]}, "sampler must be a mapping"),
         ({"training_masks": {"vp": 3}}, "training_masks.vp must be"),

@@ -24,9 +24,10 @@ from polymodal.methods import METHODS
 from polymodal.methods.builder import Builder
 from polymodal.methods.method import method as as_method
 from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
-from polymodal.settings.schema import StageSettings
+from polymodal.settings.schema import StageSettings, TrainingSettings
 from polymodal.training.advice import warn_of_collapse
 from polymodal.training.fit import fit
+from polymodal.training.keywords import settings_of
 from polymodal.training.optimizer import Rate
 from polymodal.training.prepare import prepared
 from polymodal.training.processes import add_up
@@ -402,10 +403,27 @@ def test_mistaken_stages_are_told(change, says) -> None:
 def test_mistaken_settings_are_told(settings, says) -> None:
     with pytest.raises(ValueError, match=says):
         fit("toy", toy_data(), **QUIET | settings)
-    with pytest.raises(ValueError, match=r"^There is no method 'toi'\. Did you mean toy\?"):
+    with pytest.raises(ValueError, match=r"no method or recipe 'toi'\. Did you mean toy\?"):
         fit("toi", toy_data())
     with pytest.raises(ValueError, match=r"^There is no data"):
         fit("toy")
+
+
+def test_a_recipe_is_given_by_its_name_or_file(tmp_path) -> None:
+    """A name that a method and a recipe share is the method's, with the settings of no recipe."""
+    (tmp_path / "mine.yaml").write_text("base: shapes-jnf\nmethod: {latent: 3}\n")
+    for name, latent in (("shapes-jnf", 2), (str(tmp_path / "mine.yaml"), 3)):
+        settings = settings_of(name, None, {"epochs": 4})
+        assert (settings.method.name, settings.method.options["latent"]) == ("jnf", latent)
+        assert (settings.data.name, settings.training.epochs) == ("shapes", 4)
+    for name in ("jmvae-two-stage", "jmvae_two_stage"):
+        settings = settings_of(name, None, {})
+        assert settings.method.name == "jmvae_two_stage"
+        assert settings.training == TrainingSettings() and settings.data.name is None
+    with pytest.raises(ValueError, match=r"method or recipe 'shapes-jn'\. Did you mean shapes-jnf"):
+        settings_of("shapes-jn", None, {})
+    with pytest.raises(ValueError, match=r"^This recipe compares shapes-jmvae-two-stage, "):
+        settings_of("shapes", None, {})
 
 
 def test_a_keyword_of_the_training_and_of_the_method_is_refused() -> None:
@@ -524,7 +542,7 @@ def test_a_run_says_which_options_a_stage_was_made_with_elsewhere(capsys) -> Non
         reuse={"all": one},
         **QUIET | {"progress": True},
     )
-    assert other.info["stages"]["all"]["apart"] == {"beta": [1.0, 2.0]}
+    assert other.info["stages"]["all"]["different_options"] == {"beta": [1.0, 2.0]}
     assert "all: taken from another run (beta: 1.0 there, 2.0 now)" in capsys.readouterr().err
 
 

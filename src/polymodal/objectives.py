@@ -2,7 +2,8 @@
 (k samples).
 
 `elbos` is a sum of several ELBOs in which each decoder runs once, `stratified_iwae` the k-sample
-bound of a mixture. All are negative, per sample, in nats, of shape (B,); only the trainer averages.
+bound of a mixture. These are negative bounds, per sample, in nats, of shape (B,), which only the
+trainer averages; `mmd` is a number of the whole batch.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def iwae(
     for one stratum.
 
     Args:
-        q: of batch_shape (B,), with rsample; a `Proposal` is charged its density.
+        q: of batch_shape (B,), with rsample; the log-density of a `Proposal` is that of its
+            `density`.
         k: number of samples.
         estimator: "iwae", or "dreg" (Tucker et al. 2019): the same value, another gradient for q.
             For a stratum of a mixture that gradient is biased; it is the estimator of the MMVAE
@@ -205,7 +207,7 @@ def stratified_iwae(
     stratum has weight 0 for samples that lack its modality.
 
     Args:
-        strata: each charged the density of the whole, see `polymodal.posteriors.pooled`.
+        strata: each with the log-density of the whole, see `Posterior.strata`.
         weights: (B, C); they need not be normalised.
         k, beta, estimator: see `iwae`.
     """
@@ -235,7 +237,7 @@ def variational_bound(
     """Negative lower bound of log p(x_S) with the model's posterior: the ELBO, or the k-sample
     bound with the gradient of "iwae" or "dreg".
 
-    The ELBO of a mixture bounds its divergence by convexity (MoPoE); the k-sample bounds charge the
+    The ELBO of a mixture bounds its divergence by convexity (MoPoE); the k-sample bounds take the
     mixture's density.
 
     Raises ValueError for an unknown objective, and for an ELBO of a mixture with learned weights.

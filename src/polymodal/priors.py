@@ -15,6 +15,7 @@ from polymodal.batch import Batch, Modality
 from polymodal.distributions.mixture import Joint
 from polymodal.distributions.normal import DiagLaplace, DiagNormal
 from polymodal.networks.flows import Flow
+from polymodal.networks.named import Named
 
 
 class StandardNormal(nn.Module):
@@ -85,8 +86,8 @@ class NormalMixture(nn.Module):
 
 
 class FlowPrior(nn.Module):
-    """N(0, I) sent through a flow; by default of coupling layers, whose densities and draws are
-    both fast.
+    """N(0, I) mapped by a flow; by default of coupling layers, whose densities and draws take one
+    pass each.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class MixedPrior(nn.Module):
 
     def __init__(self, parts: Mapping[str, nn.Module]) -> None:
         super().__init__()
-        self.parts = nn.ModuleDict(parts)
+        self.parts = Named(parts)
 
     def forward(self) -> Distribution:
         mixtures = [part() for part in self.parts.values()]

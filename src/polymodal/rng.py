@@ -52,7 +52,8 @@ def seed_all(device: torch.device, *keys: Any) -> None:
     # torch.manual_seed is slow: it queues a call for every absent GPU.
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
 
@@ -60,6 +61,11 @@ def seed_all(device: torch.device, *keys: Any) -> None:
 @contextmanager
 def own_random_state(device: torch.device) -> Iterator[None]:
     """Inside, the caller's random streams on the CPU and on `device` are left as they were."""
-    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
+    devices = [device] if device.type == "cuda" else []
+    state = torch.mps.get_rng_state() if device.type == "mps" else None
     with torch.random.fork_rng(devices=devices):
-        yield
+        try:
+            yield
+        finally:
+            if state is not None:
+                torch.mps.set_rng_state(state)

@@ -66,7 +66,7 @@ class Pair(NamedTuple):
     mean_b: Tensor
     left: Tensor
     right: Tensor
-    t: Tensor
+    cross: Tensor
 
 
 def pair(a: Tensor, b: Tensor, ridge: float) -> Pair:
@@ -167,8 +167,8 @@ def linear_cca(a: Tensor, b: Tensor, ridge: float = 1e-4) -> CCA:
     >>> torch.allclose(torch.stack(correlations), cca.correlations)
     True
     """
-    mean_a, mean_b, left, right, t = pair(a, b, ridge)
-    u, values, vh = torch.linalg.svd(t, full_matrices=False)
+    mean_a, mean_b, left, right, cross = pair(a, b, ridge)
+    u, values, vh = torch.linalg.svd(cross, full_matrices=False)
     directions = (
         solve_triangular(left.mT, u, upper=True),
         solve_triangular(right.mT, vh.mT, upper=True),

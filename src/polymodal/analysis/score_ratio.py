@@ -31,7 +31,7 @@ from statistics import NormalDist
 import torch
 from torch import Tensor, nn
 
-from polymodal.analysis.trace import diagonal, divergence
+from polymodal.analysis.trace import diagonal, jacobian_trace
 
 EVERY = 50  # steps between two evaluations on held-out samples
 SHRINKAGE = (1e-3, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # of a covariance towards I
@@ -139,7 +139,7 @@ def objective(score: nn.Module, x: Tensor, probes: int | None = None) -> Tensor:
     """F per sample, (N,): 1/2 |s|^2 + tr grad s - x's. Its mean is least for s = grad log(pi /
     rho).
     """
-    s, trace = divergence(score, x, probes)
+    s, trace = jacobian_trace(score, x, probes)
     return 0.5 * s.square().sum(-1) + trace - (x * s).sum(-1)
 
 

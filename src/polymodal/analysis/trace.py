@@ -11,7 +11,7 @@ from torch.func import jvp, vmap
 Field = Callable[[Tensor], Tensor]
 
 
-def divergence(
+def jacobian_trace(
     field: Field, x: Tensor, probes: int | None = None, active: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """field(x) (N, d) and tr grad field(x) (N,): exactly with d directions, or by Hutchinson's

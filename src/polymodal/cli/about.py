@@ -224,7 +224,8 @@ def _data(data: str | None) -> Iterator[Finding]:
 
 
 def _digits(folder: Path) -> Iterator[Finding]:
-    from polymodal.data.readers.files import IDX, find
+    from polymodal.data.readers.digits import IDX
+    from polymodal.data.readers.files import find
 
     for name, (_, hashes) in IDX.items():
         places = (name, "MNIST/raw" if name == "mnist" else "FashionMNIST/raw")
@@ -233,7 +234,8 @@ def _digits(folder: Path) -> Iterator[Finding]:
 
 
 def _svhn(folder: Path) -> Finding:
-    from polymodal.data.readers.files import PACKED_SVHN, SVHN, find
+    from polymodal.data.readers.digits import PACKED_SVHN, SVHN
+    from polymodal.data.readers.files import find
 
     files = [find(folder, ("svhn", "SVHN"), name) for name in SVHN]
     packed = find(folder, ("svhn",), PACKED_SVHN)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from polymodal.batch import Batch, Modality
 from polymodal.checks import suggest
 from polymodal.data.kinds import kind_of
 from polymodal.model import MultimodalVAE
-from polymodal.runs.files import make_directory, write
+from polymodal.runs.files import check_output, write_output
 from polymodal.runs.run import load
 from polymodal.sampling import SamplerReport, make_sampler
 
@@ -52,6 +52,7 @@ def generate_files(run_dir: Path, request: Request, out: Path, console: Console)
     Raises ValueError, before anything is written, for names the model does not know and files that
     do not fit.
     """
+    check_output(out / ARRAYS)
     run = load(run_dir)
     use_sampler(run.model, request.sampler)
     modalities = {m.name: m for m in run.modalities}
@@ -59,9 +60,8 @@ def generate_files(run_dir: Path, request: Request, out: Path, console: Console)
     batch = _read(request.given, modalities)
     x, report = _draw(run.model, batch, request)
     contents = {ARRAYS: _arrays(x), **_pictures(x, batch, modalities)}
-    make_directory(out)
     for name, content in contents.items():
-        write(out / name, content)
+        write_output(out / name, content)
     _say(console, f"Wrote {', '.join(contents)} into {out}: {_shapes(x)}.")
     if report is not None and (warning := report.warning()):
         _say(console, f"Warning: {warning}")
@@ -121,8 +121,10 @@ def _draw(
 def _arrays(x: Mapping[str, Tensor]) -> bytes:
     """An .npz file of the values by modality."""
     content = io.BytesIO()
-    arrays: dict[str, Any] = {m: v.numpy() for m, v in x.items()}
-    np.savez(content, **arrays)
+    with zipfile.ZipFile(content, "w") as archive:  # numpy.savez takes no array named "file"
+        for m, v in x.items():
+            with archive.open(f"{m}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, v.numpy())
     return content.getvalue()
 
 

@@ -4,6 +4,7 @@ when a command runs.
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -275,5 +276,6 @@ def _say(sentence: str, status: int) -> int:
 
 
 def main() -> None:
-    """Entry point of the command `polymodal`."""
+    """Entry point of the command `polymodal`. To be asked to end is to be interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run())

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from polymodal.data import Splits
 from polymodal.experiments.plan import Plan, Planned, is_first_process, train
-from polymodal.runs.files import write
+from polymodal.runs.files import check_output, write_output
 from polymodal.runs.run import Run, load
 from polymodal.settings.resolve import to_dict
 
@@ -44,6 +44,9 @@ class Measures:
 def train_plan(plan: Plan, out: Path, console: Console) -> None:
     """Trains the runs of a plan; a comparison is then evaluated and reported."""
     say = _speaker(console)
+    if plan.compares:
+        for name in ("table.md", "report.html"):
+            check_output(out / name)
     runs = train(plan, say if plan.compares and is_first_process() else None)
     if not is_first_process():
         return
@@ -73,7 +76,7 @@ def _conclude(plan: Plan, runs: Sequence[Run], out: Path, console: Console) -> N
     labels = [planned.label for planned in plan.runs]
     if (table := results(runs, labels)) is not None:
         console.print(terminal_table(table))
-        write(out / "table.md", table.to_markdown().encode())
+        write_output(out / "table.md", table.to_markdown().encode())
     write_report(runs, out / "report.html", data=plan.data, labels=labels)
 
 
@@ -98,10 +101,11 @@ def evaluate_runs(
 
     Raises ValueError for a directory without a finished run, and unknown metrics or subsets.
     """
-    from polymodal.report.page import label_of
+    from polymodal.report.page import check_distinct, label_of
     from polymodal.report.tables import results, terminal_table
 
     loaded = [load(path) for path in runs]
+    check_distinct(loaded, label_of(loaded))
     for run in loaded:
         _evaluate_run(run, measures, data)
     if (table := results(loaded, label_of(loaded))) is not None:
@@ -117,6 +121,7 @@ def _evaluate_run(run: Run, measures: Measures, data: str | None) -> None:
     options = dict(run.settings.get("evaluation", {}))
     metrics = options.pop("metrics", None)
     subsets = options.pop("subsets", None)
+    options.pop("cache", None)  # a run names no place to write to
     wanted = Measures(
         metrics if measures.metrics is None else measures.metrics,
         subsets if measures.subsets is None else measures.subsets,

@@ -7,7 +7,7 @@ from polymodal.diffusion.denoisers import Denoiser
 from polymodal.diffusion.masking import TrainingMasks
 from polymodal.diffusion.prior import DiffusionPrior
 from polymodal.diffusion.registry import DIFFUSIONS
-from polymodal.diffusion.sampler import Diffusion
+from polymodal.diffusion.sampler import Diffusion, DiffusionSampler
 from polymodal.diffusion.twisted import Twisted
 from polymodal.diffusion.whitening import LatentWhitening
 
@@ -16,6 +16,7 @@ __all__ = [
     "Denoiser",
     "Diffusion",
     "DiffusionPrior",
+    "DiffusionSampler",
     "Inpainting",
     "LatentWhitening",
     "TrainingMasks",

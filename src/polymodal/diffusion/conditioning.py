@@ -1,7 +1,7 @@
 """Inpainting tasks, and the ways in which a denoiser is conditioned on the blocks that are seen.
 
-A conditioning is a value: `conditioning(denoise, task, x, s)` is its guess of x0 (N, d) from x (N,
-d) with noise s, given the seen blocks of the task. `CONDITIONINGS` names them.
+A conditioning is a value: `conditioning(denoise, task, x, s)` is its estimate of x0 (N, d) from x
+(N, d) with noise s, given the seen blocks of the task. `CONDITIONINGS` names them.
 """
 
 from __future__ import annotations
@@ -124,15 +124,15 @@ class Masks(Conditioning):
 
 @dataclass(frozen=True)
 class Guidance(Conditioning):
-    """D + (weight - 1) (D - D_without): the guess D of `Masks`, away from that without the seen
-    blocks.
+    """D + (weight - 1) (D - D_without): the estimate D of `Masks`, extrapolated from the
+    estimate without the seen blocks.
 
     Args:
         weight: of the guidance; 1 is none.
-        against: "unseen": D_without is the guess of the unseen blocks together, without the seen
+        against: "unseen": D_without is the estimate of the unseen blocks together, without the seen
             ones (Ho and Salimans 2021); "alone": of each unseen block without any other.
-        rescale: whether the guided guess of an item's unseen blocks is made no longer than D. None:
-            only for "alone".
+        rescale: whether the guided estimate of an item's unseen blocks is made no longer than D.
+            None: only for "alone".
     """
 
     weight: float = 2.0
@@ -152,7 +152,9 @@ class Guidance(Conditioning):
         return self.against == "alone" or super().changes(task)
 
     def _hidden(self, task: Inpainting) -> Tensor:
-        """The blocks that D_without does not see, (K, N, M): one row for each of its K guesses."""
+        """The blocks that D_without does not see, (K, N, M): one row for each of its K
+        estimates.
+        """
         if self.against == "unseen":
             return task.seen.unsqueeze(0)
         items, blocks = task.seen.shape
@@ -175,12 +177,12 @@ def _with_hidden(
     return torch.cat([x.unsqueeze(0), copies]), torch.cat([sigma.unsqueeze(0), levels])
 
 
-def _shortened(guess: Tensor, longest: Tensor, task: Inpainting) -> Tensor:
-    """`guess` (N, d), scaled so that its unseen blocks are no longer than those of `longest`."""
+def _shortened(estimate: Tensor, longest: Tensor, task: Inpainting) -> Tensor:
+    """`estimate` (N, d), scaled so that its unseen blocks are no longer than those of `longest`."""
     size, limit = (
-        torch.where(task.observed, 0, x).norm(dim=-1, keepdim=True) for x in (guess, longest)
+        torch.where(task.observed, 0, x).norm(dim=-1, keepdim=True) for x in (estimate, longest)
     )
-    return guess * (limit / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp(max=1)
+    return estimate * (limit / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp(max=1)
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ class RePaint(Replacement):
 @dataclass(frozen=True)
 class Energy(Replacement):
     """`Replacement`, with `weight` times an energy's gradient added to the score (Wesego and
-    Rooshenas 2024, -C).
+    Rooshenas 2024, SBM-VAE-C).
 
     Raises ValueError without an `energy_gradient`.
     """

@@ -84,11 +84,13 @@ class Attention(nn.Module):
         self.heads, self.mix, self.out = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (
-            y.unflatten(-1, (self.heads, -1)).transpose(-2, -3) for y in self.mix(x).chunk(3, -1)
-        )
+        q, k, v = map(self._by_head, self.mix(x).chunk(3, -1))
         weight = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
         return self.out((weight @ v).transpose(-2, -3).flatten(-2))
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """(..., M, W) -> (..., heads, M, W / heads)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
 
 
 class TokenTransformer(nn.Module):
@@ -146,7 +148,7 @@ class Denoiser(nn.Module):
 
     "edm": c_skip = 1 / (1 + sigma^2), c_out = sigma / sqrt(1 + sigma^2) (Karras et al. 2022, Table
     1): the network's target has variance 1 at every level. "vp": c_skip = 1, c_out = -sigma: its
-    target is the noise, as in Song et al. (2021). c_in = 1 / sqrt(1 + sigma^2) in both.
+    target is the noise, as in Song et al. (2021b). c_in = 1 / sqrt(1 + sigma^2) in both.
 
     Args:
         sizes: dimensions of the blocks.
@@ -184,14 +186,14 @@ class Denoiser(nn.Module):
         return skip + out * net
 
 
-def matching(
+def denoising_score_matching(
     denoiser: Denoiser, x: Tensor, sigma: Tensor, counted: Tensor, active: Tensor | None = None
 ) -> Tensor:
     """Denoising score matching: mean over the counted coordinates of |net - (x0 - c_skip x) /
     c_out|^2, (B,).
 
     With "edm" that is (1 + sigma^2) / sigma^2 |D - x0|^2, the weight of Karras et al. (2022); with
-    "vp" it is |net - eps|^2, Song et al. (2021).
+    "vp" it is |net - eps|^2, Song et al. (2021b).
 
     Args:
         x: x0, (B, d).

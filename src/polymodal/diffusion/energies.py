@@ -19,7 +19,7 @@ from polymodal.rng import noise
 
 class PairEnergies(nn.Module):
     """E_ij(x_i, x_j, sigma) for all pairs at once, low where the two belong together (Wesego and
-    Rooshenas 2024, -C).
+    Rooshenas 2024, SBM-VAE-C).
 
     One network serves all pairs. Each block has a linear layer as i and another as j.
 
@@ -31,8 +31,8 @@ class PairEnergies(nn.Module):
     def __init__(self, sizes: Sequence[int], width: int = 256) -> None:
         super().__init__()
         self.sizes, self.width, self.levels = list(sizes), width, Levels()
-        self.given = nn.ModuleList(nn.Linear(d, width) for d in sizes)
-        self.wanted = nn.ModuleList(nn.Linear(d, width) for d in sizes)
+        self.first_layers = nn.ModuleList(nn.Linear(d, width) for d in sizes)
+        self.second_layers = nn.ModuleList(nn.Linear(d, width) for d in sizes)
         self.net = mlp([width + Levels.width, width, width, 1])
 
     def forward(self, x: Tensor, other: Tensor, i: Tensor, sigma: Tensor) -> Tensor:
@@ -41,8 +41,8 @@ class PairEnergies(nn.Module):
         """
         scale = (1 + sigma * sigma).rsqrt()
         index = i[:, None, None].expand(-1, 1, self.width)
-        first = self._layers(self.given, scale * x).gather(1, index)
-        both = first + self._layers(self.wanted, scale * other)
+        first = self._layers(self.first_layers, scale * x).gather(1, index)
+        both = first + self._layers(self.second_layers, scale * other)
         level = self.levels(sigma).expand(*both.shape[:-1], -1)
         return self.net(torch.cat([nn.functional.silu(both), level], -1)).squeeze(-1)
 
@@ -65,7 +65,7 @@ class PairEnergies(nn.Module):
         return torch.where(spread(wanted, self.sizes), -gradient, 0)
 
 
-def contrasted(
+def noise_contrastive_loss(
     energies: PairEnergies,
     x: Tensor,
     present: Tensor,

@@ -21,33 +21,33 @@ def karras_levels(steps: int, low: float, high: float, rho: float = 7.0) -> list
 
 @dataclass(frozen=True)
 class VP:
-    """The variance-preserving process, dy = -1/2 beta y dt + sqrt(beta) dw, beta = first + t (last
-    - first), t <= 1.
+    """The variance-preserving process, dy = -1/2 beta y dt + sqrt(beta) dw, beta = beta_min
+    + t (beta_max - beta_min), t <= 1.
 
-    log alpha(t) = -1/4 t^2 (last - first) - 1/2 t first, and sigma = sqrt(1 - alpha^2) / alpha in
-    the coordinates of this folder (Song et al. 2021, eq. (33)). Wesego and Rooshenas (2024) take 1
-    and 5 for PolyMNIST, .1 and 20 elsewhere.
+    log alpha(t) = -1/4 t^2 (beta_max - beta_min) - 1/2 t beta_min, and sigma = sqrt(1 - alpha^2) /
+    alpha in the coordinates of this folder (Song et al. 2021b, eq. (33)). Wesego and Rooshenas
+    (2024) take 1 and 5 for PolyMNIST, .1 and 20 elsewhere.
 
     >>> round(VP(1.0, 5.0).sigma(1.0), 3)
     4.369
     """
 
-    first: float = 0.1
-    last: float = 20.0
+    beta_min: float = 0.1
+    beta_max: float = 20.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.first <= self.last < math.inf or not self.last > 0:
+        if not 0 <= self.beta_min <= self.beta_max < math.inf or not self.beta_max > 0:
             raise ValueError(
-                f"The betas of a VP process are finite and rise from 0, got {self.first} and"
-                f" {self.last}."
+                f"The betas of a VP process are finite and rise from 0, got {self.beta_min} and"
+                f" {self.beta_max}."
             )
 
     def beta(self, t: float) -> float:
-        return self.first + t * (self.last - self.first)
+        return self.beta_min + t * (self.beta_max - self.beta_min)
 
     def log_alpha(self, t: Any) -> Any:
         """Of a number or a tensor."""
-        return -0.25 * t * t * (self.last - self.first) - 0.5 * t * self.first
+        return -0.25 * t * t * (self.beta_max - self.beta_min) - 0.5 * t * self.beta_min
 
     def alpha(self, t: float) -> float:
         return math.exp(self.log_alpha(t))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from polymodal.analysis.trace import divergence
+from polymodal.analysis.trace import jacobian_trace
 from polymodal.diffusion.conditioning import Denoise, Inpainting
 
 
@@ -26,16 +26,16 @@ def log_density(
     """log p(x_U | x_S), (N,) nats, for the blocks U that are not `seen`: log p(x) where none is.
 
     Along dx / d log sigma = x - E[x0 | x] the density changes by d log p = -tr(...) d log sigma
-    (Chen et al. 2018; Song et al. 2021, eq. (39)), from sigma = `low`, where x is taken to lie, to
+    (Chen et al. 2018; Song et al. 2021b, eq. (39)), from sigma = `low`, where x is taken to lie, to
     `task.high`, where p is taken to be N(E[x0 | x_S], 1 + sigma^2). Runge and Kutta's fourth-order
     method in log sigma. With blocks seen, the denoiser must have been trained with masks.
 
     Args:
         task: its `value` holds all of x.
         steps: four calls each, with their traces.
-        probes: see `divergence`; None is exact and costs d calls at once.
+        probes: see `jacobian_trace`; None is exact and costs d calls at once.
     """
-    flow = Flow(denoise, task, probes)
+    flow = ProbabilityFlow(denoise, task, probes)
     x, change = task.value.clone(), task.value.new_zeros(len(task.value))
     h = math.log(task.high / low) / steps
     for i in range(steps):
@@ -46,7 +46,7 @@ def log_density(
 
 
 @dataclass(frozen=True)
-class Flow:
+class ProbabilityFlow:
     """The probability-flow ODE dx / d log sigma = x - E[x0 | x] in the unseen blocks of a task.
 
     Args:
@@ -64,13 +64,13 @@ class Flow:
         return unseen if self.task.active is None else unseen & self.task.active
 
     def slope(self, x: Tensor, s: float) -> tuple[Tensor, Tensor]:
-        """dx / d log sigma (N, d) at level s, and its divergence (N,)."""
+        """dx / d log sigma (N, d) at level s, and its jacobian_trace (N,)."""
         free, levels = self.free, self.task.levels(s, 0.0)
 
         def velocity(y: Tensor) -> Tensor:
             return torch.where(free, y - self.denoise(y, levels), 0)
 
-        return divergence(velocity, x, self.probes, free)
+        return jacobian_trace(velocity, x, self.probes, free)
 
     def step(self, x: Tensor, levels: list[float], h: float) -> tuple[Tensor, Tensor]:
         """How x (N, d) and log p (N,) change in one step of length h in log sigma, with the slopes

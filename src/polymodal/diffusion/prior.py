@@ -5,7 +5,7 @@ blocks given the others.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from polymodal.diffusion.denoisers import Denoiser
 from polymodal.diffusion.energies import PairEnergies
 from polymodal.diffusion.masking import TrainingMasks
 from polymodal.diffusion.ode import log_density
-from polymodal.diffusion.sampler import Diffusion
+from polymodal.diffusion.sampler import Diffusion, DiffusionSampler
 from polymodal.diffusion.whitening import LatentWhitening
 from polymodal.distributions import Point, Sampled
 from polymodal.sampling import SamplerReport
@@ -36,8 +36,7 @@ class DiffusionPrior(nn.Module):
     Args:
         sizes: {block: dimensions}.
         denoiser: of blocks of these sizes.
-        sampler: (denoise, task, energy_gradient) -> (x, report): `polymodal.diffusion.Diffusion` or
-            `Twisted`; can be exchanged at any time.
+        sampler: `polymodal.diffusion.Diffusion` (None) or `Twisted`; can be exchanged at any time.
         energies: for conditioning="energy".
         training_masks: that the denoiser was trained with: whether it was shown seen blocks clean,
             and the highest sigma.
@@ -48,18 +47,17 @@ class DiffusionPrior(nn.Module):
         self,
         sizes: Mapping[str, int],
         denoiser: Denoiser,
-        sampler: Callable[..., Any] | None = None,
+        sampler: DiffusionSampler | None = None,
         energies: PairEnergies | None = None,
         training_masks: TrainingMasks = TrainingMasks(),
         encode_means: bool = False,
     ) -> None:
         super().__init__()
         self.training_masks = training_masks
-        self.masks, self.high = training_masks.masks, training_masks.high
         self.encode_means = encode_means
         self.whitening, self.denoiser = LatentWhitening(sizes), denoiser
         self.energies = energies
-        self.sampler = Diffusion() if sampler is None else sampler
+        self.sampler: DiffusionSampler = Diffusion() if sampler is None else sampler
 
     def forward(self) -> DiffusionPosterior:
         return DiffusionPosterior(self, {}, {}, ())
@@ -76,14 +74,11 @@ class DiffusionPrior(nn.Module):
         Its trace must be exact, and its highest sigma leave nothing of the data. With blocks seen,
         the denoiser must be trained and sampled with masks, and no q[m] be a point.
         """
-        exact = self._count() <= EXACT and self.high > LEAST_HIGH
+        exact = self._count() <= EXACT and self.training_masks.high > LEAST_HIGH
         if not exact or not q:
             return exact
-        return self._has_masks() and not any(isinstance(p, Point) for p in q.values())
-
-    def _has_masks(self) -> bool:
-        """Whether the denoiser is trained and sampled with masks."""
-        return self.masks and getattr(self.sampler, "conditioning", None) == "masks"
+        conditional = self.training_masks.conditional and self.sampler.has_exact_conditionals
+        return conditional and not any(isinstance(p, Point) for p in q.values())
 
     def _count(self) -> int:
         """The number of modelled coordinates."""
@@ -114,7 +109,7 @@ class DiffusionPrior(nn.Module):
         return self._log_density(task) + rest + log_det
 
     def _log_density(self, task: Inpainting) -> Tensor:
-        """log p(y_U | y_S) in the modelled coordinates, (N,) nats, in shares of the items."""
+        """log p(y_U | y_S) in the modelled coordinates, (N,) nats, in chunks of the items."""
         count = self._count()
         probes = None if count <= EXACT else PROBES
         each = max(1, POINTS // (probes or max(1, count)))
@@ -127,7 +122,9 @@ class DiffusionPrior(nn.Module):
         """
         modelled, sizes = self.whitening.modelled, list(self.whitening.sizes.values())
         active = None if modelled.all() else modelled
-        return Inpainting(self.whitening(z) * modelled, seen, sizes, active, self.high)
+        return Inpainting(
+            self.whitening(z) * modelled, seen, sizes, active, self.training_masks.high
+        )
 
 
 class FirstBlock(Sampled):

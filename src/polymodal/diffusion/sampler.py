@@ -3,11 +3,12 @@ the others.
 
 A point x (N, d) has blocks (in polymodal: the modalities' latents), and noise of standard deviation
 sigma (N, M), one for each block, is added to x0 to give x0 + sigma eps. The denoiser returns E[x0 |
-x]. This folder works in these coordinates; the variance-preserving process of Song et al. (2021) is
-the same one, y = alpha x with alpha = 1 / sqrt(1 + sigma^2), and so one denoiser serves every
-solver. A block that is seen has sigma 0; a block that is left out has the highest sigma.
+x]. This folder works in these coordinates; the variance-preserving process of Song et al. (2021b,
+on SDEs; 2021a is DDIM) is the same one, y = alpha x with alpha = 1 / sqrt(1 + sigma^2), and so one
+denoiser serves every solver. A block that is seen has sigma 0; a block that is left out has the
+highest sigma.
 
-Each guess calls the denoiser once, for all items and whatever subset of blocks each of them has.
+Each estimate calls the denoiser once, for all items and whatever subset of blocks each of them has.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,9 +33,26 @@ from polymodal.diffusion.conditioning import (
 )
 from polymodal.diffusion.noise_levels import process_of
 from polymodal.diffusion.solvers import SOLVERS, SingleStep, Solver
-from polymodal.sampling.diagnostics import CountedCalls, ParticleReport
+from polymodal.sampling.diagnostics import CountedCalls, ParticleReport, SamplerReport
 
 T = TypeVar("T")
+
+
+class DiffusionSampler(Protocol):
+    """Draws the unseen blocks of a task with a denoiser."""
+
+    @property
+    def has_exact_conditionals(self) -> bool:
+        """Whether draws given seen blocks follow the density of a denoiser trained with masks."""
+
+    @property
+    def needs_energies(self) -> bool:
+        """Whether a call needs `energy_gradient`."""
+
+    def __call__(
+        self, denoise: Denoise, task: Inpainting, energy_gradient: EnergyGradient | None = None, /
+    ) -> tuple[Tensor, SamplerReport]:
+        """x (N, d) with the seen blocks as they came, and a report."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +64,24 @@ class Diffusion:
         conditioning: how the seen blocks take part, a key of `CONDITIONINGS`.
             "masks": they are shown clean, sigma 0, to a denoiser that was trained with such masks
             (Bounoua et al. 2024).
-            "guidance": the same, away from what the denoiser says without them: D + (weight - 1) (D
-            - D_without), both from one call. `against` says what D_without leaves out: "unseen":
-            the seen blocks (Ho and Salimans 2021); "alone": every other block, for each unseen
-            block: joint samples are guided as well. With `rescale` the guided guess of an item's
-            unseen blocks is made no longer than the one without guidance (after Lin et al. 2024,
-            who match deviations): else large weights drive some draws out of the data's range.
-            None: only for "alone".
+            "guidance": the same, extrapolated from the estimate without the seen blocks: D +
+            (weight - 1) (D - D_without), both from one call. `against` says what D_without leaves
+            out: "unseen": the seen blocks (Ho and Salimans 2021); "alone": every other block, for
+            each unseen block: joint samples are guided as well. With `rescale` the guided estimate
+            of an item's unseen blocks is made no longer than the one without guidance (after Lin et
+            al. 2024, who match deviations): else large weights drive some draws out of the data's
+            range. None: only for "alone".
             "replacement": they are shown with fresh noise of the level of the rest, to any
             denoiser. Biased, however many the steps: the draws are not conditional ones (see
-            docs/methods/score.md).
+            docs/derivations/conditionings.md).
             "repaint": replacement, and every step taken `repeats` times, noise added in between
             (Lugmayr et al. 2022).
             "energy": replacement, and `weight` times the energies' gradient added to the score
-            (Wesego and Rooshenas 2024, -C).
+            (Wesego and Rooshenas 2024, SBM-VAE-C).
             "clean": the released code of the same authors: alpha z + sigma z for alpha z + sigma
             eps. For reproduction.
         solver: a key of `SOLVERS`. "dpm": DPM-Solver++(2M) (Lu et al. 2022); "heun": Karras et al.
-            (2022), algorithm 1, two calls a step; "ddim": Song et al. (2021), with `eta` = 1 the
+            (2022), algorithm 1, two calls a step; "ddim": Song et al. (2021a), with `eta` = 1 the
             ancestral sampler; "pc": the predictor-corrector of the variance-preserving process
             `VP(*vp)`, with `corrector` Langevin steps of signal-to-noise ratio `snr`.
         steps: of the solver.
@@ -98,6 +116,14 @@ class Diffusion:
         self._check_counts()
         self._check_numbers()
         self._check_combinations()
+
+    @property
+    def has_exact_conditionals(self) -> bool:
+        return self.conditioning == "masks"
+
+    @property
+    def needs_energies(self) -> bool:
+        return self.conditioning == "energy"
 
     @torch.no_grad()
     def __call__(

@@ -1,7 +1,7 @@
 """Solvers of the reverse process, from noise to a draw.
 
-A solver is a value: `solver(guess, task)` is a draw x (N, d), where `guess(x, s)` is E[x0 | x] at
-noise level s. `SOLVERS` names them.
+A solver is a value: `solver(estimate, task)` is a draw x (N, d), where `estimate(x, s)` is E[x0 |
+x] at noise level s. `SOLVERS` names them.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from torch import Tensor, where
 from polymodal.diffusion.conditioning import Inpainting
 from polymodal.diffusion.noise_levels import VP, karras_levels, process_of
 
-Guess = Callable[[Tensor, float], Tensor]  # x (N, d), sigma of the unseen -> E[x0 | x] (N, d)
+# x (N, d), sigma of the unseen -> E[x0 | x] (N, d)
+DenoisedEstimate = Callable[[Tensor, float], Tensor]
 
 
 class Solver(ABC):
     """Base of the solvers."""
 
     @abstractmethod
-    def __call__(self, guess: Guess, task: Inpainting) -> Tensor:
+    def __call__(self, estimate: DenoisedEstimate, task: Inpainting) -> Tensor:
         """A draw (N, d) of each item."""
 
 
@@ -52,27 +53,27 @@ def _start(task: Inpainting, level: float) -> Tensor:
 
 @dataclass(frozen=True)
 class DPM(LevelSolver):
-    """DPM-Solver++(2M) (Lu et al. 2022): second order in log sigma from the last two guesses; the
-    step to 0 takes the guess.
+    """DPM-Solver++(2M) (Lu et al. 2022): second order in log sigma from the last two estimates; the
+    step to 0 takes the estimate itself.
     """
 
-    def __call__(self, guess: Guess, task: Inpainting) -> Tensor:
+    def __call__(self, estimate: DenoisedEstimate, task: Inpainting) -> Tensor:
         levels = self.levels(task)
         x = _start(task, levels[0])
-        before: tuple[Tensor, float] | None = None  # the last guess and step
+        before: tuple[Tensor, float] | None = None  # the last estimate and step
         for s, to in pairwise(levels[:-1]):
-            clean, h = guess(x, s), math.log(s / to)
+            clean, h = estimate(x, s), math.log(s / to)
             x = to / s * x - math.expm1(-h) * _extrapolated(clean, h, before)
             before = clean, h
-        return guess(x, levels[-2])
+        return estimate(x, levels[-2])
 
 
 def _extrapolated(clean: Tensor, h: float, before: tuple[Tensor, float] | None) -> Tensor:
-    """The guess `clean`, extrapolated by half a step h from the guess and the step before."""
+    """The estimate `clean`, extrapolated by half a step h from the estimate and the step before."""
     if before is None:
         return clean
-    guess, step = before
-    return clean + h / (2 * step) * (clean - guess)
+    estimate, step = before
+    return clean + h / (2 * step) * (clean - estimate)
 
 
 @dataclass(frozen=True)
@@ -87,15 +88,17 @@ class SingleStep(LevelSolver):
     repeats: int = 1
 
     @abstractmethod
-    def step(self, guess: Guess, task: Inpainting, x: Tensor, s: float, to: float) -> Tensor:
+    def step(
+        self, estimate: DenoisedEstimate, task: Inpainting, x: Tensor, s: float, to: float
+    ) -> Tensor:
         """x (N, d) at level `to`, from x (N, d) at level s."""
 
-    def __call__(self, guess: Guess, task: Inpainting) -> Tensor:
+    def __call__(self, estimate: DenoisedEstimate, task: Inpainting) -> Tensor:
         levels = self.levels(task)
         x = _start(task, levels[0])
         for s, to in pairwise(levels):
             for left in reversed(range(self.repeats)):
-                x = self.step(guess, task, x, s, to)
+                x = self.step(estimate, task, x, s, to)
                 if left:
                     x = x + math.sqrt(s * s - to * to) * task.noise()
         return x
@@ -103,19 +106,21 @@ class SingleStep(LevelSolver):
 
 @dataclass(frozen=True)
 class Heun(SingleStep):
-    """Karras et al. (2022), algorithm 1: two guesses a step."""
+    """Karras et al. (2022), algorithm 1: two estimates a step."""
 
-    def step(self, guess: Guess, task: Inpainting, x: Tensor, s: float, to: float) -> Tensor:
-        slope = (x - guess(x, s)) / s
+    def step(
+        self, estimate: DenoisedEstimate, task: Inpainting, x: Tensor, s: float, to: float
+    ) -> Tensor:
+        slope = (x - estimate(x, s)) / s
         ahead = x + (to - s) * slope
         if to == 0:
             return ahead
-        return x + (to - s) * 0.5 * (slope + (ahead - guess(ahead, to)) / to)
+        return x + (to - s) * 0.5 * (slope + (ahead - estimate(ahead, to)) / to)
 
 
 @dataclass(frozen=True)
 class DDIM(SingleStep):
-    """Song et al. (2021b), eq. (12), in these coordinates.
+    """Song et al. (2021a), eq. (12), in these coordinates.
 
     Args:
         eta: share of the noise that is fresh, in [0, 1]; 1 is the exact reverse of a Gaussian step.
@@ -123,8 +128,10 @@ class DDIM(SingleStep):
 
     eta: float = 0.0
 
-    def step(self, guess: Guess, task: Inpainting, x: Tensor, s: float, to: float) -> Tensor:
-        clean = guess(x, s)
+    def step(
+        self, estimate: DenoisedEstimate, task: Inpainting, x: Tensor, s: float, to: float
+    ) -> Tensor:
+        clean = estimate(x, s)
         up = self.eta * to / s * math.sqrt(s * s - to * to)
         down = math.sqrt(to * to - up * up)
         x = clean + down / s * (x - clean)
@@ -133,7 +140,7 @@ class DDIM(SingleStep):
 
 @dataclass(frozen=True)
 class PredictorCorrector(Solver):
-    """Song et al. (2021), algorithm 1, for the variance-preserving process; y = alpha x.
+    """Song et al. (2021b), algorithm 1, for the variance-preserving process; y = alpha x.
 
     Joint samples correct before they predict, conditional ones after, as in Wesego and Rooshenas
     (2024).
@@ -150,16 +157,16 @@ class PredictorCorrector(Solver):
     vp: Sequence[float] = (0.1, 20.0)
     end: float = 1e-3
 
-    def __call__(self, guess: Guess, task: Inpainting) -> Tensor:
+    def __call__(self, estimate: DenoisedEstimate, task: Inpainting) -> Tensor:
         joint = not task.seen.any()
         times = self.times()
         y = mean = task.noise()
         for t in times:
             if joint:
-                y, mean = self._correct(guess, task, y, mean, t)
-            y, mean = self._predict(guess, task, y, t)
+                y, mean = self._correct(estimate, task, y, mean, t)
+            y, mean = self._predict(estimate, task, y, t)
             if not joint:
-                y, mean = self._correct(guess, task, y, mean, t)
+                y, mean = self._correct(estimate, task, y, mean, t)
         return mean / self.process.alpha(times[-1])
 
     @property
@@ -172,30 +179,30 @@ class PredictorCorrector(Solver):
         return [1 - i * (1 - self.end) / stride for i in range(self.steps)]
 
     def _predict(
-        self, guess: Guess, task: Inpainting, y: Tensor, t: float
+        self, estimate: DenoisedEstimate, task: Inpainting, y: Tensor, t: float
     ) -> tuple[Tensor, Tensor]:
         """One step of the reverse process, and its mean."""
         beta = self.process.beta(t) / self.steps
-        mean = y + 0.5 * beta * y + beta * self._score(guess, y, t)
+        mean = y + 0.5 * beta * y + beta * self._score(estimate, y, t)
         return mean + math.sqrt(beta) * task.noise(), mean
 
     def _correct(
-        self, guess: Guess, task: Inpainting, y: Tensor, mean: Tensor, t: float
+        self, estimate: DenoisedEstimate, task: Inpainting, y: Tensor, mean: Tensor, t: float
     ) -> tuple[Tensor, Tensor]:
         """Langevin steps of size 2 a (snr |noise| / |score|)^2, norms as means over the items."""
         a = 1 - self.process.beta(t) / self.steps
         for _ in range(self.corrector):
-            score, noise = self._score(guess, y, t), task.noise()
+            score, noise = self._score(estimate, y, t), task.noise()
             ratio = self.snr * _mean_norm(noise, task) / _mean_norm(score, task)
             size = 2 * a * ratio**2
             mean = y + size * score
             y = mean + (2 * size).sqrt() * noise
         return y, mean
 
-    def _score(self, guess: Guess, y: Tensor, t: float) -> Tensor:
+    def _score(self, estimate: DenoisedEstimate, y: Tensor, t: float) -> Tensor:
         """grad log p_t(y) = (alpha E[x0 | y] - y) / (1 - alpha^2)."""
         alpha = self.process.alpha(t)
-        return (alpha * guess(y / alpha, self.process.sigma(t)) - y) / (1 - alpha * alpha)
+        return (alpha * estimate(y / alpha, self.process.sigma(t)) - y) / (1 - alpha * alpha)
 
 
 def _mean_norm(x: Tensor, task: Inpainting) -> Tensor:

@@ -1,9 +1,10 @@
 """Twisted sequential Monte Carlo for diffusion models: draws given some blocks, exact with many
 particles.
 
-Conditioning by replacement, or by a guess of the conditional score, is biased however small the
-steps. Here the guess only proposes, and weights correct it (Wu et al. 2023): the error is that of
-the particles, 1 / sqrt(particles), and of the steps. The denoiser need not be trained with masks.
+Conditioning by replacement, or by an estimate of the conditional score, is biased however small the
+steps. Here the estimate only proposes, and weights correct it (Wu et al. 2023): the error is that
+of the particles, 1 / sqrt(particles), and of the steps. The denoiser need not be trained with
+masks.
 """
 
 from __future__ import annotations
@@ -121,6 +122,14 @@ class Twisted:
                 f" and rho > 0, got {self.steps}, {self.particles}, {self.ess}, {self.low},"
                 f" {self.high} and {self.rho}."
             )
+
+    @property
+    def has_exact_conditionals(self) -> bool:
+        return False  # they are exact only with many particles
+
+    @property
+    def needs_energies(self) -> bool:
+        return False
 
     def __call__(
         self, denoise: Denoise, task: Inpainting, energy_gradient: EnergyGradient | None = None

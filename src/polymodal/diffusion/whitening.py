@@ -37,8 +37,8 @@ class LatentWhitening(nn.Module):
     def set_(
         self, mean: Tensor, matrix: Tensor, num_directions: Mapping[str, int] | None = None
     ) -> None:
-        """Take a mean (d,), a block-diagonal matrix (d, d), and how many leading coordinates of
-        each block are modelled; None: as before.
+        """Sets the mean (d,), the block-diagonal matrix (d, d), and how many leading coordinates of
+        each block are modelled; None: as many as before.
         """
         self.mean.copy_(mean)
         self.matrix.copy_(matrix)
@@ -57,7 +57,7 @@ class LatentWhitening(nn.Module):
         return y @ self.inverse_matrix + self.mean
 
     def log_det(self) -> Tensor:
-        """log |det| of each block's matrix, (M,): log p(z_m) = log p(y_m) + it."""
+        """log |det| of each block's matrix, (M,): log p(z_m) = log p(y_m) + log |det|."""
         matrix = self.matrix.cpu().double()
         blocks = [matrix[part, part] for part in self._parts()]
         return torch.stack([torch.linalg.slogdet(block)[1] for block in blocks]).to(self.matrix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import singledispatch
 
 import torch
@@ -33,23 +34,43 @@ detach.register(Proposal)(lambda q: Proposal(q.draw, detach(q.density)))
 
 
 def divergence(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
-    """KL(q || p), (B,), nats: exact where it has a closed form, by convexity an upper bound for a
-    mixture q, otherwise log q(z) - log p(z).
+    """KL(q || p), (B,), nats: exact where it has a closed form; by convexity an upper bound for a
+    mixture q of such components; otherwise log q(z) - log p(z), which is unbiased.
 
     Args:
         q: of batch_shape (B,).
         p: of batch_shape () or (B,).
         z: a sample of q, (B, D), used only where there is no closed form.
     """
-    if isinstance(q, Mixture):
-        parts = torch.stack([divergence(c, p, z) for c in q.components], dim=-1)
-        return torch.where(q.weights > 0, q.weights * parts, 0).sum(-1)
     if isinstance(q, Joint) and isinstance(p, Joint):
         return sum_of(
             divergence(a, b, s)
             for a, b, s in zip(q.parts, p.parts, z.split(q.sizes, -1), strict=True)
         )
+    value = _closed(q, p)
+    return q.log_prob(z) - p.log_prob(z) if value is None else value
+
+
+def _closed(q: Distribution, p: Distribution) -> Tensor | None:
+    """KL(q || p) in closed form, (B,), for a mixture q the mean of its components'; None if there
+    is none.
+    """
+    if isinstance(q, Mixture):
+        each = _all_closed([(c, p) for c in q.components])
+        if each is None:
+            return None
+        weights = q.weights.to(each)
+        return torch.where(weights > 0, weights * each, 0).sum(-1)
+    if isinstance(q, Joint) and isinstance(p, Joint):
+        each = _all_closed([*zip(q.parts, p.parts, strict=True)])
+        return None if each is None else each.sum(-1)
     try:
         return kl_divergence(q, p)
     except NotImplementedError:
-        return q.log_prob(z) - p.log_prob(z)
+        return None
+
+
+def _all_closed(pairs: Sequence[tuple[Distribution, Distribution]]) -> Tensor | None:
+    """The closed forms of pairs, (B, pairs); None unless all of them have one."""
+    values = [value for pair in pairs if (value := _closed(*pair)) is not None]
+    return torch.stack(values, -1) if len(values) == len(pairs) else None

@@ -1,4 +1,4 @@
-"""Mixtures, joints of independent parts, and proposals that are charged another density."""
+"""Mixtures, joints of independent parts, and proposals, whose log-density is another's."""
 
 from __future__ import annotations
 
@@ -25,23 +25,27 @@ def choose(mask: Tensor, q: Any, p: Any) -> Distribution:
 
 
 class Mixture(Distribution):
-    """Finite mixture; a reparametrised draw picks one component.
+    """Finite mixture; a reparametrised draw picks one component. Mixtures among the components are
+    replaced by their own components.
 
     Args:
         components: distributions with the same batch_shape (B,) and event_shape (D,).
         weights: (C,) or (B, C), not negative; they need not be normalised. None: equal.
     """
 
-    has_rsample = True
     arg_constraints: dict = {}
 
     def __init__(self, components: Sequence[Distribution], weights: Tensor | None = None) -> None:
-        self.components = list(components)
-        first = self.components[0]
         if weights is None:
-            weights = torch.ones(len(self.components))
-        self.weights = weights / weights.sum(-1, keepdim=True)
+            weights = torch.ones(len(components))
+        weights = weights / weights.sum(-1, keepdim=True)
+        self.components, self.weights = _flat(components, weights)
+        first = self.components[0]
         super().__init__(first.batch_shape, first.event_shape, validate_args=False)
+
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        return all(q.has_rsample for q in self.components)
 
     def log_prob(self, z: Tensor) -> Tensor:
         logs = torch.stack([q.log_prob(z) for q in self.components], dim=-1)
@@ -66,7 +70,7 @@ class Mixture(Distribution):
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         with torch.no_grad():
-            if all(q.has_rsample for q in self.components):
+            if self.has_rsample:
                 return self.rsample(sample_shape)
             draws = torch.stack([q.sample(sample_shape) for q in self.components], dim=-2)
             return self._picked(draws, self._pick(draws, sample_shape))
@@ -93,10 +97,22 @@ class Mixture(Distribution):
         return Mixture([q.expand(batch_shape) for q in self.components], weights)
 
 
+def _flat(components: Sequence[Distribution], weights: Tensor) -> tuple[list[Distribution], Tensor]:
+    """Components and weights in which those of every mixture stand in its place."""
+    if not any(isinstance(q, Mixture) for q in components):
+        return list(components), weights
+    flat, shares = list[Distribution](), list[Tensor]()
+    for q, weight in zip(components, weights.split(1, -1), strict=True):
+        mixture = q if isinstance(q, Mixture) else None
+        flat += [q] if mixture is None else mixture.components
+        shares.append(weight if mixture is None else weight * mixture.weights.to(weight.device))
+    lead = torch.broadcast_shapes(*(share.shape[:-1] for share in shares))
+    return flat, torch.cat([share.expand(*lead, -1) for share in shares], -1)
+
+
 class Joint(Distribution):
     """Independent parts, concatenated in the last dimension."""
 
-    has_rsample = True
     arg_constraints: dict = {}
 
     def __init__(self, *parts: Distribution) -> None:
@@ -105,6 +121,10 @@ class Joint(Distribution):
         self.sizes = [p.event_shape.numel() for p in parts]
         super().__init__(batch, torch.Size([sum(self.sizes)]), validate_args=False)
 
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        return all(p.has_rsample for p in self.parts)
+
     def log_prob(self, z: Tensor) -> Tensor:
         return sum_of(
             p.log_prob(s) for p, s in zip(self.parts, z.split(self.sizes, dim=-1), strict=True)
@@ -112,6 +132,9 @@ class Joint(Distribution):
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         return torch.cat([p.rsample(sample_shape) for p in self.parts], dim=-1)
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        return torch.cat([p.sample(sample_shape) for p in self.parts], dim=-1)
 
     @property
     def mean(self) -> Tensor:
@@ -122,21 +145,28 @@ class Joint(Distribution):
 
 
 class Proposal(Distribution):
-    """A distribution that draws from `draw` and is charged the density of `density`.
+    """A distribution that draws from `draw`, and whose log-density is that of `density`.
 
-    A stratum of a mixture draws from its component and is charged the whole mixture; a nuisance
-    latent draws from an auxiliary and is charged its prior, so that its weight cancels.
+    A stratum of a mixture draws from its component and has the density of the whole mixture; a
+    nuisance latent draws from an auxiliary and has the density of its prior, so that its weight
+    cancels.
     """
 
-    has_rsample = True
     arg_constraints: dict = {}
 
     def __init__(self, draw: Distribution, density: Distribution) -> None:
         self.draw, self.density = draw, density
         super().__init__(draw.batch_shape, draw.event_shape, validate_args=False)
 
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        return self.draw.has_rsample
+
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         return self.draw.rsample(sample_shape)
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        return self.draw.sample(sample_shape)
 
     def log_prob(self, z: Tensor) -> Tensor:
         return self.density.log_prob(z)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -17,17 +17,16 @@ from torch.distributions import Distribution, Independent, Laplace, Normal
 from polymodal.rng import noise
 
 
-class DiagNormal(Independent):
-    """Normal with diagonal covariance; `loc` and `scale` of shape (B, D).
-
-    >>> DiagNormal(torch.zeros(4, 2), torch.ones(4, 2)).log_prob(torch.zeros(3, 4, 2)).shape
-    torch.Size([3, 4])
+class Diagonal(Independent):
+    """Base of `DiagNormal` and `DiagLaplace`: independent coordinates of one family, `loc` and
+    `scale` of shape (B, D). Abstract.
     """
 
-    base_dist: Normal
+    family: type[Normal] | type[Laplace]
+    base_dist: Normal | Laplace
 
     def __init__(self, loc: Tensor, scale: Tensor) -> None:
-        super().__init__(Normal(loc, scale, validate_args=False), 1, validate_args=False)
+        super().__init__(self.family(loc, scale, validate_args=False), 1, validate_args=False)
 
     @property
     def loc(self) -> Tensor:
@@ -36,6 +35,23 @@ class DiagNormal(Independent):
     @property
     def scale(self) -> Tensor:
         return self.base_dist.scale
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
+        return type(self)(self.loc.expand(*batch_shape, -1), self.scale.expand(*batch_shape, -1))
+
+
+class DiagNormal(Diagonal):
+    """Normal with diagonal covariance; `loc` and `scale` of shape (B, D).
+
+    >>> DiagNormal(torch.zeros(4, 2), torch.ones(4, 2)).log_prob(torch.zeros(3, 4, 2)).shape
+    torch.Size([3, 4])
+    """
+
+    family = Normal
 
     def log_prob(self, z: Tensor) -> Tensor:
         constant = self.scale.log().sum(-1) + 0.5 * math.log(2 * math.pi) * self.scale.shape[-1]
@@ -44,32 +60,20 @@ class DiagNormal(Independent):
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         return self.loc + self.scale * noise(self.loc, self._extended_shape(sample_shape))
 
-    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        with torch.no_grad():
-            return self.rsample(sample_shape)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> DiagNormal:
-        return DiagNormal(self.loc.expand(*batch_shape, -1), self.scale.expand(*batch_shape, -1))
-
-
-class DiagLaplace(Independent):
+class DiagLaplace(Diagonal):
     """Laplace with independent coordinates; `loc` and `scale` of shape (B, D)."""
 
-    base_dist: Laplace
+    family = Laplace
 
-    def __init__(self, loc: Tensor, scale: Tensor) -> None:
-        super().__init__(Laplace(loc, scale, validate_args=False), 1, validate_args=False)
+    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        u = noise(self.loc, self._extended_shape(sample_shape), _signed_uniform)
+        return self.loc - self.scale * u.sign() * torch.log1p(-u.abs())
 
-    @property
-    def loc(self) -> Tensor:
-        return self.base_dist.loc
 
-    @property
-    def scale(self) -> Tensor:
-        return self.base_dist.scale
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> DiagLaplace:
-        return DiagLaplace(self.loc.expand(*batch_shape, -1), self.scale.expand(*batch_shape, -1))
+def _signed_uniform(*shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Draws from (-1, 1), as `torch.distributions.Laplace` takes them."""
+    return torch.empty(shape, dtype=dtype, device=device).uniform_(torch.finfo(dtype).eps - 1, 1)
 
 
 def product(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 from polymodal.distributions.mixture import Mixture
 from polymodal.distributions.sampled import Sampled
 from polymodal.distributions.sums import sum_of
+from polymodal.sampling import Sampler
 
 
 class Product(Sampled):
@@ -26,8 +27,7 @@ class Product(Sampled):
     Args:
         experts: normalised distributions of batch_shape (B,).
         prior: p(z), of batch_shape () or (B,).
-        sampler: `sampler(log_prob, start, start_log_prob, n) -> (z (n, B, D), SamplerReport)`, see
-            `polymodal.sampling`.
+        sampler: see `polymodal.sampling.Sampler`.
         present: one bool (B,) for each expert, or None: all present.
     """
 
@@ -35,7 +35,7 @@ class Product(Sampled):
         self,
         experts: Sequence[Distribution],
         prior: Distribution,
-        sampler: Callable[..., tuple[Tensor, Any]],
+        sampler: Sampler,
         present: Sequence[Tensor] | None = None,
     ) -> None:
         self.experts, self.prior, self.sampler = list(experts), prior, sampler

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch.distributions import Distribution
 
-from polymodal.distributions.mixture import Joint, Mixture
+from polymodal.distributions.mixture import Joint, Mixture, Proposal
 from polymodal.distributions.normal import Point
 from polymodal.sampling.diagnostics import SamplerReport
 
@@ -30,9 +30,10 @@ def report_of(q: Distribution) -> SamplerReport | None:
     """The report of the sampler that drew q last; None if q is drawn in closed form."""
     if isinstance(q, Sampled):
         return q.report
-    if isinstance(q, Mixture):
-        return next((r for r in map(report_of, q.components) if r is not None), None)
-    return None
+    if isinstance(q, Proposal):
+        return report_of(q.draw)
+    parts = q.components if isinstance(q, Mixture) else q.parts if isinstance(q, Joint) else []
+    return next((r for r in map(report_of, parts) if r is not None), None)
 
 
 def weighable(q: Distribution, p: Distribution) -> bool:

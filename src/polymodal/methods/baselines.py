@@ -9,18 +9,19 @@ from torch import nn
 from torch.distributions import Distribution
 from torch.nn.functional import cross_entropy
 
+from polymodal.analysis.gathering import gathered, is_shared
 from polymodal.batch import Batch
 from polymodal.checks import Count, NonNegative
 from polymodal.distributions import Joint, Point, choose
 from polymodal.methods.builder import Builder
-from polymodal.methods.joint import HIDDEN
+from polymodal.methods.common import HIDDEN, random_subset, whole_model
 from polymodal.methods.method import method
-from polymodal.methods.products import random_subset, whole_model
-from polymodal.model import Loss, Method, MultimodalVAE, Step
+from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
 from polymodal.networks import Decoder, JointEncoder, mlp
+from polymodal.networks.named import Named
 from polymodal.objectives import ElboTerm, elbo, elbos, mmd
 from polymodal.posteriors import Posterior, SharedPrivate
-from polymodal.posteriors.patterns import presence
+from polymodal.posteriors.masks import presence
 
 
 def vae_loss(model: MultimodalVAE, batch: Batch, progress: float, beta: float) -> Loss:
@@ -59,7 +60,7 @@ class Condition(Posterior):
     def __init__(self, encoder: JointEncoder, prior: nn.Module | None = None) -> None:
         super().__init__()
         self.encoder = encoder
-        self.experts = nn.ModuleDict()
+        self.experts = Named()
         self._prior = [] if prior is None else [prior]  # its parameters are the model's
 
     def forward(self, batch: Batch) -> Distribution:
@@ -91,7 +92,7 @@ class Conditional(Posterior):
     ) -> None:
         super().__init__()
         self.target, self.joint, self.condition, self.prior = target, joint, condition, prior
-        self.experts = nn.ModuleDict()
+        self.experts = Named()
 
     def forward(self, batch: Batch) -> Joint:
         prior, condition = (part.expand((len(batch),)) for part in self.prior().parts)
@@ -118,7 +119,7 @@ def cvae_loss(
     return Loss(batch.where(target, value), terms)
 
 
-@method(hidden=HIDDEN, least=2, shared_latent=False)
+@method(hidden=HIDDEN, min_modalities=2, shared_latent=False)
 def cvae(builder: Builder, *, target: str | None = None, beta: NonNegative = 1.0) -> Method:
     """Conditional VAE (Sohn et al. 2015): p(x_target | z, x_given), the others given in any
     pattern; z ~ N(0, I).
@@ -154,7 +155,7 @@ def mfm_loss(
             "MFM predicts labels and the data have none; take data with labels or another method."
         )
     posterior: Any = model.posterior
-    names, subset = list(batch.x), random_subset(batch, list(batch.x), least=1)
+    names, subset = list(batch.x), random_subset(batch, list(batch.x), smallest=1)
     shared = [posterior.shared(batch), posterior.shared(Batch(batch.x, subset))]
     private = posterior.private_latents(batch)
     terms = [ElboTerm(Joint(u, *private), names, batch.present) for u in shared]
@@ -163,9 +164,21 @@ def mfm_loss(
         cross_entropy(posterior.classify(u.loc), batch.label, reduction="none") for u in shared
     ]
     z, prior = terms[0].q.rsample(), model.prior().sample((len(batch),))
-    apart = mmd(z, prior).expand(len(batch))
-    value = value / 2 + discriminate * (wrong[0] + wrong[1]) / 2 + discrepancy * apart
-    return Loss(value, logs | {"cross_entropy": wrong[0], "mmd": apart.detach()})
+    if is_shared():
+        z, prior = gathered(z), gathered(prior)
+    distance = mmd(z, prior).expand(len(batch))
+    value = value / 2 + discriminate * (wrong[0] + wrong[1]) / 2 + discrepancy * distance
+    return Loss(value, logs | {"cross_entropy": wrong[0], "mmd": distance.detach()})
+
+
+def check_labels(model: MultimodalVAE, batch: Batch, classes: int) -> Batch:
+    """The batch itself. Raises ValueError for more than `classes` different labels."""
+    if batch.label is not None and int(batch.label.max()) >= classes:
+        raise ValueError(
+            f"MFM predicts {classes} classes and the data have more; set method.classes to at least"
+            f" {int(batch.label.max()) + 1}."
+        )
+    return batch
 
 
 @method(hidden=HIDDEN)
@@ -198,4 +211,4 @@ def mfm(
     model = builder.with_private(shared, private, "point")
     model.posterior.classify = mlp([builder.latent, builder.hidden, classes])
     loss = Step(mfm_loss, discriminate=discriminate, discrepancy=discrepancy)
-    return Method(model, whole_model(loss))
+    return Method(model, [Stage("all", loss, [""], Step(check_labels, classes=classes))])

@@ -23,7 +23,6 @@ from polymodal.posteriors import (
     Posterior,
     SharedPrivate,
 )
-from polymodal.posteriors.masks import Combine
 from polymodal.posteriors.pooling import Family, Pooling, Rule
 from polymodal.priors import PRIORS, JointPrior, StandardNormal
 
@@ -38,8 +37,9 @@ class Builder:
         latent: D, dimensions of the latent.
         networks: a name of `polymodal.networks.NETWORKS` for some modalities; the others' are
             chosen by the kind of data and its shape.
-        hidden: width of the joint encoder's hidden layer (Senellart et al. 2023, table 4: 512); 0:
-            no hidden layer.
+        hidden: width of the hidden layers that are not part of `networks`: of the joint encoder
+            (Senellart et al. 2023, table 4: 512), of the networks on embeddings, and of the
+            classifier of `mfm`; 0: no hidden layer, on embeddings FLOW_WIDTH.
 
     Raises ValueError for no or duplicate modalities, or networks of unknown modalities.
     """
@@ -207,7 +207,7 @@ class Builder:
         self,
         prior: nn.Module,
         experts: Callable[[], Mapping[str, nn.Module]],
-        combine: Combine,
+        combine: Rule,
         embedding_size: int = 0,
     ) -> MultimodalVAE[JointWithSurrogates]:
         """Joint encoder, decoders and surrogates, made in this order: one seed gives one first
@@ -241,7 +241,9 @@ def learned_prior(name: str, size: int, learn_scale: bool) -> nn.Module:
     return make(size, True)
 
 
-def pooling_of(name: str, posterior: str, prior: str, prior_expert: bool) -> Pooling:
+def pooling_of(
+    name: str, posterior: str, prior: str, prior_expert: bool, objective: str = "elbo"
+) -> Pooling:
     """The pooling of POOLINGS. Raises ValueError for unknown names, and says why a combination has
     no meaning.
     """
@@ -257,6 +259,11 @@ def pooling_of(name: str, posterior: str, prior: str, prior_expert: bool) -> Poo
     if prior_expert and (prior != "normal" or posterior == "flow"):
         raise ValueError(
             "The prior can be an expert in a product of normal experts only if it is normal itself:"
-            " take prior=normal and posterior=normal, or prior_expert=false."
+            " take prior.name=normal and posterior=normal, or prior.expert=false."
+        )
+    if posterior == "flow" and objective == "dreg":
+        raise ValueError(
+            "objective=dreg needs normal or Laplace experts, not posterior=flow: take"
+            " objective=iwae, or posterior=normal."
         )
     return POOLINGS[name]

@@ -11,31 +11,35 @@ from torch import Tensor
 from polymodal.batch import Batch
 from polymodal.checks import call
 from polymodal.diffusion import fitting
-from polymodal.diffusion.denoisers import Denoiser, matching
-from polymodal.diffusion.energies import PairEnergies, contrasted
+from polymodal.diffusion.denoisers import Denoiser, denoising_score_matching
+from polymodal.diffusion.energies import PairEnergies, noise_contrastive_loss
 from polymodal.diffusion.fitting import whole
 from polymodal.diffusion.masking import TrainingMasks
 from polymodal.diffusion.prior import DiffusionPrior
+from polymodal.diffusion.sampler import DiffusionSampler
 from polymodal.model import Loss, MultimodalVAE, Stage, Step
 from polymodal.priors import FittedPrior
 
 Options = Mapping[str, Any]
-Model = MultimodalVAE[Any]
 
-LATENT = "_z"  # the name of a latent that belongs to no modality
+LATENT_BLOCK = "_z"  # the name of a latent that belongs to no modality
 
 
 def diffusion_prior(
-    sizes: Mapping[str, int], denoiser: Options | None = None, sampler: Any = None, **knows: Any
+    sizes: Mapping[str, int],
+    denoiser: Options | None = None,
+    sampler: DiffusionSampler | None = None,
+    training_masks: TrainingMasks = TrainingMasks(),
+    encode_means: bool = False,
 ) -> DiffusionPrior:
     """A `DiffusionPrior` on blocks of `sizes`, with pairwise energies if the sampler needs them."""
     network = call(Denoiser, denoiser or {}, "denoiser", list(sizes.values()))
-    needs_energies = getattr(sampler, "conditioning", None) == "energy"
+    needs_energies = sampler is not None and sampler.needs_energies
     energies = PairEnergies(list(sizes.values())) if needs_energies else None
-    return DiffusionPrior(sizes, network, sampler, energies, **knows)
+    return DiffusionPrior(sizes, network, sampler, energies, training_masks, encode_means)
 
 
-def fitted_prior_at(model: Model, path: str) -> FittedPrior:
+def fitted_prior_at(model: MultimodalVAE, path: str) -> FittedPrior:
     """The `FittedPrior` over a `DiffusionPrior` that is the model's part `path`."""
     prior: Any = model.get_submodule(path)
     return prior
@@ -43,7 +47,7 @@ def fitted_prior_at(model: Model, path: str) -> FittedPrior:
 
 def diffusion_stages(
     prior: Any,
-    encode: Callable[[Model, Batch], dict[str, Tensor]],
+    encode: Callable[[MultimodalVAE, Batch], dict[str, Tensor]],
     *,
     name: str = "prior",
     path: str = "prior",
@@ -75,13 +79,13 @@ def diffusion_stages(
     return stages
 
 
-def raw_latents(model: Model, batch: Batch, encode: Any, path: str) -> Batch:
+def raw_latents(model: MultimodalVAE, batch: Batch, encode: Any, path: str) -> Batch:
     """z_m in place of x_m."""
     z = encode(model, batch)
     return Batch(z, {m: v for m, v in batch.present.items() if m in z}, batch.label)
 
 
-def whitened_latents(model: Model, batch: Batch, encode: Any, path: str) -> Batch:
+def whitened_latents(model: MultimodalVAE, batch: Batch, encode: Any, path: str) -> Batch:
     """The latents in the whitened coordinates, 0 where these are not modelled."""
     whitening = fitted_prior_at(model, path).fitted.whitening
     latents = raw_latents(model, batch, encode, path)
@@ -92,28 +96,30 @@ def whitened_latents(model: Model, batch: Batch, encode: Any, path: str) -> Batc
 
 
 def denoising_loss(
-    model: Model, batch: Batch, progress: float, path: str, training_masks: TrainingMasks
+    model: MultimodalVAE, batch: Batch, progress: float, path: str, training_masks: TrainingMasks
 ) -> Loss:
-    """Denoising score matching, `polymodal.diffusion.denoisers.matching`."""
+    """Denoising score matching, `polymodal.diffusion.denoisers.denoising_score_matching`."""
     prior = fitted_prior_at(model, path).fitted
     y, present = whole(batch, prior.whitening)
     sigma, counted = training_masks(y, present)
-    value = matching(prior.denoiser, y, sigma, counted, prior.whitening.modelled)
+    value = denoising_score_matching(prior.denoiser, y, sigma, counted, prior.whitening.modelled)
     return Loss(value, {"matching": value})
 
 
 def energy_loss(
-    model: Model, batch: Batch, progress: float, path: str, training_masks: TrainingMasks
+    model: MultimodalVAE, batch: Batch, progress: float, path: str, training_masks: TrainingMasks
 ) -> Loss:
     """The pairwise energies, by noise-contrastive estimation."""
     prior = fitted_prior_at(model, path).fitted
     y, present = whole(batch, prior.whitening)
-    value = contrasted(prior.energies, y, present, training_masks, prior.whitening.modelled)
+    value = noise_contrastive_loss(
+        prior.energies, y, present, training_masks, prior.whitening.modelled
+    )
     return Loss(value, {"contrast": value})
 
 
 def fit_whitening(
-    model: Model,
+    model: MultimodalVAE,
     train: Iterable[Batch],
     val: Iterable[Batch],
     path: str,
@@ -127,7 +133,7 @@ def fit_whitening(
 
 @torch.no_grad()
 def switch_on(
-    model: Model, train: Iterable[Batch], val: Iterable[Batch], path: str
+    model: MultimodalVAE, train: Iterable[Batch], val: Iterable[Batch], path: str
 ) -> dict[str, Any]:
     """From now on the fitted prior takes the place of its base."""
     fitted_prior_at(model, path).ready.fill_(True)

@@ -11,14 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polymodal.analysis.dcca import Projection, contrastive, fit_projections, total_correlation
+from polymodal.analysis.dcca import contrastive, total_correlation
+from polymodal.analysis.projection import Projection, fit_projections
 from polymodal.batch import Batch, Modality
 from polymodal.methods.builder import Builder
 from polymodal.methods.settings import EmbeddingSettings
 from polymodal.model import Loss, MultimodalVAE, Stage, Step
-from polymodal.networks.augment import RandomShift
+from polymodal.networks.augment import Dropout, RandomShift
 
 Values = dict[str, Tensor]  # of each modality
+LOSS_RIDGE, CCA_RIDGE = 1e-3, 1e-4  # of deep CCA while it trains, and of CCA in closed form
 
 
 def _dcca(h: Values, present: Mapping[str, Tensor], ridge: float) -> Loss:
@@ -46,13 +48,22 @@ EMBEDDERS: dict[str, Callable[[Values, Mapping[str, Tensor], float], Loss] | Non
 def make_embeddings(builder: Builder, settings: EmbeddingSettings) -> dict[str, nn.Module]:
     """g_m for every modality, each (B, *shape_m) -> (B, embedding_size): its encoder (or one linear
     map), then a `Projection`.
+
+    Raises ValueError for more directions than linear CCA can have.
     """
+    fewest = min(math.prod(m.shape) for m in builder.modalities)
+    closed = EMBEDDERS[settings.kind] is None
+    if closed and settings.num_directions is not None and settings.num_directions > fewest:
+        raise ValueError(
+            f"embedding.num_directions={settings.num_directions} with kind={settings.kind}"
+            f" must be at most {fewest}, the number of values of the smallest modality, or null."
+        )
 
     def network(m: Modality) -> nn.Module:
         size = settings.embedding_size
-        if EMBEDDERS[settings.kind] is None:
+        if closed:
             return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(m.shape), size))
-        shift, dropout = RandomShift(settings.augment), nn.Dropout(settings.dropout)
+        shift, dropout = RandomShift(settings.augment), Dropout(settings.dropout)
         return nn.Sequential(shift, dropout, builder.encoder(m, size))
 
     return {
@@ -62,7 +73,8 @@ def make_embeddings(builder: Builder, settings: EmbeddingSettings) -> dict[str, 
 
 
 def embedding_stage(names: Sequence[str], settings: EmbeddingSettings, part: str = "") -> Stage:
-    """Trains g_m, then turns every g_m to its most correlated directions and uses the leading ones.
+    """Trains g_m, then rotates every g_m to its most correlated directions and uses the leading
+    ones.
 
     The closing step is linear CCA (multiset CCA of three modalities and more) of the embeddings;
     the spectrum is measured on validation samples and written into `posterior.spectrum`.
@@ -74,9 +86,11 @@ def embedding_stage(names: Sequence[str], settings: EmbeddingSettings, part: str
     learned = EMBEDDERS[settings.kind] is not None
     path = ".".join(["posterior.experts.{}", *filter(None, [part]), "0"])
     trains = [path.format(m) for m in names] if learned else []
-    loss = Step(embedding_loss, kind=settings.kind, ridge=settings.ridge)
+    ridge = LOSS_RIDGE if settings.ridge is None else settings.ridge
+    loss = Step(embedding_loss, kind=settings.kind, ridge=ridge)
+    closing = CCA_RIDGE if learned or settings.ridge is None else settings.ridge
     directions = settings.num_directions
-    finish = Step(turn_embeddings, learned=learned, num_directions=directions)
+    finish = Step(rotate_embeddings, learned=learned, num_directions=directions, ridge=closing)
     return Stage("embeddings", loss, trains, finish=finish)
 
 
@@ -99,37 +113,42 @@ def embedding_loss(
 
 
 @torch.no_grad()
-def turn_embeddings(
+def rotate_embeddings(
     model: Any,
     train: Iterable[Batch],
     val: Iterable[Batch],
     learned: bool,
     num_directions: int | None,
+    ridge: float,
 ) -> dict[str, Any]:
-    """Turns g_m to its most correlated directions: CCA of embeddings, or (not `learned`) of x."""
+    """Rotates g_m to its most correlated directions: CCA of embeddings, or (not `learned`) of x."""
     networks: Mapping[str, Any] = _networks(model)
     raw = {m: g[0] if learned else nn.Flatten() for m, g in networks.items()}
     h, present = _collect(raw, train)
     held_out, held_out_present = _collect(raw, val)
     projections, correlations, used = fit_projections(
-        h, num_directions, held_out, present=present, held_out_present=held_out_present
+        h, num_directions, held_out, ridge, present, held_out_present
     )
+    spectrum = model.posterior.spectrum
+    size = len(spectrum)
+    used = min(used, size)
     for m, g in networks.items():
         mean, matrix = projections[m]
         if not learned:
             mean, matrix = _set_linear(g[0][1], mean, matrix)
         g[1].set_(mean, matrix, used)
-    spectrum = model.posterior.spectrum
-    size = len(spectrum)
     spectrum.copy_(nn.functional.pad(correlations, (0, size))[:size])
     return {"spectrum": correlations[:size].tolist(), "num_directions": used}
 
 
 def _set_linear(layer: nn.Linear, mean: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Puts the leading directions into a linear layer; the projection that is then left to do."""
+    """Puts the leading directions into a linear layer, with zeros where there are fewer than its
+    outputs; the projection that is then left to do.
+    """
     size = layer.out_features
-    layer.weight.copy_(matrix[:, :size].T)
-    layer.bias.copy_(-(mean @ matrix[:, :size]))
+    leading = nn.functional.pad(matrix, (0, size))[:, :size]
+    layer.weight.copy_(leading.T)
+    layer.bias.copy_(-(mean @ leading))
     return torch.zeros(size), torch.eye(size)
 
 

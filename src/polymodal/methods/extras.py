@@ -17,13 +17,18 @@ from polymodal.methods.fitted_prior import with_fitted_prior
 from polymodal.methods.gradients import combined, rule_of
 from polymodal.model import Method
 
-# impartial: a key of `polymodal.methods.gradients.RULES`, by which the modalities' gradients are
-#     combined at z; null: they are added.
-# rescale: "dimension": the weight of each modality is the largest modality's size over its own;
-#     null: the modalities' weights.
-# fitted_prior: "mixture" (of `components` normals), "flow" or "diffusion": fitted to the aggregate
-#     posterior in a last stage, "prior", and then the model's prior, for joint samples and
-#     likelihoods; null: none.
+DESCRIPTION = """Options of every method:
+    latent: dimensions of the latent.
+    networks: {modality: a name of `polymodal.networks.NETWORKS`}; the others' are chosen by the
+        kind of data and its shape.
+    impartial: a key of `polymodal.methods.gradients.RULES`, by which the modalities' gradients are
+        combined at z; null: they are added.
+    rescale: "dimension": the weight of each modality is the largest modality's size over its own;
+        null: the modalities' weights.
+    fitted_prior: "mixture" (of `components` normals), "flow" or "diffusion": fitted to the
+        aggregate posterior in a last stage, "prior", and then the model's prior, for joint samples
+        and likelihoods; null: none.
+    components: how many normals a fitted mixture has."""
 EXTRAS = (
     Parameter("impartial", Parameter.KEYWORD_ONLY, default=None, annotation=str | None),
     Parameter(

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from polymodal.batch import Batch
 from polymodal.diffusion.masking import TrainingMasks
-from polymodal.methods.diffusion_stages import LATENT, diffusion_prior, diffusion_stages
+from polymodal.methods.diffusion_stages import LATENT_BLOCK, diffusion_prior, diffusion_stages
 from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
 from polymodal.priors import FittedPrior, FlowPrior, NormalMixture
 
-FULL = 64  # dimensions up to which a fitted mixture's components have full covariances
+MAX_FULL_COVARIANCE_DIM = (
+    64  # dimensions up to which a fitted mixture's components have full covariances
+)
 KINDS = ("mixture", "flow", "diffusion")
-JOINT = TrainingMasks(masks=False)  # of a diffusion of one block
+JOINT = TrainingMasks(conditional=False)  # of a diffusion of one block
 RENAMED = {"prior.base": "prior"}
 
 
@@ -39,7 +41,7 @@ def with_fitted_prior(method: Method, kind: str, components: int = 10) -> Method
     if kind == "diffusion":
         model.prior, fitting = _diffusion(model.prior)
     else:
-        model.prior, fitting = _closed(model.prior, kind, components)
+        model.prior, fitting = _mixture_or_flow(model.prior, kind, components)
     built_from = {**(stages[-1].built_from or {}), "fitted_prior": kind, "components": components}
     stages += [replace(stage, built_from=built_from) for stage in fitting]
     return Method(model, stages, {**method.renamed, **RENAMED})
@@ -48,24 +50,28 @@ def with_fitted_prior(method: Method, kind: str, components: int = 10) -> Method
 def _diffusion(base: nn.Module) -> tuple[FittedPrior, list[Stage]]:
     """A diffusion on the whole latent, and the stages that fit it."""
     size = base().event_shape.numel()
-    prior = FittedPrior(base, diffusion_prior({LATENT: size}, training_masks=JOINT))
+    prior = FittedPrior(base, diffusion_prior({LATENT_BLOCK: size}, training_masks=JOINT))
     return prior, diffusion_stages(prior.fitted, Step(one_latent))
 
 
-def _closed(base: nn.Module, kind: str, components: int) -> tuple[FittedPrior, list[Stage]]:
+def _mixture_or_flow(
+    base: nn.Module, kind: str, components: int
+) -> tuple[FittedPrior, list[Stage]]:
     """A mixture or a flow, and the stage that fits it."""
     size = base().event_shape.numel()
     if kind == "mixture":
         prior = FittedPrior(base, NormalMixture(size, components))
-        trains, finish = [], Step(finish_prior, components=components)
+        trains, finish = [], Step(finish_mixture, components=components)
     else:
         prior = FittedPrior(base, FlowPrior(size))
-        trains, finish = ["prior.fitted"], Step(finish_prior, components=None)
+        trains, finish = ["prior.fitted"], Step(finish_flow)
     return prior, [Stage("prior", Step(prior_loss), trains, Step(keep_draw), finish)]
 
 
 def _without_prior(stage: Stage, model: nn.Module) -> Stage:
-    """The stage, which trains the base of the prior to come, not what is fitted afterwards."""
+    """The stage with the parts of a model whose prior is `prior.base`, without what is fitted
+    later.
+    """
     names: list[str] = []
     only_parts = not [*model.parameters(recurse=False)]
     for name in stage.trains:
@@ -75,7 +81,7 @@ def _without_prior(stage: Stage, model: nn.Module) -> Stage:
 
 def one_latent(model: MultimodalVAE, batch: Batch) -> dict[str, Tensor]:
     """One draw of z for each sample, as the only block."""
-    return {LATENT: model.posterior(batch).sample()}
+    return {LATENT_BLOCK: model.posterior(batch).sample()}
 
 
 def keep_draw(model: MultimodalVAE, batch: Batch) -> Batch:
@@ -91,15 +97,18 @@ def prior_loss(model: Any, batch: Batch, progress: float) -> Loss:
 
 
 @torch.no_grad()
-def finish_prior(
-    model: Any, train: Iterable[Batch], val: Iterable[Batch], components: int | None
+def finish_mixture(
+    model: Any, train: Iterable[Batch], val: Iterable[Batch], components: int
 ) -> dict[str, float]:
-    """Fits a mixture of `components` (None: the prior is trained already), and puts the fitted
-    prior in the place of its base.
-    """
+    """Fits a mixture of `components` to the kept draws; then `finish_flow`."""
+    fit_mixture(model.prior.fitted, torch.cat([b.kept["z"] for b in train]), components)
+    return finish_flow(model, train, val)
+
+
+@torch.no_grad()
+def finish_flow(model: Any, train: Iterable[Batch], val: Iterable[Batch]) -> dict[str, float]:
+    """Puts the fitted prior in the place of its base, and compares their log-densities."""
     prior = model.prior
-    if components is not None:
-        fit_mixture(prior.fitted, torch.cat([b.kept["z"] for b in train]), components)
     prior.ready.fill_(True)
     held_out = torch.cat([b.kept["z"] for b in val])
     after, before = prior.fitted().log_prob(held_out), prior.base().log_prob(held_out)
@@ -107,8 +116,10 @@ def finish_prior(
 
 
 def fit_mixture(prior: NormalMixture, z: Tensor, components: int) -> None:
-    """Expectation maximisation on z (N, D); diagonal covariances above FULL dimensions."""
-    kind = "full" if z.shape[1] <= FULL else "diag"
+    """Expectation maximisation on z (N, D); diagonal covariances above MAX_FULL_COVARIANCE_DIM
+    dimensions.
+    """
+    kind = "full" if z.shape[1] <= MAX_FULL_COVARIANCE_DIM else "diag"
     seed = int(torch.randint(2**31, ()))
     mixture = GaussianMixture(components, covariance_type=kind, reg_covar=1e-4, random_state=seed)
     mixture.fit(z.double().cpu().numpy())

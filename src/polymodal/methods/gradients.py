@@ -15,6 +15,8 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+from polymodal.analysis.gathering import gathered, own_rows
+
 Rule = Callable[[Sequence[Tensor]], Tensor]
 
 
@@ -101,9 +103,10 @@ def rule_of(name: str) -> Rule:
         raise ValueError(f"There is no rule {name!r} for gradients; use one of {', '.join(RULES)}.")
 
     def rule(grads: Sequence[Tensor]) -> Tensor:
-        jacobian = torch.stack([g.flatten() for g in grads])
+        own = torch.stack([g.flatten() for g in grads])
+        jacobian = gathered(own.T).T  # of all processes, as of one with the whole batch
         combination = RULES[name](jacobian)
         factor = jacobian.sum(0).norm() / combination.norm().clamp_min(1e-12)
-        return (combination * factor).view_as(grads[0])
+        return own_rows(combination * factor).view_as(grads[0])
 
     return rule

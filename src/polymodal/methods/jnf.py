@@ -10,14 +10,15 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from polymodal.methods.builder import Builder
+from polymodal.methods.common import EMBEDDING, HIDDEN
 from polymodal.methods.embeddings import embedding_stage, make_embeddings
-from polymodal.methods.joint import HIDDEN, Surrogates, joint_stage, surrogate_stage
+from polymodal.methods.joint import Surrogates, joint_stage, surrogate_stage
 from polymodal.methods.method import method
 from polymodal.methods.settings import EmbeddingSettings, FlowSettings, SamplerSettings
 from polymodal.model import Method
 from polymodal.posteriors import SampledProduct
 
-FLOW, EMBEDDING, SAMPLER = FlowSettings(), EmbeddingSettings(), SamplerSettings()
+FLOW, SAMPLER = FlowSettings(), SamplerSettings()
 
 
 def _with_flows(
@@ -52,7 +53,7 @@ def jnf(
     return Method(model, [joint_stage(builder), surrogate_stage(builder.names)])
 
 
-@method(hidden=HIDDEN, least=2)
+@method(hidden=HIDDEN, min_modalities=2)
 def jnf_dcca(
     builder: Builder,
     *,

@@ -17,20 +17,16 @@ from polymodal.batch import Batch
 from polymodal.checks import NonNegative, Share
 from polymodal.distributions import DiagNormal, product
 from polymodal.methods.builder import Builder
+from polymodal.methods.common import HIDDEN, warmed_up
 from polymodal.methods.method import method
 from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
+from polymodal.networks.named import key_of
 from polymodal.objectives import elbo
 from polymodal.posteriors import JointWithSurrogates, remember_patterns
 from polymodal.posteriors.patterns import JointEncoderPosterior
 
 Surrogates = MultimodalVAE[JointWithSurrogates]
 JOINT_PARTS = ("prior", "posterior.joint", "decoders")
-HIDDEN = 512  # table 4
-
-
-def warmed_up(progress: float, warmup: float) -> float:
-    """The factor of a warm-up: linear from 0 to 1 over the share `warmup` of a stage."""
-    return min(1.0, progress / warmup) if warmup else 1.0
 
 
 def joint_elbo(
@@ -83,7 +79,7 @@ def surrogate_kl(model: Surrogates, batch: Batch, progress: float) -> Loss:
 
 def surrogate_stage(names: Sequence[str], embed: bool = False) -> Stage:
     """L(0, 0, 1) with the other parts frozen; their outputs, also g_m(x_m), are computed once."""
-    trains = [f"posterior.experts.{m}.{part}" for m in names for part in ("net", "head")]
+    trains = [f"posterior.experts.{key_of(m)}.{part}" for m in names for part in ("net", "head")]
     return Stage("surrogates", Step(surrogate_kl), trains, Step(keep_joint, embed=embed))
 
 
@@ -93,13 +89,17 @@ def unimodal_elbos(
     """sum_m L(q_m, {m}; 1, 1, 0); with `consensus` c also -c sum_m KL(q(z|X) || q_m)."""
     value: Tensor = torch.zeros((), device=batch.device)
     terms: dict[str, Tensor] = {}
-    for m, q in model.posterior.unimodal(batch).items():
+    experts = model.posterior.unimodal(batch)
+    for m, q in experts.items():
         loss = elbo(model, batch.only([m]), q)
         value = value + batch.where(m, loss.value)
-        terms |= {f"log_p_{m}": loss.terms[f"log_p_{m}"], f"kl_prior_{m}": loss.terms["kl"]}
+        terms[f"log_p_{m}"] = loss.terms[f"log_p_{m}"]
+        terms[f"kl_prior_{m}"] = batch.where(m, loss.terms["kl"])
     if consensus:
         joint = kept_joint(batch)
-        agreement = elbo(model, batch, joint, likelihood=0, kl=0, consensus=consensus)
+        agreement = elbo(
+            model, batch, joint, likelihood=0, kl=0, consensus=consensus, experts=experts
+        )
         value, terms = value + agreement.value, terms | agreement.terms
     return Loss(value, terms)
 

@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 from polymodal.batch import Modality
 from polymodal.checks import Count, CountOrZero, check_names, typed_arguments
 from polymodal.methods.builder import Builder
-from polymodal.methods.extras import EXTRAS, extended
+from polymodal.methods.extras import DESCRIPTION, EXTRAS, extended
 from polymodal.model import Method
 
 METHODS: dict[str, Callable[..., Method]] = {}
@@ -27,18 +27,20 @@ def method(
     *,
     latent: int = 20,
     hidden: int | None = None,
-    least: int = 1,
+    min_modalities: int = 1,
     shared_latent: bool = True,
 ) -> Any:
     """Enters `function(builder, **options) -> Method` into METHODS, as a function of modalities.
 
     The options are the function's keyword arguments, checked against their annotations, and those
-    that every method has: latent, networks, and `polymodal.methods.extras`.
+    that every method has, of which its docstring says the meaning: latent, networks, and
+    `polymodal.methods.extras`.
 
     Args:
         latent: default size of the latent.
-        hidden: default width of the joint encoder's hidden layer; None: the method has none.
-        least: how many modalities it needs.
+        hidden: default width of the hidden layers that are not part of `networks`, see `Builder`;
+            None: the method has none.
+        min_modalities: how many modalities it needs.
         shared_latent: whether several modalities are decoded from one draw, so that their gradients
             meet there.
 
@@ -50,7 +52,11 @@ def method(
     """
     if function is None:
         return partial(
-            method, latent=latent, hidden=hidden, least=least, shared_latent=shared_latent
+            method,
+            latent=latent,
+            hidden=hidden,
+            min_modalities=min_modalities,
+            shared_latent=shared_latent,
         )
     common = _common(latent, hidden)
     own = _own(function)
@@ -61,17 +67,18 @@ def method(
     def build(modalities: Sequence[Modality], **options: Any) -> Method:
         check_names(options, [*hints], "")
         chosen = defaults | typed_arguments(build, options, "")
-        _check_least(function.__name__, modalities, least)
+        _check_count(function.__name__, modalities, min_modalities)
         if not shared_latent and chosen["impartial"] is not None:
             raise ValueError(
-                f"impartial has no effect on {function.__name__}, which decodes every modality from"
-                " its own draw; leave it out."
+                f"impartial has no effect on {function.__name__}: no latent draw is decoded into"
+                " several modalities; leave it out."
             )
         extras = {p.name: chosen.pop(p.name) for p in EXTRAS}
         return extended(partial(_built, function, common), modalities, chosen, **extras)
 
     first = inspect.Parameter("modalities", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     signature = inspect.Signature([first, *common, *own, *EXTRAS])
+    build.__doc__ = f"{inspect.getdoc(function) or ''}\n\n{DESCRIPTION}".strip()
     build.__signature__ = signature  # type: ignore[attr-defined]
     build.__annotations__ = hints | {"modalities": Sequence[Modality], "return": Method}
     METHODS[function.__name__] = build
@@ -98,9 +105,11 @@ def _own(function: Function) -> list[inspect.Parameter]:
     return [p.replace(annotation=hints.get(p.name, Any)) for p in options]
 
 
-def _check_least(name: str, modalities: Sequence[Modality], least: int) -> None:
-    if 0 < len(modalities) < least:
-        raise ValueError(f"{name} needs at least {least} modalities, got {len(modalities)}.")
+def _check_count(name: str, modalities: Sequence[Modality], min_modalities: int) -> None:
+    if 0 < len(modalities) < min_modalities:
+        raise ValueError(
+            f"{name} needs at least {min_modalities} modalities, got {len(modalities)}."
+        )
 
 
 def _built(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import permutations
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -18,33 +18,16 @@ from polymodal.batch import Batch
 from polymodal.checks import BelowOne, Count, NonNegative, Share
 from polymodal.distributions import divergence, sum_of
 from polymodal.methods.builder import Builder, learned_prior, pooling_of
-from polymodal.methods.joint import warmed_up
+from polymodal.methods.common import Objective, Pooled, bound_loss, present_count, whole_model
 from polymodal.methods.method import method
-from polymodal.methods.products import Objective, Pooled, present_count, whole_model
 from polymodal.methods.settings import PriorSettings
-from polymodal.model import Loss, Method, MultimodalVAE, Step
-from polymodal.objectives import ElboTerm, elbo, elbos, variational_bound
+from polymodal.model import Loss, Method, Step
+from polymodal.networks.named import Named
+from polymodal.objectives import ElboTerm, elbo, elbos
 from polymodal.posteriors import masks
 from polymodal.posteriors.pooling import correlated, geometric, powerset, singletons
 
 NORMAL = PriorSettings()
-
-
-def bound_loss(
-    model: MultimodalVAE,
-    batch: Batch,
-    progress: float,
-    beta: float = 1.0,
-    warmup: float = 0.0,
-    **bound: Any,
-) -> Loss:
-    """`polymodal.objectives.variational_bound`, with a warm-up of the divergence.
-
-    Args:
-        bound: objective, k and log_mean.
-    """
-    weight = beta * warmed_up(progress, warmup)
-    return variational_bound(model, batch, beta=weight, **bound)
 
 
 @method
@@ -60,8 +43,8 @@ def pooled(
     beta: NonNegative = 1.0,
     warmup: Share = 0.0,
 ) -> Method:
-    """Any pooling with any posterior family, prior and objective; a combination without meaning
-    says why.
+    """Any pooling with any posterior family, prior and objective. A combination that has no
+    meaning is refused, and why.
 
     Args:
         pooling: a key of `polymodal.posteriors.POOLINGS`.
@@ -73,7 +56,7 @@ def pooled(
         beta: weight of the divergence from the prior.
         warmup: share of the epochs over which it rises from 0.
     """
-    chosen = pooling_of(pooling, posterior, prior.name, prior.expert)
+    chosen = pooling_of(pooling, posterior, prior.name, prior.expert, objective)
     p = learned_prior(prior.name, builder.latent, prior.learn_scale)
     model = builder.with_pooling(chosen, posterior, p, prior.expert)
     options = {"k": k, "log_mean": log_mean, "beta": beta, "warmup": warmup}
@@ -125,11 +108,11 @@ def mopoe(builder: Builder, *, beta: NonNegative = 1.0) -> Method:
 
 @method
 def hoelder(builder: Builder, *, beta: NonNegative = 1.0, moments: bool = False) -> Method:
-    """Hoelder pooling with exponent 1/2 (Hoelder++, 2026); `moments`: the normal of its moments
-    (HELVAE, 2026).
+    """Hoelder pooling with exponent 1/2 (Hoelder++, arXiv:2606.13381); `moments`: the normal of its
+    moments (HELVAE, arXiv:2601.06572).
 
-    The weights of the exact mixture depend on the experts, so that each component is decoded and
-    charged the density of the mixture.
+    The weights of the exact mixture depend on the experts, so that each component is decoded, with
+    the log-density of the mixture.
     """
     if moments:
         return _pooled_as(builder, "hoelder_moments", Step(bound_loss, beta=beta))
@@ -147,7 +130,7 @@ def mmjsd_loss(model: Pooled, batch: Batch, progress: float, beta: float) -> Los
     q = model.posterior.unimodal(batch)
     value, terms = elbo(model, batch, model.posterior.pool(q, batch.present), kl=0)
     present = masks(batch.present, list(q))
-    prior = model.posterior.prior_for(len(batch))
+    prior = model.posterior.prior_for((len(batch),))
     everyone = None if present is None else [*present, torch.ones_like(present[0])]
     dynamic = geometric([*q.values(), prior], everyone)
     gaps = [batch.where(m, divergence(e, dynamic, e.loc)) for m, e in q.items()]
@@ -177,8 +160,8 @@ def mmvm_loss(model: Pooled, batch: Batch, progress: float, alpha: float, beta: 
         for m, r in permutations(q, 2)
     ]
     total = sum_of(gaps) if gaps else torch.zeros_like(value)
-    apart = total / present_count(batch, list(q))
-    return Loss(value + beta * (1 - alpha) * apart, logs | {"apart": apart})
+    expert_kl = total / present_count(batch, list(q))
+    return Loss(value + beta * (1 - alpha) * expert_kl, logs | {"expert_kl": expert_kl})
 
 
 @method(shared_latent=False)
@@ -187,7 +170,7 @@ def mmvm(builder: Builder, *, beta: NonNegative = 1.0, alpha: Share = 0.0) -> Me
     of all experts.
 
     sum_m E_{q_m} log p(x_m|z) - beta sum_m [alpha KL(q_m||p) + (1 - alpha) / n sum_r KL(q_m||q_r)]:
-    by convexity the last is above the divergence from the mixture. alpha = 1: independent
+    by convexity the last sum is an upper bound of sum_m KL(q_m||mean_r q_r). alpha = 1: independent
     autoencoders.
     """
     loss = Step(mmvm_loss, alpha=alpha, beta=beta)
@@ -222,5 +205,5 @@ def code_vae(builder: Builder, *, rho: BelowOne = 0.4, beta: NonNegative = 1.0) 
     """
     model = builder.pooled(powerset, partial(correlated, rho=rho))
     names = ["+".join(sorted(subset)) for subset in powerset(builder.names)]
-    model.posterior.logits = nn.ParameterDict({n: nn.Parameter(torch.zeros(())) for n in names})
+    model.posterior.logits = Named({n: nn.Parameter(torch.zeros(())) for n in names})
     return Method(model, whole_model(Step(code_vae_loss, beta=beta)))

@@ -17,9 +17,8 @@ from polymodal.batch import Batch
 from polymodal.checks import Count, CountOrZero, NonNegative
 from polymodal.distributions import Joint
 from polymodal.methods.builder import Builder
+from polymodal.methods.common import bound_loss, whole_model
 from polymodal.methods.method import method
-from polymodal.methods.mixtures import bound_loss
-from polymodal.methods.products import whole_model
 from polymodal.model import Loss, Method, MultimodalVAE, Step
 from polymodal.objectives import ElboTerm, elbo, elbos
 from polymodal.posteriors import PooledExperts, SharedPrivate
@@ -76,8 +75,8 @@ def dmvae_loss(
     loss = elbos(model, batch, terms, kl=beta)
     if not contrast or len(q) < 2:
         return loss
-    apart = contrastive({m: e.loc for m, e in q.items()}, batch.present)
-    return Loss(loss.value + contrast * apart, loss.terms | {"info_nce": apart})
+    agreement = contrastive({m: e.loc for m, e in q.items()}, batch.present)
+    return Loss(loss.value + contrast * agreement, loss.terms | {"info_nce": agreement})
 
 
 def _dmvae(builder: Builder, private: int, beta: float, contrast: float) -> Method:

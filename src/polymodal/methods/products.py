@@ -6,62 +6,25 @@ modality out of the likelihood.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
-
-import torch
-from torch import Tensor
+from collections.abc import Mapping
+from typing import Any
 
 from polymodal.batch import Batch
 from polymodal.checks import Count, CountOrZero, NonNegative, Share
 from polymodal.distributions import sum_of
 from polymodal.methods.builder import Builder
-from polymodal.methods.joint import warmed_up
+from polymodal.methods.common import (
+    Objective,
+    Pooled,
+    present_count,
+    random_subset,
+    warmed_up,
+    whole_model,
+)
 from polymodal.methods.method import method
-from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
+from polymodal.model import Loss, Method, Step
 from polymodal.objectives import ElboTerm, counted, elbo, elbos, iwae
-from polymodal.posteriors import PooledExperts
-from polymodal.posteriors.patterns import presence
 from polymodal.posteriors.pooling import whole
-from polymodal.rng import noise
-
-Pooled = MultimodalVAE[PooledExperts]
-Objective = Literal["elbo", "iwae", "dreg"]
-
-
-def whole_model(loss: Step) -> list[Stage]:
-    """One stage, "all", which trains every part of the model."""
-    return [Stage("all", loss, [""])]
-
-
-def random_subset(batch: Batch, names: Sequence[str], least: int = 2) -> dict[str, Tensor]:
-    """Draws for each sample a uniformly random proper subset of its modalities of `least` and more,
-    as presence masks.
-
-    A sample that has no such subset keeps nothing; with least = 1 the only modality that it has.
-    """
-    like, count = next(iter(batch.x.values())).float().flatten(1), len(names)
-    present = presence(batch, names)
-    ways = [[_ways(n, size, least) for size in range(1, count + 1)] for n in range(count + 1)]
-    cumulative = like.new_tensor(ways).cumsum(-1)[present.sum(-1)]
-    uniform = (1 - noise(like, [len(batch), 1], torch.rand)) * cumulative[:, -1:]
-    size = torch.where(cumulative[:, -1] > 0, 1 + (cumulative < uniform).sum(-1), 0)
-    order = torch.where(present, noise(like, [len(batch), count], torch.rand), 2)
-    rank = order.argsort(-1).argsort(-1)
-    return {m: rank[:, i] < size for i, m in enumerate(names)}
-
-
-def _ways(n: int, size: int, least: int) -> int:
-    """How many subsets of `size` a sample with n modalities may keep."""
-    proper = least <= size < n
-    only = n == size == least == 1
-    return math.comb(n, size) if proper or only else 0
-
-
-def present_count(batch: Batch, names: Sequence[str]) -> Tensor:
-    """How many of `names` each sample has, (B,), at least 1."""
-    return presence(batch, names).sum(-1).clamp_min(1)
 
 
 def _mvae_terms(model: Pooled, batch: Batch, random_subsets: int) -> list[ElboTerm]:
@@ -97,7 +60,8 @@ def mvae_loss(
         return elbos(model, batch, terms, kl=weight)
     losses = []
     for term in terms:
-        observed = Batch({m: batch.x[m] for m in term.names}, term.present)
+        present = {m: v for m, v in term.present.items() if m in term.names}
+        observed = Batch({m: batch.x[m] for m in term.names}, present)
         losses.append(iwae(model, observed, term.q, k, beta=weight, estimator=objective))
     values = [counted(term, loss.value) for term, loss in zip(terms, losses, strict=True)]
     return Loss(sum_of(values), losses[0].terms)

@@ -20,16 +20,15 @@ from polymodal.checks import NonNegative, call
 from polymodal.diffusion.masking import TrainingMasks
 from polymodal.distributions import DiagNormal, Joint
 from polymodal.methods.builder import Builder
+from polymodal.methods.common import EMBEDDING, HIDDEN
 from polymodal.methods.diffusion_stages import (
-    LATENT,
-    Model,
+    LATENT_BLOCK,
     Options,
     diffusion_prior,
     diffusion_stages,
 )
 from polymodal.methods.embeddings import embedding_stage, make_embeddings
-from polymodal.methods.jnf import EMBEDDING
-from polymodal.methods.joint import HIDDEN, joint_stage
+from polymodal.methods.joint import joint_stage
 from polymodal.methods.method import method
 from polymodal.methods.settings import DiffusionSettings, EmbeddingSettings
 from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
@@ -52,6 +51,21 @@ def autoencoder_loss(
     return elbo(model, batch, smoothed(q, decoder_noise), kl=beta)
 
 
+def autoencoder_stage(builder: Builder, family: str, decoder_noise: float, beta: float) -> Stage:
+    """The stage that trains each modality's autoencoder with experts of `family`.
+
+    Raises ValueError for noise that would replace the deviations of the experts.
+    """
+    if decoder_noise and family != "point":
+        raise ValueError(
+            f"decoder_noise={decoder_noise} would replace the deviations of posterior={family}:"
+            " take posterior=point, or leave it out."
+        )
+    loss = Step(autoencoder_loss, decoder_noise=decoder_noise, beta=beta)
+    built_from = {**builder.values(), "posterior": family}
+    return Stage("autoencoders", loss, ["posterior.experts", "decoders"], built_from=built_from)
+
+
 def smoothed(q: Joint, scale: float) -> Joint:
     """Every part of q as a normal of deviation `scale` around its mean: the noise of a regularised
     autoencoder.
@@ -61,19 +75,19 @@ def smoothed(q: Joint, scale: float) -> Joint:
     return Joint(*(DiagNormal(p.mean, torch.full_like(p.mean, scale)) for p in q.parts))
 
 
-def modality_latents(model: Model, batch: Batch, means: bool) -> dict[str, Tensor]:
+def modality_latents(model: MultimodalVAE, batch: Batch, means: bool) -> dict[str, Tensor]:
     """z_m of every modality: the mean of its posterior, or a draw."""
     q = model.posterior.unimodal(batch)
     return {m: p.mean if means else p.sample() for m, p in q.items()}
 
 
-def latent_and_embeddings(model: Model, batch: Batch) -> dict[str, Tensor]:
+def latent_and_embeddings(model: MultimodalVAE, batch: Batch) -> dict[str, Tensor]:
     """A draw of the joint posterior, and every modality's embedding."""
     z = model.posterior.joint(batch).sample()
-    return {LATENT: z, **model.posterior.unimodal(batch)}
+    return {LATENT_BLOCK: z, **model.posterior.unimodal(batch)}
 
 
-@method(latent=16)
+@method(latent=16, shared_latent=False)
 def sbm(
     builder: Builder,
     *,
@@ -92,32 +106,28 @@ def sbm(
 
     Args:
         posterior, beta: see `vae`.
-        decoder_noise: deviation of noise on the decoders' input.
+        decoder_noise: deviation of noise on the decoders' input, with posterior=point only.
         encode_means: whether the prior is learned on, and given, the means of q(z_m|x_m), as in the
             papers, instead of draws.
-        training_masks: of `polymodal.diffusion.TrainingMasks`: masks, joint, dropped, vp.
+        training_masks: of `polymodal.diffusion.TrainingMasks`: conditional, joint, dropped, vp.
         denoiser: of `polymodal.diffusion.Denoiser`: trunk, scaling, width, depth.
         sampler: see `polymodal.methods.settings.DiffusionSettings`.
         epsilon: nats that the reduction may lose by its bound; None: no reduction.
         reference: see `polymodal.diffusion.fitting.reduced`.
     """
-    model, drawing = builder.independent(posterior), sampler.make()
+    first = autoencoder_stage(builder, posterior, decoder_noise, beta)
+    model = builder.independent(posterior)
     masks = call(TrainingMasks, training_masks or {}, "training_masks")
     sizes = {m.name: builder.latent for m in builder.modalities}
-    knows = {"training_masks": masks, "encode_means": encode_means}
-    prior = FittedPrior(model.prior, diffusion_prior(sizes, denoiser, drawing, **knows))
-    model.prior = prior
+    fitted = diffusion_prior(sizes, denoiser, sampler.make(), masks, encode_means)
+    model.prior = prior = FittedPrior(model.prior, fitted)
     model.posterior.condition_by(prior)
-    loss = Step(autoencoder_loss, decoder_noise=decoder_noise, beta=beta)
-    built_from = {**builder.values(), "posterior": posterior}
-    trains = ["posterior.experts", "decoders"]
-    first = Stage("autoencoders", loss, trains, built_from=built_from)
     encode = Step(modality_latents, means=encode_means)
     fitting = diffusion_stages(prior.fitted, encode, epsilon=epsilon, reference=reference)
     return Method(model, [first, *fitting], {"prior.base": "prior"})
 
 
-@method(hidden=HIDDEN, least=2)
+@method(hidden=HIDDEN, min_modalities=2)
 def jnf_score(
     builder: Builder,
     *,
@@ -137,7 +147,7 @@ def jnf_score(
     """
     joint, decoders = builder.joint(), builder.decoders()  # first, as in `jnf`: one first stage
     embeddings, size = make_embeddings(builder, embedding), embedding.embedding_size
-    sizes = {LATENT: builder.latent, **dict.fromkeys(embeddings, size)}
+    sizes = {LATENT_BLOCK: builder.latent, **dict.fromkeys(embeddings, size)}
     surrogates = FittedPrior(builder.prior(), diffusion_prior(sizes, denoiser, sampler.make()))
     posterior = JointWithDiffusion(joint, embeddings, surrogates, builder.latent, size)
     model = MultimodalVAE(surrogates.base, decoders, posterior, builder.modalities)

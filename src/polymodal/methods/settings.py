@@ -39,18 +39,30 @@ class EmbeddingSettings(Group):
         kind: how g_m is trained: "dcca" (deep CCA), "contrastive" or "cca" (linear).
         embedding_size: dimensions of g_m (Senellart et al. 2023: 16).
         num_directions: how many of the most correlated directions are used (the paper: 9); null:
-            chosen from the spectrum on validation data (`polymodal.analysis.dcca.choose_dim`).
-        ridge: r, added to the covariances that are inverted.
-        augment: random shifts of images, in pixels, while g_m is trained.
-        dropout: share of g_m's inputs that are set to 0, while it is trained.
+            chosen from the spectrum on validation data (`polymodal.analysis.cca.choose_dim`).
+        ridge: r, added to the covariances that "dcca" (null: 1e-3) and "cca" (null: 1e-4) invert.
+        augment: random shifts of images, in pixels, while "dcca" or "contrastive" train.
+        dropout: share of g_m's inputs that are set to 0 while "dcca" or "contrastive" train.
     """
 
     kind: Literal["dcca", "contrastive", "cca"] = "dcca"
     embedding_size: Count = 16
     num_directions: Count | None = None
-    ridge: NonNegative = 1e-3
+    ridge: NonNegative | None = None
     augment: CountOrZero = 0
     dropout: BelowOne = 0.0
+
+    def model_post_init(self, context: Any) -> None:
+        if self.num_directions is not None and self.num_directions > self.embedding_size:
+            raise ValueError(
+                f"num_directions={self.num_directions} of an embedding is above its"
+                f" embedding_size={self.embedding_size}; take at most that many, or null."
+            )
+        if self.kind == "cca" and (self.augment or self.dropout):
+            raise ValueError(
+                "augment and dropout act while an embedding is trained, and kind=cca has a closed"
+                " form: leave them out, or take kind=dcca or contrastive."
+            )
 
 
 class SamplerSettings(Group):

@@ -15,8 +15,8 @@ from polymodal.batch import Batch
 from polymodal.checks import Count, NonNegative
 from polymodal.distributions import DiagNormal, divergence, sum_of
 from polymodal.methods.builder import Builder
+from polymodal.methods.common import Pooled, present_count, whole_model
 from polymodal.methods.method import method
-from polymodal.methods.products import Pooled, present_count, whole_model
 from polymodal.model import Loss, Method, MultimodalVAE, Step
 from polymodal.objectives import ElboTerm, elbos
 from polymodal.posteriors import PooledExperts
@@ -144,8 +144,8 @@ def coordinated_loss(
         torch.where(batch.mask([m, n]), expert_distance(distance, q[m], q[n]), 0)
         for m, n in combinations(q, 2)
     ]
-    apart = sum_of(gaps) if gaps else torch.zeros_like(value)
-    return Loss(value + coupling * apart, logs | {"apart": apart})
+    gap = sum_of(gaps) if gaps else torch.zeros_like(value)
+    return Loss(value + coupling * gap, logs | {"expert_distance": gap})
 
 
 @method(shared_latent=False)

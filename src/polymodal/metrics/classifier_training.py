@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from polymodal.batch import Modality
-from polymodal.data.readers.files import atomic
+from polymodal.batch import Modality, escaped
+from polymodal.checks.files import atomic
 from polymodal.metrics.classifier_networks import NETWORKS, Classifier, Nearest, default_network
 from polymodal.metrics.decoding import Precision, autocast
 from polymodal.metrics.labels import LabelledValues
@@ -112,7 +112,7 @@ class ClassifierCache:
             for tensor in (values, labels):
                 digest.update(tensor.contiguous().cpu().numpy().tobytes())
         key = digest.hexdigest()[:16]
-        return self.folder / f"{Path(self.name).stem}-{m.name}-{key}.safetensors"
+        return self.folder / f"{escaped(Path(self.name).stem)}-{escaped(m.name)}-{key}.safetensors"
 
 
 def fit_or_read(

@@ -22,8 +22,8 @@ from polymodal.metrics.classifier_training import (
 from polymodal.metrics.decoding import DECODING, Decoding
 from polymodal.metrics.labels import attributes_of, distinct, has_labels
 from polymodal.model import MultimodalVAE
-from polymodal.networks.layers import keep_heap
 from polymodal.rng import own_random_state
+from polymodal.training.device import keep_heap
 
 TRAINING = ClassifierTraining()
 

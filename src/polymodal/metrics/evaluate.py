@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -97,7 +97,8 @@ def evaluate(
         None if classifiers is None else classifiers.to(device),
         how,
     )
-    with evaluating(run.model), Results(run, common, save) as results:
+    writing = run.writing() if save else nullcontext()
+    with evaluating(run.model), writing, Results(run, common, save) as results:
         for row in measured_rows(measurement, chosen, given, progress, results.finished()):
             results.add(row)
     return results.table(list(chosen))
@@ -107,12 +108,9 @@ def _common(
     run: Run, splits: Splits | None, how: MeasurementOptions, identity: str
 ) -> dict[str, Any]:
     """The entries of every row: the method, the data, the run's seed, and how it was measured."""
-    options = how.model_dump() | {
-        "sampler": getattr(run.model.posterior, "sampler", None),
-        "of": identity,
-    }
+    options = how.model_dump() | {"sampler": run.model.sampler, "of": identity}
     return {
-        "method": (run.settings.get("method") or {}).get("name") or "custom",
+        "method": run.method_name,
         "data": "data" if splits is None else splits.name,
         "seed": run.seed,
         "evaluation": ", ".join(f"{name} {value}" for name, value in options.items()),

@@ -24,7 +24,7 @@ from polymodal.metrics.metric import UnavailableError, Value, metric
 from polymodal.metrics.places import Given, every, once, others
 from polymodal.metrics.statistics import mean_of
 from polymodal.model import MultimodalVAE
-from polymodal.networks.layers import keep_heap
+from polymodal.training.device import keep_heap
 
 LATENTS = 2**23  # numbers that one block of latents may hold: it, and its densities, exist at once
 

@@ -59,7 +59,7 @@ def sampler_ess(m: Measurement, given: Given, target: str) -> Value | None:
     return _mean(m, given, "ess")
 
 
-@metric(places=subsets, direction="none", unit="calls")
+@metric(places=subsets, direction="none", unit="points")
 def network_calls(m: Measurement, given: Given, target: str) -> Value | None:
-    """Calls of a diffusion's network for each draw."""
-    return _mean(m, given, "calls_per_draw")
+    """Points that went through a diffusion's network for each sample."""
+    return _mean(m, given, "points_per_item")

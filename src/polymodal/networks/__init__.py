@@ -4,7 +4,7 @@ decoders.
 
 from polymodal.networks.architectures import NETWORKS, Network, network_of
 from polymodal.networks.heads import HEADS
-from polymodal.networks.layers import keep_heap, mlp
+from polymodal.networks.layers import mlp
 from polymodal.networks.modules import Decoder, Expert, JointEncoder
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "Expert",
     "JointEncoder",
     "Network",
-    "keep_heap",
     "mlp",
     "network_of",
 ]

@@ -1,9 +1,11 @@
-"""Augmentation of images while a network is trained."""
+"""Augmentation of inputs while a network is trained."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from polymodal.rng import noise
 
 
 class RandomShift(nn.Module):
@@ -18,11 +20,31 @@ class RandomShift(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.pixels or x.dim() != 4:
             return x
-        move = torch.randint(-self.pixels, self.pixels + 1, (2, len(x), 1), device=x.device)
+        move = noise(x, [2, len(x), 1], self._steps)
         rows = _moved(x.shape[-2], move[0])[:, :, None]
         columns = _moved(x.shape[-1], move[1])[:, None, :]
         each = torch.arange(len(x), device=x.device)[:, None, None]
         return x.permute(0, 2, 3, 1)[each, rows, columns].permute(0, 3, 1, 2)
+
+    def _steps(self, *shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Whole numbers of pixels; `dtype` is that of the images."""
+        return torch.randint(-self.pixels, self.pixels + 1, shape, device=device)
+
+
+class Dropout(nn.Module):
+    """Sets a random share `p` of each sample's values to 0 and scales the others by 1 / (1 - p); in
+    training only.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.p:
+            return x
+        flat = x.flatten(1)
+        return (flat * (noise(flat, flat.shape, torch.rand) >= self.p) / (1 - self.p)).view_as(x)
 
 
 def _moved(size: int, by: Tensor) -> Tensor:

@@ -58,8 +58,9 @@ class Flow(nn.Module):
         transforms: how many maps (the paper: 2 MADE blocks).
         hidden: hidden layers of each map's network (the paper: 3 x 128).
         conditional: whether the maps depend on h.
-        max_scale: of "maf": every map's scales lie between this and its inverse. Below zuko's 1000,
-            densities are smoother far from the data, where products of several experts need them.
+        max_scale: of "maf" in two or more dimensions: every map's scales lie between this and its
+            inverse. Below zuko's 1000, densities are smoother far from the data, where products of
+            several experts need them.
         tail_variance: of "maf": far from the data the density falls at least as fast as that of
             N(0, tail_variance I). The products prod q_m / p^(n-1) over p = N(0, I) then have a
             finite integral for tail_variance < n / (n - 1); without a bound many have none, and
@@ -129,12 +130,15 @@ def _check(
             f"A flow in {dim} dimensions needs at least {2 * dim} features for its base, got"
             f" {features}."
         )
-    if not max_scale > 1:
-        raise ValueError(f"max_scale of a flow must be above 1, got {max_scale}.")
-    if tail_variance is None:
-        return
-    if not (tail_variance > 0 and kind == "maf" and dim > 1):
+    if not max_scale > 1 or (tail_variance is not None and not tail_variance > 0):
         raise ValueError(
-            "tail_variance must be a positive variance, for flows of kind 'maf' in two or more"
-            f" dimensions; got tail_variance={tail_variance}, kind={kind!r}, {dim} dimensions."
+            f"A flow needs max_scale above 1 and a positive tail_variance, got {max_scale} and"
+            f" {tail_variance}."
+        )
+    bounded = max_scale != MAX_SCALE or tail_variance is not None
+    if bounded and (kind != "maf" or dim < 2):
+        raise ValueError(
+            "max_scale and tail_variance bound only flows of kind 'maf' in two or more dimensions;"
+            f" got max_scale={max_scale}, tail_variance={tail_variance}, kind={kind!r}, {dim}"
+            " dimensions."
         )

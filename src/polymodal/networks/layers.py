@@ -8,18 +8,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-HEAP = 2**25 - 2**14  # bytes, just below 32 MB
-
-
-def keep_heap() -> None:
-    """Makes glibc keep freed memory, up to 64 MB, instead of mapping it anew for every layer: saves
-    5 to 20 % of the time.
-
-    Freeing a block just below 32 MB raises glibc's thresholds to that size (mallopt(3),
-    M_MMAP_THRESHOLD); with other allocators this has no effect.
-    """
-    torch.empty(HEAP, dtype=torch.uint8)
-
 
 def relu() -> nn.Module:
     """ReLU in place, after a layer whose output is a new tensor: one pass over memory less."""
@@ -58,6 +46,22 @@ class Reshape(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.reshape(-1, *self.shape)
+
+
+class CountFeatures(nn.Module):
+    """log(1 + x / mean(x)) of counts x (B, d), and log(1 + mean(x)): (B, d + 1). Of other shapes
+    (B, *shape) it is log(1 + x).
+
+    A count of thousands becomes a number of a few, and the size of a sample is told apart from what
+    it is made of.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.clamp_min(0)  # learned pseudo-inputs may be negative
+        if x.dim() != 2:
+            return x.log1p()
+        size = x.mean(-1, keepdim=True)
+        return torch.cat([x / size.clamp_min(1e-6), size], -1).log1p()
 
 
 class ChannelsLast(nn.Module):

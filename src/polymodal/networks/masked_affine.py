@@ -17,12 +17,12 @@ from torch.distributions import Transform, constraints
 from torch.nn.functional import linear, softsign
 
 MAX_SCALE = 1000.0  # zuko's bound on a scale
-REACH = 5.0  # bound on the values of z that expanding maps see: beyond the prior's mass
-START = 2.0  # expanding maps are near the identity when training begins
+INPUT_BOUND = 5.0  # bound on the values of z that expanding maps see: beyond the prior's mass
+LOG_SCALE_OFFSET = 2.0  # expanding maps are near the identity when training begins
 ROWS = 8192  # rows that are inverted at once, so that their hidden units stay in the cache
 
 
-class Map:
+class MaskedAffineMap:
     """z -> exp(a(z)) z + b(z), where a_i and b_i see only the values before z_i, and h.
 
     Args:
@@ -65,12 +65,12 @@ class Map:
 
     def seen(self, z: Tensor) -> Tensor:
         """The function of z that the networks read."""
-        return REACH * (z / REACH).tanh() if self.expanding else z
+        return INPUT_BOUND * (z / INPUT_BOUND).tanh() if self.expanding else z
 
     def log_scale(self, raw: Tensor) -> Tensor:
         """a, from the last layer's output over the limit."""
         if self.expanding:
-            return self.limit * (self.limit * raw - START).sigmoid()
+            return self.limit * (self.limit * raw - LOG_SCALE_OFFSET).sigmoid()
         return self.limit * softsign(raw)
 
     def inverse(self, y: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ class MaskedAffine(Transform):
         dim: D.
         max_scale: every map's scales lie between this and its inverse; with `expanding` between
             this and 1.
-        expanding: see `Map`.
+        expanding: see `MaskedAffineMap`.
     """
 
     domain = codomain = constraints.real_vector
@@ -112,7 +112,8 @@ class MaskedAffine(Transform):
         expanding: bool = False,
     ) -> None:
         super().__init__()
-        self.maps = [Map(module, h, dim, math.log(max_scale), expanding) for module in modules]
+        limit = math.log(max_scale)
+        self.maps = [MaskedAffineMap(module, h, dim, limit, expanding) for module in modules]
 
     def call_and_ladj(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The image of z, and log |det| (..., B)."""
@@ -130,7 +131,7 @@ class MaskedAffine(Transform):
 
     def _inverse(self, y: Tensor) -> Tensor:
         for m in reversed(self.maps):
-            y = m.inverse(y) if torch.is_grad_enabled() else Solver(m)(y)
+            y = m.inverse(y) if torch.is_grad_enabled() else MapInverse(m)(y)
         return y
 
 
@@ -146,7 +147,7 @@ class _Layer(NamedTuple):
     ends: list[int]
 
 
-class Solver:
+class MapInverse:
     """The inverse of a map without a gradient: value by value in the map's order, every hidden unit
     once.
 
@@ -154,7 +155,7 @@ class Solver:
     every layer.
     """
 
-    def __init__(self, m: Map) -> None:
+    def __init__(self, m: MaskedAffineMap) -> None:
         self.map = m
         dim = m.first.shape[1]
         needs = m.order + 1
@@ -176,8 +177,8 @@ class Solver:
         return p.unflatten(0, (2, len(self.features))).transpose(0, 1)[self.features]
 
     def __call__(self, y: Tensor) -> Tensor:
-        """y (..., B, D) -> z."""
-        flat = y.reshape(-1, *y.shape[-2:])
+        """y (..., B, D), or (D,), -> z."""
+        flat = y.reshape(-1, *torch.atleast_2d(y).shape[-2:])
         parts = flat.split(max(1, ROWS // flat.shape[1]))
         return torch.cat([self._solved(part) for part in parts]).reshape(y.shape)
 

@@ -11,10 +11,11 @@ from torch.distributions import Distribution
 
 from polymodal.batch import Batch
 from polymodal.distributions import Product
-from polymodal.posteriors.masks import Combine, masks
+from polymodal.posteriors.masks import masks
 from polymodal.posteriors.patterns import JointEncoderPosterior
-from polymodal.posteriors.posterior import Embeddings, embeddings_of
-from polymodal.sampling import SAMPLERS
+from polymodal.posteriors.pooling import Rule
+from polymodal.posteriors.posterior import AnySampler, Embeddings, embeddings_of
+from polymodal.sampling import SAMPLERS, Sampler
 
 
 class SampledProduct:
@@ -22,7 +23,7 @@ class SampledProduct:
     replaced at any time.
     """
 
-    def __init__(self, prior: nn.Module, sampler: Callable) -> None:
+    def __init__(self, prior: nn.Module, sampler: Sampler) -> None:
         self.prior, self.sampler = prior, sampler
 
     def __call__(
@@ -47,7 +48,7 @@ class JointWithSurrogates(JointEncoderPosterior):
         self,
         joint: nn.Module,
         experts: Mapping[str, nn.Module],
-        combine: Combine,
+        combine: Rule,
         embedding_size: int = 0,
     ) -> None:
         super().__init__(joint, experts)
@@ -56,11 +57,12 @@ class JointWithSurrogates(JointEncoderPosterior):
             self.register_buffer("spectrum", torch.zeros(embedding_size))
 
     def surrogate(self, batch: Batch) -> Distribution:
-        q, present = list(self.unimodal(batch).values()), masks(batch.present, list(batch.x))
+        experts = self.unimodal(batch)
+        q, present = list(experts.values()), masks(batch.present, list(experts))
         return q[0] if len(q) == 1 and present is None else self.combine(q, present)
 
     @property
-    def samplers(self) -> Mapping[str, Callable[..., Any]]:
+    def samplers(self) -> Mapping[str, Callable[..., AnySampler]]:
         return {} if self.sampled_by is None else SAMPLERS
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,9 +12,6 @@ from torch.distributions import Distribution
 from polymodal.batch import Batch
 from polymodal.distributions.mixture import choose
 
-Combine = Callable[[Sequence[Any], Sequence[Tensor] | None], Distribution]
-Strata = tuple[list[Distribution], Tensor]  # strata of a posterior, and their weights (B, C)
-
 
 def masks(present: Mapping[str, Tensor], names: Sequence[str]) -> list[Tensor] | None:
     """One presence mask (B,) for each of `names`; None if none of them has a mask."""
@@ -22,6 +19,11 @@ def masks(present: Mapping[str, Tensor], names: Sequence[str]) -> list[Tensor] |
         return None
     everywhere = torch.ones_like(partial[0])
     return [present.get(m, everywhere) for m in names]
+
+
+def presence(batch: Batch, names: Iterable[str]) -> Tensor:
+    """Which of `names` each sample has, (B, M) bool."""
+    return torch.stack([batch.mask([m]) for m in names], dim=-1)
 
 
 def observed(q: Any, p: Any, batch: Batch, m: str) -> Distribution:

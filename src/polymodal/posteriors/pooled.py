@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch
-from polymodal.distributions.mixture import Mixture, Proposal, choose
+from polymodal.distributions.mixture import Mixture, choose
 from polymodal.distributions.normal import DiagNormal, product
-from polymodal.posteriors.masks import Strata, masks
+from polymodal.networks.named import Named
+from polymodal.posteriors.masks import masks
 from polymodal.posteriors.pooling import Family, Rule
 from polymodal.posteriors.posterior import Posterior
 
@@ -30,8 +31,8 @@ class PooledExperts(Posterior):
         prior: () -> p(z).
         prior_expert: whether the prior is one more expert in every product (MVAE).
         rule: combines the experts of a subset, see `polymodal.posteriors.pooling`.
-        flow: an unconditional `Flow` that all components are sent through: the rule then combines
-            experts in its base coordinates.
+        flow: an unconditional `Flow` that maps all components: the rule then combines experts in
+            its base coordinates.
         logits: learned logarithms of the subsets' weights, {names, sorted and joined by "+":
             number}; None: equal.
     """
@@ -40,7 +41,7 @@ class PooledExperts(Posterior):
         self,
         experts: Mapping[str, nn.Module],
         family: Family,
-        prior: nn.Module | None = None,
+        prior: nn.Module,
         *,
         prior_expert: bool = False,
         rule: Rule = product,
@@ -48,17 +49,17 @@ class PooledExperts(Posterior):
         logits: Mapping[str, nn.Parameter] | None = None,
     ) -> None:
         super().__init__()
-        self.experts, self.prior = nn.ModuleDict(experts), prior
+        if flow is not None and prior_expert:
+            raise ValueError("The prior cannot be an expert where a flow maps the experts.")
+        self.experts, self.prior = Named(experts), prior
         self.family, self.prior_expert = family, prior_expert
         self.rule: Rule = rule
         self.flow: Any = flow
-        self.logits = None if logits is None else nn.ParameterDict(logits)
+        self.logits = None if logits is None else Named(logits)
 
     def forward(self, batch: Batch) -> Distribution:
         q = self.unimodal(batch)
-        if not q and self.prior is not None:
-            return self.prior().expand((len(batch),))
-        return self.pool(q, batch.present)
+        return self.pool(q, batch.present) if q else self.prior_for((len(batch),))
 
     def pool(self, q: Mapping[str, Any], present: Mapping[str, Tensor]) -> Distribution:
         """The posterior of encoded experts, for the subset of modalities that are q's keys."""
@@ -67,8 +68,8 @@ class PooledExperts(Posterior):
             return self._only_component(q, present, subsets[0])
         components = [self.component({m: q[m] for m in s}) for s in subsets]
         weights = self.weights(q, subsets, present)
-        if self.prior is not None and all(m in present for m in q):
-            components.append(self.prior().expand(components[0].batch_shape))
+        if all(m in present for m in q):
+            components.append(self.prior_for(components[0].batch_shape))
             nothing = (weights.sum(-1, keepdim=True) == 0).to(weights)
             weights = torch.cat([weights, nothing], dim=-1)
         return Mixture(components, weights)
@@ -76,13 +77,6 @@ class PooledExperts(Posterior):
     def single(self, q: Mapping[str, Any]) -> dict[str, Distribution]:
         """The posterior q(z | x_m) given each single modality."""
         return {m: self.component({m: e}) for m, e in q.items()}
-
-    def strata(self, batch: Batch) -> Strata:
-        """The components, each charged the density of the whole, and their weights (B, C)."""
-        q = self(batch)
-        if not isinstance(q, Mixture):
-            return [q], torch.ones(len(batch), 1, device=batch.device)
-        return [Proposal(c, q) for c in q.components], q.weights.expand(len(batch), -1)
 
     def weights(
         self, q: Mapping[str, Any], subsets: Sequence[Sequence[str]], present: Mapping[str, Tensor]
@@ -105,7 +99,7 @@ class PooledExperts(Posterior):
         """The component of the subset of modalities that are q's keys, all of them present."""
         experts = list(q.values())
         if self.prior_expert:
-            return self.rule([*experts, self._prior(experts[0])], None)
+            return self.rule([*experts, self.prior_for(experts[0].batch_shape)], None)
         return self._pushed(self.rule(experts, None) if len(experts) > 1 else experts[0])
 
     def _only_component(
@@ -117,11 +111,11 @@ class PooledExperts(Posterior):
             return self.component({m: q[m] for m in subset})
         if self.prior_expert:
             always = torch.ones_like(mask[0])
-            return self.rule([*experts, self._prior(experts[0])], [*mask, always])
+            return self.rule([*experts, self.prior_for(experts[0].batch_shape)], [*mask, always])
         if not all(m in present for m in subset):
             return self._pushed(self.rule(experts, mask) if len(experts) > 1 else experts[0])
         some = torch.stack(mask).any(0)
-        prior = self._prior(experts[0])
+        prior = self.prior_for(experts[0].batch_shape)
         pooled = self._with_unit(experts, mask, ~some) if len(experts) > 1 else experts[0]
         return choose(some, self._pushed(pooled), prior)
 
@@ -135,17 +129,13 @@ class PooledExperts(Posterior):
         unit = DiagNormal(torch.zeros_like(mean), torch.ones_like(mean))
         return self.rule([*experts, unit], [*present, none])
 
-    def prior_for(self, size: int) -> Any:
-        """p(z) of batch_shape (size,). Raises ValueError if the posterior has no prior."""
-        if self.prior is None:
-            raise ValueError("This posterior was built without a prior.")
-        return self.prior().expand((size,))
+    def prior_for(self, batch_shape: Sequence[int]) -> Any:
+        """p(z) of this batch_shape."""
+        return self.prior().expand(batch_shape)
 
     def _pushed(self, q: Distribution) -> Distribution:
-        return q if self.flow is None else self.flow.push(q)
-
-    def _prior(self, like: Any) -> Any:
-        """p(z) of batch_shape (B,); N(0, I) if the posterior has no prior."""
-        if self.prior is not None:
-            return self.prior().expand(like.batch_shape)
-        return DiagNormal(torch.zeros_like(like.mean), torch.ones_like(like.mean))
+        if self.flow is None:
+            return q
+        if isinstance(q, Mixture):
+            return Mixture([self.flow.push(c) for c in q.components], q.weights)
+        return self.flow.push(q)

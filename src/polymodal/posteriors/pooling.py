@@ -1,7 +1,7 @@
 """Pooling: one posterior of several experts q(z | x_m), for the experts that are present.
 
 A pooling is a family of subsets and a rule that combines the experts of a subset into one
-distribution; the posterior is the equal mixture over the family. POOLINGS names them. Every rule
+distribution; the posterior is the mixture over the family. POOLINGS names them. Every rule
 ignores absent experts (`present` False) and returns a single expert unchanged.
 """
 
@@ -142,10 +142,10 @@ def hoelder(
 
     Exactly the mixture sum_j c q_j + sum_{i<j} 2 c S_ij N(mu_ij, s_ij^2), with mu_ij = (mu_i s_j^2
     + mu_j s_i^2) / (s_i^2 + s_j^2), s_ij^2 = 2 s_i^2 s_j^2 / (s_i^2 + s_j^2) and S_ij the integral
-    of sqrt(q_i q_j) (Hoelder++, 2026).
+    of sqrt(q_i q_j) (Hoelder++, arXiv:2606.13381).
 
     Args:
-        moments: the normal of the same mean and variances instead (HELVAE, 2026).
+        moments: the normal of the same mean and variances instead (HELVAE, arXiv:2601.06572).
     """
     loc, scale, mask = _stacked(experts, present)
     components, weights = list(experts), list(mask.squeeze(-1))

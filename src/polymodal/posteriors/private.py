@@ -10,9 +10,9 @@ from torch.distributions import Distribution
 
 from polymodal.batch import Batch
 from polymodal.distributions.mixture import Joint, Mixture, Proposal
-from polymodal.posteriors.masks import Strata, observed
-from polymodal.posteriors.patterns import presence
-from polymodal.posteriors.posterior import Posterior
+from polymodal.networks.named import Named
+from polymodal.posteriors.masks import observed, presence
+from polymodal.posteriors.posterior import Posterior, Strata
 
 
 class SharedPrivate(Posterior):
@@ -35,11 +35,11 @@ class SharedPrivate(Posterior):
         auxiliary: Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        self.shared, self.private, self.prior = shared, nn.ModuleDict(private), prior
-        self.auxiliary = nn.ModuleDict(auxiliary or {})
+        self.shared, self.private, self.prior = shared, Named(private), prior
+        self.auxiliary = Named(auxiliary)
 
     @property
-    def experts(self) -> nn.ModuleDict:  # type: ignore[override]
+    def experts(self) -> Named:  # type: ignore[override]
         """The shared latent's experts."""
         return self.shared.experts
 
@@ -55,9 +55,9 @@ class SharedPrivate(Posterior):
         ]
 
     def strata(self, batch: Batch) -> Strata:
-        """A stratum for each modality m: its shared expert, charged the whole mixture; its private
-        latent; the others' private latents from their auxiliaries, charged their priors, so that
-        their weights cancel (MMVAE+).
+        """A stratum for each modality m: its shared expert, with the log-density of the mixture;
+        its private latent; the others' private latents from their auxiliaries, with the
+        log-densities of their priors, so that their weights cancel (MMVAE+).
         """
         mixture, private = self.shared(batch), self.private_latents(batch)
         foreign = self._foreign(len(batch))
@@ -72,7 +72,9 @@ class SharedPrivate(Posterior):
         return strata, presence(batch, batch.x).to(private[0].mean)
 
     def _foreign(self, size: int) -> list[Distribution]:
-        """Private latents of batch_shape (size,) from the auxiliaries, charged their priors."""
+        """Private latents of batch_shape (size,) from the auxiliaries, with their priors'
+        log-densities.
+        """
         _, *priors = self.prior().parts
         return [
             Proposal(self.auxiliary[n]().expand((size,)), p)

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from polymodal.data import Splits
+from polymodal.data.readers.files import downloads
 from polymodal.metrics.table import Table
 from polymodal.report import plots
 from polymodal.report.pictures import Generated, Group, Picture, Scenes, drawn
 from polymodal.report.tables import NOTE, Row, methods_of, results, rows_of
-from polymodal.runs.files import make_directory, write
+from polymodal.runs.files import check_output, write_output
 from polymodal.runs.info import computed
 from polymodal.runs.run import Run, load
 from polymodal.sampling import Histogram, SamplerReport
@@ -116,27 +117,30 @@ def write_report(
     Raises ValueError for no runs, runs of different modalities, or what `load` and `load_data`
     raise.
     """
+    check_output(Path(out))
     loaded = [load(run) if isinstance(run, str | os.PathLike) else run for run in runs]
     if not loaded:
         raise ValueError("A report needs at least one run directory.")
+    names = list(labels or label_of(loaded))
+    check_distinct(loaded, names)
     if data is None or isinstance(data, str):
         data = data_of(loaded[0].settings, data)
-    comparison = Comparison(loaded, list(labels or label_of(loaded)), data)
+    comparison = Comparison(loaded, names, data)
     comparison.check()
-    return _written(Path(out), _page(comparison))
-
-
-def _written(target: Path, text: str) -> Path:
-    make_directory(target.parent)
-    write(target, text.encode())
-    return target
+    write_output(Path(out), _page(comparison).encode())
+    return Path(out)
 
 
 def data_of(settings: Mapping[str, Any], data: str | None = None) -> Splits:
     """The data that a run's settings name; `data` instead: a file, or the folder of the named
-    sets.
+    sets. Nothing is downloaded into a folder that the run names.
     """
-    return load_splits(DataSettings(**settings["data"]), settings["modalities"], data)
+    section = DataSettings(**settings["data"])
+    before = downloads.set(data is not None or section.path is None)
+    try:
+        return load_splits(section, settings["modalities"], data)
+    finally:
+        downloads.reset(before)
 
 
 def label_of(runs: Sequence[Run]) -> list[str]:
@@ -155,13 +159,21 @@ def label_of(runs: Sequence[Run]) -> list[str]:
     return labels
 
 
+def check_distinct(runs: Sequence[Run], labels: Sequence[str]) -> None:
+    """Raises ValueError for two runs of the same label and seed."""
+    named = [(label, run.seed) for label, run in zip(labels, runs, strict=True)]
+    for label, seed in named:
+        if named.count((label, seed)) > 1:
+            raise ValueError(f"{label} comes twice with seed {seed}; name runs of different seeds.")
+
+
 def _identity(run: Run) -> str:
     """All that determines the numbers of a run but its seed, as text."""
     return json.dumps(computed(run.info) | {"seed": None}, sort_keys=True)
 
 
 def _method_of(run: Run) -> str:
-    return str(run.settings["method"].get("name") or "own method").replace("_", "-")
+    return run.method_name.replace("_", "-")
 
 
 def _directory_of(run: Run) -> str:

@@ -195,7 +195,7 @@ class Scenes:
         below = [self.show(target, draw[:GIVEN]) for draw in x]
         count, words = min(GIVEN, len(self.batch)), " and ".join(given)
         alt = f"{count} test samples of {words}, below each {len(x)} draws of {target}"
-        return pixels(mosaic([*above, *below], apart=len(above)), alt, len(self.runs))
+        return pixels(mosaic([*above, *below], gap_after=len(above)), alt, len(self.runs))
 
     # Embeddings and dimensions.
 
@@ -203,7 +203,11 @@ class Scenes:
         """The spectrum of every posterior with embeddings, and the embeddings of test samples."""
         batch = self.data.test.batch(chosen(self.data.test, EMBEDDED))
         return [
-            Group(_embedding_pictures(e, batch), label, _embedding_text(e, batch))
+            Group(
+                _embedding_pictures(e, batch, self.data.test.classes),
+                label,
+                _embedding_text(e, batch),
+            )
             for label, run in self.runs.items()
             if (e := run.model.posterior.embeddings) is not None
         ]
@@ -296,12 +300,14 @@ def _reports(samples: Mapping[str, Sample], given: str) -> dict[tuple[str, str],
     return {(k, given): s.report for k, s in samples.items() if s.report is not None}
 
 
-def _embedding_pictures(embeddings: Embeddings, batch: Batch) -> list[Picture]:
+def _embedding_pictures(
+    embeddings: Embeddings, batch: Batch, classes: Sequence[Any]
+) -> list[Picture]:
     kept = embeddings.num_directions
     with torch.no_grad():
         g = {m: network(batch.x[m])[:, :kept] for m, network in embeddings.networks.items()}
     left = plots.spectrum(embeddings.spectrum, kept)
-    right = plots.embedded(g, batch.label)
+    right = plots.embedded(g, batch.label, classes)
     return [
         drawn(left, f"Held-out correlations of the embeddings' directions; {kept} are used"),
         drawn(right, f"Embeddings of {len(batch)} test samples, a panel for each modality"),

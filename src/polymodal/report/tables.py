@@ -7,13 +7,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 from rich.table import Table as Rich
 from rich.text import Text
 
-from polymodal.metrics.table import COLUMNS, Table, combine, shown
+from polymodal.metrics.table import Table, combine, shown
 from polymodal.runs.run import Run
 
 # Stands beside every table.
@@ -61,25 +60,13 @@ class Row:
 def results(runs: Sequence[Run], labels: Sequence[str]) -> Table | None:
     """The tables in the runs' metrics.json, with labels for methods, averaged over seeds; None if
     no run was evaluated.
-
-    Raises ValueError for a damaged table.
     """
     tables = []
     for run, label in zip(runs, labels, strict=True):
         if records := run.metrics.get("table"):
-            frame = _frame(run, records)
+            frame = Table.from_records(records).frame
             tables.append(Table(frame.assign(method=label)))
     return combine(tables) if tables else None
-
-
-def _frame(run: Run, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    frame = Table.from_records(records).frame
-    if missing := set(COLUMNS) - set(frame.columns):
-        names = ", ".join(sorted(missing))
-        raise ValueError(
-            f"{run.directory}/metrics.json is damaged: its table lacks {names}; evaluate again."
-        )
-    return frame
 
 
 def rows_of(table: Table) -> list[Row]:

@@ -21,13 +21,14 @@ from polymodal.sampling.diagnostics import (
     Histogram,
     ParticleReport,
     SamplerReport,
+    SMCReport,
     ess,
     rhat,
 )
 from polymodal.sampling.importance import Importance
 from polymodal.sampling.kernels import Density, Info, State, hmc, mala
 from polymodal.sampling.mcmc import HMC, MALA, Result, run
-from polymodal.sampling.registry import SAMPLERS, make_sampler
+from polymodal.sampling.registry import SAMPLERS, Sampler, make_sampler
 from polymodal.sampling.smc import SMC
 
 __all__ = [
@@ -42,6 +43,8 @@ __all__ = [
     "Info",
     "ParticleReport",
     "Result",
+    "SMCReport",
+    "Sampler",
     "SamplerReport",
     "State",
     "ess",

@@ -19,6 +19,8 @@ ACCEPTANCE = (0.6, 0.95)
 LOWEST_ACCEPTANCE = ACCEPTANCE[0] - 0.1  # below it a warning says so
 DIVERGENT_SHARE = 0.01  # of the transitions of an item
 FEWEST_PARTICLES = 5  # effective particles, or starts, behind the draws of an item
+TOLERATED_POOR = 0.1  # share of items that may mix badly, or have few particles, without a warning
+TOLERATED_STUCK = 0.05  # share of items whose moves may fail without a warning
 
 
 def _split(samples: Tensor) -> Tensor:
@@ -33,8 +35,8 @@ def _split(samples: Tensor) -> Tensor:
 
 
 def _variances(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Within-chain variance W and the pooled estimate (N-1)/N W + B/N of split chains (N, C, ...),
-    each (...).
+    """The within-chain variance W and the pooled variance (N-1)/N W + B/N of split chains (N, C,
+    ...), each (...); B / N is the variance of the chains' means.
     """
     n = len(x)
     within = x.var(0).mean(0)
@@ -132,23 +134,18 @@ class SamplerReport(ABC):
 
 @dataclass(frozen=True)
 class ChainReport(SamplerReport):
-    """Report of a sampler that moves chains or particles by a gradient.
+    """Report of a sampler that moves chains by a gradient.
 
     Args:
         acceptance: (B,), mean acceptance probability; for chains after warm-up.
         divergent: (B,), number of trajectories, after warm-up, that lost more than 1000 nats or
             ended where the log-density is not finite.
-        ess: (B,), effective sample size of all kept draws, the smallest over the dimensions. SMC:
-            the effective number of starts that the particles descend from, (sum f)^2 / sum f^2 over
-            family sizes f; moves only add to it.
+        ess: (B,), effective sample size of all kept draws, the smallest over the dimensions.
         step_size: (B,), in units of the metric.
         gradients: calls of the log-density with its gradient, each for all chains and items at
             once.
         transitions: of each item, after warm-up, over all chains (SMC: particles).
-        rhat: (B,), largest over the dimensions; None for SMC, and for chains too short for it
-            (fewer than 4 draws).
-        log_normalizer: (B,), nats, only SMC: log of the integral of exp(log_prob).
-        unique: (B,), only SMC: share of the starting particles that have descendants at the end.
+        rhat: (B,), largest over the dimensions; None where there are fewer than 4 draws.
     """
 
     acceptance: Tensor
@@ -158,24 +155,15 @@ class ChainReport(SamplerReport):
     gradients: int
     transitions: int
     rhat: Tensor | None = None
-    log_normalizer: Tensor | None = None
-    unique: Tensor | None = None
-
-    @property
-    def of_particles(self) -> bool:
-        """Whether `ess` counts the starts of particles (SMC), not draws of chains."""
-        return self.rhat is None and self.unique is not None
 
     def per_item(self) -> dict[str, Tensor]:
-        """acceptance, divergent, step_size, ess; rhat, log_normalizer, unique where they exist."""
+        """acceptance, divergent, step_size, ess, and rhat where it exists."""
         return _present(
             acceptance=self.acceptance,
             divergent=self.divergent,
             step_size=self.step_size,
             ess=self.ess,
             rhat=self.rhat,
-            log_normalizer=self.log_normalizer,
-            unique=self.unique,
         )
 
     def summary(self) -> dict[str, float]:
@@ -198,22 +186,19 @@ class ChainReport(SamplerReport):
         return [*shown, self._ess_histogram()]
 
     def _ess_histogram(self) -> Histogram:
-        if self.of_particles:
-            return Histogram("effective number of starts", self.ess, low=FEWEST_PARTICLES)
         return Histogram("effective sample size, smallest over dimensions", self.ess)
 
     def warning(self) -> str | None:
         """Says what is wrong, for which share of items, and what to try; None if all is well."""
         sentences = [
             self._mixing_warning(),
-            self._particle_warning(),
             self._acceptance_warning(),
             self._divergence_warning(),
         ]
         return " ".join(sentence for sentence in sentences if sentence) or None
 
     def _mixing_warning(self) -> str | None:
-        if self.rhat is None or (bad := _bad(self.rhat < RHAT)) <= 0.1:
+        if self.rhat is None or (bad := _bad(self.rhat < RHAT)) <= TOLERATED_POOR:
             return None
         return (
             f"R-hat is {RHAT} or more for {bad:.0%} of the items: their chains have not mixed,"
@@ -221,18 +206,9 @@ class ChainReport(SamplerReport):
             " `draws`; for separate modes take SMC."
         )
 
-    def _particle_warning(self) -> str | None:
-        if not self.of_particles or (bad := _bad(self.ess >= FEWEST_PARTICLES)) <= 0.1:
-            return None
-        return (
-            f"The particles of {bad:.0%} of the items descend from fewer than {FEWEST_PARTICLES}"
-            " starts, effectively: weights of modes and the normaliser are rough. Raise"
-            " `particles`."
-        )
-
     def _acceptance_warning(self) -> str | None:
         bad = _bad(self.acceptance >= LOWEST_ACCEPTANCE)
-        if bad <= 0.05:
+        if bad <= TOLERATED_STUCK:
             return None
         return (
             f"Acceptance is below {LOWEST_ACCEPTANCE:.1f} for {bad:.0%} of the items: their"
@@ -241,12 +217,44 @@ class ChainReport(SamplerReport):
 
     def _divergence_warning(self) -> str | None:
         bad = _bad(self.divergent <= DIVERGENT_SHARE * self.transitions)
-        if bad <= 0.05:
+        if bad <= TOLERATED_STUCK:
             return None
         return (
             f"More than {DIVERGENT_SHARE:.0%} of the trajectories diverged for {bad:.0%} of the"
             " items: somewhere the density is too steep for the step, and draws from there are"
             " missing. Raise `target` towards 0.95."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SMCReport(ChainReport):
+    """Report of a sampler that moves and resamples particles; there is no `rhat`.
+
+    Args:
+        ess: (B,), the effective number of starts that the particles descend from, (sum f)^2 / sum
+            f^2 over family sizes f; moves only add to it.
+        log_normalizer: (B,), nats: log of the integral of exp(log_prob).
+        unique: (B,), share of the starting particles that have descendants at the end.
+    """
+
+    log_normalizer: Tensor
+    unique: Tensor
+
+    def per_item(self) -> dict[str, Tensor]:
+        """acceptance, divergent, step_size, ess, log_normalizer, unique."""
+        more = {"log_normalizer": self.log_normalizer, "unique": self.unique}
+        return super().per_item() | more
+
+    def _ess_histogram(self) -> Histogram:
+        return Histogram("effective number of starts", self.ess, low=FEWEST_PARTICLES)
+
+    def _mixing_warning(self) -> str | None:
+        if (bad := _bad(self.ess >= FEWEST_PARTICLES)) <= TOLERATED_POOR:
+            return None
+        return (
+            f"The particles of {bad:.0%} of the items descend from fewer than {FEWEST_PARTICLES}"
+            " starts, effectively: weights of modes and the normaliser are rough. Raise"
+            " `particles`."
         )
 
 
@@ -270,7 +278,7 @@ class ParticleReport(SamplerReport):
         items: how many were drawn at once.
         calls: of the denoiser, or of the densities of importance resampling, each for all items.
         rows: how many points these calls had in all.
-        ess, unique, log_normalizer: see `ChainReport`; None without particles. Of importance
+        ess, unique, log_normalizer: see `SMCReport`; None without particles. Of importance
             resampling `ess` is the effective number of proposals, (sum w)^2 / sum w^2, 0 where none
             has a weight.
         advice: what to try where few particles are behind a draw.
@@ -285,14 +293,14 @@ class ParticleReport(SamplerReport):
     advice: str = "raise `particles` or `steps`."
 
     @property
-    def calls_per_draw(self) -> Tensor:
-        """Points that went through the network for each item, (items,)."""
+    def points_per_item(self) -> Tensor:
+        """Points that went through the network, or were weighed, for each item, (items,)."""
         return torch.full((self.items,), self.rows / self.items)
 
     def per_item(self) -> dict[str, Tensor]:
-        """calls_per_draw; ess, unique and log_normalizer where there are particles."""
+        """points_per_item; ess, unique and log_normalizer where there are particles."""
         return _present(
-            calls_per_draw=self.calls_per_draw,
+            points_per_item=self.points_per_item,
             ess=self.ess,
             unique=self.unique,
             log_normalizer=self.log_normalizer,
@@ -300,19 +308,23 @@ class ParticleReport(SamplerReport):
 
     def summary(self) -> dict[str, float]:
         """The calls, and medians over the items."""
-        costs = {"items": self.items, "calls": self.calls, "calls_per_draw": self.rows / self.items}
+        costs = {
+            "items": self.items,
+            "calls": self.calls,
+            "points_per_item": self.rows / self.items,
+        }
         return _medians(self.per_item()) | costs
 
     def histograms(self) -> list[Histogram]:
-        """Calls for each draw, and the effective number of particles where there are any."""
-        shown = [Histogram("calls per draw", self.calls_per_draw)]
+        """Points of each item, and the effective number of particles where there are any."""
+        shown = [Histogram("points through the network per item", self.points_per_item)]
         if self.ess is not None:
             shown.append(Histogram("effective number of particles", self.ess, FEWEST_PARTICLES))
         return shown
 
     def warning(self) -> str | None:
         """Says where few particles are behind a draw, and what to try; None if all is well."""
-        if self.ess is None or (bad := _bad(self.ess >= FEWEST_PARTICLES)) <= 0.1:
+        if self.ess is None or (bad := _bad(self.ess >= FEWEST_PARTICLES)) <= TOLERATED_POOR:
             return None
         return (
             f"The draws of {bad:.0%} of the items descend from fewer than {FEWEST_PARTICLES}"

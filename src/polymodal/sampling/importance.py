@@ -23,8 +23,8 @@ from polymodal.sampling.smc import take
 
 ROWS = 2**14  # proposals that are drawn and weighed at once
 ADVICE = (
-    "raise `proposals`; in many dimensions draws stay the best of the start's, wider than the"
-    " target's."
+    "raise `proposals`; in many dimensions no number suffices, and draws stay wider than the"
+    " target."
 )
 
 
@@ -75,7 +75,7 @@ class Importance:
         z = starts(start, 1)  # only to learn how many items there are
         items, draws = z.shape[1], z.expand(n, -1, -1)
         total = squares = z.new_full((items,), -math.inf)
-        sizes = _shares(count, max(1, ROWS // items))
+        sizes = _chunks(count, max(1, ROWS // items))
         for size in sizes:
             z = starts(start, size)
             log_weight = _weights(log_prob, start_log_prob, z)
@@ -94,10 +94,10 @@ class Importance:
         )
 
 
-def _shares(count: int, most: int) -> list[int]:
-    """`count` proposals in shares of at most `most`: the sizes of the shares.
+def _chunks(count: int, most: int) -> list[int]:
+    """`count` proposals in chunks of at most `most`: the sizes of the chunks.
 
-    >>> _shares(10, 4)
+    >>> _chunks(10, 4)
     [4, 4, 2]
     """
     return [min(most, count - done) for done in range(0, count, most)]

@@ -39,10 +39,20 @@ def scale(z: Tensor, grad: Tensor) -> Tensor:
         z: (N, B, D) points.
         grad: (N, B, D), gradients of the log-density there.
     """
-    spread, slope = (
-        x.var(0, correction=0) if len(x) > 1 else torch.ones_like(x[0]) for x in (z, grad)
-    )
-    return _root(spread, slope)
+    return _root(_variance(z), _variance(grad))
+
+
+def _variance(x: Tensor) -> Tensor:
+    """The variance over the points (N, B, D), (B, D); 1 for a single point."""
+    return x.var(0, correction=0) if len(x) > 1 else torch.ones_like(x[0])
+
+
+def first(z: Tensor, grad: Tensor) -> Tensor:
+    """A first metric: `scale` as a matrix (B, D, D); as a diagonal (B, D) above DENSE_LIMIT
+    dimensions. Arguments as for `scale`.
+    """
+    factor = scale(z, grad)
+    return factor if z.shape[-1] > DENSE_LIMIT else torch.diag_embed(factor)
 
 
 def _root(spread: Tensor, slope: Tensor) -> Tensor:

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from polymodal.checks import check_positive
 from polymodal.sampling import metric
-from polymodal.sampling.diagnostics import ChainReport
+from polymodal.sampling.diagnostics import SMCReport
 from polymodal.sampling.kernels import Density, Info, LogProb, jittered, transition
-from polymodal.sampling.mcmc import StepSize, check_moves, plan, starts
+from polymodal.sampling.mcmc import StepSize, check_moves, first_step, starts, trajectory_steps
 
 
 class Tempered(NamedTuple):
@@ -99,9 +99,9 @@ def resample(log_weight: Tensor) -> Tensor:
     count, batch = log_weight.shape
     device, dtype = log_weight.device, log_weight.dtype
     edges = log_weight.softmax(0).cumsum(0)
-    rungs = torch.arange(count, device=device, dtype=dtype).unsqueeze(-1)
+    offsets = torch.arange(count, device=device, dtype=dtype).unsqueeze(-1)
     shift = torch.rand(batch, device=device, dtype=dtype)
-    points = (rungs + shift) / count * edges[-1]
+    points = (offsets + shift) / count * edges[-1]
     index = torch.searchsorted(edges.T.contiguous(), points.T.contiguous(), right=True)
     return index.T.clamp(max=count - 1)
 
@@ -116,7 +116,7 @@ def take(x: Tensor, index: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class SMC:
     """For targets of separate modes: `sampler(log_prob, start, start_log_prob, n) -> (z (n, B, D),
-    ChainReport)`.
+    SMCReport)`.
 
     Unlike chains it needs the start's density, which must reach every mode. Its draws are equally
     weighted; its `log_normalizer` estimates the log of the integral of exp(log_prob). Errors shrink
@@ -162,7 +162,7 @@ class SMC:
 
     def __call__(
         self, log_prob: LogProb, start: Callable[[int], Tensor], start_log_prob: LogProb, n: int
-    ) -> tuple[Tensor, ChainReport]:
+    ) -> tuple[Tensor, SMCReport]:
         """n draws of each item; arguments as for `HMC`.
 
         Raises: ValueError for n < 1, or densities that do not return (..., B); for settings out of
@@ -172,7 +172,7 @@ class SMC:
         target, first = Density(log_prob), Density(start_log_prob)
         count = max(self.particles, n)
         z = starts(start, count)
-        batch, dim = z.shape[-2:]
+        batch = z.shape[-2]
         t = z.new_zeros(batch)
 
         def evaluate(z: Tensor) -> Tempered:  # at the current temperatures t
@@ -180,9 +180,10 @@ class SMC:
             return at(t, Tempered(z, a.log_prob, a.grad, a.log_prob, a.grad, b.log_prob, b.grad))
 
         state = evaluate(z)
-        size = StepSize(z.new_full((batch,), 1.2 * dim**-0.25), self.target)
+        size = StepSize(first_step(z), self.target)
         origin = torch.arange(count, device=z.device).unsqueeze(-1).expand(count, batch)
-        log_normalizer, infos, rounds = torch.zeros_like(t), [], 0
+        log_normalizer = torch.zeros_like(t)
+        infos, rounds = [], 0
         while (t < 1).any():
             rounds += 1
             gain = state.target_log_prob - state.start_log_prob
@@ -192,9 +193,10 @@ class SMC:
             log_weight, t = log_weights(new - t, gain), new
             log_normalizer = log_normalizer + log_weight.logsumexp(0) - math.log(count)
             index = resample(torch.where(log_weight.isneginf().all(0), 0, log_weight))
-            state, origin = at(t, Tempered(*(take(x, index) for x in state))), take(origin, index)
+            state = at(t, Tempered(*(take(x, index) for x in state)))
+            origin = take(origin, index)
             factor = _metric(state)
-            size.restart(size.now)
+            size.restart(size.current)
             state, moved = self._move(evaluate, state, factor, size)
             infos += moved
         return _thin(state.z, n), _diagnose(origin, infos, target.calls, log_normalizer)
@@ -208,7 +210,7 @@ class SMC:
     ) -> tuple[Tempered, list[Info]]:
         infos = []
         for _ in range(self.moves):
-            step, steps, limit = plan(size.now, self.trajectory, self.leapfrog)
+            step, steps, limit = trajectory_steps(size.current, self.trajectory, self.leapfrog)
             steps, stretch = jittered(steps, self.jitter)
             state, info = transition(evaluate, state, step * stretch, steps, factor)
             size.update(info.acceptance.mean(0), limit)
@@ -217,10 +219,8 @@ class SMC:
 
 
 def _metric(state: Tempered) -> Tensor:
-    factor = metric.scale(state.z, state.grad)
-    if state.z.shape[-1] > metric.DENSE_LIMIT:
-        return factor
-    return metric.update(torch.diag_embed(factor), state.z, state.grad)
+    factor = metric.first(state.z, state.grad)
+    return factor if factor.dim() == 2 else metric.update(factor, state.z, state.grad)
 
 
 def _thin(z: Tensor, n: int) -> Tensor:
@@ -228,9 +228,9 @@ def _thin(z: Tensor, n: int) -> Tensor:
     starts), in random order.
     """
     count, batch = z.shape[:2]
-    rungs = torch.arange(n, device=z.device).unsqueeze(-1)
+    offsets = torch.arange(n, device=z.device).unsqueeze(-1)
     shift = torch.rand(batch, device=z.device, dtype=z.dtype)
-    index = ((rungs + shift) * (count / n)).long().clamp(max=count - 1)
+    index = ((offsets + shift) * (count / n)).long().clamp(max=count - 1)
     order = torch.rand(n, batch, device=z.device, dtype=z.dtype).argsort(0)
     return take(z, index.gather(0, order))
 
@@ -246,15 +246,15 @@ def lineage(origin: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
 
 def _diagnose(
     origin: Tensor, infos: list[Info], gradients: int, log_normalizer: Tensor
-) -> ChainReport:
-    count, (size, unique) = len(origin), lineage(origin, log_normalizer)
-    return ChainReport(
+) -> SMCReport:
+    size, unique = lineage(origin, log_normalizer)
+    return SMCReport(
         acceptance=torch.stack([info.acceptance.mean(0) for info in infos]).mean(0),
         divergent=torch.stack([info.divergent.sum(0) for info in infos]).sum(0),
         ess=size,
         step_size=infos[-1].step_size,
         gradients=gradients,
-        transitions=count * len(infos),
+        transitions=len(origin) * len(infos),
         log_normalizer=log_normalizer,
         unique=unique,
     )

@@ -79,10 +79,10 @@ def _method_named(name: str) -> str | None:
 
 
 def _recipe_of_method(name: str, method: str) -> dict[str, Any]:
-    """A method on the user's own data, with the settings of the recipe `jnf`."""
+    """A method on the user's own data, with the training settings of the recipe `jnf`."""
     about = (
-        f"{name} on your own data: polymodal train {name} --data pairs.npz, with the settings of"
-        " `jnf`."
+        f"{name} on your own data: polymodal train {name} --data pairs.npz, with the training"
+        " settings of `jnf`."
     )
     return load_recipe("jnf") | {"about": about, "method": {"name": method}}
 

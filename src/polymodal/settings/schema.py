@@ -31,7 +31,7 @@ class DataSettings(OpenGroup):
     Args:
         name: a data set, or the path of the user's own file.
         path: the folder in which the files of a named data set lie.
-        limit: the number of training samples to keep; null: all.
+        limit: the number of samples of each part to keep; null: all.
         options: those of the data set.
     """
 
@@ -159,8 +159,7 @@ class Settings(Group):
             chosen by shape.
         training: how the stages are trained.
         evaluation: what is measured.
-        compare: recipes to train and to compare; of the other settings only `seeds` and
-            `evaluation` are then the comparison's own.
+        compare: recipes to train and to compare; the other settings are laid over each recipe.
         seeds: seeds of the compared runs.
     """
 

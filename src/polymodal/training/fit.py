@@ -37,6 +37,7 @@ from polymodal.settings.schema import Settings, TrainingSettings
 from polymodal.training.advice import warn_of_spread
 from polymodal.training.device import deterministic, make_fabric, make_loggers
 from polymodal.training.keywords import settings_of
+from polymodal.training.prepare import start_decoders
 from polymodal.training.progress import Reporter
 from polymodal.training.reuse import taken_from
 from polymodal.training.session import Session, Taken
@@ -58,8 +59,8 @@ def fit(
     returned as it is.
 
     Args:
-        method: a name in `polymodal.METHODS`; a whole recipe (`Settings` or a mapping); or a
-            `Method`, whose model is then trained in place.
+        method: a name in `polymodal.METHODS`; a whole recipe (the name of a built-in one or of a
+            YAML file, `Settings` or a mapping); or a `Method`, whose model is trained in place.
         data: `Splits`, or a name or file for `load_data`; None: the data that the settings name.
         out: the run directory; None: nothing is written, see `Run.save`.
         seed: of weights, order and noise. The same seed and settings give the same run, bit for bit
@@ -82,18 +83,23 @@ def fit(
     chosen = complete(chosen, splits.modalities)
     training = chosen.training
     fabric = make_fabric(training)
-    with own_random_state(fabric.device), deterministic(training.deterministic):
-        checkpointer = Checkpointer(out, _info(chosen, splits, seed))
+    with (
+        own_random_state(fabric.device),
+        deterministic(training.deterministic),
+        Checkpointer(out, _info(chosen, splits, seed), fabric.is_global_zero) as checkpointer,
+    ):
         if checkpointer.finished:
             return load(checkpointer.path or "", method if isinstance(method, Method) else None)
         warn_of_spread(splits.train)
         if not isinstance(method, Method):
             seed_all(fabric.device, seed, "weights")
             method = build(to_dict(chosen), splits.modalities)
+        checkpointer.restore(method)
         method.model.to(fabric.device)
+        start_decoders(method.model, splits.train)
         taken = _taken(method, chosen.training, reuse or {}, checkpointer)
         fabric.barrier()  # all processes have read before one writes
-        checkpointer.begin(method.model, fabric.is_global_zero)
+        checkpointer.begin(method.model)
         with Reporter(chosen.training.progress and fabric.is_global_zero) as reporter:
             loggers = make_loggers(chosen.training, checkpointer.target)
             session = Session(chosen.training, splits, seed, checkpointer, reporter, loggers)

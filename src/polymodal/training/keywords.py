@@ -10,6 +10,7 @@ from typing import Any
 from polymodal.checks import find, suggest
 from polymodal.methods import METHODS
 from polymodal.model import Method
+from polymodal.settings.recipes import is_file, load_recipe, recipes
 from polymodal.settings.resolve import resolve, to_dict
 from polymodal.settings.schema import Settings, TrainingSettings
 
@@ -41,10 +42,14 @@ def settings_of(
 
 def _recipe(method: Any) -> dict[str, Any]:
     """The recipe that the first argument of `fit` gives; empty for a custom method."""
-    if isinstance(method, str):
-        return {"method": {"name": find(method, METHODS, "method")}}
     if isinstance(method, Method):
         return {}
+    if isinstance(method, str):
+        if not is_file(method):
+            method = find(method, [*METHODS, *recipes()], "method or recipe")
+        if method in METHODS:
+            return {"method": {"name": method}}
+        method = load_recipe(method)
     return to_dict(resolve(method))
 
 

@@ -27,7 +27,7 @@ def taken_from(
     """The outcome and the state of `stage` in another run.
 
     Options of the method may differ, since most belong to other stages: the outcome lists those
-    that differ under "apart".
+    that differ under "different_options".
 
     Args:
         source: a `Run` or its directory.
@@ -50,7 +50,7 @@ def taken_from(
 
 def said_of(outcome: Mapping[str, Any]) -> str:
     """The log's line about a stage that was taken from another run."""
-    options = outcome["apart"].items()
+    options = outcome["different_options"].items()
     differences = ", ".join(f"{k}: {there!r} there, {now!r} now" for k, (there, now) in options)
     return f"taken from {outcome['from']}" + (f" ({differences})" if differences else "")
 
@@ -106,7 +106,7 @@ class TrainedStage:
             "status": "reused",
             "from": self.where,
             "figures": self.run.info["stages"][self.name]["figures"],
-            "apart": _different_options(self.run.info, info),
+            "different_options": _different_options(self.run.info, info),
         }
 
 

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from polymodal.data import Dataset, Splits
 from polymodal.model import Method, MultimodalVAE, Stage
-from polymodal.networks.layers import keep_heap
 from polymodal.rng import seed_all
 from polymodal.runs.checkpointer import Checkpointer
+from polymodal.runs.files import LAST
 from polymodal.runs.state import state_of
 from polymodal.settings.schema import TrainingSettings
 from polymodal.training.advice import warn_of_collapse
-from polymodal.training.device import make_fabric
+from polymodal.training.device import keep_heap, make_fabric
 from polymodal.training.prepare import Batches, copy_into, prepared, training_only
 from polymodal.training.progress import Reporter
 from polymodal.training.reuse import said_of
@@ -97,7 +97,13 @@ class Session:
     def _resume(self, trainer: StageTrainer) -> None:
         """Restores the trainer from the checkpoint, if that was taken in this stage."""
         if self.checkpointer.trainer is not None:
-            trainer.restore(self.checkpointer.trainer)
+            try:
+                trainer.restore(self.checkpointer.trainer)
+            except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
+                raise ValueError(
+                    f"{LAST} in {self.checkpointer.path} is damaged; remove it to start again from"
+                    " the beginning."
+                ) from None
             self.checkpointer.trainer = None
         self.reporter.stage(trainer.stage.name, trainer.steps, trainer.step)
 

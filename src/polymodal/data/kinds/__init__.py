@@ -1,7 +1,7 @@
 """Kinds of data: `KINDS` holds every kind that a file of this folder registers.
 
->>> sorted(KINDS)
-['image', 'vector']
+>>> {"image", "vector"} <= KINDS.keys()
+True
 """
 
 from __future__ import annotations

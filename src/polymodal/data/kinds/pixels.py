@@ -12,21 +12,21 @@ from torch import Tensor
 PAPER, GAP, WIDE = 255, 2, 6  # what lies between images, and how wide it is, in pixels
 
 
-def mosaic(rows: Sequence[Tensor], apart: int = 0) -> np.ndarray:
+def mosaic(rows: Sequence[Tensor], gap_after: int = 0) -> np.ndarray:
     """Rows of images (n, 3, H, W) or (n, 1, H, W) in [0, 1] as one image, uint8 (H, W, 3).
 
     Args:
         rows: from top to bottom; smaller images stand in the middle of their place.
-        apart: so many first rows are set apart from the rest by a wider gap.
+        gap_after: so many first rows are set apart from the rest by a wider gap.
 
     >>> mosaic([torch.zeros(3, 1, 4, 4), torch.ones(3, 1, 4, 4)]).shape
     (10, 16, 3)
     """
     height, width = (max(r.shape[k] for r in rows) for k in (-2, -1))
-    wide = WIDE if 0 < apart < len(rows) else 0
+    wide = WIDE if 0 < gap_after < len(rows) else 0
     canvas = _paper(_length(len(rows), height) + wide, _length(max(map(len, rows)), width))
     for i, row in enumerate(rows):
-        top = i * (height + GAP) + (wide if i >= apart else 0)
+        top = i * (height + GAP) + (wide if i >= gap_after else 0)
         for j, image in enumerate(_pixels(row)):
             left = j * (width + GAP)
             _place(canvas[top : top + height, left : left + width], image)
