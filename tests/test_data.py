@@ -870,7 +870,7 @@ def test_celeba_bad_files(celeba_files):
     image = folder / "img_align_celeba" / "000002.jpg"
     content = image.read_bytes()
     image.write_bytes(content[:1000])
-    with pytest.raises(ValueError, match="Image 1 of .* truncated or damaged"):
+    with pytest.raises(ValueError, match=r"Image 1 of .* truncated or damaged"):
         celeba(path=folder)
     image.unlink()
     with pytest.raises(ValueError, match=r"000002\.jpg"):
