@@ -311,8 +311,8 @@ def test_unknown_names_are_answered_with_the_nearest() -> None:
     run, data = a_run(), splits()
     for given, said in (
         ({"metrics": ["coherense"]}, "Did you mean coherence"),
-        ({"metrics": ["zzz"]}, "There are: classifier_accuracy, coherence, "),
-        ({"subsets": ["a+bb"]}, "'bb', of the subset 'a\\+bb'; did you mean 'b'"),
+        ({"metrics": ["zzz"]}, "There are: coherence, coherence_macro, "),
+        ({"subsets": ["a+bb"]}, "'bb' of the subset 'a\\+bb'. Did you mean b"),
         ({"subsets": [[]]}, "at least one modality"),
         ({"limit": 0}, "limit must be at least 1, got 0"),
         ({"sample": 3}, "no setting sample. Did you mean samples"),

@@ -213,7 +213,7 @@ def test_weights_that_are_not_the_models_are_refused(change, word, copy) -> None
 @pytest.mark.parametrize("latent", [10**9, 10**30])
 def test_a_model_that_its_weights_cannot_fill_takes_no_memory(latent, copy) -> None:
     forge(copy, lambda info: info["settings"]["method"].update(latent=latent))
-    refused(lambda: load(copy), "model.safetensors")
+    refused(lambda: load(copy), "model.safetensors", "larger than the file")
 
 
 # Files that are none, or too large, or damaged.

@@ -465,7 +465,7 @@ def test_any_method_may_have_a_diffusion_prior() -> None:
 
 def test_score_options_are_named_when_wrong() -> None:
     for options, words in (
-        ({"sampler": {"name": "diffuson"}}, "did you mean 'diffusion'"),
+        ({"sampler": {"name": "diffuson"}}, "Did you mean diffusion"),
         (
             {"sampler": {"step": 3}},
             "no setting method.sampler.step. Did you mean steps",
@@ -492,7 +492,10 @@ def test_score_options_are_named_when_wrong() -> None:
             {"denoiser": {"trunk": "transformer", "heads": 3}},
             "multiple of its heads, got 256 and 3",
         ),
-        ({"training_masks": {"foo": 1}}, "no setting training_masks.foo. There are: masks, joint"),
+        (
+            {"training_masks": {"foo": 1}},
+            "no setting training_masks.foo. There are: conditional, joint",
+        ),
         ({"training_masks": {"vp": [0.1, math.inf]}}, "betas of a VP process are finite"),
         ({"sampler": {"vp": [math.nan, 20]}}, "betas of a VP process are finite"),
         ({"training_masks": {"log_mean": math.nan}}, "finite numbers, got"),

@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from polymodal.data.dataset import Dataset
 from polymodal.metrics.classifiers import Classifiers
+from polymodal.metrics.run import Run
 from polymodal.metrics.table import COLUMNS, Table
 from polymodal.runs.tensors import hash_of
-
-if TYPE_CHECKING:
-    from polymodal.runs.run import Run
 
 Row = dict[str, Any]
 PAUSE = 5.0  # seconds between two writings
