@@ -639,20 +639,28 @@ def test_absent_values_may_be_anything():
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [
-        ("mnist-shvn", {}, "no data set 'mnist-shvn'.*did you mean 'mnist-svhn'"),
-        ("qqqq", {}, "no data set 'qqqq'.*there are .*shapes"),
+        ("mnist-shvn", {}, "no file or data set 'mnist-shvn'.*Did you mean mnist-svhn"),
+        ("qqqq", {}, "no file or data set 'qqqq'.*There are: .*shapes"),
         ("nothing.npz", {}, "no file nothing.npz"),
-        ("shapes", {"nn": 5}, r"no setting data.nn. Did you mean data.n\?"),
+        ("shapes", {"nn": 5}, r"no setting data\.nn\. Did you mean data\.n"),
         ("shapes", {"n": 3}, "at least 15"),
         ("shapes", {"limit": 0}, "data.limit must be a whole number of at least 1.*got 0"),
-        ("shapes", {"modalities": {"squar": {}}}, "no modality 'squar'; did you mean 'square'"),
+        (
+            "shapes",
+            {"modalities": {"squar": {}}},
+            r"no setting modalities\.squar\. Did you mean modalities\.square",
+        ),
         (
             "shapes",
             {"modalities": {"square": {"wieght": 1}}},
-            "no setting 'wieght'; did you mean 'weight'",
+            r"no setting modalities\.square\.wieght\. Did you mean modalities\.square\.weight",
         ),
         ("shapes", {"modalities": {"square": {"likelihood": "gauss"}}}, "likelihood 'gauss'"),
-        ("shapes", {"modalities": {"square": {"kind": "imag"}}}, "kind 'imag'; did you mean"),
+        (
+            "shapes",
+            {"modalities": {"square": {"kind": "imag"}}},
+            "no kind 'imag' for modality 'square'. Did you mean image",
+        ),
         ("shapes", {"missing": "mcar"}, "missing must be nan or a mapping"),
         (
             "shapes",
@@ -862,7 +870,7 @@ def test_celeba_bad_files(celeba_files):
     image = folder / "img_align_celeba" / "000002.jpg"
     content = image.read_bytes()
     image.write_bytes(content[:1000])
-    with pytest.raises(ValueError, match="Image 1 of .* truncated or damaged"):
+    with pytest.raises(ValueError, match=r"Image 1 of .* truncated or damaged"):
         celeba(path=folder)
     image.unlink()
     with pytest.raises(ValueError, match=r"000002\.jpg"):

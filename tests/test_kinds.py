@@ -113,7 +113,7 @@ def test_a_modality_is_of_the_kind_it_names_or_of_its_shapes() -> None:
     assert kind_of(Modality("x", (3, 4, 5))).name == "image"
     assert kind_of(Modality("x", (3, 4, 5), kind="vector")).name == "vector"
     assert kind_of(Modality("x", (4, 5))).name == "vector"
-    with pytest.raises(ValueError, match="'x' wants the kind 'imgae'; did you mean 'image'"):
+    with pytest.raises(ValueError, match=r"no kind 'imgae' for modality 'x'\. Did you mean image"):
         kind_of(Modality("x", (3, 4, 5), kind="imgae"))
     with pytest.raises(ValueError, match=r"'x' cannot be of kind 'image' with shape \(4, 5\)"):
         kind_of(Modality("x", (4, 5), kind="image"))

@@ -290,7 +290,7 @@ def test_a_new_report_shows_its_own_figures() -> None:
     made = samplers({("m", "a"): Tempered(4), ("n", "a"): ParticleReport(4, 9, 800)})
     first, second = (dict(zip(made.head, row, strict=True)) for row in made.rows)
     assert first["final temperature"] == "0.25" and second["final temperature"] == "–"
-    assert second["calls per draw"] == "200"
+    assert second["points per item"] == "200"
 
 
 def test_a_warning_is_shown_once_with_the_subsets_to_which_it_applies() -> None:

@@ -14,7 +14,8 @@ from rich.console import Console
 from torch import Tensor
 
 from polymodal.batch import Batch, Modality
-from polymodal.checks import suggest
+from polymodal.checks import check_name
+from polymodal.cli.console import say
 from polymodal.data.kinds import kind_of
 from polymodal.model import MultimodalVAE
 from polymodal.runs.files import check_output, write_output
@@ -62,9 +63,9 @@ def generate_files(run_dir: Path, request: Request, out: Path, console: Console)
     contents = {ARRAYS: _arrays(x), **_pictures(x, batch, modalities)}
     for name, content in contents.items():
         write_output(out / name, content)
-    _say(console, f"Wrote {', '.join(contents)} into {out}: {_shapes(x)}.")
+    say(console, f"Wrote {', '.join(contents)} into {out}: {_shapes(x)}.")
     if report is not None and (warning := report.warning()):
-        _say(console, f"Warning: {warning}")
+        say(console, f"Warning: {warning}")
 
 
 def _shapes(x: Mapping[str, Tensor]) -> str:
@@ -87,10 +88,7 @@ def use_sampler(model: MultimodalVAE, name: str | None) -> None:
 
 def _check_names(names: Sequence[str], modalities: Modalities) -> None:
     for name in names:
-        if name not in modalities:
-            near = suggest(name, modalities)
-            listed = ", ".join(modalities)
-            raise ValueError(f"The run has no modality {name!r}.{near} It has: {listed}.")
+        check_name(name, modalities, "modality", " in the run")
 
 
 def _read(files: Mapping[str, Path], modalities: Modalities) -> Batch | None:
@@ -112,6 +110,7 @@ def _draw(
     """
     others = [m for m in model.decoders if m not in request.given]
     targets = list(request.targets) or others or list(model.decoders)
+    model.check_draws(batch, request.n, targets)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.seed)
         z, report = model.draw(batch, request.n)
@@ -144,7 +143,3 @@ def _shown(x: Tensor, modality: Modality) -> Tensor:
     """Values (B, *shape) as small pictures (B, 3, H, W)."""
     kind = kind_of(modality)
     return kind.show(x, modality, kind.span(x, modality))
-
-
-def _say(console: Console, sentence: str) -> None:
-    console.print(sentence, highlight=False, markup=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from polymodal.batch import Modality
-from polymodal.checks import Count, check_names, meant, typed, typed_arguments
+from polymodal.checks import Count, Seed, check_names, find, typed, typed_arguments
 from polymodal.data.celeba import ATTRIBUTES, celeba
 from polymodal.data.dataset import Dataset, Splits, gather
 from polymodal.data.digits import match, mnist_fashion, mnist_svhn, mnist_svhn_fashion
@@ -104,6 +104,10 @@ def load_data(
     """
     pattern, nan_is_missing = _missing(missing)
     limit = typed(Count | None, limit, "data.limit")
+    seed = typed(Seed, seed, "seed")
+    modalities = typed(dict[str, dict[str, Any]] | None, modalities, "modalities")
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise ValueError(f"The data are a name or a file, got {name_or_path!r:.80}.")
     shared = {"path": path, "seed": seed, "limit": limit, "nan_is_missing": nan_is_missing}
     splits = _load(os.fspath(name_or_path), shared, kwargs)
     if modalities:
@@ -153,7 +157,7 @@ def _key(name: str) -> str | None:
         if key.replace("-", "_") == name.replace("-", "_"):
             return key
     if not (name.endswith(".npz") or os.path.exists(name)):
-        raise ValueError(f"There is no data set {name!r} and no such file; {meant(name, DATASETS)}")
+        find(name, DATASETS, "file or data set")
     if os.path.isdir(name):
         raise ValueError(
             f"{name} is a folder; name a data set and give the folder as path=, or give an .npz"
@@ -168,23 +172,15 @@ def change_modalities(splits: Splits, changes: Mapping[str, Mapping[str, Any]]) 
     Raises ValueError for a modality or field that does not exist, with the nearest, or a value
     that it does not take.
     """
+    check_names(changes, splits.train.names, "modalities")
+    settings = [f.name for f in fields(Modality) if f.name not in ("name", "shape")]
     for m, change in changes.items():
-        if m not in splits.train.names:
-            raise ValueError(f"The data has no modality {m!r}; {meant(m, splits.train.names)}")
-        _check_settings(change)
+        check_names(change, settings, f"modalities.{m}")
     modalities = [replace(m, **changes.get(m.name, {})) for m in splits.modalities]
     for modality in modalities:
         likelihood_of(modality)
         kind_of(modality)
     return splits.map(lambda part, data: replace(data, modalities=modalities))
-
-
-def _check_settings(change: Mapping[str, Any]) -> None:
-    """Raises ValueError for a setting that a modality does not have."""
-    settings = [f.name for f in fields(Modality) if f.name not in ("name", "shape")]
-    for setting in change:
-        if setting not in settings:
-            raise ValueError(f"A modality has no setting {setting!r}; {meant(setting, settings)}")
 
 
 def _first(data: Dataset, limit: int) -> Dataset:

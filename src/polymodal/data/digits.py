@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Modality
+from polymodal.checks import Depth
 from polymodal.data.dataset import Dataset, Splits
 from polymodal.data.readers.digits import Part, idx_digits, svhn_digits
 
@@ -130,7 +131,7 @@ SVHN_IMAGE = Modality("svhn", (3, 32, 32), link="sigmoid")
 def mnist_svhn(
     *,
     path: str | os.PathLike[str] | None = None,
-    matchings: int = 5,
+    matchings: Depth = 5,
     val: float | None = None,
     fresh: bool = False,
     seed: int = 0,
@@ -154,7 +155,7 @@ def mnist_svhn(
 def mnist_fashion(
     *,
     path: str | os.PathLike[str] | None = None,
-    matchings: int = 5,
+    matchings: Depth = 5,
     val: float = 0.04,
     fresh: bool = False,
     seed: int = 0,
@@ -168,7 +169,7 @@ def mnist_fashion(
 def mnist_svhn_fashion(
     *,
     path: str | os.PathLike[str] | None = None,
-    matchings: int = 5,
+    matchings: Depth = 5,
     val: float | None = None,
     fresh: bool = False,
     seed: int = 0,

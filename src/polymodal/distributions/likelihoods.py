@@ -21,6 +21,7 @@ from torch.distributions import (
 )
 
 from polymodal.batch import Modality
+from polymodal.checks import check_name
 from polymodal.distributions.counts import (
     NegativeBinomialCounts,
     PoissonCounts,
@@ -191,15 +192,9 @@ LIKELIHOODS: dict[str, Likelihood] = {
 
 def likelihood_of(modality: Modality) -> Likelihood:
     """The likelihood that `modality` names. Raises ValueError for an unknown likelihood or link."""
-    if modality.likelihood not in LIKELIHOODS:
-        raise ValueError(
-            f"Modality {modality.name!r} wants the likelihood {modality.likelihood!r}; there are"
-            f" {list(LIKELIHOODS)}."
-        )
-    if modality.link not in LINKS:
-        raise ValueError(
-            f"Modality {modality.name!r} wants the link {modality.link!r}; there are {list(LINKS)}."
-        )
+    of = f" for modality {modality.name!r}"
+    check_name(modality.likelihood, LIKELIHOODS, "likelihood", of)
+    check_name(modality.link, LINKS, "link", of)
     return LIKELIHOODS[modality.likelihood]
 
 

@@ -5,7 +5,7 @@ equal stages are trained once.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from polymodal.batch import Modality
-from polymodal.checks import check_names, suggest
+from polymodal.checks import check_names, typed
 from polymodal.data import Splits
 from polymodal.experiments.sharing import common_stages
 from polymodal.model import Method
-from polymodal.runs.run import Run, build
+from polymodal.runs.run import Run
 from polymodal.settings.data import complete, load_splits
 from polymodal.settings.merge import merge, parse_overrides
 from polymodal.settings.recipes import beside, is_file, load_recipe
-from polymodal.settings.resolve import resolve, to_dict
+from polymodal.settings.resolve import resolve
 from polymodal.settings.schema import Settings
+from polymodal.training.checks import check_evaluation, check_method, check_place, check_reuse
 from polymodal.training.fit import fit
+from polymodal.training.memory import built
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,14 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a recipe, the data on which all of them train, and the settings of the recipe."""
+    """The runs of a recipe, the data on which all of them train, the settings of the recipe, and
+    what the user should know of them.
+    """
 
     runs: Sequence[Planned]
     data: Splits
     settings: Settings
+    notes: Sequence[str] = ()
 
     @property
     def compares(self) -> bool:
@@ -93,7 +97,21 @@ class Changes:
         """The recipe, on the user's data, in which no stage contradicts an override for all
         stages.
         """
-        return self._on_data(self._for_all_stages(load_recipe(recipe)))
+        given = load_recipe(recipe)
+        typed(Settings, given)
+        return self._on_data(self._for_all_stages(given))
+
+    def notes(self, recipe: str) -> Iterator[str]:
+        """Sentences on the stages' own settings that an override for all stages replaces."""
+        training = self._training
+        for stage, settings in _stages(load_recipe(recipe)).items():
+            named = (training.get("stages") or {}).get(stage) or {}
+            for key in (training.keys() & settings.keys()) - named.keys():
+                if settings[key] != training[key]:
+                    own = f"{stage}.{key}={settings[key]}"
+                    yield f"training.{key}={training[key]} holds for every stage, and replaces" + (
+                        f" {own}; training.stages.{own} keeps it."
+                    )
 
     def _on_data(self, recipe: dict[str, Any]) -> dict[str, Any]:
         if self.data is None:
@@ -108,20 +126,25 @@ class Changes:
         """The recipe without the stages' values of settings that are overridden for all stages, as
         by training.epochs=3.
         """
-        training = recipe.get("training") or {}
-        overridden = self._common_settings()
-        if not overridden or not training.get("stages"):
+        overridden, given = self._training, _stages(recipe)
+        if not given:
             return recipe
         stages = {
-            stage: {k: v for k, v in (settings or {}).items() if k not in overridden}
-            for stage, settings in training["stages"].items()
+            stage: {k: v for k, v in settings.items() if k not in overridden}
+            for stage, settings in given.items()
         }
-        return {**recipe, "training": {**training, "stages": stages}}
+        return {**recipe, "training": {**recipe["training"], "stages": stages}}
 
-    def _common_settings(self) -> set[str]:
-        """The settings of `training` that are overridden for all stages."""
-        keys = [override.partition("=")[0].strip().split(".") for override in self.overrides]
-        return {key[1] for key in keys if len(key) == 2 and key[0] == "training"}
+    @property
+    def _training(self) -> dict[str, Any]:
+        """The overrides for all stages, and for single ones under "stages"."""
+        return typed(dict[str, Any], parse_overrides(self.overrides).get("training"), "training")
+
+
+def _stages(recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings of single stages in a recipe."""
+    stages = (recipe.get("training") or {}).get("stages") or {}
+    return {stage: settings or {} for stage, settings in stages.items()}
 
 
 def make_plan(
@@ -152,19 +175,24 @@ def make_plan(
         if reuse:
             raise ValueError("A comparison chooses the stages to reuse; leave --reuse out.")
         splits, candidates = _compared(recipe, whole, settings.compare, changes)
-        seeds = [seed] if seed is not None else settings.seeds or [0]
-        return Plan(_runs(candidates, seeds, out), splits, settings)
+        seeds = [seed] if seed is not None else dict.fromkeys(settings.seeds or [0])
+        compared = [beside(recipe, name) for name in settings.compare]
+        notes = dict.fromkeys(note for each in (recipe, *compared) for note in changes.notes(each))
+        return Plan(_runs(candidates, list(seeds), out), splits, settings, list(notes))
     splits = load_splits(settings.data, settings.modalities)
-    candidate = _candidate(settings, splits.modalities)
+    candidate = _candidate(settings, splits)
+    check_method(candidate.method, candidate.settings, len(splits.train))
+    check_reuse(reuse or {}, candidate.stages)
     run = _planned("run", candidate, seed or 0, out, reuse or {})
-    return Plan([run], splits, settings)
+    return Plan([run], splits, settings, list(changes.notes(recipe)))
 
 
-def _candidate(settings: Settings, modalities: Sequence[Modality]) -> Candidate:
+def _candidate(settings: Settings, splits: Splits) -> Candidate:
     """Builds the method; torch's global random stream stays as it is."""
-    settings = complete(settings, modalities)
+    settings = complete(settings, splits.modalities)
+    check_evaluation(settings.evaluation, splits)
     with torch.random.fork_rng(devices=[]):
-        method = build(to_dict(settings), modalities)
+        method = built(settings, splits.modalities, len(splits.train))
     return Candidate(settings, method)
 
 
@@ -238,8 +266,10 @@ def _compared(
     settings = {label: resolve(merge(base, layers[label])) for label, base in bases.items()}
     first = _check_same_data(settings)
     splits = load_splits(first.data, first.modalities)
-    candidates = {k: _candidate(s, splits.modalities) for k, s in settings.items()}
-    return splits, _with_known_stages(candidates)
+    candidates = _with_known_stages({k: _candidate(s, splits) for k, s in settings.items()})
+    for candidate in candidates.values():
+        check_method(candidate.method, candidate.settings, len(splits.train))
+    return splits, candidates
 
 
 def _layers_by_method(
@@ -281,17 +311,8 @@ def _with_known_stages(candidates: Mapping[str, Candidate]) -> dict[str, Candida
     """
     every = sorted({name for candidate in candidates.values() for name in candidate.stages})
     for candidate in candidates.values():
-        _check_stages(candidate.settings.training.stages, every)
+        candidate.settings.training.check_stages(every)
     return {label: _with_own_stages(candidate) for label, candidate in candidates.items()}
-
-
-def _check_stages(given: Iterable[str], names: Sequence[str]) -> None:
-    for name in given:
-        if name not in names:
-            listed = ", ".join(names)
-            raise ValueError(
-                f"There is no stage {name!r}.{suggest(name, names)} There are: {listed}."
-            )
 
 
 def _with_own_stages(candidate: Candidate) -> Candidate:
@@ -338,7 +359,12 @@ def _common_stages(candidate: Candidate, other: Candidate) -> list[str]:
 
 
 def train(plan: Plan, say: Callable[[str], None] | None = None) -> list[Run]:
-    """Trains the runs of a plan, or resumes them; finished ones are read. `say` is told of each."""
+    """Trains the runs of a plan, or resumes them; finished ones are read. `say` is told of each.
+
+    Raises ValueError, before the first one begins, if one cannot be written into its directory.
+    """
+    for planned in plan.runs if is_first_process() else ():
+        check_place(planned.settings, plan.data, planned.seed, planned.directory)
     runs = []
     for planned in plan.runs:
         if say:

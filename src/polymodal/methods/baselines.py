@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from polymodal.analysis.gathering import gathered, is_shared
 from polymodal.batch import Batch
-from polymodal.checks import Count, NonNegative
+from polymodal.checks import NonNegative, Size
 from polymodal.distributions import Joint, Point, choose
 from polymodal.methods.builder import Builder
 from polymodal.methods.common import HIDDEN, random_subset, whole_model
@@ -185,8 +185,8 @@ def check_labels(model: MultimodalVAE, batch: Batch, classes: int) -> Batch:
 def mfm(
     builder: Builder,
     *,
-    private: Count = 8,
-    classes: Count = 10,
+    private: Size = 8,
+    classes: Size = 10,
     discriminate: NonNegative = 1.0,
     discrepancy: NonNegative = 100.0,
 ) -> Method:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from polymodal.batch import Batch
-from polymodal.checks import BelowOne, Count, NonNegative, Share
+from polymodal.checks import BelowOne, NonNegative, Share, Size
 from polymodal.distributions import divergence, sum_of
 from polymodal.methods.builder import Builder, learned_prior, pooling_of
 from polymodal.methods.common import Objective, Pooled, bound_loss, present_count, whole_model
@@ -38,7 +38,7 @@ def pooled(
     posterior: Literal["normal", "laplace", "flow"] = "normal",
     prior: PriorSettings = NORMAL,
     objective: Objective = "elbo",
-    k: Count = 1,
+    k: Size = 1,
     log_mean: bool = False,
     beta: NonNegative = 1.0,
     warmup: Share = 0.0,
@@ -77,7 +77,7 @@ def mmvae(
     posterior: Literal["laplace", "normal"] = "laplace",
     learn_prior: bool = True,
     objective: Objective = "iwae",
-    k: Count = 10,
+    k: Size = 10,
     log_mean: bool = False,
     beta: NonNegative = 1.0,
 ) -> Method:

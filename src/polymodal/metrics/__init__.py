@@ -9,7 +9,13 @@ from pkgutil import iter_modules
 
 from polymodal.metrics.classifiers import Classifiers
 from polymodal.metrics.measurement import Measurement, MeasurementOptions
-from polymodal.metrics.metric import METRICS, Metric, UnavailableError, metric
+from polymodal.metrics.metric import (
+    METRICS,
+    Metric,
+    UnavailableError,
+    metric,
+    named_metrics,
+)
 from polymodal.metrics.places import every, once, others, pairs, subsets, targets
 from polymodal.metrics.statistics import mean_of
 from polymodal.posteriors.pooling import powerset
@@ -24,6 +30,7 @@ __all__ = [
     "every",
     "mean_of",
     "metric",
+    "named_metrics",
     "once",
     "others",
     "pairs",

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from polymodal.checks import keep_heap
 from polymodal.data.dataset import Splits
 from polymodal.data.readers.files import cache_folder
 from polymodal.metrics.classifier_training import (
@@ -23,7 +24,6 @@ from polymodal.metrics.decoding import DECODING, Decoding
 from polymodal.metrics.labels import attributes_of, distinct, has_labels
 from polymodal.model import MultimodalVAE
 from polymodal.rng import own_random_state
-from polymodal.training.device import keep_heap
 
 TRAINING = ClassifierTraining()
 

@@ -7,25 +7,23 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from polymodal.checks import find, meant
+from polymodal.checks import check_name, shown
 from polymodal.data.dataset import Dataset, Splits, parts_of
 from polymodal.metrics.classifier_training import ClassifierTraining
 from polymodal.metrics.classifiers import Classifiers
 from polymodal.metrics.labels import has_labels
 from polymodal.metrics.measurement import Measurement, MeasurementOptions
-from polymodal.metrics.metric import METRICS, Metric, UnavailableError, Value
+from polymodal.metrics.metric import METRICS, Metric, UnavailableError, Value, named_metrics
 from polymodal.metrics.places import Given, Place, usual_subsets
 from polymodal.metrics.results import Results, Row, fingerprint
+from polymodal.metrics.run import Run
 from polymodal.metrics.table import Table
 from polymodal.model import MultimodalVAE
 from polymodal.posteriors.pooling import powerset
-
-if TYPE_CHECKING:
-    from polymodal.runs.run import Run
 
 Progress = Callable[[str], None]
 MANY = 4  # modalities up to which all subsets are measured by default
@@ -159,8 +157,7 @@ def chosen_metrics(
     """
     if names is None:
         return _default_metrics(classifiable and has_labels(data))
-    listed = [names] if isinstance(names, str) else names
-    keys = [find(name, METRICS, "metric") for name in listed]
+    keys = named_metrics(names)
     for key in keys:
         if METRICS[key].labels and not classifiable:
             raise ValueError(
@@ -187,16 +184,15 @@ def chosen_subsets(
     if subsets == "all":
         return powerset(names)
     listed = [subsets] if isinstance(subsets, str) else subsets
+    if not listed:
+        raise ValueError("subsets must name at least one subset; leave it out for all.")
     return list(dict.fromkeys(_subset(subset, names) for subset in listed))
 
 
 def _subset(subset: str | Sequence[str], names: Sequence[str]) -> Given:
     members = subset.split("+") if isinstance(subset, str) else list(subset)
     for m in members:
-        if m not in names:
-            raise ValueError(
-                f"The model does not know {m!r}, of the subset {subset!r}; {meant(m, names)}"
-            )
+        check_name(m, names, "modality", f" of the subset {shown(subset)}")
     if not members:
         raise ValueError(
             "A subset must name at least one modality, such as 'mnist' or 'mnist+svhn'."

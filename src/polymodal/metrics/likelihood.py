@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch
+from polymodal.checks import keep_heap
 from polymodal.distributions import stratified, weighable
 from polymodal.metrics.decoding import DECODING, Decoding, pieces
 from polymodal.metrics.measurement import Measurement
@@ -24,7 +25,6 @@ from polymodal.metrics.metric import UnavailableError, Value, metric
 from polymodal.metrics.places import Given, every, once, others
 from polymodal.metrics.statistics import mean_of
 from polymodal.model import MultimodalVAE
-from polymodal.training.device import keep_heap
 
 LATENTS = 2**23  # numbers that one block of latents may hold: it, and its densities, exist at once
 

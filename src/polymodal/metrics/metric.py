@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from polymodal.checks import find
 from polymodal.metrics.places import Given, Places
 
 if TYPE_CHECKING:
@@ -54,6 +55,16 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {}
+
+
+def named_metrics(names: str | Sequence[str]) -> list[str]:
+    """The keys of METRICS that `names` mean, each once. Raises ValueError for an unknown name, with
+    the nearest, or no name at all.
+    """
+    listed = [names] if isinstance(names, str) else names
+    if not listed:
+        raise ValueError("metrics must name at least one metric; leave it out for all that apply.")
+    return list(dict.fromkeys(find(name, METRICS, "metric") for name in listed))
 
 
 def metric(

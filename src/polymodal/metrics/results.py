@@ -6,16 +6,14 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from polymodal.data.dataset import Dataset
 from polymodal.metrics.classifiers import Classifiers
+from polymodal.metrics.run import Run
 from polymodal.metrics.table import COLUMNS, Table
-
-if TYPE_CHECKING:
-    from polymodal.runs.run import Run
 
 Row = dict[str, Any]
 PAUSE = 1.0  # seconds between two writings

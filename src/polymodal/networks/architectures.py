@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from polymodal.batch import Modality
+from polymodal.checks import check_name
 from polymodal.distributions.likelihoods import likelihood_of
 from polymodal.networks.layers import (
     ChannelsLast,
@@ -214,11 +215,7 @@ def network_of(modality: Modality, name: str) -> Network:
 
     Raises ValueError for an unknown name or a network that cannot read the modality's shape.
     """
-    if name not in NETWORKS:
-        raise ValueError(
-            f"There is no network {name!r} (for modality {modality.name!r}); there are"
-            f" {list(NETWORKS)}."
-        )
+    check_name(name, NETWORKS, "network", f" for modality {modality.name!r}")
     if not NETWORKS[name].fits(modality.shape):
         raise ValueError(
             f"The network {name!r} cannot read modality {modality.name!r} of shape"

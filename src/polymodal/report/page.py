@@ -27,6 +27,7 @@ from polymodal.runs.run import Run, load
 from polymodal.sampling import Histogram, SamplerReport
 from polymodal.settings.data import load_splits
 from polymodal.settings.schema import DataSettings
+from polymodal.settings.text import write as write_yaml
 
 COHERENCE = "coherence"
 GENERATED = (
@@ -260,9 +261,7 @@ def _versions(runs: Sequence[Run]) -> str:
 
 
 def _yaml(run: Run) -> str:
-    from omegaconf import OmegaConf
-
-    return f"# {run.info['command']}\n" + OmegaConf.to_yaml(OmegaConf.create(run.settings))
+    return f"# {run.info['command']}\n{write_yaml(run.settings)}"
 
 
 # Results.

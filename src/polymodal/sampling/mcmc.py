@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from polymodal.checks import check_positive
+from polymodal.checks import Depth, Size, SizeOrZero, check_positive
 from polymodal.sampling import metric
 from polymodal.sampling.diagnostics import ChainReport, ess, rhat
 from polymodal.sampling.kernels import (
@@ -268,11 +268,11 @@ class HMC:
     it runs more chains. R-hat and ESS see every kept draw.
     """
 
-    warmup: int = 30
-    draws: int = 40
-    leapfrog: int = 8
+    warmup: SizeOrZero = 30
+    draws: Size = 40
+    leapfrog: Depth = 8
     target: float = 0.8
-    chains: int = 4
+    chains: Size = 4
     trajectory: float | None = 2.0
     jitter: float = 0.5
 
@@ -320,9 +320,9 @@ class MALA(HMC):
     the same effective sample size.
     """
 
-    warmup: int = 50
-    draws: int = 300
-    leapfrog: int = 1
+    warmup: SizeOrZero = 50
+    draws: Size = 300
+    leapfrog: Depth = 1
     target: float = 0.7
     trajectory: float | None = None
     jitter: float = 0.0

@@ -38,6 +38,8 @@ def read_picture(source: Path | IO[bytes], name: str | Path) -> np.ndarray:
             image = Image.open(source, formats=FORMATS)
         except Image.DecompressionBombError:
             raise DamageError(TOO_LARGE, "make it smaller") from None
+        except Image.UnidentifiedImageError:
+            raise DamageError("it is no picture of a format that is read") from None
         with image:
             _check(image)
             return _pixels(ImageOps.exif_transpose(image))
