@@ -128,7 +128,7 @@ def test_numbers_of_any_type_are_read(dtype) -> None:
     assert torch.equal(part.tables["a"], values.float())
     run, _ = trained(part=part)
     x = run.model.generate(Batch({"a": values[:2]}))["b"]
-    expected = run.model.generate(Batch({"a": values[:2].float()}))["b"]
+    expected = run.model.generate({"a": values[:2].float()})["b"]
     assert x.shape == expected.shape and x.dtype == torch.float32
 
 
@@ -191,6 +191,31 @@ def test_nan_is_refused_both_ways() -> None:
     with torch.no_grad():
         next(run.model.decoders["a"].parameters()).fill_(torch.nan)
     assert "values of 'a' that are NaN" in refusal(lambda: run.model.generate(Batch({"a": X[:2]})))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: Batch(X),
+        lambda: Batch({"a": 3.0}),
+        lambda: Dataset(MODALITIES, X),
+        lambda: Dataset(["a"], {"a": X}),
+        lambda: data(present=torch.ones(60)),
+        lambda: data(index={"a": torch.arange(60) + 1}),
+        lambda: data(index={"a": torch.arange(60.0)}),
+        lambda: data(X[:, :3]),
+        lambda: data(X[:0]),
+        lambda: load_data(3),
+        lambda: load_data("shapes", n=10**12),
+        lambda: load_data("linear_gaussian", n=1e12),
+        lambda: load_data("shapes", n="x"),
+        lambda: load_data("shapes", seed=-1),
+        lambda: load_data("shapes", n=20, modalities={"square": 3}),
+        lambda: load_data("shapes", n=20, modalities={"square": {"scale": "x"}}),
+    ],
+)
+def test_what_does_not_fit_is_told(call) -> None:
+    refusal(call)
 
 
 # Masks.

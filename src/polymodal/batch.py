@@ -141,6 +141,16 @@ def as_mask(mask: Any, size: int, what: str) -> Tensor:
     return mask
 
 
+def check_mappings(**values: Any) -> None:
+    """Raises ValueError for a value that is no mapping by modality."""
+    for name, value in values.items():
+        if not isinstance(value, Mapping):
+            raise ValueError(
+                f"{name} must be a mapping by modality, such as {{'a': values}}, got a"
+                f" {type(value).__name__}."
+            )
+
+
 def check_masks(masks: Iterable[str], names: Iterable[str], what: str = "present[{!r}]") -> None:
     """Raises ValueError for a mask of a modality that does not exist, with the nearest."""
     names = list(names)
@@ -199,6 +209,7 @@ class Batch:
     kept: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_mappings(x=self.x, present=self.present)
         x = {m: v if _is_exact(v) else as_numbers(v, f"x[{m!r}]") for m, v in self.x.items()}
         object.__setattr__(self, "x", x)
         self._check_sizes()

@@ -22,6 +22,7 @@ from polymodal.sampling import SamplerReport
 
 LAYER = 512  # values of a layer of a decoder
 P = TypeVar("P", bound=Posterior)
+Given = Batch | Mapping[str, Any] | None  # a batch, its values by modality, or nothing
 
 
 class Draws(NamedTuple):
@@ -109,7 +110,7 @@ class MultimodalVAE(nn.Module, Generic[P]):
 
     @torch.no_grad()
     @checked
-    def draw(self, batch: Batch | None = None, n: Count = 1) -> Draws:
+    def draw(self, batch: Given = None, n: Count = 1) -> Draws:
         """n draws z ~ q(z|x_S), (n, B, D), with the sampler's report; without a batch z ~ p(z),
         (n, 1, D).
 
@@ -118,10 +119,10 @@ class MultimodalVAE(nn.Module, Generic[P]):
         if batch is None:
             p = self.prior()
             return Draws(_finite(p.sample((n,)), "latents").unsqueeze(1), report_of(p))
-        q = self.posterior(self._checked(batch))
+        q = self.posterior(self._checked(_batch(batch)))
         return Draws(_finite(q.sample((n,)), "latents"), report_of(q))
 
-    def latents(self, batch: Batch | None = None, n: int = 1) -> Tensor:
+    def latents(self, batch: Given = None, n: int = 1) -> Tensor:
         """The latents of `draw`."""
         return self.draw(batch, n).z
 
@@ -143,7 +144,7 @@ class MultimodalVAE(nn.Module, Generic[P]):
 
     def generate(
         self,
-        batch: Batch | None = None,
+        batch: Given = None,
         n: int = 1,
         targets: Iterable[str] | None = None,
         mean: bool = True,
@@ -151,7 +152,8 @@ class MultimodalVAE(nn.Module, Generic[P]):
         """Every target modality, n times, given any subset of the modalities.
 
         Args:
-            batch: the given values, of any non-empty subset; None: joint samples, z ~ p(z), B = 1.
+            batch: the given values, of any non-empty subset, a `Batch` or its x; None: joint
+                samples, z ~ p(z), B = 1.
             n: draws of z for each sample.
             targets: names of modalities; None: all.
             mean: the mean of p(x_m|z), as the papers show; False: a draw from it.
@@ -163,7 +165,7 @@ class MultimodalVAE(nn.Module, Generic[P]):
         >>> # model.generate(batch.only(["svhn"]), n=8, targets=["mnist"])["mnist"]
         >>> # -> (8, B, 1, 28, 28)
         """
-        wanted = self._targets(targets)
+        wanted, batch = self._targets(targets), None if batch is None else _batch(batch)
         self.check_draws(batch, n, wanted)
         return self.decode(self.latents(batch, n), wanted, mean)
 
@@ -206,6 +208,10 @@ class MultimodalVAE(nn.Module, Generic[P]):
         values = kind.floats(x, modality, f"{m!r}")
         kind.check(values, modality, f"The given {m!r}", batch.present.get(m))
         return values
+
+
+def _batch(given: Batch | Mapping[str, Any]) -> Batch:
+    return given if isinstance(given, Batch) else Batch(given)
 
 
 def _finite(values: Tensor, what: str) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from polymodal.batch import Batch, Modality, as_mask, check_masks
+from polymodal.batch import Batch, Modality, as_mask, check_mappings, check_masks
 from polymodal.data.kinds import Fault, kind_of
 from polymodal.data.labels import Class, moved, united, with_classes
 
@@ -61,6 +61,9 @@ class Dataset:
     classes: Sequence[Class] = ()
 
     def __post_init__(self) -> None:
+        check_mappings(tables=self.tables, index=self.index, present=self.present)
+        if not all(isinstance(m, Modality) for m in self.modalities):
+            raise ValueError(f"modalities must be Modality objects, got {self.modalities!r:.80}.")
         names = self.names
         if not names or set(names) != set(self.tables) or len(set(names)) < len(names):
             raise ValueError(
@@ -85,6 +88,12 @@ class Dataset:
 
     def _check_rows(self) -> None:
         """Converts masks and labels. Raises ValueError if they do not fit the samples."""
+        for m, rows in self.index.items():
+            last = len(self.tables[m]) - 1
+            if rows.dtype != torch.int64 or not 0 <= int(rows.min()) <= int(rows.max()) <= last:
+                raise ValueError(
+                    f"index[{m!r}] must hold rows of its table, whole numbers from 0 to {last}."
+                )
         check_masks(self.present, self.tables)
         present = {
             m: as_mask(mask, len(self), f"present[{m!r}]") for m, mask in self.present.items()
