@@ -7,6 +7,7 @@ import io
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,13 +15,16 @@ import pytest
 import torch
 from PIL import Image
 
-from polymodal.batch import Modality
+from polymodal.batch import Batch, Modality
 from polymodal.cli import main as cli
 from polymodal.data import Dataset, Splits
+from polymodal.distributions import Sampled
+from polymodal.distributions.normal import DiagNormal
 from polymodal.methods import METHODS
 from polymodal.metrics.table import Table, combine
+from polymodal.priors import StandardNormal
 from polymodal.report.page import label_of, samplers, write_report
-from polymodal.report.pictures import Picture, Scenes, chosen, merged
+from polymodal.report.pictures import Picture, Scenes, _has_plane, _reduction, chosen, merged
 from polymodal.report.tables import rows_of, terminal_table
 from polymodal.runs.run import Run, load
 from polymodal.sampling import ChainReport, ParticleReport
@@ -377,3 +381,40 @@ def test_chosen_samples_are_whole_and_take_the_labels_in_turn() -> None:
     )
     assert chosen(data, 5).tolist() == [1, 4, 3, 2, 5]
     assert chosen(Dataset([Modality("a", (1,))], {"a": torch.zeros(8, 1)}), 3).tolist() == [0, 1, 2]
+
+
+def test_the_report_says_that_score_ratio_matching_found_nothing() -> None:
+    figures = {"spectra": {"a": [0.0, 0.0]}, "kept": {"a": 0}, "bound": 0.0, "trace": 0.0}
+    figures |= {"found": 0, "gain": -0.012, "gain_error": 0.034}
+    group = _reduction("sbm", figures, None)
+    assert "found nothing" in group.text and "-0.012 ± 0.034 nats" in group.text and group.pictures
+
+
+def test_the_latent_plane_leaves_out_what_has_no_density_or_does_not_decode() -> None:
+    prior = StandardNormal(2)
+    given = Batch({"a": torch.zeros(3, 1)})
+
+    def model(posterior, target: str = "b"):
+        return SimpleNamespace(prior=prior, posterior=posterior, decoders={target: None})
+
+    def normal(batch: Batch) -> DiagNormal:
+        return DiagNormal(torch.zeros(3, 2), torch.ones(3, 2))
+
+    def undrawn(batch: Batch) -> Sampled:
+        return Sampled(torch.Size([3]), torch.Size([2]), validate_args=False)
+
+    assert _has_plane(model(normal), given, "b")
+    assert not _has_plane(model(undrawn), given, "b"), "a posterior without a density"
+    assert not _has_plane(model(normal, "a"), given, "b"), "a CVAE of another target"
+    prior = StandardNormal(3)
+    assert not _has_plane(model(normal), given, "b")
+
+
+def test_quantities_of_several_data_sets_are_told_apart() -> None:
+    one, other = (table(value=[v], method=["m"], se=[0.1], seed=[0]) for v in (0.5, 0.9))
+    both = Table(pd.concat([one.frame, other.frame.assign(data="e")], ignore_index=True))
+    rows = rows_of(combine([both]))
+    assert [(row.quantity, row.cells["m"].value) for row in rows] == [
+        ("a | b, c (d)", 0.5),
+        ("a | b, c (e)", 0.9),
+    ]

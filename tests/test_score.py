@@ -301,6 +301,12 @@ def test_where_nothing_is_found_nothing_is_kept_and_a_warning_says_so(caplog) ->
         found["kept"] == {"a": 0, "b": 0} and found["found"] == 0 and not whitening.modelled.any()
     )
     assert "found nothing" in caplog.text
+    prior = DiffusionPrior({"a": 4, "b": 3}, Denoiser([4, 3], width=8, depth=1))
+    prior.whitening.load_state_dict(whitening.state_dict())
+    z = torch.randn(5, 7)
+    log_p = Normal(0.0, 1.0).log_prob(whitening(z)).sum(-1) + whitening.log_det().sum()
+    torch.testing.assert_close(prior().log_prob(z), log_p, atol=1e-4, rtol=0)
+    assert prior().sample(torch.Size((4,))).isfinite().all()
 
 
 def test_the_whitening_without_epsilon_standardises_what_is_there() -> None:

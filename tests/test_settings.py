@@ -300,7 +300,7 @@ def test_sections_hold_the_options_of_functions_beside_their_fields() -> None:
         {}, ["evaluation.limit=5", "evaluation.samples=4", "evaluation.subsets=[a+b]"]
     ).evaluation
     assert evaluation == EvaluationSettings(subsets=["a+b"], limit=5, samples=4)
-    assert evaluation.options == {"samples": 4}
+    assert evaluation.options == {"limit": 5, "samples": 4}
     with pytest.raises(
         ValueError, match=r"^evaluation\.subsets must be all or a list or null, got 3\.$"
     ):

@@ -19,12 +19,13 @@ from torch import nn
 
 import polymodal
 from polymodal.batch import Batch
-from polymodal.data import Dataset
+from polymodal.data import Dataset, Splits
 from polymodal.methods import METHODS
 from polymodal.methods.builder import Builder
 from polymodal.methods.method import method as as_method
 from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
 from polymodal.settings.schema import StageSettings, TrainingSettings
+from polymodal.training.advice import warn_of_collapse
 from polymodal.training.fit import fit
 from polymodal.training.keywords import settings_of
 from polymodal.training.optimizer import Rate
@@ -369,7 +370,7 @@ def test_losses_are_looked_at_in_groups_on_devices_that_run_ahead(monkeypatch) -
             {"loss": lambda model, b, p: Loss(b.x["a"].sum(-1), {})},
             "does not depend on the parts that it trains",
         ),
-        ({"trains": ["extr"]}, r"trains \['extr'\], but the model has no such part .*extr"),
+        ({"trains": ["extr"]}, r"trains \['extr'\], but the model has no part 'extr'"),
         ({"trains": ["idle"]}, "without parameters; leave `trains` empty"),
     ],
 )
@@ -642,6 +643,7 @@ import torch
 torch.set_num_threads(1)
 from toys import toy, toy_data
 from polymodal.methods import METHODS
+from polymodal.training.advice import warn_of_collapse
 from polymodal.training.fit import fit
 METHODS["toy"] = toy
 fit("toy", toy_data(), out=sys.argv[2], plain=True, epochs=3, batch=32, accumulate=2, clip=5.0,
@@ -685,3 +687,48 @@ def test_two_processes_train_as_one(tmp_path) -> None:
     theirs = two.model.state_dict()
     for name, value in one.model.state_dict().items():
         torch.testing.assert_close(theirs[name], value, rtol=1e-4, atol=1e-5)
+
+
+def spread(size: float) -> Splits:
+    """Samples of a latent of one dimension, each number with the standard deviation `size`."""
+    data = polymodal.load_data("linear_gaussian", n=300)
+    tables = {m: size * x / x.std(0) for m, x in data.train.tables.items()}
+    part = replace(data.train, tables=tables)
+    return Splits(part, part, part, "spread")
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "warns"), [(1, 1, 0), (200, 1, 1), (0.01, 1, 1), (200, 100, 0)]
+)
+def test_a_scale_that_does_not_suit_the_data_is_told_once(
+    size: float, scale: float, warns: int, caplog
+) -> None:
+    data = spread(size)
+    names = [m.name for m in data.modalities]
+    modalities = {m: {"scale": float(scale)} for m in names}
+    fit("mvtcae", data, modalities=modalities, latent=1, epochs=1, lr=1e-5, progress=False)
+    said = [r.getMessage() for r in caplog.records if "standard deviation" in r.getMessage()]
+    assert len(said) == warns * len(names)
+    assert all(
+        f"modalities.{m}.scale={size:.2g}" in text for m, text in zip(names, said, strict=False)
+    )
+
+
+@pytest.mark.parametrize(("beta", "warns"), [(1000.0, True), (0.1, False)])
+def test_a_latent_that_says_nothing_is_told_at_the_end_of_the_stage(
+    beta: float, warns: bool, caplog
+) -> None:
+    data = polymodal.load_data("linear_gaussian", n=600)
+    run = fit("vae", data, latent=1, epochs=20, batch=32, lr=1e-2, beta=beta, progress=False)
+    last = run.history.iloc[-1]
+    said = [r.getMessage() for r in caplog.records if "collapsed" in r.getMessage()]
+    assert (last["val_kl"] < 0.1) == warns and len(said) == warns
+    assert all("method.beta" in text and "scale" in text for text in said)
+
+
+def test_a_small_divergence_between_posteriors_is_no_collapse(caplog) -> None:
+    warn_of_collapse("surrogates", {"val_kl_a": 0.01, "val_kl_b": 0.0, "val_loss": 0.02})
+    warn_of_collapse("autoencoders", {"val_kl": 0.0, "val_loss": 3.0})  # deterministic encoders
+    assert not caplog.records
+    warn_of_collapse("surrogates", {"val_kl_prior_a": 0.01})
+    assert "val_kl_prior_a 0.01" in caplog.text

@@ -39,6 +39,8 @@ def diagonal(field: Field, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _slopes(field: Field, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     """field(x) (N, d) and v' grad field(x) v for directions v (K, N, d), (K, N)."""
+    if not len(directions):
+        return field(x), directions.sum(-1)
     values, slopes = vmap(lambda v: jvp(field, (x,), (v,)))(directions)  # type: ignore[misc]
     return values[0], (directions * slopes).sum(-1)
 

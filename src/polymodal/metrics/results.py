@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any
-
-from torch import Tensor
 
 from polymodal.data.dataset import Dataset
 from polymodal.metrics.classifiers import Classifiers
 from polymodal.metrics.run import Run
 from polymodal.metrics.table import COLUMNS, Table
+from polymodal.runs.tensors import hash_of
 
 Row = dict[str, Any]
-PAUSE = 1.0  # seconds between two writings
+PAUSE = 5.0  # seconds between two writings
 OUTDATED = ("asked", "unfinished")  # entries of metrics.json that a new evaluation takes away
 
 
@@ -53,7 +51,7 @@ class Results:
 
     def add(self, row: Row) -> None:
         """Takes a row, and writes all of them if the last time was long ago."""
-        self.rows.append({c: ({**row, **self.common})[c] for c in COLUMNS})
+        self.rows.append({c: {**row, **self.common}[c] for c in COLUMNS})
         if time.monotonic() - self.written > PAUSE:
             self._write(is_finished=False)
 
@@ -81,19 +79,10 @@ def fingerprint(
     run: Run, part: Dataset, train: Dataset | None, classifiers: Classifiers | None
 ) -> str:
     """16 hexadecimal digits of all that the numbers depend on: weights, samples, classifiers."""
-    tensors = [run.model.state_dict(), part.tables, part.index, part.present]
-    tensors += [
-        {} if data is None or data.label is None else {"label": data.label}
-        for data in (part, train)
-    ]
-    nets = [] if classifiers is None else [c.net for c in classifiers.values() if c.net]
-    tensors += [net.state_dict() for net in nets]
-    digest = hashlib.sha256()
-    for name, value in chain.from_iterable(each.items() for each in tensors):
-        digest.update(f"{name} {tuple(value.shape)}".encode())
-        digest.update(_bytes(value))
-    return digest.hexdigest()[:16]
-
-
-def _bytes(value: Tensor) -> bytes:
-    return value.detach().cpu().contiguous().numpy().tobytes()
+    parts = [part.tables, part.index, part.present, {"label": part.label}]
+    parts.append({"train": None if train is None else train.label})
+    samples = {f"{i} {m}": x for i, each in enumerate(parts) for m, x in each.items()}
+    nets = [c.net for c in (classifiers or {}).values() if c.net is not None]
+    tensors = [{name: x for name, x in samples.items() if x is not None}]
+    tensors += [net.state_dict() for net in (run.model, *nets)]
+    return hashlib.sha256("".join(map(hash_of, tensors)).encode()).hexdigest()[:16]

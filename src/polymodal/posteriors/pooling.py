@@ -36,6 +36,20 @@ def whole(names: Sequence[str]) -> list[tuple[str, ...]]:
     return [tuple(names)]
 
 
+def whole_of_few(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """The full set, for a rule with a component for each pair, each charged the density of all.
+
+    Raises ValueError for more than `LIMIT` names.
+    """
+    if len(names) > LIMIT:
+        raise ValueError(
+            f"Exact Hoelder pooling takes at most {LIMIT} modalities, got {len(names)}: its cost"
+            " grows as their number to the power 4. Take moments=true (pooling=hoelder_moments), or"
+            " a method of another pooling, such as mvtcae or mmvae."
+        )
+    return whole(names)
+
+
 def singletons(names: Sequence[str]) -> list[tuple[str, ...]]:
     """Every subset of one modality: a mixture of experts.
 
@@ -181,6 +195,6 @@ POOLINGS: dict[str, Pooling] = {
     "geometric": Pooling(whole, geometric),  # normalised geometric mean
     "correlated": Pooling(whole, correlated),  # consensus of experts whose errors are correlated
     "mixture_of_correlated": Pooling(powerset, correlated),  # of all subsets: CoDE-VAE
-    "hoelder": Pooling(whole, hoelder),  # with exponent 1/2, exactly: Hoelder++
+    "hoelder": Pooling(whole_of_few, hoelder),  # with exponent 1/2, exactly: Hoelder++
     "hoelder_moments": Pooling(whole, partial(hoelder, moments=True)),  # its moments: HELVAE
 }

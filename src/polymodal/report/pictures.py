@@ -328,14 +328,14 @@ def _reduction(label: str, figures: Mapping[str, Any], embeddings: Embeddings | 
     beside = () if embeddings is None else (embeddings.spectrum, embeddings.num_directions)
     figure = plots.spectra(figures["spectra"], figures["kept"], *beside)
     error = max(figures["gain_error"], abs(figures["trace"] / 2 - figures["gain"]))
-    if not figures["found"]:
-        gain = f"{figures['gain']:.2g} ± {figures['gain_error']:.2g} nats"
-        return Group([], label, f"Score ratio matching found nothing: held-out gain {gain}.")
     text = (
         "Dots mark the last dimension that a modality keeps; grey dimensions are left out. The"
         f" estimated bound on what they hold is {figures['bound']:.3g} nats, with an error of about"
         f" {error:.2g}."
     )
+    if not figures["found"]:
+        gain = f"{figures['gain']:.2g} ± {figures['gain_error']:.2g} nats"
+        text = f"Score ratio matching found nothing: the gain on held-out samples is {gain}."
     alt = "Eigenvalues of each modality, and the number of dimensions that it keeps"
     return Group([drawn(figure, alt)], label, text)
 

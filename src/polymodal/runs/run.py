@@ -156,7 +156,7 @@ class Run:
         """Writes the run; results of other weights are left out. run.json comes last: without it,
         the directory is no run.
         """
-        if self.measured not in (None, hash_of(self.model)):
+        if self.measured not in (None, hash_of(self.model.state_dict())):
             self.metrics, self.measured = {}, None
             (path / METRICS).unlink(missing_ok=True)
         save_tensors(path / MODEL, self.model.state_dict(), identity=self.identity)
@@ -166,7 +166,7 @@ class Run:
         write_json(path / RUN, self.info)
 
     def _write_metrics(self, path: Path) -> None:
-        self.measured = hash_of(self.model)
+        self.measured = hash_of(self.model.state_dict())
         belongs = {"identity": self.identity, "weights": self.measured}
         write_json(path / METRICS, belongs | self.metrics)
 
@@ -201,7 +201,7 @@ class Run:
 
     def _read_metrics(self, directory: Path) -> None:
         """Raises ValueError for damaged results, and those of another run or of other weights."""
-        path, weights = directory / METRICS, hash_of(self.model)
+        path, weights = directory / METRICS, hash_of(self.model.state_dict())
         saved = read_json(path)
         try:
             typed(Results, saved)

@@ -45,9 +45,9 @@ def _packed(tensors: Mapping[str, Tensor], words: dict[str, str] | None = None) 
     return safetensors.torch.save(state, words)
 
 
-def hash_of(model: nn.Module) -> str:
-    """A hash of the weights of a model."""
-    return hashlib.sha256(_packed(model.state_dict())).hexdigest()
+def hash_of(tensors: Mapping[str, Tensor]) -> str:
+    """A hash of tensors by name, such as the weights of a model."""
+    return hashlib.sha256(_packed(tensors)).hexdigest()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from polymodal.checks import check_names, checked_options, find, plain, typed
+from polymodal.checks import Count, check_names, checked_options, find, plain, typed
 from polymodal.settings.merge import merge, parse_overrides
 from polymodal.settings.schema import DataSettings, EvaluationSettings, MethodSettings, Settings
 
@@ -108,8 +108,9 @@ def _checked_evaluation(evaluation: EvaluationSettings) -> EvaluationSettings:
     from polymodal.metrics import MeasurementOptions, named_metrics
 
     options = dict(evaluation.options)
-    names = [*EvaluationSettings.model_fields, *MeasurementOptions.model_fields]
+    names = [*EvaluationSettings.model_fields, "limit", *MeasurementOptions.model_fields]
     check_names(options, names, "evaluation")
+    typed(Count | None, options.pop("limit", None), "evaluation.limit")
     typed(MeasurementOptions, options, "evaluation")
     if evaluation.metrics is None:
         return evaluation

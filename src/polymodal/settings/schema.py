@@ -167,13 +167,11 @@ class EvaluationSettings(OpenGroup):
         subsets: the subsets of modalities that are given: "all", or a list such as ["mnist",
             "mnist+svhn"]; null: all of up to four modalities, of more each single one, all but one,
             and all.
-        limit: the number of test samples that are measured; null: all.
-        options: those of `polymodal.metrics.MeasurementOptions`, such as samples.
+        options: limit, and those of `polymodal.metrics.MeasurementOptions`, such as samples.
     """
 
     metrics: list[str] | None = None
     subsets: Literal["all"] | list[str | list[str]] | None = None
-    limit: Count | None = None
 
 
 class Settings(Group):
