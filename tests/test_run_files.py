@@ -595,7 +595,7 @@ def test_a_signal_to_end_is_an_interruption(tmp_path, monkeypatch) -> None:
         time.sleep(0.05)
     os.kill(child, signal.SIGTERM)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
-    assert "same command resumes it" in said.read_text()
+    assert "Run the same command again" in said.read_text()
     assert len(said.read_text().splitlines()) == 1
     names = {p.name for p in out.iterdir()}
     assert names <= {"run.json", "last.ckpt", "log.csv", "model.safetensors"}
@@ -613,7 +613,7 @@ def test_a_path_in_a_run_is_not_written_to(copy, monkeypatch) -> None:
     monkeypatch.setattr(
         command, "_measure", lambda run, data, measures, name: asked.update(m=measures)
     )
-    command._evaluate_run(load(copy), command.Measures(), None)
+    command._evaluate_run(load(copy), command.EvaluationRequest(), None)
     assert "cache" not in asked["m"].options
 
 

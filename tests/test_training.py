@@ -370,7 +370,7 @@ def test_losses_are_looked_at_in_groups_on_devices_that_run_ahead(monkeypatch) -
             {"loss": lambda model, b, p: Loss(b.x["a"].sum(-1), {})},
             "does not depend on the parts that it trains",
         ),
-        ({"trains": ["extr"]}, r"trains \['extr'\], but the model has no such part .*extr"),
+        ({"trains": ["extr"]}, r"trains \['extr'\], but the model has no part 'extr'"),
         ({"trains": ["idle"]}, "without parameters; leave `trains` empty"),
     ],
 )

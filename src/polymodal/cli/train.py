@@ -118,6 +118,7 @@ def _evaluate_run(run: Run, measures: EvaluationRequest, data: str | None) -> No
     options = dict(run.settings.get("evaluation", {}))
     metrics = options.pop("metrics", None)
     subsets = options.pop("subsets", None)
+    options.pop("cache", None)  # a run names no place to write to
     wanted = EvaluationRequest(
         metrics if measures.metrics is None else measures.metrics,
         subsets if measures.subsets is None else measures.subsets,

@@ -5,7 +5,7 @@ equal stages are trained once.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from polymodal.checks import check_names, typed
+from polymodal.checks import check_names
 from polymodal.data import Splits
+from polymodal.experiments.changes import Changes
 from polymodal.experiments.sharing import common_stages
 from polymodal.model import Method
 from polymodal.runs.run import Run
 from polymodal.settings.data import complete, load_splits
 from polymodal.settings.merge import merge, parse_overrides
-from polymodal.settings.recipes import beside, is_file, load_recipe
+from polymodal.settings.recipes import beside, is_file
 from polymodal.settings.resolve import resolve
 from polymodal.settings.schema import Settings
 from polymodal.training.checks import check_evaluation, check_method, check_place, check_reuse
@@ -81,72 +82,6 @@ class Candidate:
         return [stage.name for stage in self.method.stages]
 
 
-@dataclass(frozen=True)
-class Changes:
-    """The user's changes to a recipe.
-
-    Args:
-        overrides: key=value.
-        data: a file, which replaces the recipe's data; or the folder of the named data sets.
-    """
-
-    overrides: Sequence[str] = ()
-    data: str | None = None
-
-    def read(self, recipe: str) -> dict[str, Any]:
-        """The recipe, on the user's data, in which no stage contradicts an override for all
-        stages.
-        """
-        given = load_recipe(recipe)
-        typed(Settings, given)
-        return self._on_data(self._for_all_stages(given))
-
-    def notes(self, recipe: str) -> Iterator[str]:
-        """Sentences on the stages' own settings that an override for all stages replaces."""
-        training = self._training
-        for stage, settings in _stages(load_recipe(recipe)).items():
-            named = (training.get("stages") or {}).get(stage) or {}
-            for key in (training.keys() & settings.keys()) - named.keys():
-                if settings[key] != training[key]:
-                    own = f"{stage}.{key}={settings[key]}"
-                    yield f"training.{key}={training[key]} holds for every stage, and replaces" + (
-                        f" {own}; training.stages.{own} keeps it."
-                    )
-
-    def _on_data(self, recipe: dict[str, Any]) -> dict[str, Any]:
-        if self.data is None:
-            return recipe
-        if Path(self.data).expanduser().is_dir():
-            section = {**(recipe.get("data") or {}), "path": self.data}
-        else:
-            section = {"name": self.data}
-        return {**recipe, "data": section}
-
-    def _for_all_stages(self, recipe: dict[str, Any]) -> dict[str, Any]:
-        """The recipe without the stages' values of settings that are overridden for all stages, as
-        by training.epochs=3.
-        """
-        overridden, given = self._training, _stages(recipe)
-        if not given:
-            return recipe
-        stages = {
-            stage: {k: v for k, v in settings.items() if k not in overridden}
-            for stage, settings in given.items()
-        }
-        return {**recipe, "training": {**recipe["training"], "stages": stages}}
-
-    @property
-    def _training(self) -> dict[str, Any]:
-        """The overrides for all stages, and for single ones under "stages"."""
-        return typed(dict[str, Any], parse_overrides(self.overrides).get("training"), "training")
-
-
-def _stages(recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The settings of single stages in a recipe."""
-    stages = (recipe.get("training") or {}).get("stages") or {}
-    return {stage: settings or {} for stage, settings in stages.items()}
-
-
 def make_plan(
     recipe: str,
     out: Path,
@@ -175,16 +110,15 @@ def make_plan(
         if reuse:
             raise ValueError("A comparison chooses the stages to reuse; leave --reuse out.")
         splits, candidates = _compared(recipe, whole, settings.compare, changes)
-        seeds = [seed] if seed is not None else dict.fromkeys(settings.seeds or [0])
-        compared = [beside(recipe, name) for name in settings.compare]
-        notes = dict.fromkeys(note for each in (recipe, *compared) for note in changes.notes(each))
-        return Plan(_runs(candidates, list(seeds), out), splits, settings, list(notes))
+        seeds = list(dict.fromkeys(settings.seeds or [0])) if seed is None else [seed]
+        recipes = [recipe, *(beside(recipe, name) for name in settings.compare)]
+        return Plan(_runs(candidates, seeds, out), splits, settings, changes.all_notes(recipes))
     splits = load_splits(settings.data, settings.modalities)
     candidate = _candidate(settings, splits)
     check_method(candidate.method, candidate.settings, len(splits.train))
     check_reuse(reuse or {}, candidate.stages)
     run = _planned("run", candidate, seed or 0, out, reuse or {})
-    return Plan([run], splits, settings, list(changes.notes(recipe)))
+    return Plan([run], splits, settings, changes.all_notes([recipe]))
 
 
 def _candidate(settings: Settings, splits: Splits) -> Candidate:
