@@ -1,9 +1,9 @@
 """Counts that describe the shape of the source: rooms, arrows, type switches, parameters,
 complexity, line lengths.
 
-    python benchmarks/house.py                       # prints the counts of src/polymodal python
-    benchmarks/house.py --save before         # also writes them into results/house.json under this
-    name
+    python benchmarks/house.py                # prints the counts of src/polymodal
+    python benchmarks/house.py --save before  # also writes them into results/house.json
+    python benchmarks/house.py --details      # also says where wide and complex functions are
 
 A room is an entry of the package: a folder, or a loose module. An arrow is an ordered pair of rooms
 of which the first imports the second, at the top of a file or inside a function. The complexity is

@@ -1,7 +1,7 @@
 """Speed of polymodal beside MultiVae, in one run: each task in its own process, the two libraries
 in turn.
 
-    python benchmarks/run.py --peer-python PEER/bin/python    # about 12 minutes on two idle cores
+    python benchmarks/run.py --peer-python PEER/bin/python    # 17 tasks in 3 rounds
     python benchmarks/run.py --only train_jnf bare            # only polymodal, two tasks
 
 Writes results/speed.json (all measurements) and results/speed.md (the table). README.md describes

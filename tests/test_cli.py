@@ -20,8 +20,9 @@ from polymodal.data import Dataset, Splits
 from polymodal.data.digits import BALANCE
 from polymodal.experiments import plan as compare
 from polymodal.sampling import ParticleReport
-from polymodal.settings.recipes import load_recipe, read_yaml, recipes
+from polymodal.settings.recipes import load_recipe, recipes
 from polymodal.settings.resolve import resolve
+from polymodal.settings.text import read_mapping
 
 TINY = [
     "data.n=160",
@@ -152,7 +153,7 @@ def test_the_help_of_sampler_lists_every_sampler(capsys) -> None:
 def test_show_says_every_setting_and_what_the_method_is(capsys) -> None:
     _, out, _ = said(capsys, "show", "mnist-svhn-jnf-dcca")
     body = "\n".join(line for line in out.splitlines() if not line.startswith("#"))
-    assert resolve(read_yaml(body, "shown")) == resolve(load_recipe("mnist-svhn-jnf-dcca"))
+    assert resolve(read_mapping(body, "shown")) == resolve(load_recipe("mnist-svhn-jnf-dcca"))
     assert "# JNF-DCCA (" in out and "polymodal train RECIPE --dry-run" in out
     assert "polymodal show shapes-jnf-dcca" in said(capsys, "show", "shapes")[1]
 
@@ -160,7 +161,7 @@ def test_show_says_every_setting_and_what_the_method_is(capsys) -> None:
 def test_show_fills_in_modalities_and_networks_from_the_data(capsys, tmp_path) -> None:
     np.savez(tmp_path / "pairs.npz", a=np.random.rand(40, 3), b=np.eye(2)[np.arange(40) % 2])
     _, out, _ = said(capsys, "show", "jmvae", "--data", tmp_path / "pairs.npz")
-    settings = read_yaml(out, "shown")
+    settings = read_mapping(out, "shown")
     assert settings["networks"] == {"a": "mlp", "b": "mlp"}
     assert settings["modalities"]["b"]["likelihood"] == "bernoulli"
 
@@ -340,7 +341,8 @@ def test_evaluate_writes_metrics_and_prints_direction_n_and_errors(run_dir: Path
     assert "Did you mean probe?" in refused(capsys, "evaluate", run_dir, "--metrics", "prob")
     again = ["--metrics", "joint_log_likelihood", "--limit", "5", "--sampler", "mala"]
     assert "closed form" not in said(capsys, "evaluate", run_dir, *again)[2]
-    assert json.loads((run_dir / "metrics.json").read_text())["sampler"] == "mala"
+    rows = json.loads((run_dir / "metrics.json").read_text())["table"]
+    assert "sampler MALA(" in next(r for r in rows if r["n"] == 5)["evaluation"]
 
 
 def test_evaluate_measures_the_subsets_asked_for(run_dir: Path, capsys) -> None:
@@ -353,11 +355,11 @@ def test_evaluate_measures_the_subsets_asked_for(run_dir: Path, capsys) -> None:
         "5",
         "--subsets",
     ]
-    assert said(capsys, *ask, "circle,square+circle")[0] == 0
+    assert said(capsys, *ask, "circle, square+circle")[0] == 0
     rows = json.loads((run_dir / "metrics.json").read_text())["table"]
     found = {(r["target"], r["given"]) for r in rows if r["metric"] == "conditional_log_likelihood"}
     assert found == {("square", "circle")}
-    assert "did you mean 'circle'?" in refused(capsys, *ask, "cirle")
+    assert "Did you mean circle?" in refused(capsys, *ask, "cirle")
 
 
 def test_generate_gives_what_the_model_gives_with_that_seed(
@@ -568,15 +570,15 @@ def test_mistakes_in_names_and_files_that_are_given(run_dir: Path, capsys, tmp_p
     assert "Did you mean square?" in refused(capsys, "generate", run_dir, *given("sqare"), *out)
     assert "Did you mean circle?" in refused(capsys, "generate", run_dir, "--want", "cirle", *out)
     assert "none.npy" in refused(capsys, "generate", run_dir, *given("square", "none.npy"), *out)
-    assert "no image" in refused(capsys, "generate", run_dir, *given("square", "no.png"), *out)
+    assert "no picture" in refused(capsys, "generate", run_dir, *given("square", "no.png"), *out)
     assert "same number" in refused(
         capsys, "generate", run_dir, *given("square"), *given("circle", "two.npy"), *out
     )
     assert "twice" in refused(capsys, "generate", run_dir, *given("square"), *given("square"), *out)
-    assert "did you mean 'hmc'?" in refused(capsys, "generate", run_dir, "--sampler", "hmcc", *out)
+    assert "Did you mean hmc?" in refused(capsys, "generate", run_dir, "--sampler", "hmcc", *out)
     # A sampler of diffusion priors cannot draw products of flows.
     message = refused(capsys, "generate", run_dir, "--sampler", "twisted", *out)
-    assert "there are hmc, mala, smc, importance" in message
+    assert "There are: hmc, mala, smc, importance" in message
 
 
 def test_a_lack_of_memory_is_said_in_a_sentence_and_a_defect_is_not_hidden(
@@ -610,4 +612,4 @@ def test_control_c_says_that_the_same_command_resumes(capsys, monkeypatch, tmp_p
 
     monkeypatch.setattr(StageTrainer, "run_epoch", interrupted)
     status, _, err = said(capsys, "train", "shapes-jnf", *TINY, *SMALL_FLOW, "--out", tmp_path)
-    assert status == 130 and "same command resumes it" in err and len(err.splitlines()) == 1
+    assert status == 130 and "Run the same command again" in err and len(err.splitlines()) == 1

@@ -32,6 +32,7 @@ from polymodal.data import (
     shapes,
     squares,
 )
+from polymodal.data.readers import digits as digit_files
 from polymodal.data.readers import files
 
 faces = import_module("polymodal.data.celeba")  # the package's attribute is the function
@@ -234,7 +235,7 @@ def test_data_is_a_function_of_the_seed_alone(name, digits, tmp_path):
     if name == "own":
         name = tmp_path / "own.npz"
         np.savez(name, a=np.random.default_rng(0).normal(size=(30, 2)))
-    load = partial(load_data, name, path=digits)
+    load = partial(load_data, name, path=None if "own" in str(name) else digits)
     torch.manual_seed(0)
     np.random.seed(0)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
@@ -351,7 +352,7 @@ def digits(tmp_path, monkeypatch):
             content = idx(array)
             hashes[f"{which}-{kind}-ubyte"] = files.hashlib.md5(content).hexdigest()
             (tmp_path / "mnist" / f"{which}-{kind}-ubyte.gz").write_bytes(gzip.compress(content))
-    monkeypatch.setitem(files.IDX, "mnist", (files.IDX["mnist"][0], hashes))
+    monkeypatch.setitem(digit_files.IDX, "mnist", (digit_files.IDX["mnist"][0], hashes))
     for which, n, start in (("train", 300, 0), ("test", 80, 1000)):
         X = numbered((n, 32, 32, 3), start).transpose(1, 2, 3, 0)
         savemat(
@@ -376,8 +377,8 @@ def test_no_image_is_in_two_parts(digits):
 
 
 def test_pairs_share_the_label_of_the_files(digits):
-    mnist = files.read_idx(digits / "mnist" / "train-labels-idx1-ubyte.gz")
-    svhn = files.read_mat(digits / "train_32x32.mat")["y"].ravel() % 10  # "10" is the digit 0
+    mnist = digit_files.read_idx(digits / "mnist" / "train-labels-idx1-ubyte.gz")
+    svhn = digit_files.read_mat(digits / "train_32x32.mat")["y"].ravel() % 10  # "10" is the digit 0
     data = mnist_svhn(path=digits)
     batch = everything(data.train)
     assert (mnist[number_of(batch.x["mnist"])] == batch.label.numpy()).all()
@@ -422,7 +423,8 @@ def test_taking_and_index_compose():
     )
     taken = data.take(torch.tensor([2, 0]))
     batch = everything(taken)
-    assert batch.x["a"].flatten().tolist() == [0, 4] and batch.label.tolist() == [9, 7]
+    assert batch.x["a"].flatten().tolist() == [0, 4] and batch.label.tolist() == [2, 0]
+    assert list(taken.classes) == [7, 8, 9]
     assert taken.tables["a"] is table and [len(b) for b in data.batches(2)] == [2, 1]
 
 
@@ -591,10 +593,13 @@ def b_values(*values):
         (lambda: two(tables={"a": torch.ones(0, 2), "b": torch.ones(0, 1)}), "empty"),
         (
             lambda: two(label=torch.zeros(3)),
-            r"Labels of 4 samples must have shape \(4,\), got \(3,\)",
+            "4 samples need as many labels, got 3",
         ),
-        (lambda: two(present={"c": torch.ones(4, dtype=torch.bool)}), "'c'.*mask of one of"),
-        (lambda: two(present={"b": torch.ones(4)}), "bool of shape.*float32"),
+        (
+            lambda: two(present={"c": torch.ones(4, dtype=torch.bool)}),
+            "'c'.*mask of no modality.*There are: a, b",
+        ),
+        (lambda: two(present={"b": 0.5 * torch.ones(4)}), "4 zeros and ones, one for each sample"),
         (
             lambda: two(tables=b_values(1, NAN, 1, math.inf)),
             r"'b' has 2 values that are NaN or inf.*2 of 4.*first: \[1, 3\]",
@@ -634,22 +639,34 @@ def test_absent_values_may_be_anything():
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [
-        ("mnist-shvn", {}, "no data set 'mnist-shvn'.*did you mean 'mnist-svhn'"),
-        ("qqqq", {}, "no data set 'qqqq'.*there are .*shapes"),
+        ("mnist-shvn", {}, "no file or data set 'mnist-shvn'.*Did you mean mnist-svhn"),
+        ("qqqq", {}, "no file or data set 'qqqq'.*There are: .*shapes"),
         ("nothing.npz", {}, "no file nothing.npz"),
-        ("shapes", {"nn": 5}, "no option 'nn'; did you mean 'n'"),
+        ("shapes", {"nn": 5}, r"no setting data\.nn\. Did you mean data\.n"),
         ("shapes", {"n": 3}, "at least 15"),
-        ("shapes", {"limit": 0}, "limit must be at least 1"),
-        ("shapes", {"modalities": {"squar": {}}}, "no modality 'squar'; did you mean 'square'"),
+        ("shapes", {"limit": 0}, "data.limit must be a whole number of at least 1.*got 0"),
+        (
+            "shapes",
+            {"modalities": {"squar": {}}},
+            r"no setting modalities\.squar\. Did you mean modalities\.square",
+        ),
         (
             "shapes",
             {"modalities": {"square": {"wieght": 1}}},
-            "no setting 'wieght'; did you mean 'weight'",
+            r"no setting modalities\.square\.wieght\. Did you mean modalities\.square\.weight",
         ),
         ("shapes", {"modalities": {"square": {"likelihood": "gauss"}}}, "likelihood 'gauss'"),
-        ("shapes", {"modalities": {"square": {"kind": "imag"}}}, "kind 'imag'; did you mean"),
-        ("shapes", {"missing": "mcar"}, 'missing must be "nan" or a mapping'),
-        ("shapes", {"missing": {"pattern": "mnar", "rate": 0.5}}, r"pattern of \['mcar', 'mar'"),
+        (
+            "shapes",
+            {"modalities": {"square": {"kind": "imag"}}},
+            "no kind 'imag' for modality 'square'. Did you mean image",
+        ),
+        ("shapes", {"missing": "mcar"}, "missing must be nan or a mapping"),
+        (
+            "shapes",
+            {"missing": {"pattern": "mnar", "rate": 0.5}},
+            r"no pattern of missing values 'mnar'. Did you mean mar\?",
+        ),
         ("shapes", {"missing": {"pattern": "mcar", "rate": 1.0}}, "below 1"),
         (
             "shapes",
@@ -673,13 +690,13 @@ ONES = np.arange(20.0).reshape(10, 2)
     [
         ({"label": np.arange(10)}, "holds no modality"),
         ({"a": np.zeros((0, 2))}, "without any value.*train: a"),
-        ({"a": np.array(["x"] * 10)}, "must hold real numbers.*<U1"),
-        ({"a": np.array([None] * 10)}, "damaged.*numpy.savez"),
+        ({"a": np.array(["x"] * 10)}, "must hold real numbers.*got words"),
+        ({"a": np.array([None] * 10)}, "Python objects.*numpy.savez"),
         (
             {"a": ONES, "labels": np.arange(9)},
-            r"Labels of 10 samples must have shape \(10,\), got \(9,\)",
+            "10 samples need as many labels, got 9",
         ),
-        ({"a": ONES, "label": np.linspace(0, 1, 10)}, "whole numbers.*float64"),
+        ({"a": ONES, "label": np.linspace(0, 1, 10)}, "whole numbers or words, got 0.11"),
         ({"a": ONES, "a_present": np.ones(3)}, "a_present must hold 10"),
         ({"a": ONES, "b": ONES[:9]}, "same number of samples.*'a': 10, 'b': 9"),
         ({"train_a": ONES, "b": ONES}, "with a prefix.*without"),
@@ -711,7 +728,9 @@ def test_truncated_files_are_named(digits, own):
     ):
         content = file.read_bytes()
         file.write_bytes(content[: 2 * len(content) // 3])
-        with pytest.raises(ValueError, match=f"{file.name} is truncated or damaged"):
+        with pytest.raises(
+            ValueError, match=f"{file.name} (is truncated or damaged|cannot be read)"
+        ):
             load()
         file.write_bytes(content)
 
@@ -727,7 +746,7 @@ def test_truncated_files_are_named(digits, own):
 def test_idx_files_are_checked(tmp_path, content, sentence):
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(ValueError, match=sentence):
-        files.read_idx(tmp_path / "x", "0" * 32)
+        digit_files.read_idx(tmp_path / "x", "0" * 32)
 
 
 # Fetching: served from this machine.
@@ -761,7 +780,7 @@ def test_fetched_files_are_checked_before_they_get_their_name(server, tmp_path):
     with pytest.raises(ValueError, match="could not be fetched"):
         files.fetch("http://127.0.0.1:9/x.gz", target, md5)
     assert list(target.parent.iterdir()) == []
-    assert files.read_idx(files.fetch(url + "x.gz", target, md5), md5).tolist() == [
+    assert digit_files.read_idx(files.fetch(url + "x.gz", target, md5), md5).tolist() == [
         [0, 1, 2],
         [3, 4, 5],
     ]
@@ -772,7 +791,7 @@ def test_absent_files_are_fetched(server, digits, monkeypatch):
     served, url = server
     name = "train-images-idx3-ubyte.gz"
     (digits / "mnist" / name).rename(served / name)
-    monkeypatch.setitem(files.IDX, "mnist", (url, files.IDX["mnist"][1]))
+    monkeypatch.setitem(digit_files.IDX, "mnist", (url, digit_files.IDX["mnist"][1]))
     assert len(mnist_svhn(path=digits).train) > 0 and (digits / "mnist" / name).is_file()
 
 
@@ -851,7 +870,7 @@ def test_celeba_bad_files(celeba_files):
     image = folder / "img_align_celeba" / "000002.jpg"
     content = image.read_bytes()
     image.write_bytes(content[:1000])
-    with pytest.raises(ValueError, match="image 1 cannot be read"):
+    with pytest.raises(ValueError, match=r"Image 1 of .* truncated or damaged"):
         celeba(path=folder)
     image.unlink()
     with pytest.raises(ValueError, match=r"000002\.jpg"):

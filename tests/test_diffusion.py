@@ -207,8 +207,8 @@ def test_replacement_is_biased_and_correctors_or_repeats_mend_it() -> None:
 
 @pytest.mark.parametrize(("eta", "mean", "variance"), [(1.0, 1.0, 0.494), (0.0, 0.69, 0.6)])
 def test_replacement_ends_where_its_equations_say(eta: float, mean: float, variance: float) -> None:
-    """Two numbers of correlation .8, one given as 2: docs/methods/score.md has the solutions; the
-    truth is 1.6, .36.
+    """Two numbers of correlation .8, one given as 2: docs/derivations/conditionings.md has the
+    solutions; the truth is 1.6, .36.
     """
     n, c = 20_000, torch.tensor([[1.0, 0.8], [0.8, 1.0]])
     denoise = lambda x, s: x @ torch.linalg.solve(c + torch.diag(s[0] ** 2), c)

@@ -12,7 +12,11 @@ from typing import Any
 
 import pytest
 
+from polymodal.batch import Modality
 from polymodal.cli.catalog import entries
+from polymodal.runs.run import build
+from polymodal.settings import load_recipe, resolve, to_dict
+from polymodal.settings.data import complete
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -84,6 +88,35 @@ def test_files_of_the_project_that_a_page_names_are_there(page: Path) -> None:
     """Measured figures name the file that holds them; that file must be in the project."""
     for path in re.findall(r"`((?:benchmarks|src|tests|docs)/[\w./-]+\.\w+)`", page.read_text()):
         assert (ROOT / path).exists(), path
+
+
+def test_files_of_the_package_that_the_architecture_names_are_there() -> None:
+    text = (DOCS / "architecture.md").read_text()
+    paths = re.findall(r"`([\w/]+\.py)`", text)
+    assert paths
+    for path in paths:
+        assert (ROOT / "src" / "polymodal" / path).exists() or (ROOT / path).exists(), path
+
+
+RECIPES = [
+    (page, body)
+    for page in TEXTS
+    for _, kind, body in FENCE.findall(page.read_text())
+    if kind.strip() == "yaml"
+]
+
+
+@pytest.mark.parametrize(("page", "text"), RECIPES, ids=[name_of(page) for page, _ in RECIPES])
+def test_the_recipes_of_a_page_are_read_and_their_methods_built(
+    page: Path, text: str, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("page.yaml", "pairs.npz"):
+        (tmp_path / file).write_text(text)
+    settings = resolve(load_recipe("page.yaml"))
+    modalities = [Modality("photo", (3, 32, 32)), Modality("tags", (5,))]
+    assert build(to_dict(complete(settings, modalities)), modalities).stages
+    assert set(settings.evaluation.metrics or ()) <= set(entries("metrics"))
 
 
 def test_every_page_is_reached() -> None:

@@ -4,6 +4,7 @@
 
 import json
 import math
+from dataclasses import replace
 from io import StringIO
 
 import pandas as pd
@@ -21,14 +22,16 @@ from polymodal.distributions.likelihoods import IsotropicNormal
 from polymodal.distributions.mixture import Mixture
 from polymodal.distributions.normal import DiagNormal
 from polymodal.distributions.products import Product
-from polymodal.metrics import METRICS, Classifiers, all_subsets, metric, once
+from polymodal.metrics import METRICS, Classifiers, UnavailableError, metric, once, others, powerset
 from polymodal.metrics.classifier_networks import Classifier
 from polymodal.metrics.classifier_training import LabelClassifier
-from polymodal.metrics.evaluate import evaluate
+from polymodal.metrics.evaluate import chosen_subsets, evaluate
 from polymodal.metrics.frechet import frechet_distance
 from polymodal.metrics.measurement import Measurement
 from polymodal.metrics.table import COLUMNS, Table, combine, shown
 from polymodal.model import Method, MultimodalVAE
+from polymodal.networks.named import Named
+from polymodal.posteriors import Posterior
 from polymodal.priors import StandardNormal
 from polymodal.runs.run import Run
 from polymodal.sampling import HMC
@@ -53,7 +56,7 @@ class Linear(nn.Module):
         return IsotropicNormal(mean, LAW.noise[self.name], 1)
 
 
-class Posterior(nn.Module):
+class ExactPosterior(Posterior):
     """Exact normal experts; all three: the exact posterior; two: a product of experts, drawn by
     HMC.
     """
@@ -75,7 +78,7 @@ class Posterior(nn.Module):
 
 def a_run(seed: int = 7) -> Run:
     model = MultimodalVAE(
-        StandardNormal(2), {m: Linear(m) for m in NAMES}, Posterior(), LAW.modalities
+        StandardNormal(2), {m: Linear(m) for m in NAMES}, ExactPosterior(), LAW.modalities
     )
     return Run(
         model.eval(),
@@ -123,7 +126,7 @@ def test_every_metric_has_its_rows() -> None:
     assert set(table.frame["metric"]) == {k for k, m in METRICS.items() if m.default} - {
         "network_calls"
     }  # of scores
-    subsets = ["+".join(s) for s in all_subsets(NAMES)]
+    subsets = ["+".join(s) for s in powerset(NAMES)]
     crossed = {(m, s) for s in subsets for m in NAMES if m not in s.split("+")}
     both = crossed | {(m, "a+b+c") for m in NAMES}
     assert figures(table, "conditional_log_likelihood").keys() == crossed
@@ -135,7 +138,7 @@ def test_every_metric_has_its_rows() -> None:
     )
     assert figures(table, "joint_frechet").keys() == {(m, "") for m in NAMES}
     assert figures(table, "probe").keys() == {("z", s) for s in subsets}
-    assert figures(table, "mcmc_acceptance").keys() == {("z", "a+b"), ("z", "a+c"), ("z", "b+c")}
+    assert figures(table, "sampler_acceptance").keys() == {("z", "a+b"), ("z", "a+c"), ("z", "b+c")}
     frame = table.frame[table.frame["metric"] != "classifier_accuracy"]
     assert figures(table, "classifier_accuracy") == {(m, ""): 0.9 for m in NAMES}
     assert (frame["n"] == 60).all() and frame["value"].notna().all() and (frame["se"] >= 0).all()
@@ -160,13 +163,19 @@ def test_the_numbers_repeat_and_do_not_depend_on_what_else_is_asked() -> None:
     assert torch.equal(torch.get_rng_state(), state), "the user's random stream is left alone"
     other = evaluate(a_run(), data, seed=1, **QUICK)
     assert figures(other, "coherence") != figures(first, "coherence")
-    for name in ("frechet", "conditional_log_likelihood", "probe", "joint_coherence", "mcmc_ess"):
+    for name in (
+        "frechet",
+        "conditional_log_likelihood",
+        "probe",
+        "joint_coherence",
+        "sampler_ess",
+    ):
         alone = evaluate(a_run(), data, metrics=[name], **QUICK)
         assert figures(alone, name) == figures(first, name)
     fewer = evaluate(a_run(), data, subsets=["a+b"], **QUICK)
     for name, found in (
         ("coherence", figures(first, "coherence")),
-        ("mcmc_ess", figures(first, "mcmc_ess")),
+        ("sampler_ess", figures(first, "sampler_ess")),
     ):
         assert figures(fewer, name) == {k: v for k, v in found.items() if k[1] == "a+b"}
 
@@ -202,7 +211,7 @@ def test_another_batch_size_changes_noise_alone() -> None:
 
 def test_latents_are_drawn_once_for_all_metrics_and_targets() -> None:
     run = a_run()
-    names = ["coherence", "coherence_macro", "frechet", "mcmc_ess"]
+    names = ["coherence", "coherence_macro", "frechet", "sampler_ess"]
     evaluate(run, splits(), names, ["a", "b+c"], **QUICK)
     assert run.model.posterior.calls == [("a",), ("b", "c")]
     assert {m: run.model.decoders[m].calls for m in NAMES} == {
@@ -221,8 +230,14 @@ def test_results_are_saved_and_what_was_measured_before_stays(tmp_path) -> None:
     kept = Table.from_records(saved["table"])
     assert figures(kept, "coherence") == figures(table, "coherence")
     assert figures(kept, "probe").keys() == {("z", "a")}
-    assert saved["evaluation"] == {"seed": 0, "samples": 4, "limit": 30, "precision": None}
-    assert set(table.frame["n"]) == {30}
+    assert set(table.frame["n"]) == {30} and "unfinished" not in saved
+    how = {row["metric"]: row["evaluation"] for row in saved["table"]}
+    assert how["probe"] != how["coherence"] and "samples 4" in how["probe"], "each row says how"
+    evaluate(run, data, ["coherence"], ["b"], **QUICK)
+    again = Table.from_records(run.metrics["table"])
+    assert figures(again, "coherence").keys() == figures(table, "coherence").keys()
+    assert set(again.frame[again.frame["given"] == "b"]["n"]) == {60}, "the other subset stays"
+    saved = json.loads((tmp_path / "metrics.json").read_text())
     evaluate(run, data, ["probe"], ["b"], save=False, **QUICK)
     assert json.loads((tmp_path / "metrics.json").read_text()) == saved
 
@@ -250,7 +265,7 @@ def test_missing_samples_are_left_out() -> None:
     assert figures(table, "joint_log_likelihood")["a+b+c", ""] == pytest.approx(exact)
 
 
-class LawPosterior(nn.Module):
+class LawPosterior(Posterior):
     """Exact for every subset; `masked` says which subsets came with a mask of what is present."""
 
     def __init__(self) -> None:
@@ -296,8 +311,8 @@ def test_unknown_names_are_answered_with_the_nearest() -> None:
     run, data = a_run(), splits()
     for given, said in (
         ({"metrics": ["coherense"]}, "Did you mean coherence"),
-        ({"metrics": ["zzz"]}, "There are: classifier_accuracy, coherence, "),
-        ({"subsets": ["a+bb"]}, "'bb', of the subset 'a\\+bb'; did you mean 'b'"),
+        ({"metrics": ["zzz"]}, "There are: coherence, coherence_macro, "),
+        ({"subsets": ["a+bb"]}, "'bb' of the subset 'a\\+bb'. Did you mean b"),
         ({"subsets": [[]]}, "at least one modality"),
         ({"limit": 0}, "limit must be at least 1, got 0"),
         ({"sample": 3}, "no setting sample. Did you mean samples"),
@@ -373,20 +388,154 @@ def test_a_posterior_without_a_density_for_some_samples_has_no_joint_likelihood(
         evaluate(run, first, ["joint_log_likelihood"], samples=2), "joint_log_likelihood"
     )
 
-    class Half(Posterior):
+    class Half(ExactPosterior):
         def forward(self, batch: Batch) -> Distribution:
             exact = bool((batch.x["a"] == data.test.tables["a"][:2]).all())
             return LAW.posterior(batch) if exact else super().forward(batch.only(["a", "b"]))
 
     run.model.posterior = Half()
     table = evaluate(run, first, ["joint_log_likelihood"], samples=2, batch=2)
-    assert not len(table.frame)
+    (row,) = table.records()
+    assert row["value"] is None and "normalised density" in row["reason"]
 
 
 def test_polymodal_offers_the_function_whatever_was_imported() -> None:
     assert callable(polymodal.evaluate)
     table = polymodal.evaluate(a_run(), splits(), ["joint_log_likelihood"], **QUICK)
     assert len(table.frame) == 1
+
+
+def test_what_cannot_be_computed_is_an_empty_row_with_its_reason() -> None:
+    """No sample has a pair; one modality is nowhere; all labels are one class; one sample."""
+    data = splits()
+    first = torch.arange(60) < 30
+    halves = {"a": first, "b": ~first}
+    unpaired = replace(data.test, present=halves)
+    absent = replace(data.test, present={"b": torch.zeros(60, dtype=torch.bool)})
+    one_class = replace(data.train, label=torch.zeros(60, dtype=torch.long))
+    single = replace(data.test, present={"b": torch.arange(60) < 1})
+    names = ["coherence", "coherence_macro", "frechet", "probe", "conditional_log_likelihood"]
+    run = a_run()
+    run.model.posterior = LawPosterior()
+    for train, test, empty in (
+        (data.train, unpaired, {("conditional_log_likelihood", "b", "a")}),
+        (data.train, absent, {("coherence", "a", "b"), ("frechet", "b", "a"), ("probe", "z", "b")}),
+        (one_class, data.test, {("probe", "z", "a"), ("probe", "z", "b")}),
+        (data.train, single, {("frechet", "b", "a"), ("frechet", "a", "b")}),
+    ):
+        parts = Splits(train, train, test, "law")
+        table = evaluate(run, parts, names, ["a", "b"], save=False, **QUICK)
+        rows = {(r["metric"], r["target"], r["given"]): r for r in table.records()}
+        for place in empty:
+            assert rows[place]["value"] is None and rows[place]["n"] == 0, place
+            assert rows[place]["reason"].endswith("."), place
+        full = [r for r in rows.values() if r["value"] is not None]
+        assert full and all(r["reason"] == "" for r in full)
+        assert "Not defined: " in table.to_markdown() and "not defined" in table.to_markdown()
+
+
+def test_a_metric_fails_alone_but_a_bug_is_not_hidden(monkeypatch) -> None:
+    @metric(places=others, direction="lower", unit="value", default=False)
+    def odd(measurement, given, target):
+        "Fails in three ways."
+        if target == "a":
+            raise UnavailableError("There is none.")
+        if target == "b":
+            return math.inf, 1.0, 3
+        return 1.0, 0.1, 3
+
+    try:
+        records = evaluate(a_run(), splits(), ["odd", "probe"], ["a", "b", "c"], **QUICK).records()
+        said = {(r["target"], r["given"]): (r["value"], r["reason"]) for r in records}
+        assert said["a", "b"] == (None, "There is none.")
+        assert said["b", "a"] == (None, "The result is not a finite number.")
+        assert said["c", "a"] == (1.0, "") and said["z", "a"][1] == ""
+        monkeypatch.setattr(METRICS["odd"].compute, "__code__", (lambda m, g, t: 1 / 0).__code__)
+        with pytest.raises(ZeroDivisionError):
+            evaluate(a_run(), splits(), ["odd"], ["a"], **QUICK)
+    finally:
+        del METRICS["odd"]
+
+
+def test_an_interrupted_evaluation_resumes_to_the_same_bits(tmp_path, monkeypatch) -> None:
+    data, said = splits(), []
+    whole = evaluate(a_run(), data, **QUICK)
+
+    def stop(line: str) -> None:
+        said.append(line)
+        if len(said) == 9:
+            raise KeyboardInterrupt
+
+    run = a_run()
+    run.directory = tmp_path
+    evaluate(run, data, limit=30, **QUICK)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(run, data, progress=stop, **QUICK)
+    left = json.loads((tmp_path / "metrics.json").read_text())
+    assert left["unfinished"] and {30, 60} <= {row["n"] for row in left["table"]}
+    other = a_run()
+    other.metrics = left
+    evaluate(other, data, ["probe"], ["a"], seed=5, **QUICK)
+    assert "unfinished" not in other.metrics, "another evaluation does not take its rows"
+    again = a_run()
+    again.directory, again.metrics = tmp_path, left
+    lines: list[str] = []
+    resumed = evaluate(again, data, progress=lines.append, **QUICK)
+    pd.testing.assert_frame_equal(
+        resumed.frame.drop(columns="evaluation"), whole.frame.drop(columns="evaluation")
+    )
+    assert "unfinished" not in json.loads((tmp_path / "metrics.json").read_text())
+    assert len(lines) < 23 and said[0] not in lines, "what is finished is not measured again"
+
+
+@pytest.mark.parametrize("change", ["data", "weights", "samples"])
+def test_only_the_same_evaluation_is_resumed(change: str, tmp_path) -> None:
+    run, data = a_run(), splits()
+    run.model.register_parameter("weight", nn.Parameter(torch.zeros(1)))
+
+    def stop(line: str) -> None:
+        if "(3 of" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(run, data, ["probe"], progress=stop, **QUICK)
+    assert len(run.metrics["table"]) == 2
+    options = dict(QUICK)
+    if change == "data":
+        data.test.tables["a"][0] += 1
+    elif change == "weights":
+        run.model.weight.data += 1
+    else:
+        options["samples"] = 5
+    lines: list[str] = []
+    evaluate(run, data, ["probe"], progress=lines.append, **options)
+    assert "(1 of" in lines[0]
+
+
+def test_progress_says_how_much_there_is_and_how_long_it_takes() -> None:
+    lines: list[str] = []
+    evaluate(a_run(), splits(), ["probe"], ["a", "b"], progress=lines.append, **QUICK)
+    assert lines[0] == "Measuring probe of z given a (1 of 2)."
+    assert lines[1].startswith("Measuring probe of z given b (2 of 2, ") and "left" in lines[1]
+
+
+def test_of_many_modalities_the_usual_subsets_are_measured_by_default() -> None:
+    few, many = list("abcd"), list("abcdefg")
+    assert chosen_subsets(None, few) == powerset(few) == chosen_subsets("all", few)
+    usual = chosen_subsets(None, many)
+    assert len(usual) == 15 and len(chosen_subsets("all", many)) == 127
+    assert sorted(map(len, usual)) == [1] * 7 + [6] * 7 + [7]
+    with pytest.raises(ValueError, match=r"20 modalities have 2\^20 - 1 = 1,048,575 subsets"):
+        chosen_subsets("all", [f"m{i}" for i in range(20)])
+
+
+def test_a_conditional_model_has_no_joint_likelihood() -> None:
+    """Of a model that generates only one modality log p(x) of all would be log p(x_target | x)."""
+    run = a_run()
+    kept = {m: d for m, d in run.model.decoders.items() if m != "a"}
+    run.model.decoders = Named(kept)
+    table = evaluate(run, splits(), ["joint_log_likelihood"], **QUICK)
+    assert not len(table.frame)
 
 
 # ------------------------------------------------------------
@@ -430,6 +579,15 @@ def test_combine_averages_over_seeds() -> None:
         combine([])
 
 
+def test_seeds_without_a_value_are_left_out_of_the_mean() -> None:
+    bad = rows(math.nan, math.nan, 1) | {"reason": "No sample has b."}
+    good = rows(0.5, 0.03, 0) | {"reason": ""}
+    (row,) = combine([Table.from_records([good]), Table.from_records([bad])]).records()
+    assert row["value"] == 0.5 and row["seed"] == "0" and row["reason"] == ""
+    (row,) = combine([Table.from_records([bad])]).records()
+    assert row["value"] is None and row["reason"] == "No sample has b."
+
+
 def test_tables_survive_json_and_are_written_with_their_errors() -> None:
     table = Table.from_records([rows(0.71234, 0.0123, 0), rows(0.5, math.nan, 1)])
     pd.testing.assert_frame_equal(
@@ -452,6 +610,7 @@ def test_tables_survive_json_and_are_written_with_their_errors() -> None:
         (3.0, (math.nan,), "3.000"),
         (1.0, (0.0,), "1.000"),
         (1234.5, (150.0,), "1234 ± 150"),
+        (math.nan, (math.nan,), "not defined"),
     ],
 )
 def test_figures_show_two_digits_of_their_error(

@@ -77,7 +77,7 @@ class TestLaws:
             (np.zeros((2, 7, 9, 2, 2, 2)), rf"'x' must have shape \({sizes}\) or \(B, {sizes}\)"),
             (np.full(modality.shape, np.nan), "values that are NaN or infinite; repair"),
             (np.zeros((0, *modality.shape)), "at least one sample"),
-            (np.full(modality.shape, "a"), "must hold numbers"),
+            (np.full(modality.shape, "a"), "must be real numbers, got words"),
         ):
             np.save(tmp_path / "x.npy", wrong)
             with pytest.raises(ValueError, match=sentence):
@@ -113,7 +113,7 @@ def test_a_modality_is_of_the_kind_it_names_or_of_its_shapes() -> None:
     assert kind_of(Modality("x", (3, 4, 5))).name == "image"
     assert kind_of(Modality("x", (3, 4, 5), kind="vector")).name == "vector"
     assert kind_of(Modality("x", (4, 5))).name == "vector"
-    with pytest.raises(ValueError, match="'x' wants the kind 'imgae'; did you mean 'image'"):
+    with pytest.raises(ValueError, match=r"no kind 'imgae' for modality 'x'\. Did you mean image"):
         kind_of(Modality("x", (3, 4, 5), kind="imgae"))
     with pytest.raises(ValueError, match=r"'x' cannot be of kind 'image' with shape \(4, 5\)"):
         kind_of(Modality("x", (4, 5), kind="image"))

@@ -17,6 +17,7 @@ from polymodal.sampling import (
     Histogram,
     ParticleReport,
     SamplerReport,
+    SMCReport,
     ess,
     hmc,
     mala,
@@ -403,13 +404,15 @@ def test_summary_and_warning_count_the_items() -> None:
         "rhat_ok": 1,
     }
     part = torch.arange(20) < 5
+    particles = dict(unique=torch.ones(20), log_normalizer=torch.zeros(20))
     for change, word in [
         (dict(rhat=torch.where(part, torch.nan, 1.01)), "R-hat"),
         (dict(acceptance=torch.where(part, 0.1, 0.8)), "Acceptance"),
         (dict(divergent=5.0 * part), "diverged"),
-        (dict(rhat=None, unique=torch.ones(20), ess=torch.where(part, 2.0, 50.0)), "particles"),
+        (dict(rhat=None, ess=torch.where(part, 2.0, 50.0)) | particles, "particles"),
     ]:
-        warning = ChainReport(**good | change).warning()
+        kind = SMCReport if "unique" in change else ChainReport
+        warning = kind(**good | change).warning()
         assert word in warning and "25%" in warning
 
 
@@ -423,7 +426,8 @@ def report_of_chains(**changes: object) -> ChainReport:
         transitions=100,
         rhat=torch.tensor([1.01, 1.2]),
     )
-    return ChainReport(**figures | changes)
+    kind = SMCReport if "unique" in changes else ChainReport
+    return kind(**figures | changes)
 
 
 def good(histogram: Histogram) -> list[bool]:

@@ -331,7 +331,7 @@ def test_a_prior_is_fitted_to_the_aggregate_posterior(name: str, kind: str) -> N
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"networks": {"aa": "mlp"}}, "did you mean 'a'"),
+        ({"networks": {"aa": "mlp"}}, "Did you mean networks.a"),
         ({"networks": {"a": "resnet"}}, "no network 'resnet'"),
         ({"networks": {"a": "svhn-conv"}}, "cannot read"),
         ({"latent": 0}, "latent must be a whole number of at least 1, got 0"),

@@ -3,7 +3,10 @@ distances of normals.
 """
 
 import math
+import sys
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,9 +21,9 @@ from polymodal.distributions.likelihoods import IsotropicNormal
 from polymodal.distributions.mixture import Joint, Mixture
 from polymodal.distributions.normal import DiagNormal
 from polymodal.distributions.products import Product
-from polymodal.metrics import METRICS, Measurement
+from polymodal.metrics import METRICS, Measurement, UnavailableError
 from polymodal.metrics import classifier_training as training
-from polymodal.metrics.classifier_networks import Classifier, Nearest, compact, table8
+from polymodal.metrics.classifier_networks import Classifier, Nearest, compact, senellart_cnn
 from polymodal.metrics.classifier_training import ClassifierTraining, LabelClassifier
 from polymodal.metrics.classifiers import Classifiers
 from polymodal.metrics.coherence import agreement, correct, kappa, unanimity
@@ -384,11 +387,77 @@ def test_frechet_refuses_other_shapes() -> None:
 
 
 def test_the_bias_of_frechet_is_as_its_docstring_says() -> None:
-    """Of white features of the same law: 2 F / N + F (F + 1) / 2 N."""
+    """Of white features of the same law: 2F/N + F(F + 1)/(2N)."""
     n, dim = 400, 6
     distances = [frechet_distance(torch.randn(n, dim), torch.randn(n, dim)) for _ in range(200)]
     expected = 2 * dim / n + dim * (dim + 1) / (2 * n)
     assert sum(distances) / 200 == pytest.approx(expected, rel=0.05)
+
+
+class MeanAndSpread(nn.Module):
+    """Stands for the Inception network: the mean and the spread of each channel."""
+
+    def __init__(self, **options) -> None:
+        super().__init__()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert x.shape[1] == 3 and x.dtype == torch.uint8
+        return torch.cat([x.float().mean((2, 3)), x.float().std((2, 3))], 1)
+
+
+@pytest.fixture
+def features(monkeypatch):
+    """Features of images by a stand-in for Inception."""
+    module = SimpleNamespace(NoTrainInceptionV3=MeanAndSpread)
+    monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", module)
+    monkeypatch.setattr("polymodal.metrics.frechet.find_spec", lambda name: True)
+    inception.cache_clear()
+    yield inception(torch.device("cpu"))
+    inception.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (lambda x: 2 * x - 1, r"in \[0, 1\], got values from -"),
+        (lambda x: 1 + 255 * x, r"in \[0, 1\], got values from"),
+        (lambda x: x + torch.nan, "in .0, 1., got values from nan"),
+        (lambda x: x[:, :2], "1 or 3 channels"),
+        (lambda x: torch.cat([x, x[:, :1]], 1), "1 or 3 channels"),
+        (lambda x: x[:, 0, 0], "1 or 3 channels"),
+    ],
+)
+def test_fid_refuses_what_is_no_picture_in_the_unit_interval(features, images, said) -> None:
+    x = 0.01 + 0.98 * torch.rand(20, 3, 8, 8)
+    assert features(x).shape == (20, 6) and features(x[:, :1]).shape == (20, 6)
+    with pytest.raises(UnavailableError, match=said):
+        features(images(x))
+
+
+@pytest.mark.parametrize(("shift", "channels"), [(0.0, 3), (-2.0, 3), (0.0, 4)])
+def test_fid_of_other_values_is_an_empty_row(features, shift: float, channels: int) -> None:
+    """Values outside [0, 1] are not clamped: two sets would become one. Generated means of a normal
+    likelihood may leave [0, 1] a little, and count as the nearest value.
+    """
+    modality = Modality("a", (channels, 8, 8))
+    x = torch.rand(30, channels, 8, 8) + shift
+    data = Dataset([modality], {"a": x})
+
+    class Decoder(nn.Module):
+        def forward(self, z: torch.Tensor) -> IsotropicNormal:
+            return IsotropicNormal(1.5 * x[: len(z)] - 0.2, 1.0, 3)
+
+    model = SimpleNamespace(decoders={"a": Decoder()}, modalities=[modality])
+    model.latents = lambda batch, n: torch.zeros(n, 1, 2)
+    model.draw = lambda batch: SimpleNamespace(z=torch.zeros(1, len(batch), 2), report=None)
+    measurement = Measurement(model, data)
+    if shift or channels == 4:
+        with pytest.raises(UnavailableError):
+            METRICS["fid"].compute(measurement, ("a",), "a")
+    else:
+        value, _, n = METRICS["fid"].compute(measurement, ("a",), "a")
+        fake = features((1.5 * x - 0.2).clamp(0, 1))
+        assert n == 30 and value == pytest.approx(frechet_distance(features(x), fake)) and value > 1
 
 
 def test_inception_says_what_to_install(monkeypatch) -> None:
@@ -444,9 +513,8 @@ def digits(n: int = 400, counts: Tensor | None = None) -> Dataset:
         else torch.arange(CLASSES).repeat_interleave(counts)
     )
     x = nn.functional.one_hot(label, CLASSES).to(torch.get_default_dtype())
-    return Dataset(
-        [Modality("a", (CLASSES,)), Modality("b", (CLASSES,))], {"a": x, "b": x}, label=label
-    )
+    modalities = [Modality("a", (CLASSES,)), Modality("b", (CLASSES,))]
+    return Dataset(modalities, {"a": x, "b": x}, label=label, classes=range(CLASSES))
 
 
 def measured(name: str, model: MultimodalVAE, data: Dataset, **options) -> tuple:
@@ -539,7 +607,9 @@ def test_attributes_agree_in_shares() -> None:
 def test_coherence_skips_what_is_missing_and_refuses_what_it_cannot_classify() -> None:
     data = digits(30)
     present = torch.arange(30) % 3 > 0
-    holes = Dataset(data.modalities, data.tables, present={"a": present}, label=data.label)
+    holes = Dataset(
+        data.modalities, data.tables, present={"a": present}, label=data.label, classes=data.classes
+    )
     right = coherent(generator(), holes, batch=7)
     assert len(right) == present.sum() and (right == 1).all()
     only_a = Measurement(generator(), data, classifiers=Classifiers({"a": oracle()}))
@@ -547,11 +617,23 @@ def test_coherence_skips_what_is_missing_and_refuses_what_it_cannot_classify() -
         METRICS["coherence"].compute(only_a, ("a",), "b")
     with pytest.raises(ValueError, match="no labels"):
         coherent(generator(), Dataset(data.modalities, data.tables))
-    assert METRICS["joint_coherence"].compute(only_a, (), "a+b") is None, "there is one modality"
+    with pytest.raises(UnavailableError, match="Fewer than two modalities"):
+        METRICS["joint_coherence"].compute(only_a, (), "a+b")
 
 
 # ------------------------------------------------------------
 # classifiers
+
+
+def test_a_modality_without_training_values_has_no_classifier(tmp_path) -> None:
+    torch.set_default_dtype(torch.float32)
+    whole = bars(40, 0)
+    absent = replace(whole, present={"vector": torch.zeros(len(whole), dtype=torch.bool)})
+    training = ClassifierTraining(steps=2)
+    only = Classifiers.fit_or_load(Splits(absent, absent, absent, "bars"), training, tmp_path)
+    assert list(only) == ["image"]
+    unseen = Classifiers.fit_or_load(Splits(whole, absent, absent, "bars"), training, tmp_path)
+    assert math.isnan(unseen["vector"].accuracy) and unseen["vector"].size == 0
 
 
 def bars(n: int, seed: int) -> Dataset:
@@ -702,8 +784,8 @@ def test_attributes_are_their_own_labels(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("shape", "network", "parameters"),
     [
-        ((1, 28, 28), table8, 15_898_922),
-        ((3, 32, 32), table8, 70_037_162),
+        ((1, 28, 28), senellart_cnn, 15_898_922),
+        ((3, 32, 32), senellart_cnn, 70_037_162),
         ((3, 32, 32), compact, 1_333_834),
         ((3, 64, 64), compact, 1_335_370),
         ((40,), compact, 26_122),
@@ -712,7 +794,7 @@ def test_attributes_are_their_own_labels(tmp_path) -> None:
 def test_network_sizes(shape: tuple[int, ...], network, parameters: int) -> None:
     """Table 8: 30976 and 67712 features after valid 4x4 convolutions."""
     torch.set_default_dtype(torch.float32)
-    if network is table8:
+    if network is senellart_cnn:
         with torch.device("meta"):
             net = network(shape, 10)
     else:
@@ -775,4 +857,5 @@ def test_kappa_is_agreement_beyond_chance_with_an_honest_error() -> None:
     many = [kappa(sample(400, 0.6)) for _ in range(300)]
     values, errors = (torch.tensor(v) for v in zip(*many, strict=True))
     assert errors.mean() == pytest.approx(float(values.std()), rel=0.12)
-    assert math.isnan(kappa({m: torch.zeros(9, dtype=torch.long) for m in "ab"})[0])
+    with pytest.raises(UnavailableError, match="one and the same class"):
+        kappa({m: torch.zeros(9, dtype=torch.long) for m in "ab"})

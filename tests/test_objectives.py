@@ -535,7 +535,7 @@ def test_combinations_without_meaning_say_why() -> None:
         ({"prior": {"expert": True, "name": "mixture"}}, "only if it is normal"),
         ({"prior": {"expert": True}, "posterior": "flow"}, "only if it is normal"),
         ({"prior": {"learn_scale": True, "name": "flow"}}, "learned already"),
-        ({"pooling": "mixtur"}, "did you mean 'mixture'"),
+        ({"pooling": "mixtur"}, "Did you mean mixture"),
         ({"objective": "elbow"}, "elbo, iwae, dreg"),
     ):
         with pytest.raises(ValueError, match=words):

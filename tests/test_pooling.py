@@ -8,8 +8,10 @@ from itertools import combinations
 import pytest
 import torch
 
+from polymodal.batch import Modality
 from polymodal.distributions.mixture import Mixture
 from polymodal.distributions.normal import DiagNormal, product
+from polymodal.methods import METHODS
 from polymodal.posteriors.pooling import POOLINGS, barycentre, correlated, geometric, hoelder
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -140,3 +142,27 @@ def test_a_mixture_of_normals_draws_its_components_by_weight() -> None:
     )
     assert (share - weights).abs().max() < 4 * math.sqrt(0.25 / 20_000)
     assert share[1].tolist() == [0.0, 1.0, 0.0]
+
+
+MANY = [f"m{i}" for i in range(20)]
+
+
+@pytest.mark.parametrize("name", sorted(POOLINGS))
+def test_a_pooling_of_twenty_modalities_is_cheap_or_refused_with_its_limit(name: str) -> None:
+    """2^20 subsets, or 210 components with 210 densities each, are never begun."""
+    family = POOLINGS[name].family
+    assert len(family(MANY[:10])) in (1, 10, 1023)
+    if name == "hoelder" or name.startswith("mixture_of"):
+        with pytest.raises(ValueError, match=r"at most 10 modalities"):
+            family(MANY[:11])
+    else:
+        assert len(family(MANY)) in (1, 20)
+
+
+@pytest.mark.parametrize("method", ["mopoe", "code_vae", "barycentre", "hoelder", "pooled"])
+def test_a_method_refuses_too_many_modalities_before_training(method: str) -> None:
+    modalities = [Modality(m, (2,)) for m in MANY]
+    with pytest.raises(ValueError, match=r"at most 10 modalities"):
+        METHODS[method](modalities, latent=2)
+    if method == "hoelder":
+        assert METHODS[method](modalities, latent=2, moments=True).stages

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from polymodal.data import ATTRIBUTES, load_data
-from polymodal.data.readers.files import PACKED_SVHN, read_npz
+from polymodal.data.readers.archives import read_arrays
+from polymodal.data.readers.digits import PACKED_SVHN
 
 faces = import_module("polymodal.data.celeba")  # the package's attribute is the function
 pytestmark = pytest.mark.data
@@ -40,7 +41,7 @@ def test_matched_digits(real_data, name, sizes):
 
 
 def test_svhn_is_split_where_its_source_says(real_data):
-    packed = read_npz(real_data / "svhn" / PACKED_SVHN)
+    packed = read_arrays(real_data / "svhn" / PACKED_SVHN)
     data = load_data("mnist-svhn", path=real_data)
     images = torch.from_numpy(packed["images"]).permute(0, 3, 1, 2)
     assert torch.equal(data.train.tables["svhn"], images[:7200])
@@ -54,7 +55,7 @@ def test_celeba(real_data, tmp_path, monkeypatch):
     monkeypatch.setattr(faces, "cache_folder", lambda: tmp_path)
     data = load_data("celeba", path=real_data, limit=500)
     assert (len(data.train), len(data.val), len(data.test)) == (500, 500, 500)
-    packed = read_npz(real_data / "celeba-10k" / faces.PACKED)
+    packed = read_arrays(real_data / "celeba-10k" / faces.PACKED)
     assert tuple(packed["attr_names"]) == ATTRIBUTES
     for part, first in ((data.train, 0), (data.val, 8000), (data.test, 9000)):
         batch = part.batch(torch.arange(500))

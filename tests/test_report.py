@@ -7,6 +7,7 @@ import io
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,13 +15,16 @@ import pytest
 import torch
 from PIL import Image
 
-from polymodal.batch import Modality
+from polymodal.batch import Batch, Modality
 from polymodal.cli import main as cli
 from polymodal.data import Dataset, Splits
+from polymodal.distributions import Sampled
+from polymodal.distributions.normal import DiagNormal
 from polymodal.methods import METHODS
 from polymodal.metrics.table import Table, combine
+from polymodal.priors import StandardNormal
 from polymodal.report.page import label_of, samplers, write_report
-from polymodal.report.pictures import Picture, Scenes, chosen, merged
+from polymodal.report.pictures import Picture, Scenes, _has_plane, _reduction, chosen, merged
 from polymodal.report.tables import rows_of, terminal_table
 from polymodal.runs.run import Run, load
 from polymodal.sampling import ChainReport, ParticleReport
@@ -160,9 +164,16 @@ def test_labels_tell_settings_apart_but_not_seeds(compared: Path) -> None:
         load(compared / "jmvae-two-stage-seed0")
     ]
     assert label_of(runs) == ["jnf-dcca", "jnf-dcca", "jmvae-two-stage"]
-    runs[1].settings = {**runs[1].settings, "networks": {}}
     runs[1].directory = compared / "larger-seed1"
-    assert label_of(runs) == ["jnf-dcca", "larger", "jmvae-two-stage"]
+    settings = runs[1].info["settings"]
+    for change, label in (
+        ({"networks": {}}, "larger"),
+        ({"data": {**settings["data"], "missing": {"pattern": "mcar", "rate": 0.8}}}, "larger"),
+        ({"modalities": {"square": {"scale": 0.5}}}, "larger"),
+        ({"training": {**settings["training"], "progress": True, "device": "cpu"}}, "jnf-dcca"),
+    ):
+        runs[1].info = {**runs[1].info, "settings": {**settings, **change}}
+        assert label_of(runs) == ["jnf-dcca", label, "jmvae-two-stage"], change
 
 
 # Every method
@@ -275,6 +286,17 @@ def test_every_report_of_a_sampler_has_a_row_its_warning_and_its_histograms(repo
     assert len(made.groups) == shown
 
 
+def test_a_new_report_shows_its_own_figures() -> None:
+    class Tempered(ParticleReport):
+        def summary(self) -> dict[str, float]:
+            return {"items": 4, "final_temperature": 0.25}
+
+    made = samplers({("m", "a"): Tempered(4), ("n", "a"): ParticleReport(4, 9, 800)})
+    first, second = (dict(zip(made.head, row, strict=True)) for row in made.rows)
+    assert first["final temperature"] == "0.25" and second["final temperature"] == "–"
+    assert second["points per item"] == "200"
+
+
 def test_a_warning_is_shown_once_with_the_subsets_to_which_it_applies() -> None:
     poor = ParticleReport(60, 90, 5400, torch.ones(60))
     good = ParticleReport(60, 90, 5400, torch.full((60,), 64.0))
@@ -359,3 +381,40 @@ def test_chosen_samples_are_whole_and_take_the_labels_in_turn() -> None:
     )
     assert chosen(data, 5).tolist() == [1, 4, 3, 2, 5]
     assert chosen(Dataset([Modality("a", (1,))], {"a": torch.zeros(8, 1)}), 3).tolist() == [0, 1, 2]
+
+
+def test_the_report_says_that_score_ratio_matching_found_nothing() -> None:
+    figures = {"spectra": {"a": [0.0, 0.0]}, "kept": {"a": 0}, "bound": 0.0, "trace": 0.0}
+    figures |= {"found": 0, "gain": -0.012, "gain_error": 0.034}
+    group = _reduction("sbm", figures, None)
+    assert "found nothing" in group.text and "-0.012 ± 0.034 nats" in group.text and group.pictures
+
+
+def test_the_latent_plane_leaves_out_what_has_no_density_or_does_not_decode() -> None:
+    prior = StandardNormal(2)
+    given = Batch({"a": torch.zeros(3, 1)})
+
+    def model(posterior, target: str = "b"):
+        return SimpleNamespace(prior=prior, posterior=posterior, decoders={target: None})
+
+    def normal(batch: Batch) -> DiagNormal:
+        return DiagNormal(torch.zeros(3, 2), torch.ones(3, 2))
+
+    def undrawn(batch: Batch) -> Sampled:
+        return Sampled(torch.Size([3]), torch.Size([2]), validate_args=False)
+
+    assert _has_plane(model(normal), given, "b")
+    assert not _has_plane(model(undrawn), given, "b"), "a posterior without a density"
+    assert not _has_plane(model(normal, "a"), given, "b"), "a CVAE of another target"
+    prior = StandardNormal(3)
+    assert not _has_plane(model(normal), given, "b")
+
+
+def test_quantities_of_several_data_sets_are_told_apart() -> None:
+    one, other = (table(value=[v], method=["m"], se=[0.1], seed=[0]) for v in (0.5, 0.9))
+    both = Table(pd.concat([one.frame, other.frame.assign(data="e")], ignore_index=True))
+    rows = rows_of(combine([both]))
+    assert [(row.quantity, row.cells["m"].value) for row in rows] == [
+        ("a | b, c (d)", 0.5),
+        ("a | b, c (e)", 0.9),
+    ]

@@ -272,7 +272,7 @@ def test_one_epsilon_finds_what_every_block_shares() -> None:
     whitening = LatentWhitening({"a": 4, "b": 2, "c": 3})
     found = reduced(whitening, train, train, held, epsilon=0.3, steps=150)
     assert found["kept"] == {"a": 1, "b": 1, "c": 2} and found["of"] == {"a": 4, "b": 2, "c": 3}
-    assert found["bound"] < 0.3 and abs(found["trace"] / found["check"] - 1) < 0.15
+    assert found["bound"] < 0.3 and abs(found["trace"] / 2 / found["gain"] - 1) < 0.15
     assert reduced(whitening, train, train, held, 0.3, "marginals", steps=150)["kept"] == {
         "a": 1,
         "b": 1,
@@ -285,10 +285,28 @@ def test_one_epsilon_finds_what_every_block_shares() -> None:
         kept.shape[1] == 3 and kept.T.corrcoef().abs()[0, 1:].min() > 0.7
     )  # what is kept is what is shared
     assert y[:, ~whitening.modelled].T.corrcoef().sub(torch.eye(6)).abs().max() < 0.05
-    with pytest.raises(ValueError, match="more complete samples than its 9 dimensions"):
+    with pytest.raises(ValueError, match=r"at least 20 samples with every modality, .*got 5"):
         reduced(whitening, train, {m: v[:5] for m, v in train.items()}, held, 0.3)
     with pytest.raises(ValueError, match="The reference is one of normal, marginals, not 'own'"):
         reduced(whitening, train, train, held, 0.3, "own")
+
+
+def test_where_nothing_is_found_nothing_is_kept_and_a_warning_says_so(caplog) -> None:
+    torch.manual_seed(0)
+    z = lambda n: {"a": torch.randn(n, 4), "b": torch.randn(n, 3)}
+    whitening = LatentWhitening({"a": 4, "b": 3})
+    train = z(300)
+    found = reduced(whitening, train, train, z(100), epsilon=0.05, steps=50)
+    assert (
+        found["kept"] == {"a": 0, "b": 0} and found["found"] == 0 and not whitening.modelled.any()
+    )
+    assert "found nothing" in caplog.text
+    prior = DiffusionPrior({"a": 4, "b": 3}, Denoiser([4, 3], width=8, depth=1))
+    prior.whitening.load_state_dict(whitening.state_dict())
+    z = torch.randn(5, 7)
+    log_p = Normal(0.0, 1.0).log_prob(whitening(z)).sum(-1) + whitening.log_det().sum()
+    torch.testing.assert_close(prior().log_prob(z), log_p, atol=1e-4, rtol=0)
+    assert prior().sample(torch.Size((4,))).isfinite().all()
 
 
 def test_the_whitening_without_epsilon_standardises_what_is_there() -> None:
@@ -447,7 +465,7 @@ def test_any_method_may_have_a_diffusion_prior() -> None:
 
 def test_score_options_are_named_when_wrong() -> None:
     for options, words in (
-        ({"sampler": {"name": "diffuson"}}, "did you mean 'diffusion'"),
+        ({"sampler": {"name": "diffuson"}}, "Did you mean diffusion"),
         (
             {"sampler": {"step": 3}},
             "no setting method.sampler.step. Did you mean steps",
@@ -474,7 +492,10 @@ def test_score_options_are_named_when_wrong() -> None:
             {"denoiser": {"trunk": "transformer", "heads": 3}},
             "multiple of its heads, got 256 and 3",
         ),
-        ({"training_masks": {"foo": 1}}, "no setting training_masks.foo. There are: masks, joint"),
+        (
+            {"training_masks": {"foo": 1}},
+            "no setting training_masks.foo. There are: conditional, joint",
+        ),
         ({"training_masks": {"vp": [0.1, math.inf]}}, "betas of a VP process are finite"),
         ({"sampler": {"vp": [math.nan, 20]}}, "betas of a VP process are finite"),
         ({"training_masks": {"log_mean": math.nan}}, "finite numbers, got"),

@@ -27,9 +27,10 @@ from polymodal.checks import (
 from polymodal.data import load_data
 from polymodal.methods import METHODS
 from polymodal.settings.data import complete, load_splits
-from polymodal.settings.recipes import load_recipe, read_yaml, recipes
+from polymodal.settings.recipes import load_recipe, recipes
 from polymodal.settings.resolve import resolve, to_dict
 from polymodal.settings.schema import DataSettings, EvaluationSettings, Settings
+from polymodal.settings.text import read_mapping
 from polymodal.training.fit import fit
 from toys import toy, toy_data
 
@@ -73,7 +74,7 @@ from toys import toy, toy_data
         ),
         ({}, ["training=3"], r"^training must be a mapping"),
         ({}, ["epochs"], r"written key=value, such as training\.epochs=5; got 'epochs'\.$"),
-        ({}, ["training.lr={1"], r"^The settings cannot be read: "),
+        ({}, ["training.lr={1"], r"^The value of 'training\.lr' is not readable YAML: "),
         (
             {"method": {"name": "jnf-dca"}},
             [],
@@ -103,7 +104,7 @@ from toys import toy, toy_data
         (
             {"modalities": {"a": {"weight": "x"}}},
             [],
-            r"^modalities\.a\.weight must be a number, got 'x'\.$",
+            r"^modalities\.a\.weight must be a number from 1e-06 to 1e\+06, got 'x'\.$",
         ),
         (
             {},
@@ -273,9 +274,12 @@ def test_options_of_methods_are_nested() -> None:
     assert (flow["kind"], flow["transforms"], flow["tail_variance"]) == ("maf", 3, 1.2)
     assert sampler == {"name": "hmc", "draws": 100}
     for override, says in (
-        ("method.sampler.draws=x", r"^method\.sampler\.draws must be a whole number, got 'x'\.$"),
+        (
+            "method.sampler.draws=x",
+            r"^method\.sampler\.draws must be a whole number of at least 1, got 'x'\.$",
+        ),
         ("method.sampler.drws=3", r"^There is no setting method\.sampler\.drws\. Did you mean dra"),
-        ("method.sampler.name=hcm", r"^There is no sampler 'hcm'; did you mean 'hmc'\?$"),
+        ("method.sampler.name=hcm", r"^There is no sampler 'hcm'\. Did you mean hmc\?$"),
         ("method.flow=maf", r"^method\.flow must be a mapping such as \{key: value\}, got 'maf'"),
     ):
         with pytest.raises(ValueError, match=says):
@@ -292,10 +296,14 @@ def test_a_stage_keeps_the_settings_that_it_names_even_if_they_are_defaults() ->
 
 
 def test_sections_hold_the_options_of_functions_beside_their_fields() -> None:
-    evaluation = resolve({}, ["evaluation.limit=5", "evaluation.subsets=[a+b]"]).evaluation
-    assert evaluation == EvaluationSettings(subsets=["a+b"], limit=5)
-    assert evaluation.options == {"limit": 5}
-    with pytest.raises(ValueError, match=r"^evaluation\.subsets must be all or a list, got 3\.$"):
+    evaluation = resolve(
+        {}, ["evaluation.limit=5", "evaluation.samples=4", "evaluation.subsets=[a+b]"]
+    ).evaluation
+    assert evaluation == EvaluationSettings(subsets=["a+b"], limit=5, samples=4)
+    assert evaluation.options == {"limit": 5, "samples": 4}
+    with pytest.raises(
+        ValueError, match=r"^evaluation\.subsets must be all or a list or null, got 3\.$"
+    ):
         resolve({}, ["evaluation.subsets=3"])
 
 
@@ -373,10 +381,10 @@ def test_recipes_by_name_file_or_nearest(tmp_path) -> None:
         load_recipe("no-such")
     with pytest.raises(ValueError, match=r"There is no file .*other\.yaml"):
         load_recipe(tmp_path / "other.yaml")
-    with pytest.raises(ValueError, match=r"'x' is not readable YAML: .* in line 2, column 4"):
-        read_yaml("a: 1\nb: ]", "x")
+    with pytest.raises(ValueError, match=r"x is not readable YAML: .* in line 2, column 4"):
+        read_mapping("a: 1\nb: ]", "x")
     with pytest.raises(ValueError, match="must be a mapping"):
-        read_yaml("- 1\n- 2", "x")
+        read_mapping("- 1\n- 2", "x")
 
 
 def test_the_first_difference_is_named() -> None:

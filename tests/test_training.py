@@ -19,13 +19,15 @@ from torch import nn
 
 import polymodal
 from polymodal.batch import Batch
-from polymodal.data import Dataset
+from polymodal.data import Dataset, Splits
 from polymodal.methods import METHODS
 from polymodal.methods.builder import Builder
 from polymodal.methods.method import method as as_method
 from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
-from polymodal.settings.schema import StageSettings
+from polymodal.settings.schema import StageSettings, TrainingSettings
+from polymodal.training.advice import warn_of_collapse
 from polymodal.training.fit import fit
+from polymodal.training.keywords import settings_of
 from polymodal.training.optimizer import Rate
 from polymodal.training.prepare import prepared
 from polymodal.training.processes import add_up
@@ -368,7 +370,7 @@ def test_losses_are_looked_at_in_groups_on_devices_that_run_ahead(monkeypatch) -
             {"loss": lambda model, b, p: Loss(b.x["a"].sum(-1), {})},
             "does not depend on the parts that it trains",
         ),
-        ({"trains": ["extr"]}, r"trains \['extr'\], but the model has no such part .*extr"),
+        ({"trains": ["extr"]}, r"trains \['extr'\], but the model has no part 'extr'"),
         ({"trains": ["idle"]}, "without parameters; leave `trains` empty"),
     ],
 )
@@ -386,25 +388,42 @@ def test_mistaken_stages_are_told(change, says) -> None:
         ({"latnt": 3}, r"^fit has no setting 'latnt'\. Did you mean latent\?$"),
         (
             {"stages": {"jont": {}}},
-            r"no setting training\.stages\.jont; .* joint, surrogates\. Did you mean joint\?$",
+            r"no setting training\.stages\.jont\. Did you mean training\.stages\.joint\?$",
         ),
-        ({"reuse": {"jont": "x"}}, r"no stage to reuse: jont; .*Did you mean joint\?$"),
+        ({"reuse": {"jont": "x"}}, r"no stage to reuse 'jont'\. Did you mean joint\?$"),
         ({"reuse": {"joint": "no/run"}}, "^no/run is no run directory"),
         (
             {"modalities": {"c": {"weight": 2}}},
-            r"^The data has no modality 'c'; there are a, b\.$",
+            r"^There is no setting modalities\.c\. There are: a, b\.$",
         ),
         ({"device": "cuda"}, r"^training\.device=cuda cannot be used"),
-        ({"device": "cup"}, r"^training\.device=cup cannot be used"),
+        ({"device": "cup"}, r"^training\.device must be one of auto, cpu, cuda, mps, got 'cup'"),
     ],
 )
 def test_mistaken_settings_are_told(settings, says) -> None:
     with pytest.raises(ValueError, match=says):
         fit("toy", toy_data(), **QUIET | settings)
-    with pytest.raises(ValueError, match=r"^There is no method 'toi'\. Did you mean toy\?"):
+    with pytest.raises(ValueError, match=r"no method or recipe 'toi'\. Did you mean toy\?"):
         fit("toi", toy_data())
     with pytest.raises(ValueError, match=r"^There is no data"):
         fit("toy")
+
+
+def test_a_recipe_is_given_by_its_name_or_file(tmp_path) -> None:
+    """A name that a method and a recipe share is the method's, with the settings of no recipe."""
+    (tmp_path / "mine.yaml").write_text("base: shapes-jnf\nmethod: {latent: 3}\n")
+    for name, latent in (("shapes-jnf", 2), (str(tmp_path / "mine.yaml"), 3)):
+        settings = settings_of(name, None, {"epochs": 4})
+        assert (settings.method.name, settings.method.options["latent"]) == ("jnf", latent)
+        assert (settings.data.name, settings.training.epochs) == ("shapes", 4)
+    for name in ("jmvae-two-stage", "jmvae_two_stage"):
+        settings = settings_of(name, None, {})
+        assert settings.method.name == "jmvae_two_stage"
+        assert settings.training == TrainingSettings() and settings.data.name is None
+    with pytest.raises(ValueError, match=r"method or recipe 'shapes-jn'\. Did you mean shapes-jnf"):
+        settings_of("shapes-jn", None, {})
+    with pytest.raises(ValueError, match=r"^This recipe compares shapes-jmvae-two-stage, "):
+        settings_of("shapes", None, {})
 
 
 def test_a_keyword_of_the_training_and_of_the_method_is_refused() -> None:
@@ -624,6 +643,7 @@ import torch
 torch.set_num_threads(1)
 from toys import toy, toy_data
 from polymodal.methods import METHODS
+from polymodal.training.advice import warn_of_collapse
 from polymodal.training.fit import fit
 METHODS["toy"] = toy
 fit("toy", toy_data(), out=sys.argv[2], plain=True, epochs=3, batch=32, accumulate=2, clip=5.0,
@@ -667,3 +687,48 @@ def test_two_processes_train_as_one(tmp_path) -> None:
     theirs = two.model.state_dict()
     for name, value in one.model.state_dict().items():
         torch.testing.assert_close(theirs[name], value, rtol=1e-4, atol=1e-5)
+
+
+def spread(size: float) -> Splits:
+    """Samples of a latent of one dimension, each number with the standard deviation `size`."""
+    data = polymodal.load_data("linear_gaussian", n=300)
+    tables = {m: size * x / x.std(0) for m, x in data.train.tables.items()}
+    part = replace(data.train, tables=tables)
+    return Splits(part, part, part, "spread")
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "warns"), [(1, 1, 0), (200, 1, 1), (0.01, 1, 1), (200, 100, 0)]
+)
+def test_a_scale_that_does_not_suit_the_data_is_told_once(
+    size: float, scale: float, warns: int, caplog
+) -> None:
+    data = spread(size)
+    names = [m.name for m in data.modalities]
+    modalities = {m: {"scale": float(scale)} for m in names}
+    fit("mvtcae", data, modalities=modalities, latent=1, epochs=1, lr=1e-5, progress=False)
+    said = [r.getMessage() for r in caplog.records if "standard deviation" in r.getMessage()]
+    assert len(said) == warns * len(names)
+    assert all(
+        f"modalities.{m}.scale={size:.2g}" in text for m, text in zip(names, said, strict=False)
+    )
+
+
+@pytest.mark.parametrize(("beta", "warns"), [(1000.0, True), (0.1, False)])
+def test_a_latent_that_says_nothing_is_told_at_the_end_of_the_stage(
+    beta: float, warns: bool, caplog
+) -> None:
+    data = polymodal.load_data("linear_gaussian", n=600)
+    run = fit("vae", data, latent=1, epochs=20, batch=32, lr=1e-2, beta=beta, progress=False)
+    last = run.history.iloc[-1]
+    said = [r.getMessage() for r in caplog.records if "collapsed" in r.getMessage()]
+    assert (last["val_kl"] < 0.1) == warns and len(said) == warns
+    assert all("method.beta" in text and "scale" in text for text in said)
+
+
+def test_a_small_divergence_between_posteriors_is_no_collapse(caplog) -> None:
+    warn_of_collapse("surrogates", {"val_kl_a": 0.01, "val_kl_b": 0.0, "val_loss": 0.02})
+    warn_of_collapse("autoencoders", {"val_kl": 0.0, "val_loss": 3.0})  # deterministic encoders
+    assert not caplog.records
+    warn_of_collapse("surrogates", {"val_kl_prior_a": 0.01})
+    assert "val_kl_prior_a 0.01" in caplog.text

@@ -4,12 +4,35 @@ may be missing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
+import numpy as np
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
+
+from polymodal.checks import Count, suggest, typed_arguments
+
+MAX_SIZE = 10**8  # numbers in one value
+MAX_NAME = 200  # bytes of a name that stands for a file, see `escaped`
+SEPARATORS = "+,="  # they join names in subsets, lists and arguments
+Scale = Annotated[float, Ge(1e-6), Le(1e6)]
+
+
+def escaped(name: str) -> str:
+    """A name as one part of a path: letters, digits, _ - and + as they are, the bytes of all else
+    as %XX. No two names become one.
+
+    >>> escaped("m0"), escaped("../a b")
+    ('m0', '%2E%2E%2Fa%20b')
+    """
+    return "".join(
+        c if c.isalnum() or c in "_-+" else "".join(f"%{byte:02X}" for byte in c.encode())
+        for c in name
+    )
 
 
 @dataclass(frozen=True)
@@ -17,7 +40,7 @@ class Modality:
     """One modality: its name, its shape, and how its values are modelled.
 
     Args:
-        name: a Python identifier without dots (it names modules, files and columns).
+        name: any printable words of at most 200 bytes, without + , = and without a space at an end.
         shape: of one value, without the batch: `(3, 32, 32)` for an image, `(40,)` for a vector.
         likelihood: p(x|z), a key of `polymodal.distributions.likelihoods.LIKELIHOODS`.
         weight: factor on log p(x|z) in *training* objectives; evaluation ignores it.
@@ -27,34 +50,116 @@ class Modality:
         kind: the kind of data, a key of `polymodal.data.kinds.KINDS`; None: by shape.
 
     Raises:
-        ValueError: for a name that cannot name a module, an empty shape, or a weight or scale that
-            is not positive.
+        ValueError: for another name, a shape that is empty or has more than 10^8 numbers, a weight
+            or scale outside 1e-6 to 1e6, or a value of another type.
     """
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[Count, ...]
     likelihood: str = "normal"
-    weight: float = 1.0
-    scale: float = 1.0
+    weight: Scale = 1.0
+    scale: Scale = 1.0
     link: str = "identity"
     kind: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        if not self.name.isidentifier():
+        values = typed_arguments(Modality, vars(self), f"modalities.{str(self.name)[:80]}")
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        _check_name(self.name)
+        if not self.shape or math.prod(self.shape) > MAX_SIZE:
             raise ValueError(
-                f"A modality's name must be letters, digits and underscores, got {self.name!r}."
+                f"Modality {self.name!r} needs a shape of one or more sizes such as (40,), with at"
+                f" most {MAX_SIZE:,} numbers, got {self.shape}."
             )
-        if not self.shape or min(self.shape) < 1:
+
+
+def _check_name(name: str) -> None:
+    """Raises ValueError for a name that cannot be told from others in a table or an argument."""
+    is_plain = name.isprintable() and name == name.strip() and not set(name) & set(SEPARATORS)
+    if not (name and is_plain and len(escaped(name).encode()) <= MAX_NAME):
+        raise ValueError(
+            "A modality's name must be printable characters without"
+            f" {' '.join(SEPARATORS)}, without a space at its ends and of at most {MAX_NAME} bytes,"
+            f" got {name[:80]!r}."
+        )
+
+
+def as_numbers(x: Any, what: str) -> Tensor:
+    """A tensor or array of real numbers in torch's default precision; bytes stay bytes, since they
+    may stand for shares.
+
+    Args:
+        what: the values in words, for the sentence.
+
+    Raises ValueError for what holds no real numbers.
+    """
+    if not isinstance(x, Tensor):
+        x = torch.from_numpy(_real_array(x, what))
+    if x.dtype in (torch.uint8, torch.get_default_dtype()) and x.layout == torch.strided:
+        return x
+    if x.is_complex() or x.is_quantized or x.layout != torch.strided:
+        raise ValueError(f"{what} must be real numbers in a dense tensor, got another kind.")
+    return x.to(torch.get_default_dtype())
+
+
+def _is_exact(x: Any) -> bool:
+    """Whether `x` is a tensor of float64, in which closed forms are computed."""
+    return isinstance(x, Tensor) and x.dtype == torch.float64
+
+
+def _real_array(x: Any, what: str) -> np.ndarray:
+    """An array that torch can share: of bytes, or of numbers in the default precision."""
+    try:
+        array = np.asarray(x)
+    except ValueError:  # lists of different lengths
+        array = np.empty((), object)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{what} must be real numbers, got {in_words(array.dtype)}.")
+    with np.errstate(over="ignore"):  # what becomes infinite is refused with all infinite values
+        if array.dtype != np.uint8:
+            array = array.astype(str(torch.get_default_dtype()).removeprefix("torch."))
+    return np.require(array, requirements=["C", "W"])
+
+
+def in_words(dtype: np.dtype) -> str:
+    """What an array holds, in words."""
+    nouns = {"c": "complex numbers", "O": "Python objects", "U": "words", "S": "words"}
+    return nouns.get(dtype.kind, "records or dates" if dtype.kind in "VMm" else "numbers")
+
+
+def as_mask(mask: Any, size: int, what: str) -> Tensor:
+    """A mask (size,) as bool, from bool or zeros and ones. Raises ValueError for all else."""
+    if not (isinstance(mask, Tensor) and mask.dtype == torch.bool):
+        numbers = as_numbers(mask, what)
+        mask = numbers.bool() if bool(((numbers == 0) | (numbers == 1)).all()) else numbers
+    if mask.dtype != torch.bool or mask.shape != (size,):
+        raise ValueError(
+            f"{what} must hold {size} zeros and ones, one for each sample, got values of shape"
+            f" {tuple(mask.shape)}."
+        )
+    return mask
+
+
+def check_mappings(**values: Any) -> None:
+    """Raises ValueError for a value that is no mapping by modality."""
+    for name, value in values.items():
+        if not isinstance(value, Mapping):
             raise ValueError(
-                f"Modality {self.name!r} needs a shape of positive sizes such as (40,), got"
-                f" {self.shape}."
+                f"{name} must be a mapping by modality, such as {{'a': values}}, got a"
+                f" {type(value).__name__}."
             )
-        for what in ("weight", "scale"):
-            if not getattr(self, what) > 0:
-                raise ValueError(
-                    f"Modality {self.name!r} needs a positive {what}, got {getattr(self, what)}."
-                )
+
+
+def check_masks(masks: Iterable[str], names: Iterable[str], what: str = "present[{!r}]") -> None:
+    """Raises ValueError for a mask of a modality that does not exist, with the nearest."""
+    names = list(names)
+    for m in masks:
+        if m not in names:
+            raise ValueError(
+                f"{what.format(m)} is a mask of no modality.{suggest(m, names)} There are:"
+                f" {', '.join(names)}."
+            )
 
 
 def _fill(x: Tensor, present: Tensor) -> Tensor:
@@ -82,10 +187,12 @@ class Batch:
     """A batch of several modalities, any of which may be missing, wholly or for some samples.
 
     Args:
-        x: x[m] of shape (B, *shape_m). A modality that is not a key is missing for the whole batch.
-        present: present[m] of shape (B,), bool: which samples have modality m. No key: all of them.
-            The values of absent entries are replaced by zeros when the batch is made.
-        label: (B,) integers, or None; for evaluation and for methods that predict labels.
+        x: x[m] of shape (B, *shape_m), tensors or arrays of real numbers. They become torch's
+            default floating point; bytes, and tensors of float64, stay as they are until a model
+            reads them. A modality that is not a key is missing for the whole batch.
+        present: present[m] of shape (B,), 0 or 1: which samples have modality m. No key: all of
+            them. The values of absent entries are replaced by zeros when the batch is made.
+        label: (B,) classes 0, 1, ..., or None; for evaluation and for methods that predict labels.
         kept: values that a stage computed once, each (B, ...); see `polymodal.model.Stage`.
 
     >>> x = {"a": torch.ones(2, 3), "b": torch.ones(2, 1)}
@@ -102,28 +209,23 @@ class Batch:
     kept: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_mappings(x=self.x, present=self.present)
+        x = {m: v if _is_exact(v) else as_numbers(v, f"x[{m!r}]") for m, v in self.x.items()}
+        object.__setattr__(self, "x", x)
         self._check_sizes()
-        self._check_masks()
-        filled = {
-            m: _fill(x, self.present[m]) if m in self.present else x for m, x in self.x.items()
-        }
+        check_masks(self.present, x)
+        present = {m: as_mask(v, len(self), f"present[{m!r}]") for m, v in self.present.items()}
+        object.__setattr__(self, "present", present)
+        filled = {m: _fill(v, present[m]) if m in present else v for m, v in x.items()}
         object.__setattr__(self, "x", filled)
 
     def _check_sizes(self) -> None:
-        sizes = {m: len(x) for m, x in self.x.items()}
-        if len(set(sizes.values())) != 1:
+        sizes = {m: len(x) if x.dim() else None for m, x in self.x.items()}
+        if len(set(sizes.values())) != 1 or None in sizes.values():
             raise ValueError(
                 "A batch needs at least one modality and the same number of samples in each, got"
                 f" {sizes}."
             )
-
-    def _check_masks(self) -> None:
-        for m, mask in self.present.items():
-            if m in self.x and (mask.dtype != torch.bool or mask.shape != (len(self),)):
-                raise ValueError(
-                    f"present[{m!r}] must be bool of shape ({len(self)},), got {mask.dtype},"
-                    f" {tuple(mask.shape)}."
-                )
 
     def __len__(self) -> int:
         return len(next(iter(self.x.values())))
@@ -173,13 +275,13 @@ class Batch:
         kept = {k: v[index] for k, v in self.kept.items()}
         return Batch(x, present, None if self.label is None else self.label[index], kept)
 
-    def to(self, *args: Any, **kwargs: Any) -> Batch:
-        """Every tensor moved as by `Tensor.to` (device; the dtype of masks and labels stays)."""
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch with everything on `device`."""
 
         def moved(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {k: v.to(*args, **kwargs) for k, v in values.items()}
+            return {k: v.to(device) for k, v in values.items()}
 
-        label = None if self.label is None else self.label.to(*args, **kwargs)
+        label = None if self.label is None else self.label.to(device)
         return replace(
             self, x=moved(self.x), present=moved(self.present), label=label, kept=moved(self.kept)
         )

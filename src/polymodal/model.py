@@ -4,19 +4,25 @@ how it is trained.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from polymodal.batch import Batch, Modality
+from polymodal.checks import Count, check_memory, checked
+from polymodal.data.kinds import kind_of
 from polymodal.distributions import report_of, sum_of
+from polymodal.networks.named import Named
 from polymodal.posteriors import Posterior
 from polymodal.sampling import SamplerReport
 
+LAYER = 512  # values of a layer of a decoder
 P = TypeVar("P", bound=Posterior)
+Given = Batch | Mapping[str, Any] | None  # a batch, its values by modality, or nothing
 
 
 class Draws(NamedTuple):
@@ -47,7 +53,7 @@ class MultimodalVAE(nn.Module, Generic[P]):
 
     prior: nn.Module
     posterior: P
-    decoders: nn.ModuleDict
+    decoders: Named
 
     def __init__(
         self,
@@ -57,7 +63,7 @@ class MultimodalVAE(nn.Module, Generic[P]):
         modalities: Sequence[Modality],
     ) -> None:
         super().__init__()
-        self.prior, self.decoders, self.posterior = prior, nn.ModuleDict(decoders), posterior
+        self.prior, self.decoders, self.posterior = prior, Named(decoders), posterior
         self.modalities = tuple(modalities)
         self.weights = {m.name: m.weight for m in modalities}
         self.gradient_copies: Callable[[Tensor, int], Sequence[Tensor]] | None = None
@@ -103,7 +109,8 @@ class MultimodalVAE(nn.Module, Generic[P]):
         return sum_of(self.weights[m] * v if weighted else v for m, v in logs.items())
 
     @torch.no_grad()
-    def draw(self, batch: Batch | None = None, n: int = 1) -> Draws:
+    @checked
+    def draw(self, batch: Given = None, n: Count = 1) -> Draws:
         """n draws z ~ q(z|x_S), (n, B, D), with the sampler's report; without a batch z ~ p(z),
         (n, 1, D).
 
@@ -111,11 +118,11 @@ class MultimodalVAE(nn.Module, Generic[P]):
         """
         if batch is None:
             p = self.prior()
-            return Draws(p.sample((n,)).unsqueeze(1), report_of(p))
-        q = self.posterior(self._checked(batch))
-        return Draws(q.sample((n,)), report_of(q))
+            return Draws(_finite(p.sample((n,)), "latents").unsqueeze(1), report_of(p))
+        q = self.posterior(self._checked(_batch(batch)))
+        return Draws(_finite(q.sample((n,)), "latents"), report_of(q))
 
-    def latents(self, batch: Batch | None = None, n: int = 1) -> Tensor:
+    def latents(self, batch: Given = None, n: int = 1) -> Tensor:
         """The latents of `draw`."""
         return self.draw(batch, n).z
 
@@ -130,11 +137,14 @@ class MultimodalVAE(nn.Module, Generic[P]):
             mean: the mean of p(x_m|z); False: a draw from it.
         """
         decoded = {m: self.decoders[m](z) for m in self._targets(targets)}
-        return {m: p.mean if mean else p.sample() for m, p in decoded.items()}
+        return {
+            m: _finite(p.mean if mean else p.sample(), f"values of {m!r}")
+            for m, p in decoded.items()
+        }
 
     def generate(
         self,
-        batch: Batch | None = None,
+        batch: Given = None,
         n: int = 1,
         targets: Iterable[str] | None = None,
         mean: bool = True,
@@ -142,20 +152,32 @@ class MultimodalVAE(nn.Module, Generic[P]):
         """Every target modality, n times, given any subset of the modalities.
 
         Args:
-            batch: the given values, of any non-empty subset; None: joint samples, z ~ p(z), B = 1.
+            batch: the given values, of any non-empty subset, a `Batch` or its x; None: joint
+                samples, z ~ p(z), B = 1.
             n: draws of z for each sample.
             targets: names of modalities; None: all.
             mean: the mean of p(x_m|z), as the papers show; False: a draw from it.
 
         Returns: x[m] of shape (n, B, *shape_m).
-        Raises: ValueError for a target or a given modality that the model does not know, or a wrong
-            shape.
+        Raises: ValueError for a target or a given modality that the model does not know, a wrong
+            shape, and given or generated values that are NaN, infinite or none of the modality's.
 
         >>> # model.generate(batch.only(["svhn"]), n=8, targets=["mnist"])["mnist"]
         >>> # -> (8, B, 1, 28, 28)
         """
-        wanted = self._targets(targets)
+        wanted, batch = self._targets(targets), None if batch is None else _batch(batch)
+        self.check_draws(batch, n, wanted)
         return self.decode(self.latents(batch, n), wanted, mean)
+
+    @checked
+    def check_draws(self, batch: Batch | None, n: Count, targets: Iterable[str]) -> None:
+        """Raises ValueError if n draws of the targets for each sample need more memory than there
+        is.
+        """
+        sizes = {m.name: math.prod(m.shape) for m in self.modalities}
+        values = LAYER + sum(sizes[m] for m in targets)
+        samples = 1 if batch is None else len(batch)
+        check_memory(4.0 * n * samples * values, f"Generating with n={n:,} needs", "lower n")
 
     def _targets(self, targets: Iterable[str] | None) -> list[str]:
         names = list(self.decoders) if targets is None else list(targets)
@@ -164,14 +186,43 @@ class MultimodalVAE(nn.Module, Generic[P]):
         return names
 
     def _checked(self, batch: Batch) -> Batch:
-        shapes = {m.name: m.shape for m in self.modalities}
+        """The batch as the model's networks read it: bytes that are shares divided by 255, all
+        numbers in the precision of its parameters.
+        """
+        modalities = {m.name: m for m in self.modalities}
+        if not len(batch):
+            raise ValueError("The given batch holds no sample; give at least one.")
         for m, x in batch.x.items():
-            if m not in shapes:
-                raise ValueError(f"The model knows the modalities {list(shapes)}, not {m!r}.")
-            if tuple(x.shape[1:]) != shapes[m]:
-                sizes = ", ".join(map(str, shapes[m]))
+            if m not in modalities:
+                raise ValueError(f"The model knows the modalities {list(modalities)}, not {m!r}.")
+            if tuple(x.shape[1:]) != modalities[m].shape:
+                sizes = ", ".join(map(str, modalities[m].shape))
                 raise ValueError(f"{m!r} must have shape (B, {sizes}), got {tuple(x.shape)}.")
-        return batch
+        dtype = next((p.dtype for p in self.parameters()), torch.get_default_dtype())
+        return replace(batch, x={m: self._read(m, x, batch).to(dtype) for m, x in batch.x.items()})
+
+    def _read(self, m: str, x: Tensor, batch: Batch) -> Tensor:
+        """The values of a modality as floats. Raises ValueError for those that it cannot have."""
+        modality = next(n for n in self.modalities if n.name == m)
+        kind = kind_of(modality)
+        values = kind.floats(x, modality, f"{m!r}")
+        kind.check(values, modality, f"The given {m!r}", batch.present.get(m))
+        return values
+
+
+def _batch(given: Batch | Mapping[str, Any]) -> Batch:
+    return given if isinstance(given, Batch) else Batch(given)
+
+
+def _finite(values: Tensor, what: str) -> Tensor:
+    """`values`. Raises ValueError if some are NaN or infinite."""
+    if not bool(values.isfinite().all()):
+        raise ValueError(
+            f"The model gives {what} that are NaN or infinite: its weights are damaged, or the"
+            " given values are far from those that it was trained on; train it again, or check"
+            " them."
+        )
+    return values
 
 
 class Step:
@@ -236,13 +287,14 @@ class Stage:
 
     def modules(self, model: nn.Module) -> list[nn.Module]:
         """The parts of `model` that the stage trains. Raises ValueError for a name without one."""
-        try:
-            return [model.get_submodule(name) for name in self.trains]
-        except AttributeError as error:
-            raise ValueError(
-                f"Stage {self.name!r} trains {list(self.trains)}, but the model has no such part"
-                f" ({error}); name parts as `dict(model.named_modules())` does."
-            ) from None
+        parts = dict(model.named_modules(remove_duplicate=False))
+        for name in self.trains:
+            if name not in parts:
+                raise ValueError(
+                    f"Stage {self.name!r} trains {list(self.trains)}, but the model has no part"
+                    f" {name!r}; name parts as `dict(model.named_modules())` does."
+                )
+        return [parts[name] for name in self.trains]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from polymodal.batch import Batch, Modality
 from polymodal.distributions.mixture import Joint
 from polymodal.distributions.normal import DiagLaplace, DiagNormal
 from polymodal.networks.flows import Flow
+from polymodal.networks.named import Named
 
 
 class StandardNormal(nn.Module):
@@ -146,7 +147,7 @@ class MixedPrior(nn.Module):
 
     def __init__(self, parts: Mapping[str, nn.Module]) -> None:
         super().__init__()
-        self.parts = nn.ModuleDict(parts)
+        self.parts = Named(parts)
 
     def forward(self) -> Distribution:
         mixtures = [part() for part in self.parts.values()]

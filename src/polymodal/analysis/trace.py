@@ -1,4 +1,4 @@
-"""The trace of a Jacobian, exact or by random directions."""
+"""The trace and the diagonal of a Jacobian, exact or by random directions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vmap
 
+Field = Callable[[Tensor], Tensor]
+
 
 def jacobian_trace(
-    field: Callable[[Tensor], Tensor],
-    x: Tensor,
-    probes: int | None = None,
-    active: Tensor | None = None,
+    field: Field, x: Tensor, probes: int | None = None, active: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """field(x) (N, d) and tr grad field(x) (N,): exactly with d directions, or by Hutchinson's
     estimate.
@@ -26,9 +25,24 @@ def jacobian_trace(
     directions = _axes(x, active) if probes is None else _signs(x, probes)
     if active is not None:
         directions = directions * active
+    value, each = _slopes(field, x, directions)
+    return value, each.sum(0) if exact else each.mean(0)
+
+
+def diagonal(field: Field, x: Tensor) -> tuple[Tensor, Tensor]:
+    """field(x) and the derivative of each of its coordinates by the same coordinate of x, both
+    (N, d).
+    """
+    value, each = _slopes(field, x, _axes(x, None))
+    return value, each.T
+
+
+def _slopes(field: Field, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """field(x) (N, d) and v' grad field(x) v for directions v (K, N, d), (K, N)."""
+    if not len(directions):
+        return field(x), directions.sum(-1)
     values, slopes = vmap(lambda v: jvp(field, (x,), (v,)))(directions)  # type: ignore[misc]
-    each = (directions * slopes).sum(-1)
-    return values[0], each.sum(0) if exact else each.mean(0)
+    return values[0], (directions * slopes).sum(-1)
 
 
 def _axes(x: Tensor, active: Tensor | None) -> Tensor:

@@ -1,32 +1,63 @@
-"""Checks of a user's settings: types, ranges, names, and the nearest name where one is misspelt.
+"""Checks of what comes from outside: types, ranges, names, the nearest name of a misspelt one.
 
 `typed` validates a value against any annotation by pydantic, converts only where nothing is lost,
 and says in one sentence what was expected and what came. This room knows nothing of polymodal.
 """
 
-from polymodal.checks.annotations import BelowOne, Count, CountOrZero, NonNegative, Positive, Share
-from polymodal.checks.arguments import call, checked_options, typed_arguments
+from polymodal.checks.annotations import (
+    BelowOne,
+    Count,
+    CountOrZero,
+    Depth,
+    FileName,
+    FilePath,
+    NonNegative,
+    Positive,
+    Seed,
+    Share,
+    Size,
+    SizeOrZero,
+)
+from polymodal.checks.arguments import (
+    call,
+    check_positive,
+    checked,
+    checked_options,
+    typed_arguments,
+)
 from polymodal.checks.groups import Group, typed
-from polymodal.checks.names import check_names, find, meant, suggest
-from polymodal.checks.values import check_positive, first_difference, plain
+from polymodal.checks.memory import check_memory, keep_heap
+from polymodal.checks.names import check_name, check_names, find, shown, suggest, unknown
+from polymodal.checks.values import first_difference, plain
 
 __all__ = [
     "BelowOne",
     "Count",
     "CountOrZero",
+    "Depth",
+    "FileName",
+    "FilePath",
     "Group",
     "NonNegative",
     "Positive",
+    "Seed",
     "Share",
+    "Size",
+    "SizeOrZero",
     "call",
+    "check_memory",
+    "check_name",
     "check_names",
     "check_positive",
+    "checked",
     "checked_options",
     "find",
     "first_difference",
-    "meant",
+    "keep_heap",
     "plain",
+    "shown",
     "suggest",
     "typed",
     "typed_arguments",
+    "unknown",
 ]

@@ -3,24 +3,73 @@
 from __future__ import annotations
 
 import inspect
+import os
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AllowInfNan, BaseModel, BeforeValidator, ConfigDict, Strict, TypeAdapter
+from pydantic import (
+    AfterValidator,
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    InstanceOf,
+    Strict,
+    TypeAdapter,
+)
 
-from polymodal.checks.names import below
+from polymodal.checks.names import below, shown
 
-# Types of settings, for annotations. All numbers are finite.
-Count = Annotated[int, Ge(1)]  # 1, 2, ...
-CountOrZero = Annotated[int, Ge(0)]  # 0, 1, 2, ...
-NonNegative = Annotated[float, Ge(0), AllowInfNan(False)]  # [0, inf)
-Positive = Annotated[float, Gt(0), AllowInfNan(False)]  # (0, inf)
-Share = Annotated[float, Ge(0), Le(1), AllowInfNan(False)]  # [0, 1]
-BelowOne = Annotated[float, Ge(0), Lt(1), AllowInfNan(False)]  # [0, 1)
+LEAST, MOST = 1e-15, 1e15  # sizes of numbers, whose squares a float32 holds with all digits
+
+
+def at_most(most: int) -> AfterValidator:
+    """A bound that a sentence names only where it is exceeded."""
+
+    def check(value: int) -> int:
+        if abs(value) > most:
+            raise ValueError(f"must be at most {most:,}, got {shown(value)}.")
+        return value
+
+    return AfterValidator(check)
+
+
+def _sized(value: float) -> float:
+    if value and not LEAST <= abs(value) <= MOST:
+        raise ValueError(f"must lie between {LEAST:g} and {MOST:g} in size, got {value:g}.")
+    return value
+
+
+def _text(value: str) -> str:
+    if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
+        raise ValueError(f"must be text of whole characters, got {shown(value)}.")
+    return value
+
+
+def _named(value: str) -> str:
+    if not value or any(len(os.fsencode(part)) > 255 for part in value.split("/")):
+        raise ValueError(f"must name a file or a folder, got {shown(value)}.")
+    return value
+
+
+# Types of settings, for annotations. All numbers are finite and of a size that can be computed
+# with, see `LOSSLESS`.
+Count = Annotated[int, Ge(1), at_most(10**9)]  # 1, 2, ...
+CountOrZero = Annotated[int, Ge(0), at_most(10**9)]  # 0, 1, 2, ...
+Size = Annotated[int, Ge(1), at_most(10**6)]  # of a layer, a latent
+SizeOrZero = Annotated[int, Ge(0), at_most(10**6)]
+Depth = Annotated[int, Ge(1), at_most(1000)]  # of layers, one after the other
+Seed = Annotated[int, Ge(0), at_most(2**32 - 1)]
+NonNegative = Annotated[float, Ge(0)]  # [0, inf)
+Positive = Annotated[float, Gt(0)]  # (0, inf)
+Share = Annotated[float, Ge(0), Le(1)]  # [0, 1]
+BelowOne = Annotated[float, Ge(0), Lt(1)]  # [0, 1)
+FileName = Annotated[str, AfterValidator(_named)]
+FilePath = FileName | os.PathLike[str]
 
 UNIONS = (Union, types.UnionType)
 NOTHING = type(None)
@@ -76,13 +125,26 @@ def _hint_inside(hint: Any, name: Any) -> Any:
 
 @cache
 def adapter(hint: Any) -> TypeAdapter[Any]:
-    bare = Place(hint, None, "").bare
-    if is_group(bare) or is_dataclass(bare):  # these have their own configuration
+    """What validates values by an annotation, made once."""
+    if is_group(Place(hint, None, "").bare):  # these have their own configuration
         return TypeAdapter(lossless(hint))
     return TypeAdapter(lossless(hint), config=ConfigDict(arbitrary_types_allowed=True))
 
 
+def is_plain(hint: Any) -> bool:
+    """Whether an annotation is of numbers, words, paths, null, or lists of them."""
+    if get_origin(hint) in (Literal, os.PathLike):
+        return True
+    inner = get_args(hint)[:1] if get_origin(hint) is Annotated else get_args(hint)
+    if not inner:
+        return hint in (*LOSSLESS, NOTHING, Ellipsis)
+    return get_origin(hint) in (Annotated, list, tuple, Sequence, *UNIONS) and all(
+        map(is_plain, inner)
+    )
+
+
 def is_group(hint: Any) -> bool:
+    """Whether an annotation is a class of pydantic's."""
     return inspect.isclass(hint) and issubclass(hint, BaseModel)
 
 
@@ -95,20 +157,21 @@ def _empty_if_none(value: Any) -> Any:
 
 
 LOSSLESS: dict[Any, Any] = {
-    int: Annotated[int, Strict(), BeforeValidator(_whole)],
-    float: Annotated[float, Strict()],
+    int: Annotated[int, Strict(), BeforeValidator(_whole), at_most(2**63 - 1)],
+    float: Annotated[float, Strict(), AllowInfNan(False), AfterValidator(_sized)],
     bool: Annotated[bool, Strict()],
-    str: Annotated[str, Strict()],
+    str: Annotated[str, Strict(), AfterValidator(_text)],
 }
-_KEY = Annotated[str, BeforeValidator(str)]  # YAML reads the key 3 as a number
+_KEY = Annotated[str, BeforeValidator(str), AfterValidator(_text)]  # 3 is a name as well
 
 
 def lossless(hint: Any) -> Any:
     """The annotation for pydantic that refuses every conversion in which something is lost."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is None:
-        group = Annotated[hint, BeforeValidator(_empty_if_none)] if is_group(hint) else hint
-        return LOSSLESS.get(hint, group)
+        return LOSSLESS.get(hint) or _of_class(hint)
+    if origin is os.PathLike:
+        return Annotated[hint, InstanceOf()]
     if origin in (Literal, Callable):
         return hint
     if origin is Annotated:
@@ -120,3 +183,10 @@ def lossless(hint: Any) -> Any:
         inner = (_KEY if args[0] is str else inner[0], inner[1])
         return Annotated[origin[inner], BeforeValidator(_empty_if_none)]
     return origin[inner]
+
+
+def _of_class(hint: Any) -> Any:
+    """The annotation for pydantic of a class that is none of `LOSSLESS`."""
+    if is_group(hint):
+        return Annotated[hint, BeforeValidator(_empty_if_none)]
+    return Annotated[hint, InstanceOf()] if is_dataclass(hint) else hint

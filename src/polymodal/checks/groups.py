@@ -76,7 +76,7 @@ class Group(BaseModel, metaclass=_Sentences):
             field.annotation = lossless(field.annotation)
         cls.model_rebuild(force=True)
 
-    def with_changes(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+    def merged(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """The values that were set, overwritten by `changes`, as a mapping that is still to be
         checked.
         """

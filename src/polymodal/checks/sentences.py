@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import ValidationError
 
 from polymodal.checks.annotations import NOTHING, UNIONS, Place, adapter, is_group
-from polymodal.checks.names import UNKNOWN, suggest
+from polymodal.checks.names import UNKNOWN, shown, suggest, unknown
 
 MAPPING = "a mapping such as {key: value}"
 NOUNS: dict[Any, str] = {
@@ -24,12 +25,14 @@ NOUNS: dict[Any, str] = {
     tuple: "a list",
     Sequence: "a list",
     Callable: "a function",
+    os.PathLike: "a path",
 }
 
 
 def sentence(place: Place, error: ValidationError) -> str:
     """The first fault that pydantic found, in one sentence."""
-    first = error.errors(include_url=False)[0]
+    faults = error.errors(include_url=False)
+    first = next((fault for fault in faults if fault["type"] == "value_error"), faults[0])
     kind, steps = first["type"], list(first["loc"])
     name = steps.pop() if kind in ("extra_forbidden", "missing") else None
     for step in steps:
@@ -37,7 +40,7 @@ def sentence(place: Place, error: ValidationError) -> str:
             break
         place = place.inside(step)
     if place.is_union:
-        return _of_union(place)
+        return _of_union(place, first)
     if name is not None:
         return _of_name(place, name, kind)
     if kind in ("value_error", "assertion_error"):
@@ -49,12 +52,12 @@ def _of_name(place: Place, name: Any, kind: str) -> str:
     """The sentence of a name that a group does not have, or that is missing in it."""
     if kind == "missing":
         return f"{place.below(name)} is missing; it must be {_words(place.inside(name).hint)}."
-    near = suggest(name, place.bare.model_fields, place.below(""))
-    return f"{UNKNOWN}{place.below(name)}.{near}"
+    named = f"setting {place.below(name)}"
+    return str(unknown(named, name, place.bare.model_fields, place.below("")))
 
 
 def _mismatch(place: Place) -> str:
-    text = f"{place.path or 'The settings'} must be {_words(place.hint)}, got {place.value!r}."
+    text = f"{place.path or 'The settings'} must be {_words(place.hint)}, got {shown(place.value)}."
     if get_origin(place.bare) is not Literal:
         return text
     return text + suggest(place.value, get_args(place.bare))
@@ -63,7 +66,7 @@ def _mismatch(place: Place) -> str:
 def _of_validator(place: Place, text: str) -> str:
     """A validator's own text with the path."""
     if not place.path:
-        return text
+        return f"The value {text}" if text.startswith("must ") else text
     if text.startswith(UNKNOWN):
         return f"{UNKNOWN}{place.below('')}{text.removeprefix(UNKNOWN)}"
     if text[:1].isupper():
@@ -71,14 +74,18 @@ def _of_validator(place: Place, text: str) -> str:
     return f"{place.below('')}{text}" if is_group(place.bare) else f"{place.path} {text}"
 
 
-def _of_union(place: Place) -> str:
-    """The sentence of the alternative that the value's shape points to, else of all of them."""
+def _of_union(place: Place, first: Any) -> str:
+    """The sentence of the alternative that the value's shape points to, else of the first fault or
+    of all of them.
+    """
     alike = [hint for hint in get_args(place.bare) if _same_shape(hint, place.value)]
     if len(alike) == 1:
         try:
             adapter(alike[0]).validate_python(place.value)
         except ValidationError as error:
             return sentence(Place(alike[0], place.value, place.path), error)
+    if first["type"] == "value_error":
+        return _of_validator(place, str(first["ctx"]["error"]))
     return _mismatch(place)
 
 
@@ -113,6 +120,7 @@ _PHRASES: dict[type, str] = {
     Gt: "above {0.gt:g}",
     Le: "of at most {0.le:g}",
     Lt: "below {0.lt:g}",
+    MinLen: "of at least {0.min_length} entry",
 }
 
 

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
+
+from pydantic import BaseModel
 
 from polymodal.checks.names import below
 
 ABSENT = object()
+NESTED = 50  # levels of lists and mappings
 
 
-def plain(value: Any) -> Any:
-    """Arrays and their numbers, at any depth, as lists and numbers of Python."""
+def plain(value: Any, levels: int = NESTED) -> Any:
+    """Groups, arrays, numbers and paths, at any depth, as mappings, lists, numbers and words.
+
+    Raises ValueError for values that are nested more than `levels` deep, such as a list in itself.
+    """
+    if not levels:
+        raise ValueError(f"Settings are nested at most {NESTED} deep; these are nested deeper.")
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
     if isinstance(value, Mapping):
-        return {k: plain(v) for k, v in value.items()}
+        return {k: plain(v, levels - 1) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
+        return [plain(v, levels - 1) for v in value]
     return value.tolist() if hasattr(value, "tolist") else value
-
-
-def check_positive(whose: str, **settings: float) -> None:
-    """Raises ValueError, naming the setting, where one is not positive."""
-    for name, value in settings.items():
-        if not value > 0:
-            raise ValueError(f"{whose}'s {name} must be positive, got {value}.")
 
 
 def first_difference(ours: Any, theirs: Any, path: str = "") -> tuple[str, Any, Any] | None:

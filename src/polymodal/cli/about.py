@@ -7,7 +7,7 @@ import inspect
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from polymodal.cli.catalog import KINDS, entries
+from polymodal.cli.console import say
 
 # The imports inside functions need torch, `polymodal list` does not.
 
@@ -26,8 +27,7 @@ EXTRAS = {
     "torch_fidelity": "image",
 }
 FROM_DATA = (
-    "Modalities and networks that are not named follow from the data (networks: digit-conv for"
-    " 3 x 28 x 28 images, svhn-conv for 3 x 32 x 32, celeba-conv for 3 x 64 x 64, else mlp):"
+    "Modalities and networks that are not named follow from the kind and the shape of the data:"
     " --data fills them in, and so does polymodal train RECIPE --dry-run."
 )
 FREE = 2.0  # GB of disk space that a run should find
@@ -44,13 +44,9 @@ def print_list(kind: str | None, console: Console) -> None:
             console.print(_list(each))
             console.print()
         return
-    if kind not in KINDS:
-        from polymodal.checks import suggest
+    from polymodal.checks import check_name
 
-        listed = ", ".join(KINDS)
-        raise ValueError(
-            f"There is no list of {kind!r}.{suggest(kind, KINDS)} There are: {listed}."
-        )
+    check_name(kind, KINDS, "list of")
     console.print(_list(kind))
 
 
@@ -81,17 +77,17 @@ def print_recipe(recipe: str, data: str | None, console: Console) -> None:
     """
     from polymodal.settings.recipes import load_recipe
     from polymodal.settings.resolve import resolve, to_dict
+    from polymodal.settings.text import write
 
     settings = resolve(load_recipe(recipe))
     if settings.compare:
         _print_comparison(recipe, settings, console)
         return
     if data is None:
-        _say(console, _yaml(to_dict(settings)))
-        _say(console, f"# {FROM_DATA}\n")
+        say(console, f"{write(to_dict(settings))}# {FROM_DATA}")
     else:
-        _say(console, _yaml(_filled_in(recipe, data)))
-    _say(console, _comment(_about_method(settings.method.name)))
+        say(console, write(_filled_in(recipe, data)), end="")
+    say(console, _comment(_about_method(settings.method.name)), end="")
 
 
 def _filled_in(recipe: str, data: str) -> dict[str, Any]:
@@ -106,11 +102,12 @@ def _filled_in(recipe: str, data: str) -> dict[str, Any]:
 def _print_comparison(recipe: str, settings: Any, console: Console) -> None:
     from polymodal.experiments.plan import label_runs
     from polymodal.settings.recipes import load_recipe
+    from polymodal.settings.text import write
 
-    _say(console, f"# {settings.about}\n# A comparison. Its settings win over each recipe's:\n")
-    _say(console, _yaml(load_recipe(recipe)))
+    say(console, f"# {settings.about}\n# A comparison. Its settings win over each recipe's:")
+    say(console, write(load_recipe(recipe)), end="")
     for label, name in label_runs(settings.compare).items():
-        _say(console, f"# {label}: polymodal show {name}\n")
+        say(console, f"# {label}: polymodal show {name}")
 
 
 def _about_method(name: str | None) -> str:
@@ -119,20 +116,9 @@ def _about_method(name: str | None) -> str:
     return "" if name is None else inspect.getdoc(METHODS[name]) or ""
 
 
-def _yaml(settings: Mapping[str, Any]) -> str:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_yaml(OmegaConf.create(dict(settings)))
-
-
 def _comment(text: str) -> str:
     """Lines of text as a comment of YAML."""
     return "".join(f"# {line}".rstrip() + "\n" for line in text.splitlines())
-
-
-def _say(console: Console, text: str) -> None:
-    """Prints text as it is, without a line's end."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True, end="")
 
 
 # The doctor.
@@ -224,7 +210,8 @@ def _data(data: str | None) -> Iterator[Finding]:
 
 
 def _digits(folder: Path) -> Iterator[Finding]:
-    from polymodal.data.readers.files import IDX, find
+    from polymodal.data.readers.digits import IDX
+    from polymodal.data.readers.files import find
 
     for name, (_, hashes) in IDX.items():
         places = (name, "MNIST/raw" if name == "mnist" else "FashionMNIST/raw")
@@ -233,7 +220,8 @@ def _digits(folder: Path) -> Iterator[Finding]:
 
 
 def _svhn(folder: Path) -> Finding:
-    from polymodal.data.readers.files import PACKED_SVHN, SVHN, find
+    from polymodal.data.readers.digits import PACKED_SVHN, SVHN
+    from polymodal.data.readers.files import find
 
     files = [find(folder, ("svhn", "SVHN"), name) for name in SVHN]
     packed = find(folder, ("svhn",), PACKED_SVHN)

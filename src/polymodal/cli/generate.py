@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +14,11 @@ from rich.console import Console
 from torch import Tensor
 
 from polymodal.batch import Batch, Modality
-from polymodal.checks import suggest
+from polymodal.checks import check_name
+from polymodal.cli.console import say
 from polymodal.data.kinds import kind_of
 from polymodal.model import MultimodalVAE
-from polymodal.runs.files import make_directory, write
+from polymodal.runs.files import check_output, write_output
 from polymodal.runs.run import load
 from polymodal.sampling import SamplerReport, make_sampler
 
@@ -52,6 +53,7 @@ def generate_files(run_dir: Path, request: Request, out: Path, console: Console)
     Raises ValueError, before anything is written, for names the model does not know and files that
     do not fit.
     """
+    check_output(out / ARRAYS)
     run = load(run_dir)
     use_sampler(run.model, request.sampler)
     modalities = {m.name: m for m in run.modalities}
@@ -59,12 +61,11 @@ def generate_files(run_dir: Path, request: Request, out: Path, console: Console)
     batch = _read(request.given, modalities)
     x, report = _draw(run.model, batch, request)
     contents = {ARRAYS: _arrays(x), **_pictures(x, batch, modalities)}
-    make_directory(out)
     for name, content in contents.items():
-        write(out / name, content)
-    _say(console, f"Wrote {', '.join(contents)} into {out}: {_shapes(x)}.")
+        write_output(out / name, content)
+    say(console, f"Wrote {', '.join(contents)} into {out}: {_shapes(x)}.")
     if report is not None and (warning := report.warning()):
-        _say(console, f"Warning: {warning}")
+        say(console, f"Warning: {warning}")
 
 
 def _shapes(x: Mapping[str, Tensor]) -> str:
@@ -87,10 +88,7 @@ def use_sampler(model: MultimodalVAE, name: str | None) -> None:
 
 def _check_names(names: Sequence[str], modalities: Modalities) -> None:
     for name in names:
-        if name not in modalities:
-            near = suggest(name, modalities)
-            listed = ", ".join(modalities)
-            raise ValueError(f"The run has no modality {name!r}.{near} It has: {listed}.")
+        check_name(name, modalities, "modality", " in the run")
 
 
 def _read(files: Mapping[str, Path], modalities: Modalities) -> Batch | None:
@@ -112,6 +110,7 @@ def _draw(
     """
     others = [m for m in model.decoders if m not in request.given]
     targets = list(request.targets) or others or list(model.decoders)
+    model.check_draws(batch, request.n, targets)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.seed)
         z, report = model.draw(batch, request.n)
@@ -121,8 +120,10 @@ def _draw(
 def _arrays(x: Mapping[str, Tensor]) -> bytes:
     """An .npz file of the values by modality."""
     content = io.BytesIO()
-    arrays: dict[str, Any] = {m: v.numpy() for m, v in x.items()}
-    np.savez(content, **arrays)
+    with zipfile.ZipFile(content, "w") as archive:  # numpy.savez takes no array named "file"
+        for m, v in x.items():
+            with archive.open(f"{m}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, v.numpy())
     return content.getvalue()
 
 
@@ -142,7 +143,3 @@ def _shown(x: Tensor, modality: Modality) -> Tensor:
     """Values (B, *shape) as small pictures (B, 3, H, W)."""
     kind = kind_of(modality)
     return kind.show(x, modality, kind.span(x, modality))
-
-
-def _say(console: Console, sentence: str) -> None:
-    console.print(sentence, highlight=False, markup=False, soft_wrap=True)

@@ -4,21 +4,22 @@ when a command runs.
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from polymodal.cli.catalog import KINDS, names
+from polymodal.cli.console import say, standard_output
 
 # typer carries its own click, or uses the installed one, by version; the base of its errors is the
 # same in both.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 INTERRUPTED = 130
-WRONG = 2  # exit status of a user's error
+USER_ERROR = 2  # exit status
 LISTS = ", ".join(KINDS)
 
 app = typer.Typer(
@@ -33,20 +34,35 @@ app = typer.Typer(
     epilog="Begin with: polymodal train shapes --out demo",
 )
 
-Runs = Annotated[list[Path], typer.Argument(help="Run directories.", show_default=False)]
-OneRun = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
+
+def place(text: str) -> str:
+    """The name of a file or a folder, as a user writes it."""
+    if not text:
+        raise typer.BadParameter("it must name a file or a folder, got ''.")
+    return text
+
+
+def path(text: str) -> Path:
+    """The path of that name."""
+    return Path(place(text))
+
+
+Runs = Annotated[
+    list[Path], typer.Argument(help="Run directories.", show_default=False, parser=path)
+]
+OneRun = Annotated[Path, typer.Argument(help="A run directory.", show_default=False, parser=path)]
 Data = Annotated[
-    str | None, typer.Option(help="Folder of the named data sets, or your own .npz file.")
+    str | None,
+    typer.Option(help="Folder of the named data sets, or your own .npz file.", parser=place),
 ]
 Sampler = Annotated[
     str | None,
     typer.Option(help=f"The sampler that draws subsets: {', '.join(names('samplers'))}."),
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first N test samples.")]
-
-
-def _out() -> Console:
-    return Console(width=None if sys.stdout.isatty() else 140)
+Limit = Annotated[
+    int | None, typer.Option(min=1, max=10**9, help="Use only the first N test samples.")
+]
+SEEDS = {"min": 0, "max": 2**32 - 1}
 
 
 def _version(wanted: bool) -> None:
@@ -75,7 +91,7 @@ def list_(
     """List names that recipes and commands know, one line for each."""
     from polymodal.cli.about import print_list
 
-    print_list(kind, _out())
+    print_list(kind, standard_output())
 
 
 @app.command(epilog="Example: polymodal show mnist-svhn-jnf-dcca")
@@ -88,7 +104,7 @@ def show(
     """Show a recipe with every setting filled in, and what its method does."""
     from polymodal.cli.about import print_recipe
 
-    print_recipe(recipe, data, _out())
+    print_recipe(recipe, data, standard_output())
 
 
 @app.command(epilog="Example: polymodal doctor --data ~/data")
@@ -96,7 +112,7 @@ def doctor(data: Data = None) -> None:
     """Check this machine: versions, devices, extras, data sets, disk, permissions."""
     from polymodal.cli.about import print_findings
 
-    print_findings(data, _out())
+    print_findings(data, standard_output())
 
 
 @app.command(
@@ -110,8 +126,12 @@ def train(
         list[str] | None, typer.Argument(metavar="key=value", help="Changes to the recipe.")
     ] = None,
     data: Data = None,
-    out: Annotated[Path | None, typer.Option(help="Run directory; default runs/RECIPE.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of weights, order and noise.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory; default runs/RECIPE.", parser=path)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of weights, order and noise.", **SEEDS)
+    ] = None,
     reuse: Annotated[
         list[str] | None, typer.Option(metavar="STAGE=RUN", help="Take a stage from another run.")
     ] = None,
@@ -127,14 +147,14 @@ def train(
     from polymodal.cli.train import print_plan, train_plan
     from polymodal.experiments.plan import make_plan
 
-    overrides = [*(settings or ()), *([f"training.device={device}"] if device else ())]
+    overrides = [*(settings or ()), *(() if device is None else [f"training.device={device}"])]
     directory = out or _default_directory(recipe, seed)
     sources = {s: Path(r) for s, r in pairs(reuse, "--reuse", "STAGE=RUN").items()}
     plan = make_plan(recipe, directory, overrides, data, seed, sources)
     if dry_run:
-        print_plan(plan, _out())
+        print_plan(plan, standard_output())
     else:
-        train_plan(plan, directory, _out())
+        train_plan(plan, directory, standard_output())
 
 
 def _default_directory(recipe: str, seed: int | None) -> Path:
@@ -149,19 +169,24 @@ def evaluate(
         str | None, typer.Option(help="Names with commas between; default: all that apply.")
     ] = None,
     subsets: Annotated[
-        str, typer.Option(help="What is given: all subsets, or such as mnist,mnist+svhn.")
-    ] = "all",
+        str | None, typer.Option(help="What is given: all, or such as mnist,mnist+svhn.")
+    ] = None,
     sampler: Sampler = None,
     limit: Limit = None,
     data: Data = None,
 ) -> None:
     """Measure runs on their test data, write metrics.json into each, and print one table."""
-    from polymodal.cli.train import Measures, evaluate_runs
+    from polymodal.cli.train import EvaluationRequest, evaluate_runs
 
-    wanted = None if metrics is None else [m.strip() for m in metrics.split(",") if m.strip()]
-    given = "all" if subsets == "all" else subsets.split(",")
+    wanted = None if metrics is None else _words(metrics)
+    given = subsets if subsets in (None, "all") else _words(subsets)
     options = {} if limit is None else {"limit": limit}
-    evaluate_runs(runs, Measures(wanted, given, sampler, options), data, _out())
+    evaluate_runs(runs, EvaluationRequest(wanted, given, sampler, options), data, standard_output())
+
+
+def _words(text: str) -> list[str]:
+    """The words between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 @app.command(
@@ -173,7 +198,10 @@ def evaluate(
 def generate(
     run: OneRun,
     out: Annotated[
-        Path, typer.Option(help="Folder for generated.npz and the pictures.", show_default=False)
+        Path,
+        typer.Option(
+            help="Folder for generated.npz and the pictures.", show_default=False, parser=path
+        ),
     ],
     given: Annotated[
         list[str] | None, typer.Option(metavar="NAME=FILE", help=".npy, .npz, .png; repeatable.")
@@ -181,27 +209,31 @@ def generate(
     want: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Repeatable; default: all not given.")
     ] = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="Draws for each given sample.")] = 8,
-    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    n: Annotated[
+        int, typer.Option("--n", min=1, max=10**9, help="Draws for each given sample.")
+    ] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.", **SEEDS)] = 0,
     sampler: Sampler = None,
 ) -> None:
     """Generate any modalities from any subset of them; from none: joint samples."""
     from polymodal.cli.generate import Request, generate_files
 
     files = {name: Path(file) for name, file in pairs(given, "--given", "NAME=FILE").items()}
-    generate_files(run, Request(files, want or [], n, seed, sampler), out, _out())
+    generate_files(run, Request(files, want or [], n, seed, sampler), out, standard_output())
 
 
 @app.command(epilog="Example: polymodal report runs/jnf runs/jnf-dcca --out report.html")
 def report(
     runs: Runs,
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option(help="The page to write.", parser=path)] = Path(
+        "report.html"
+    ),
     data: Data = None,
 ) -> None:
     """Write one self-contained HTML page on runs; several runs are compared."""
     from polymodal.report.page import write_report
 
-    _out().print(f"Wrote {write_report(runs, out, data=data)}.", highlight=False, soft_wrap=True)
+    say(standard_output(), f"Wrote {write_report(runs, out, data=data)}.")
 
 
 def pairs(given: Sequence[str] | None, option: str, form: str) -> dict[str, str]:
@@ -235,10 +267,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sentence = _sentence(error)
         if sentence is None:
             raise
-        return _say(sentence, WRONG)
+        return _fail(sentence, USER_ERROR)
     if status == INTERRUPTED:  # also typer's own answer to Ctrl-C
-        return _say(
-            "Interrupted; nothing is half-written, and the same command resumes it.", INTERRUPTED
+        return _fail(
+            "Interrupted; no file is half-written. Run the same command again; train resumes.",
+            INTERRUPTED,
         )
     return status if isinstance(status, int) else 0
 
@@ -253,7 +286,7 @@ def _sentence(error: Any) -> str | None:
     if isinstance(error, ValueError):
         return str(error)
     if isinstance(error, MemoryError) or "memory" in str(error):
-        return "There is not enough memory; lower training.batch, data.limit or --limit."
+        return "There is not enough memory; lower --limit, --n or evaluation.batch."
     return None
 
 
@@ -264,11 +297,12 @@ def _usage(error: Any) -> str:
     return f"{message}{'' if message.endswith('?') else '.'} See {path} --help."
 
 
-def _say(sentence: str, status: int) -> int:
+def _fail(sentence: str, status: int) -> int:
     print(" ".join(sentence.split()), file=sys.stderr)
     return status
 
 
 def main() -> None:
-    """Entry point of the command `polymodal`."""
+    """Entry point of the command `polymodal`. To be asked to end is to be interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run())

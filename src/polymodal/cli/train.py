@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from polymodal.cli.console import say as console_say
 from polymodal.data import Splits
 from polymodal.experiments.plan import Plan, Planned, is_first_process, train
-from polymodal.runs.files import write
+from polymodal.runs.files import check_output, write_output
 from polymodal.runs.run import Run, load
 from polymodal.settings.resolve import to_dict
+from polymodal.settings.text import write as write_yaml
 
 # The imports inside functions need matplotlib or pandas, a dry run does not.
 
 
 @dataclass(frozen=True)
-class Measures:
+class EvaluationRequest:
     """What is to be measured: arguments of `polymodal.evaluate`.
 
     Args:
         metrics: their names; None: those of the run's settings, or all that apply.
-        subsets: "all", or a list of subsets such as "mnist+svhn".
+        subsets: "all", or a list of subsets such as "mnist+svhn"; None: those of the run's
+            settings.
         sampler: the name of a sampler of subsets; None: the run's.
         options: further arguments, such as limit.
     """
 
     metrics: Sequence[str] | None = None
-    subsets: Any = "all"
+    subsets: Any = None
     sampler: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -42,7 +47,12 @@ class Measures:
 
 def train_plan(plan: Plan, out: Path, console: Console) -> None:
     """Trains the runs of a plan; a comparison is then evaluated and reported."""
-    say = _speaker(console)
+    say = partial(console_say, console)
+    for note in plan.notes if is_first_process() else ():
+        say(note)
+    if plan.compares:
+        for name in ("table.md", "report.html"):
+            check_output(out / name)
     runs = train(plan, say if plan.compares and is_first_process() else None)
     if not is_first_process():
         return
@@ -51,15 +61,6 @@ def train_plan(plan: Plan, out: Path, console: Console) -> None:
         say(f"Wrote {len(runs)} runs, table.md and report.html into {out}.")
     else:
         say(f"Wrote the run into {out}. Next: polymodal evaluate {out}; polymodal report {out}")
-
-
-def _speaker(console: Console) -> Callable[[str], None]:
-    """A function that prints a line as it is."""
-
-    def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    return say
 
 
 def _conclude(plan: Plan, runs: Sequence[Run], out: Path, console: Console) -> None:
@@ -72,7 +73,7 @@ def _conclude(plan: Plan, runs: Sequence[Run], out: Path, console: Console) -> N
     labels = [planned.label for planned in plan.runs]
     if (table := results(runs, labels)) is not None:
         console.print(terminal_table(table))
-        write(out / "table.md", table.to_markdown().encode())
+        write_output(out / "table.md", table.to_markdown().encode())
     write_report(runs, out / "report.html", data=plan.data, labels=labels)
 
 
@@ -82,7 +83,7 @@ def _evaluate_once(run: Run, plan: Plan, planned: Planned) -> None:
     asked = evaluation.model_dump()
     if run.metrics.get("asked") == asked:
         return
-    measures = Measures(evaluation.metrics, evaluation.subsets, options=evaluation.options)
+    measures = EvaluationRequest(evaluation.metrics, evaluation.subsets, options=evaluation.options)
     _measure(run, plan.data, measures, planned.directory.name)
     run.save_metrics({**run.metrics, "asked": asked})
 
@@ -91,23 +92,24 @@ def _evaluate_once(run: Run, plan: Plan, planned: Planned) -> None:
 
 
 def evaluate_runs(
-    runs: Sequence[Path], measures: Measures, data: str | None, console: Console
+    runs: Sequence[Path], measures: EvaluationRequest, data: str | None, console: Console
 ) -> None:
     """Measures runs, writes metrics.json into each, and prints one table.
 
     Raises ValueError for a directory without a finished run, and unknown metrics or subsets.
     """
-    from polymodal.report.page import label_of
+    from polymodal.report.page import check_distinct, label_of
     from polymodal.report.tables import results, terminal_table
 
     loaded = [load(path) for path in runs]
+    check_distinct(loaded, label_of(loaded))
     for run in loaded:
         _evaluate_run(run, measures, data)
     if (table := results(loaded, label_of(loaded))) is not None:
         console.print(terminal_table(table))
 
 
-def _evaluate_run(run: Run, measures: Measures, data: str | None) -> None:
+def _evaluate_run(run: Run, measures: EvaluationRequest, data: str | None) -> None:
     """Measures a run; what `measures` leaves open is taken from the run's settings."""
     from polymodal.cli.generate import use_sampler
     from polymodal.report.page import data_of
@@ -115,29 +117,30 @@ def _evaluate_run(run: Run, measures: Measures, data: str | None) -> None:
     use_sampler(run.model, measures.sampler)
     options = dict(run.settings.get("evaluation", {}))
     metrics = options.pop("metrics", None)
-    options.pop("subsets", None)
-    wanted = Measures(
+    subsets = options.pop("subsets", None)
+    options.pop("cache", None)  # a run names no place to write to
+    wanted = EvaluationRequest(
         metrics if measures.metrics is None else measures.metrics,
-        measures.subsets,
+        subsets if measures.subsets is None else measures.subsets,
         options=options | dict(measures.options),
     )
     _measure(run, data_of(run.settings, data), wanted, str(run.directory))
-    if measures.sampler:
-        run.save_metrics({**run.metrics, "sampler": measures.sampler})
 
 
-def _measure(run: Run, data: Splits, measures: Measures, name: str) -> None:
+def _measure(run: Run, data: Splits, measures: EvaluationRequest, name: str) -> None:
     """Evaluates a run, and shows the metric that is being measured; on a terminal in one moving
     line.
     """
     from polymodal.metrics.evaluate import evaluate
 
-    console = Console(stderr=True)
-    with console.status(f"Measuring {name}") as status:
-        tell = status.update if console.is_terminal else _speaker(console)
+    console = Console(stderr=True, markup=False, highlight=False, emoji=False)
+    with console.status(Text(f"Measuring {name}")) as status:
 
         def say(line: str) -> None:
-            tell(f"{name}: {line}")
+            if console.is_terminal:
+                status.update(Text(f"{name}: {line}"))
+            else:
+                console_say(console, f"{name}: {line}")
 
         evaluate(run, data, measures.metrics, measures.subsets, progress=say, **measures.options)
 
@@ -147,22 +150,18 @@ def _measure(run: Run, data: Splits, measures: Measures, name: str) -> None:
 
 def print_plan(plan: Plan, console: Console) -> None:
     """The resolved settings, parameters, samples and steps of every run, without training any."""
-    say = _speaker(console)
+    say = partial(console_say, console)
     for run in plan.runs:
         console.rule(f"{run.directory} (seed {run.seed})", align="left")
-        say(_yaml(run))
+        say(write_yaml(to_dict(run.settings)))
+    for note in plan.notes:
+        say(note)
     say(_sizes(plan.data))
     console.print(_plan_table(plan))
     for run in plan.runs:
         for stage, source in run.reuse.items():
             say(f"{run.directory.name}: {stage} is taken from {source}.")
     say("Nothing was trained.")
-
-
-def _yaml(run: Planned) -> str:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_yaml(OmegaConf.create(to_dict(run.settings)))
 
 
 def _sizes(data: Splits) -> str:
@@ -190,9 +189,5 @@ def _plan_table(plan: Plan) -> Table:
 def _stage_row(run: Planned, stage: str, samples: int) -> tuple[str, str, str, str]:
     """The name, epochs, batch and steps of a stage."""
     settings = run.settings.training.stage(stage)
-    per_epoch = max(1, samples // (settings.batch * settings.accumulate))
-    steps = settings.epochs * per_epoch
-    if settings.max_steps:
-        steps = min(steps, settings.max_steps)
-    taken = "taken" if stage in run.reuse else f"{steps:,}"
+    taken = "taken" if stage in run.reuse else f"{settings.steps(samples):,}"
     return stage, str(settings.epochs), str(settings.batch), taken

@@ -6,21 +6,20 @@ import inspect
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from polymodal.batch import Modality
-from polymodal.checks import meant
+from polymodal.checks import Count, Seed, check_names, find, typed, typed_arguments
 from polymodal.data.celeba import ATTRIBUTES, celeba
 from polymodal.data.dataset import Dataset, Splits, gather
 from polymodal.data.digits import match, mnist_fashion, mnist_svhn, mnist_svhn_fashion
 from polymodal.data.kinds import KINDS, Kind, kind_of
 from polymodal.data.linear_gaussian import LinearGaussian, linear_gaussian
-from polymodal.data.missing import PATTERNS, by_label, lay, mar, mcar, unpaired
+from polymodal.data.missing import PATTERNS, by_label, mar, mcar, remove_values, unpaired
+from polymodal.data.npz import npz_file
 from polymodal.data.polymnist import polymnist
-from polymodal.data.readers.arrays import own_arrays
 from polymodal.data.readers.files import data_folder
 from polymodal.data.shapes import circles, shapes, squares
 from polymodal.distributions.likelihoods import likelihood_of
@@ -41,7 +40,6 @@ __all__ = [
     "data_folder",
     "gather",
     "kind_of",
-    "lay",
     "linear_gaussian",
     "load_data",
     "mar",
@@ -50,8 +48,9 @@ __all__ = [
     "mnist_fashion",
     "mnist_svhn",
     "mnist_svhn_fashion",
-    "own_arrays",
+    "npz_file",
     "polymnist",
+    "remove_values",
     "shapes",
     "squares",
     "unpaired",
@@ -78,7 +77,7 @@ def load_data(
     modalities: Mapping[str, Mapping[str, Any]] | None = None,
     **kwargs: Any,
 ) -> Splits:
-    """A data set by name (a key of `DATASETS`), or from a user's `.npz` file (see `own_arrays`).
+    """A data set by name (a key of `DATASETS`), or from a user's `.npz` file (see `npz_file`).
 
     Args:
         name_or_path: the name, or the file.
@@ -104,44 +103,49 @@ def load_data(
     (20, ['square', 'circle'], ['square', 'circle'])
     """
     pattern, nan_is_missing = _missing(missing)
+    limit = typed(Count | None, limit, "data.limit")
+    seed = typed(Seed, seed, "seed")
+    modalities = typed(dict[str, dict[str, Any]] | None, modalities, "modalities")
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise ValueError(f"The data are a name or a file, got {name_or_path!r:.80}.")
     shared = {"path": path, "seed": seed, "limit": limit, "nan_is_missing": nan_is_missing}
     splits = _load(os.fspath(name_or_path), shared, kwargs)
     if modalities:
         splits = change_modalities(splits, modalities)
     if limit is not None:
-        splits = _limited(splits, limit)
-    if pattern:
-        splits = lay(splits, pattern, seed)
+        splits = splits.map(lambda part, data: _first(data, limit))
+    if pattern is not None:
+        splits = remove_values(splits, pattern, seed)
     for part in (splits.train, splits.val, splits.test):
         part.check()
     return splits
 
 
-def _missing(missing: str | Mapping[str, Any] | None) -> tuple[dict[str, Any], bool]:
-    """The pattern of missing values, and whether NaN means missing."""
-    if missing is None:
-        return {}, False
-    if missing == "nan":
-        return {}, True
-    if isinstance(missing, str):
-        raise ValueError(
-            'missing must be "nan" or a mapping such as {pattern: mcar, rate: 0.5}, got'
-            f" {missing!r}."
-        )
-    pattern = dict(missing)
-    nan_is_missing = bool(pattern.pop("nan", False))
-    return pattern, nan_is_missing
+def _missing(missing: Any) -> tuple[dict[str, Any] | None, bool]:
+    """The pattern of missing values, if there is one, and whether NaN means missing."""
+    given = typed(Literal["nan"] | dict[str, Any] | None, missing, "missing")
+    if given is None or given == "nan":
+        return None, given == "nan"
+    pattern = {k: v for k, v in missing.items() if k != "nan"}
+    nan_is_missing = typed(bool, missing.get("nan", False), "missing.nan")
+    return (None if nan_is_missing and not pattern else pattern), nan_is_missing
 
 
 def _load(name: str, shared: Mapping[str, Any], options: Mapping[str, Any]) -> Splits:
     """The data set of this name, or in this file, with those shared settings that it has."""
     key = _key(name)
-    load: Callable[..., Splits] = DATASETS[key] if key else own_arrays
+    if key is not None and shared["nan_is_missing"]:
+        raise ValueError(f"missing=nan is for files of arrays, and {name} has no NaN.")
+    if key is None and shared["path"] is not None:
+        raise ValueError(
+            f"{name} is a file, so that path={shared['path']} has no meaning; leave path out."
+        )
+    load: Callable[..., Splits] = DATASETS[key] if key else npz_file
     accepted = list(inspect.signature(load).parameters)
-    for option in options:
-        if option not in accepted:
-            raise ValueError(f"{name} has no option {option!r}; {meant(option, accepted)}")
-    arguments = {k: v for k, v in shared.items() if k in accepted} | dict(options)
+    named = [o for o in accepted if o not in shared]
+    check_names(options, named, "data")
+    arguments = {k: v for k, v in shared.items() if k in accepted}
+    arguments |= typed_arguments(load, options, "data")
     if key is None:
         arguments["path"] = name
     return load(**arguments)
@@ -152,9 +156,9 @@ def _key(name: str) -> str | None:
     for key in DATASETS:
         if key.replace("-", "_") == name.replace("-", "_"):
             return key
-    if not (name.endswith(".npz") or Path(name).exists()):
-        raise ValueError(f"There is no data set {name!r} and no such file; {meant(name, DATASETS)}")
-    if Path(name).is_dir():
+    if not (name.endswith(".npz") or os.path.exists(name)):
+        find(name, DATASETS, "file or data set")
+    if os.path.isdir(name):
         raise ValueError(
             f"{name} is a folder; name a data set and give the folder as path=, or give an .npz"
             " file."
@@ -168,29 +172,15 @@ def change_modalities(splits: Splits, changes: Mapping[str, Mapping[str, Any]]) 
     Raises ValueError for a modality or field that does not exist, with the nearest, or a value
     that it does not take.
     """
+    check_names(changes, splits.train.names, "modalities")
+    settings = [f.name for f in fields(Modality) if f.name not in ("name", "shape")]
     for m, change in changes.items():
-        if m not in splits.train.names:
-            raise ValueError(f"The data has no modality {m!r}; {meant(m, splits.train.names)}")
-        _check_settings(change)
+        check_names(change, settings, f"modalities.{m}")
     modalities = [replace(m, **changes.get(m.name, {})) for m in splits.modalities]
     for modality in modalities:
         likelihood_of(modality)
         kind_of(modality)
     return splits.map(lambda part, data: replace(data, modalities=modalities))
-
-
-def _check_settings(change: Mapping[str, Any]) -> None:
-    """Raises ValueError for a setting that a modality does not have."""
-    settings = [f.name for f in fields(Modality) if f.name not in ("name", "shape")]
-    for setting in change:
-        if setting not in settings:
-            raise ValueError(f"A modality has no setting {setting!r}; {meant(setting, settings)}")
-
-
-def _limited(splits: Splits, limit: int) -> Splits:
-    if limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}.")
-    return splits.map(lambda part, data: _first(data, limit))
 
 
 def _first(data: Dataset, limit: int) -> Dataset:

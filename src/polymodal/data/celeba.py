@@ -17,16 +17,17 @@ import numpy as np
 import torch
 
 from polymodal.batch import Modality
+from polymodal.checks.files import atomic
 from polymodal.data.dataset import Splits, consecutive
+from polymodal.data.readers.archives import read_arrays
 from polymodal.data.readers.files import (
-    atomic,
     cache_folder,
     data_folder,
     find,
     log,
-    read_npz,
     reading,
 )
+from polymodal.data.readers.pictures import colours, read_picture
 
 SIZE = 64
 PACKED = "celeba10k_jpeg_attr.npz"
@@ -42,13 +43,13 @@ ATTRIBUTES = tuple(
 )
 
 
-def _face(jpeg: bytes) -> np.ndarray:
+def _face(jpeg: bytes, name: str) -> np.ndarray:
     """(64, 64, 3): the centre square of 148 / 178 of the width (148 of 178 x 218, 74 of 89 x 109),
     antialiased.
     """
     from PIL import Image
 
-    image = Image.open(io.BytesIO(jpeg)).convert("RGB")
+    image = Image.fromarray(colours(read_picture(io.BytesIO(jpeg), name)))
     side = round(image.width * 148 / 178)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     # Not resize(box=...), which would use pixels outside the square.
@@ -61,7 +62,8 @@ def _fill(out: np.ndarray, read: Callable[[int], bytes], source: Path) -> None:
 
     def decode(i: int) -> None:
         with reading(source, f"image {i} cannot be read: fetch it again"):
-            out[i] = _face(read(i))
+            content = read(i)
+        out[i] = _face(content, f"Image {i} of {source}")
 
     with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
         for _ in pool.map(decode, range(len(out)), chunksize=64):
@@ -106,9 +108,12 @@ class _Faces:
 
 
 def _packed(file: Path) -> _Faces:
-    arrays = read_npz(file)
+    arrays = read_arrays(file)
     with reading(file, "copy it again"):
         jpeg, offsets, attributes = arrays["jpeg"], arrays["offsets"], arrays["attr"]
+
+    if len(offsets) != len(attributes) + 1:
+        raise ValueError(f"{file} holds {len(offsets)} offsets for {len(attributes)} images.")
 
     def read(i: int) -> bytes:
         return jpeg[offsets[i] : offsets[i + 1]].tobytes()
@@ -119,7 +124,7 @@ def _packed(file: Path) -> _Faces:
 def _table(file: Path, skip: int) -> tuple[list[str], np.ndarray]:
     """File names and integers of one of CelebA's text files, after `skip` header lines."""
     with reading(file, "fetch it again"):
-        lines = [line.split() for line in file.read_text().splitlines()[skip:] if line]
+        lines = [line.split() for line in file.read_text().splitlines()[skip:] if line.strip()]
         return [line[0] for line in lines], np.array([line[1:] for line in lines], int)
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from polymodal.batch import Batch, Modality
+from polymodal.batch import Batch, Modality, as_mask, check_mappings, check_masks
 from polymodal.data.kinds import Fault, kind_of
+from polymodal.data.labels import Class, moved, united, with_classes
 
 
 def gather(table: Tensor, rows: Tensor) -> Tensor:
@@ -32,11 +33,14 @@ class Dataset:
 
     Args:
         modalities: what each modality is, in order.
-        tables: tables[m] of shape (N_m, *shape_m), float or uint8 (then read as x / 255).
+        tables: tables[m] of shape (N_m, *shape_m), tensors or arrays of real numbers, which become
+            torch's default floating point. Bytes that are shares (see `Kind.are_shares`) stay bytes
+            and are read as x / 255.
         index: index[m] of shape (N,), rows of tables[m]; no key: sample i is row i.
-        present: present[m] of shape (N,) bool; no key: all present.
-        label: (N,) integers or None.
+        present: present[m] of shape (N,), 0 or 1; no key: all present.
+        label: (N,) whole numbers or words, which become classes 0, 1, ... in their order; or None.
         kept: what a stage keeps, each (N, ...).
+        classes: the labels of the classes, as they were given; none: those that occur in `label`.
 
     Raises:
         ValueError: if names, shapes or lengths do not fit together, or there is no sample. `check`
@@ -54,17 +58,23 @@ class Dataset:
     present: Mapping[str, Tensor] = field(default_factory=dict)
     label: Tensor | None = None
     kept: Mapping[str, Tensor] = field(default_factory=dict)
+    classes: Sequence[Class] = ()
 
     def __post_init__(self) -> None:
+        check_mappings(tables=self.tables, index=self.index, present=self.present)
+        if not all(isinstance(m, Modality) for m in self.modalities):
+            raise ValueError(f"modalities must be Modality objects, got {self.modalities!r:.80}.")
         names = self.names
         if not names or set(names) != set(self.tables) or len(set(names)) < len(names):
             raise ValueError(
                 "A data set needs one table for each of its modalities: got modalities"
                 f" {names} and tables {sorted(self.tables)}."
             )
+        tables = {m.name: kind_of(m).as_table(self.tables[m.name], m) for m in self.modalities}
+        object.__setattr__(self, "tables", tables)
         for m in self.modalities:
-            shape = tuple(self.tables[m.name].shape[1:])
-            if shape != m.shape:
+            shape = tuple(tables[m.name].shape[1:])
+            if shape != m.shape or not tables[m.name].dim():
                 raise ValueError(
                     f"Modality {m.name!r} has shape {m.shape}, but its table holds values of shape"
                     f" {shape}."
@@ -77,18 +87,25 @@ class Dataset:
         self._check_rows()
 
     def _check_rows(self) -> None:
-        """Raises ValueError for masks or labels that do not fit the samples."""
-        for m, mask in self.present.items():
-            if m not in self.tables or mask.dtype != torch.bool or mask.shape != (len(self),):
+        """Converts masks and labels. Raises ValueError if they do not fit the samples."""
+        for m, rows in self.index.items():
+            last = len(self.tables[m]) - 1
+            if rows.dtype != torch.int64 or not 0 <= int(rows.min()) <= int(rows.max()) <= last:
                 raise ValueError(
-                    f"present[{m!r}] must be a mask of one of {self.names}, bool of shape"
-                    f" ({len(self)},), got {mask.dtype} of shape {tuple(mask.shape)}."
+                    f"index[{m!r}] must hold rows of its table, whole numbers from 0 to {last}."
                 )
-        if self.label is not None and self.label.shape != (len(self),):
-            raise ValueError(
-                f"Labels of {len(self)} samples must have shape ({len(self)},), got"
-                f" {tuple(self.label.shape)}."
-            )
+        check_masks(self.present, self.tables)
+        present = {
+            m: as_mask(mask, len(self), f"present[{m!r}]") for m, mask in self.present.items()
+        }
+        object.__setattr__(self, "present", present)
+        if self.label is None:
+            return
+        label, classes = with_classes(self.label, self.classes)
+        if len(label) != len(self):
+            raise ValueError(f"{len(self)} samples need as many labels, got {len(label)}.")
+        object.__setattr__(self, "label", label)
+        object.__setattr__(self, "classes", classes)
 
     def __len__(self) -> int:
         return self._size(self.names[0])
@@ -155,6 +172,18 @@ class Dataset:
             kept=_moved(self.kept, device),
         )
 
+    def moments(self, m: str) -> tuple[Tensor, Tensor]:
+        """Mean and variance (*shape) of the values of modality m where it is present, float64. A
+        mean of 0 becomes that of half a value of 1.
+        """
+        rows = self.rows_of(m)[self.is_present(m)]
+        sums = torch.zeros(2, *self.tables[m].shape[1:], dtype=torch.float64, device=self.device)
+        for some in rows.split(4096):
+            x = gather(self.tables[m], some).double()
+            sums += torch.stack([x.sum(0), x.square().sum(0)])
+        mean, square = sums / max(1, len(rows))
+        return mean.clamp_min(0.5 / max(1, len(rows))), square - mean.square()
+
     def check(self) -> Dataset:
         """The data set itself, if one can train on its values.
 
@@ -213,7 +242,8 @@ class Splits:
     """The three parts of a data set.
 
     Args:
-        train, val, test: the parts, of the same modalities.
+        train, val, test: the parts, of the same modalities. Their labels become places among the
+            classes of all three.
         name: the data set's name.
         truth: the distribution that the data were drawn from, if it is known in closed form.
     """
@@ -223,6 +253,15 @@ class Splits:
     test: Dataset
     name: str = "data"
     truth: object | None = None
+
+    def __post_init__(self) -> None:
+        labelled = [d for d in (self.train, self.val, self.test) if d.label is not None]
+        classes = united(d.classes for d in labelled)
+        for part in ("train", "val", "test"):
+            data = getattr(self, part)
+            if data.label is not None and tuple(data.classes) != classes:
+                label = moved(data.label, data.classes, classes)
+                object.__setattr__(self, part, replace(data, label=label, classes=classes))
 
     @property
     def modalities(self) -> Sequence[Modality]:

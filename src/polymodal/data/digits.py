@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Modality
+from polymodal.checks import Depth
 from polymodal.data.dataset import Dataset, Splits
-from polymodal.data.readers.files import Part, idx_digits, svhn_digits
+from polymodal.data.readers.digits import Part, idx_digits, svhn_digits
 
 # log p(x) of a 28 x 28 image counts as much as that of a 3 x 32 x 32 one (Wu & Goodman 2018; Shi et
 # al. 2019).
@@ -115,13 +116,22 @@ def _grey(name: str, weight: float) -> Modality:
     return Modality(name, (1, 28, 28), link="sigmoid", weight=weight)
 
 
+def _svhn(
+    path: str | os.PathLike[str] | None, val: float | None
+) -> tuple[Mapping[str, Part], float]:
+    """SVHN's digits, and the share held out for validation."""
+    svhn, packed = svhn_digits(path)
+    default = 0.1 if packed else 0.04
+    return svhn, default if val is None else val
+
+
 SVHN_IMAGE = Modality("svhn", (3, 32, 32), link="sigmoid")
 
 
 def mnist_svhn(
     *,
     path: str | os.PathLike[str] | None = None,
-    matchings: int = 5,
+    matchings: Depth = 5,
     val: float | None = None,
     fresh: bool = False,
     seed: int = 0,
@@ -132,20 +142,20 @@ def mnist_svhn(
     a sigmoid, MNIST's weighted by 3072 / 784. `val` is the share of the training *images* held out
     for validation, so that no image is in two parts: by default 4 % of the official files (about
     the 10,000 pairs of the paper) and 10 % of the packed 10,000 images (see
-    `polymodal.data.readers.files.svhn_digits`). As in the paper, as many images of a digit are used
-    as the smaller set has, the same ones in each matching; with `fresh` they are drawn anew, so
-    that enough matchings use all of the larger set (see `match`).
+    `polymodal.data.readers.digits.svhn_digits`). As in the paper, as many images of a digit are
+    used as the smaller set has, the same ones in each matching; with `fresh` they are drawn anew,
+    so that enough matchings use all of the larger set (see `match`).
     """
-    svhn, packed = svhn_digits(path)
-    share = (0.1 if packed else 0.04) if val is None else val
-    modalities, digits = [_grey("mnist", BALANCE), SVHN_IMAGE], [idx_digits("mnist", path), svhn]
+    svhn, share = _svhn(path, val)
+    modalities = [_grey("mnist", BALANCE), SVHN_IMAGE]
+    digits = [idx_digits("mnist", path), svhn]
     return _matched("mnist-svhn", modalities, digits, share, matchings, fresh, seed)
 
 
 def mnist_fashion(
     *,
     path: str | os.PathLike[str] | None = None,
-    matchings: int = 5,
+    matchings: Depth = 5,
     val: float = 0.04,
     fresh: bool = False,
     seed: int = 0,
@@ -159,7 +169,7 @@ def mnist_fashion(
 def mnist_svhn_fashion(
     *,
     path: str | os.PathLike[str] | None = None,
-    matchings: int = 5,
+    matchings: Depth = 5,
     val: float | None = None,
     fresh: bool = False,
     seed: int = 0,
@@ -168,8 +178,7 @@ def mnist_svhn_fashion(
 
     Options are those of `mnist_svhn`.
     """
-    svhn, packed = svhn_digits(path)
-    share = (0.1 if packed else 0.04) if val is None else val
+    svhn, share = _svhn(path, val)
     modalities = [_grey("mnist", BALANCE), SVHN_IMAGE, _grey("fashion", BALANCE)]
     digits = [idx_digits("mnist", path), svhn, idx_digits("fashion-mnist", path)]
     return _matched("mnist-svhn-fashion", modalities, digits, share, matchings, fresh, seed)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from polymodal.batch import Batch, Modality
+from polymodal.checks import Count, Seed, Size, check_memory
 from polymodal.data.dataset import Splits, consecutive
 
 
@@ -153,11 +154,11 @@ def _normal(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
 
 def linear_gaussian(
     *,
-    dims: Sequence[int] | Mapping[str, int] = (3, 4, 5),
-    latent: int = 2,
-    n: int = 10_000,
+    dims: Sequence[Size] | Mapping[str, Size] = (3, 4, 5),
+    latent: Size = 2,
+    n: Count = 10_000,
     noise: float = 0.5,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Splits:
     """Linear-Gaussian data, whose every posterior is known in closed form.
 
@@ -167,9 +168,11 @@ def linear_gaussian(
     """
     if n < 10:
         raise ValueError(f"linear_gaussian needs n of at least 10 to be split .8/.1/.1, got {n}.")
+    sizes = [*(dims.values() if isinstance(dims, Mapping) else dims), latent]
+    check_memory(20.0 * n * sum(sizes), f"linear_gaussian with n={n:,} needs", "lower data.n")
     truth = LinearGaussian.draw(dims, latent, noise, seed)
     x = truth.sample(n, torch.Generator().manual_seed(seed + 1)).x
     tenth = n // 10
-    sizes = (n - 2 * tenth, tenth, tenth)
-    train, val, test = consecutive(truth.modalities, x, None, sizes)
+    parts = (n - 2 * tenth, tenth, tenth)
+    train, val, test = consecutive(truth.modalities, x, None, parts)
     return Splits(train, val, test, "linear_gaussian", truth)

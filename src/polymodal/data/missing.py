@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polymodal.checks import meant
+from polymodal.checks import check_names, find, typed_arguments
 from polymodal.data.dataset import Dataset, Splits, gather
+from polymodal.data.labels import Class
 
 Rates = float | Mapping[str, float]
 PARTS = ("train", "val", "test")
@@ -86,9 +87,8 @@ def by_label(data: Dataset, rate: Any, seed: int = 0, *, slope: float = 2.0) -> 
     It holds for all modalities, or each has its own: {modality: table or number} (other modalities:
     0). Every sample keeps at least one modality, as by `mcar`.
 
-    Raises ValueError for data without labels, a list that is too short for the labels, keys that
-    are neither whole numbers nor modalities, a slope that is not a finite number, or rates outside
-    [0, 1].
+    Raises ValueError for data without labels, a list that is too short for the labels, a slope that
+    is not a finite number, or rates outside [0, 1].
 
     >>> from polymodal.data import shapes
     >>> data = by_label(shapes(n=2000).train, {"circle": [0.0, 0.5]})
@@ -100,7 +100,8 @@ def by_label(data: Dataset, rate: Any, seed: int = 0, *, slope: float = 2.0) -> 
             "The pattern label needs data with labels, and this data set has none; choose mcar or"
             " mar."
         )
-    values, rank = data.label.unique(return_inverse=True)
+    classes, rank = data.label.unique(return_inverse=True)
+    values = [data.classes[k] for k in classes.tolist()]
     centred = rank - rank.double().mean()
     spread = centred.square().mean().sqrt().clamp_min(1e-9)  # of a single label: all scores are 0
     score = _finite("slope", slope) * centred / spread
@@ -109,7 +110,7 @@ def by_label(data: Dataset, rate: Any, seed: int = 0, *, slope: float = 2.0) -> 
         if isinstance(table, int | float):
             columns.append(_logistic(score, _rates([m], table))[:, 0])
         else:
-            columns.append(_by_value(table, values.tolist())[rank])
+            columns.append(_by_value(table, values, data.classes)[rank])
     return _thinned(data, torch.stack(columns, 1), seed)
 
 
@@ -144,11 +145,13 @@ PATTERNS: dict[str, Callable[..., Dataset]] = {
 }
 
 
-def lay(splits: Splits, settings: Mapping[str, Any], seed: int = 0) -> Splits:
-    """A pattern laid over some parts of a data set, with independent draws for each part.
+def remove_values(splits: Splits, settings: Mapping[str, Any], seed: int = 0) -> Splits:
+    """A data set with values missing in some parts by a pattern, with independent draws for each
+    part.
 
     `settings` holds `pattern` (a key of `PATTERNS`, default mcar), its arguments, and `parts`, a
-    list of the parts that it is laid over (default train and val: the test part stays complete).
+    list of the parts in which values are missing (default train and val: the test part stays
+    complete).
 
     Raises ValueError for an unknown pattern, part or argument (with the nearest), and what the
     pattern raises.
@@ -156,7 +159,7 @@ def lay(splits: Splits, settings: Mapping[str, Any], seed: int = 0) -> Splits:
     arguments = dict(settings)
     pattern = arguments.pop("pattern", "mcar")
     parts = _parts(arguments.pop("parts", PARTS[:2]))
-    _check_arguments(pattern, arguments, settings)
+    arguments = _checked(pattern, arguments)
 
     def change(part: str, data: Dataset) -> Dataset:
         if part not in parts:
@@ -177,28 +180,19 @@ def _parts(parts: Any) -> Sequence[str]:
     return parts
 
 
-def _check_arguments(
-    pattern: Any, arguments: Mapping[str, Any], settings: Mapping[str, Any]
-) -> None:
-    """Raises ValueError for an unknown pattern, or arguments that it does not take or lacks."""
-    if pattern not in PATTERNS:
-        raise ValueError(
-            "missing must be a mapping such as {pattern: mcar, rate: 0.5} with a pattern of"
-            f" {list(PATTERNS)}, got {dict(settings)}."
-        )
-    parameters = inspect.signature(PATTERNS[pattern]).parameters
-    names = [name for name in parameters if name not in ("data", "seed")]
-    for key in arguments:
-        if key not in names:
-            raise ValueError(
-                f"The pattern {pattern} of missing values has no setting {key!r};"
-                f" {meant(key, [*names, 'pattern', 'parts'])}"
-            )
+def _checked(pattern: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a pattern. Raises ValueError for an unknown pattern, or arguments that it
+    does not take or lacks.
+    """
+    function = PATTERNS[find(pattern, PATTERNS, "pattern of missing values")]
+    names = [n for n in inspect.signature(function).parameters if n not in ("data", "seed")]
+    check_names(arguments, [*names, "pattern", "parts"], "missing")
     if "rate" in names and "rate" not in arguments:
         raise ValueError(
             f"missing.rate is needed, such as {{pattern: {pattern}, rate: 0.5}}; got"
-            f" {dict(settings)}."
+            f" {dict(arguments)}."
         )
+    return typed_arguments(function, arguments, "missing")
 
 
 def _finite(name: str, value: float) -> float:
@@ -220,33 +214,27 @@ def _rates(names: Sequence[str], rate: Rates) -> Tensor:
     return torch.tensor(rates, dtype=torch.float64)
 
 
-def _by_value(table: Any, values: Sequence[int]) -> Tensor:
-    """The rates of the label values, (K,); keys of mappings may be words, as in JSON."""
-    rates = _numbers(table, values)
-    if not all(0 <= r <= 1 for r in rates.values()):
-        raise ValueError(f"missing.rate must hold rates between 0 and 1 by label, got {table}.")
-    return torch.tensor([rates.get(v, 0.0) for v in values], dtype=torch.float64)
-
-
-def _numbers(table: Any, values: Sequence[int]) -> dict[int, float]:
-    """A table of rates by label, from a mapping or a list."""
+def _by_value(table: Any, values: Sequence[Class], classes: Sequence[Class]) -> Tensor:
+    """The rates of the labels `values`, (K,), from a mapping or a list; keys may be words, as in
+    JSON.
+    """
     if isinstance(table, str) or not isinstance(table, Mapping | Sequence):
         raise ValueError(
             "missing.rate needs a rate by label, such as {0: 0.1, 1: 0.9} or a list, got"
             f" {table!r}."
         )
-    if isinstance(table, Sequence) and max(values) >= len(table):
+    entries = table if isinstance(table, Mapping) else dict(enumerate(table))
+    rates = {str(label): rate for label, rate in entries.items()}
+    if isinstance(table, Mapping):
+        for label in rates:
+            find(label, map(str, classes), "label")
+    elif unlisted := [v for v in values if str(v) not in rates]:
         raise ValueError(
-            f"missing.rate lists {len(table)} rates, but the data has the label {max(values)}."
+            f"missing.rate lists {len(table)} rates, but the data has the label {unlisted[-1]}."
         )
-    entries = table.items() if isinstance(table, Mapping) else enumerate(table)
-    try:
-        return {int(label): float(rate) for label, rate in entries}
-    except (TypeError, ValueError):
-        raise ValueError(
-            "missing.rate needs whole numbers as labels, or the modalities' names, and numbers as"
-            f" rates, got {table}."
-        ) from None
+    if not all(isinstance(r, int | float) and 0 <= r <= 1 for r in rates.values()):
+        raise ValueError(f"missing.rate must hold rates between 0 and 1 by label, got {table}.")
+    return torch.tensor([rates.get(str(v), 0.0) for v in values], dtype=torch.float64)
 
 
 def _had(data: Dataset) -> Tensor:

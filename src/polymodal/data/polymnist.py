@@ -7,14 +7,15 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.data.dataset import Dataset, Splits
 from polymodal.data.digits import hold_out, match
-from polymodal.data.readers.files import Part, data_folder, find, idx_digits, reading
+from polymodal.data.readers.digits import Part, idx_digits
+from polymodal.data.readers.files import data_folder, find
+from polymodal.data.readers.pictures import colours, read_picture
 
 SIDE = 28
 INK = 128  # MNIST's pixels above it belong to the digit, as in the code of Sutter et al. (2021)
@@ -156,14 +157,7 @@ def _scenes(views: int, photos: Sequence[Path]) -> list[Tensor]:
 
 def _photo(file: Path) -> Tensor:
     """An image file as (H, W, 3) uint8."""
-    from PIL import Image
-
-    with reading(file, "give a photograph as .png or .jpg"):
-        try:
-            with Image.open(file) as image:
-                pixels = torch.from_numpy(np.array(image.convert("RGB")))
-        except Image.DecompressionBombError as error:
-            raise ValueError(str(error)) from error
+    pixels = torch.from_numpy(colours(read_picture(file, file)).copy())
     if min(pixels.shape[:2]) < SIDE:
         raise ValueError(
             f"{file} has {pixels.shape[1]} x {pixels.shape[0]} pixels; a background needs at least"

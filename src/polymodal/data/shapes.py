@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Modality
+from polymodal.checks import Count, Seed, check_memory
 from polymodal.data.dataset import Splits, consecutive
 
 SIZE, THICKNESS, RADII = 32, 0.25, (0.3, 0.9)
@@ -43,7 +44,7 @@ def _radii(n: int, generator: torch.Generator) -> Tensor:
     return torch.empty(n, dtype=torch.float64).uniform_(*RADII, generator=generator)
 
 
-def shapes(*, n: int = 10_000, seed: int = 0) -> Splits:
+def shapes(*, n: Count = 10_000, seed: Seed = 0) -> Splits:
     """Squares and circles that are both full or both empty (Senellart et al. 2023, section 5.1).
 
     Images are 32 x 32 with hard edges; radii are independent and U(.3, .9), contours .25 thick,
@@ -60,6 +61,7 @@ def shapes(*, n: int = 10_000, seed: int = 0) -> Splits:
     """
     if n < 15:
         raise ValueError(f"shapes needs n of at least 15 to be split, got {n}.")
+    check_memory(10.0 * n * SIZE**2, f"shapes with n={n:,} needs", "lower data.n")
     generator = torch.Generator().manual_seed(seed)
     full = torch.rand(n, generator=generator) < 0.5
     tables = {

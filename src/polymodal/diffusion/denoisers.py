@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from polymodal.checks import call, check_positive
+from polymodal.checks import Depth, Size, call, check_positive
 from polymodal.diffusion.conditioning import spread
 from polymodal.rng import noise
 
@@ -49,7 +49,7 @@ class ResidualMLP(nn.Module):
         width: of h; each residual block is twice as wide inside.
     """
 
-    def __init__(self, sizes: Sequence[int], width: int = 512, depth: int = 3) -> None:
+    def __init__(self, sizes: Sequence[int], width: Size = 512, depth: Depth = 3) -> None:
         super().__init__()
         check_positive("A denoiser", width=width, depth=depth)
         total, level_width = sum(sizes), len(sizes) * Levels.width
@@ -84,11 +84,13 @@ class Attention(nn.Module):
         self.heads, self.mix, self.out = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (
-            y.unflatten(-1, (self.heads, -1)).transpose(-2, -3) for y in self.mix(x).chunk(3, -1)
-        )
+        q, k, v = map(self._by_head, self.mix(x).chunk(3, -1))
         weight = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
         return self.out((weight @ v).transpose(-2, -3).flatten(-2))
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """(..., M, W) -> (..., heads, M, W / heads)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
 
 
 class TokenTransformer(nn.Module):
@@ -101,7 +103,7 @@ class TokenTransformer(nn.Module):
     """
 
     def __init__(
-        self, sizes: Sequence[int], width: int = 256, depth: int = 4, heads: int = 4
+        self, sizes: Sequence[int], width: Size = 256, depth: Depth = 4, heads: Depth = 4
     ) -> None:
         super().__init__()
         check_positive("A denoiser", width=width, depth=depth, heads=heads)

@@ -4,26 +4,36 @@ matching.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from polymodal.analysis import score_ratio
+from polymodal.analysis.score_ratio import blocks
 from polymodal.batch import Batch
 from polymodal.diffusion.whitening import LatentWhitening
+
+log = logging.getLogger("polymodal")
 
 REFERENCES = ("normal", "marginals")  # of score ratio matching
 # a smaller share of a block's largest deviation counts as this share: an unused dimension is not
 # blown up
 LEAST = 0.1
+FEWEST = 20  # samples for a standard error that can be trusted
+NOTHING_FOUND = (
+    "Score ratio matching found nothing: on held-out samples no direction of the latents differs"
+    " from N(0, I) beyond chance (gain %.2g, error %.2g nats). No dimension is kept, and the prior"
+    " is N(0, I) in whitened coordinates. Take more data or a smaller latent, or epsilon=null."
+)
 
 
 def whole(batch: Batch, whitening: LatentWhitening) -> tuple[Tensor, Tensor]:
     """The blocks of a batch side by side (B, d), 0 where missing, and which are present (B, M)."""
-    blocks, present = zip(*(_block(batch, m, d) for m, d in whitening.sizes.items()), strict=True)
-    return torch.cat(blocks, -1), torch.stack(present, -1)
+    z, present = zip(*(_block(batch, m, d) for m, d in whitening.sizes.items()), strict=True)
+    return torch.cat(z, -1), torch.stack(present, -1)
 
 
 def _block(batch: Batch, m: str, d: int) -> tuple[Tensor, Tensor]:
@@ -81,12 +91,7 @@ def collected(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """All of the latents, {block: (N, d_m)}, and which are present, (N, M)."""
     z, present = zip(*(whole(batch, whitening) for batch in batches), strict=True)
-    return _blocks(torch.cat(z), whitening.sizes), torch.cat(present)
-
-
-def _blocks(z: Tensor, sizes: Mapping[str, int]) -> dict[str, Tensor]:
-    """z (N, d) as {block: (N, d_m)}."""
-    return dict(zip(sizes, z.split(list(sizes.values()), -1), strict=True))
+    return blocks(torch.cat(z), whitening.sizes), torch.cat(present)
 
 
 def reduced(
@@ -107,7 +112,7 @@ def reduced(
     Args:
         whitening: is set to the result.
         seen: what whitens each block.
-        train, held_out: complete samples, for the score and for its early stop and H.
+        train, held_out: complete samples, for the score, and for what judges it.
         epsilon: nats.
         reference: "normal": what differs from N(0, I), within a modality or between; "marginals":
             only what is shared, since each modality's own law is the reference. The bound is then
@@ -115,40 +120,45 @@ def reduced(
             what is left out is still drawn from N(0, I).
         steps: of training each score.
 
-    Returns: figures for the log: spectra, sizes, the bound and the errors of its estimate.
-    Raises: ValueError for an unknown reference, or fewer complete samples than dimensions.
+    Returns: figures for the log: spectra, sizes, the bound, the held-out gain over N(0, I) and its
+        error. Where held-out samples show no direction beyond chance, no block keeps any, and a
+        warning says so.
+    Raises: ValueError for an unknown reference, or too few samples.
     """
-    sizes = whitening.sizes
-    _check_reduction(reference, sum(sizes.values()), [train, held_out])
-    white = score_ratio.Whitening.of_blocks(seen)
-    x, test = white(train), white(held_out)
+    _check_reduction(reference, train, held_out)
+    whitening.set_(*score_ratio.whitening_of(seen))
+    x, test = (whitening(torch.cat([*z.values()], -1)) for z in (train, held_out))
     with torch.enable_grad():
         score = score_ratio.fit(x, test, steps=steps)
-        marginals = _marginal_scores(x, test, sizes, steps) if reference == "marginals" else {}
-    reduction = score_ratio.reduce(score, test, sizes, marginals)
+        is_shared = reference == "marginals"
+        marginals = _marginal_scores(x, test, whitening.sizes, steps) if is_shared else {}
+    reduction = score_ratio.reduce(score, x, test, whitening.sizes, marginals)
     kept = reduction.choose(epsilon)
+    if not reduction.found:
+        log.warning(NOTHING_FOUND, reduction.gain, reduction.error)
     rotation = torch.block_diag(*reduction.vectors.values())
-    whitening.set_(white.mean, white.matrix @ rotation, kept)
-    return {"kept": kept, "of": dict(sizes), **_figures(reduction, kept)}
+    whitening.set_(whitening.mean, whitening.matrix @ rotation, kept)
+    return {"kept": kept, "of": dict(whitening.sizes), **_figures(reduction, kept)}
 
 
 def _figures(reduction: score_ratio.Reduction, kept: Mapping[str, int]) -> dict[str, Any]:
     return {
         "bound": reduction.bound(kept),
+        "found": reduction.found,
         "trace": reduction.trace,
-        "check": reduction.check,
-        "trace_error": reduction.error,
+        "gain": reduction.gain,
+        "gain_error": reduction.error,
         "spectra": {m: v.tolist() for m, v in reduction.values.items()},
     }
 
 
-def _check_reduction(reference: str, total: int, samples: Sequence[Mapping[str, Tensor]]) -> None:
+def _check_reduction(reference: str, *samples: Mapping[str, Tensor]) -> None:
     if reference not in REFERENCES:
         raise ValueError(f"The reference is one of {', '.join(REFERENCES)}, not {reference!r}.")
-    if min(len(next(iter(x.values()))) for x in samples) <= total:
+    if (least := min(len(next(iter(z.values()))) for z in samples)) < FEWEST:
         raise ValueError(
-            f"Score ratio matching needs more complete samples than its {total} dimensions, for"
-            " training and for validation; take more data, a smaller latent, or epsilon=null."
+            f"Score ratio matching needs at least {FEWEST} samples with every modality, for"
+            f" training and for validation, got {least}; take more data, or epsilon=null."
         )
 
 
@@ -156,5 +166,5 @@ def _marginal_scores(
     x: Tensor, held_out: Tensor, sizes: Mapping[str, int], steps: int
 ) -> dict[str, score_ratio.RatioScore]:
     """The score of each block of x (N, d) by itself."""
-    train, test = _blocks(x, sizes), _blocks(held_out, sizes)
+    train, test = blocks(x, sizes), blocks(held_out, sizes)
     return {m: score_ratio.fit(train[m], test[m], steps=steps) for m in sizes}

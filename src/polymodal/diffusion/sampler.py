@@ -22,6 +22,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from polymodal.checks import Depth, Size, SizeOrZero, check_name
 from polymodal.diffusion.conditioning import (
     AGAINST,
     CONDITIONINGS,
@@ -73,7 +74,7 @@ class Diffusion:
             range. None: only for "alone".
             "replacement": they are shown with fresh noise of the level of the rest, to any
             denoiser. Biased, however many the steps: the draws are not conditional ones (see
-            docs/methods/score.md).
+            docs/derivations/conditionings.md).
             "repaint": replacement, and every step taken `repeats` times, noise added in between
             (Lugmayr et al. 2022).
             "energy": replacement, and `weight` times the energies' gradient added to the score
@@ -97,7 +98,7 @@ class Diffusion:
 
     conditioning: str = "masks"
     solver: str = "dpm"
-    steps: int = 30
+    steps: Size = 30
     low: float = 0.005
     high: float = 80.0
     rho: float = 7.0
@@ -105,8 +106,8 @@ class Diffusion:
     weight: float = 2.0
     against: str = "unseen"
     rescale: bool | None = None
-    repeats: int = 10
-    corrector: int = 1
+    repeats: Depth = 10
+    corrector: SizeOrZero = 1
     snr: float = 0.16
     vp: Sequence[float] = (0.1, 20.0)
     end: float = 1e-3
@@ -152,8 +153,7 @@ class Diffusion:
             ("against", self.against, AGAINST),
         )
         for option, name, names in choices:
-            if name not in names:
-                raise ValueError(f"There is no {option} {name!r}; there are {', '.join(names)}.")
+            check_name(name, names, option)
 
     def _check_counts(self) -> None:
         counts = self.steps >= 1 and self.repeats >= 1 and self.corrector >= 0

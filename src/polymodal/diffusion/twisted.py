@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from polymodal.checks import Size
 from polymodal.diffusion.conditioning import Denoise, EnergyGradient, Inpainting
 from polymodal.diffusion.noise_levels import karras_levels
 from polymodal.sampling.diagnostics import CountedCalls, ParticleReport
@@ -107,8 +108,8 @@ class Twisted:
     (tensor(1.6000), tensor(0.6000))
     """
 
-    steps: int = 100
-    particles: int = 64
+    steps: Size = 100
+    particles: Size = 64
     ess: float = 0.5
     low: float = 0.005
     high: float = 80.0

@@ -17,12 +17,17 @@ from torch.distributions import (
     Bernoulli,
     Distribution,
     Independent,
-    NegativeBinomial,
     OneHotCategorical,
-    Poisson,
 )
 
 from polymodal.batch import Modality
+from polymodal.checks import check_name
+from polymodal.distributions.counts import (
+    NegativeBinomialCounts,
+    PoissonCounts,
+    negative_binomial_start,
+    poisson_start,
+)
 
 
 class Isotropic(Distribution):
@@ -119,11 +124,19 @@ class Likelihood:
             the axis of `params` when that is 1.
         params: how many numbers a decoder gives for each number of x.
         values: the values that x can have; None: any number, or [0, 1] under the link "sigmoid".
+        start: `start(mean, variance)`, the output at which x has these moments; a decoder then
+            starts there. None: it starts as it is.
     """
 
     make: Callable[[Tensor, Modality], Distribution]
     params: int = 1
     values: Values | None = None
+    start: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether the values are counts."""
+        return self.values is COUNTS
 
 
 def _identity(x: Tensor) -> Tensor:
@@ -156,14 +169,13 @@ def _categorical(raw: Tensor, m: Modality) -> Distribution:
 
 
 def _poisson(raw: Tensor, m: Modality) -> Distribution:
-    return _independent(Poisson(raw.exp(), validate_args=False), len(m.shape))
+    return PoissonCounts(raw, len(m.shape))
 
 
 def _negative_binomial(raw: Tensor, m: Modality) -> Distribution:
     """Mean exp(a) and inverse dispersion exp(b), from raw = (a, b)."""
-    mean, total = raw.unbind(-1 - len(m.shape))
-    counts = NegativeBinomial(total.exp(), logits=mean - total, validate_args=False)
-    return _independent(counts, len(m.shape))
+    log_mean, log_inverse_dispersion = raw.unbind(-1 - len(m.shape))
+    return NegativeBinomialCounts(log_mean, log_inverse_dispersion, len(m.shape))
 
 
 LIKELIHOODS: dict[str, Likelihood] = {
@@ -171,22 +183,18 @@ LIKELIHOODS: dict[str, Likelihood] = {
     "laplace": Likelihood(_laplace),
     "bernoulli": Likelihood(_bernoulli, values=UNIT),
     "categorical": Likelihood(_categorical, values=ONE_HOT),
-    "poisson": Likelihood(_poisson, values=COUNTS),
-    "negative_binomial": Likelihood(_negative_binomial, params=2, values=COUNTS),
+    "poisson": Likelihood(_poisson, values=COUNTS, start=poisson_start),
+    "negative_binomial": Likelihood(
+        _negative_binomial, params=2, values=COUNTS, start=negative_binomial_start
+    ),
 }
 
 
 def likelihood_of(modality: Modality) -> Likelihood:
     """The likelihood that `modality` names. Raises ValueError for an unknown likelihood or link."""
-    if modality.likelihood not in LIKELIHOODS:
-        raise ValueError(
-            f"Modality {modality.name!r} wants the likelihood {modality.likelihood!r}; there are"
-            f" {list(LIKELIHOODS)}."
-        )
-    if modality.link not in LINKS:
-        raise ValueError(
-            f"Modality {modality.name!r} wants the link {modality.link!r}; there are {list(LINKS)}."
-        )
+    of = f" for modality {modality.name!r}"
+    check_name(modality.likelihood, LIKELIHOODS, "likelihood", of)
+    check_name(modality.link, LINKS, "link", of)
     return LIKELIHOODS[modality.likelihood]
 
 

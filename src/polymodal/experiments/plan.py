@@ -13,18 +13,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from polymodal.batch import Modality
-from polymodal.checks import check_names, suggest
+from polymodal.checks import check_names
 from polymodal.data import Splits
+from polymodal.experiments.changes import Changes
 from polymodal.experiments.sharing import common_stages
 from polymodal.model import Method
-from polymodal.runs.run import Run, build
+from polymodal.runs.run import Run
 from polymodal.settings.data import complete, load_splits
 from polymodal.settings.merge import merge, parse_overrides
-from polymodal.settings.recipes import beside, is_file, load_recipe
-from polymodal.settings.resolve import resolve, to_dict
+from polymodal.settings.recipes import beside, is_file
+from polymodal.settings.resolve import resolve
 from polymodal.settings.schema import Settings
+from polymodal.training.checks import check_evaluation, check_method, check_place, check_reuse
 from polymodal.training.fit import fit
+from polymodal.training.memory import built
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,14 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a recipe, the data on which all of them train, and the settings of the recipe."""
+    """The runs of a recipe, the data on which all of them train, the settings of the recipe, and
+    what the user should know of them.
+    """
 
     runs: Sequence[Planned]
     data: Splits
     settings: Settings
+    notes: Sequence[str] = ()
 
     @property
     def compares(self) -> bool:
@@ -75,53 +80,6 @@ class Candidate:
     def stages(self) -> list[str]:
         """The names of the stages, in order."""
         return [stage.name for stage in self.method.stages]
-
-
-@dataclass(frozen=True)
-class Changes:
-    """The user's changes to a recipe.
-
-    Args:
-        overrides: key=value.
-        data: a file, which replaces the recipe's data; or the folder of the named data sets.
-    """
-
-    overrides: Sequence[str] = ()
-    data: str | None = None
-
-    def read(self, recipe: str) -> dict[str, Any]:
-        """The recipe, on the user's data, in which no stage contradicts an override for all
-        stages.
-        """
-        return self._on_data(self._for_all_stages(load_recipe(recipe)))
-
-    def _on_data(self, recipe: dict[str, Any]) -> dict[str, Any]:
-        if self.data is None:
-            return recipe
-        if Path(self.data).expanduser().is_dir():
-            section = {**(recipe.get("data") or {}), "path": self.data}
-        else:
-            section = {"name": self.data}
-        return {**recipe, "data": section}
-
-    def _for_all_stages(self, recipe: dict[str, Any]) -> dict[str, Any]:
-        """The recipe without the stages' values of settings that are overridden for all stages, as
-        by training.epochs=3.
-        """
-        training = recipe.get("training") or {}
-        overridden = self._common_settings()
-        if not overridden or not training.get("stages"):
-            return recipe
-        stages = {
-            stage: {k: v for k, v in (settings or {}).items() if k not in overridden}
-            for stage, settings in training["stages"].items()
-        }
-        return {**recipe, "training": {**training, "stages": stages}}
-
-    def _common_settings(self) -> set[str]:
-        """The settings of `training` that are overridden for all stages."""
-        keys = [override.partition("=")[0].strip().split(".") for override in self.overrides]
-        return {key[1] for key in keys if len(key) == 2 and key[0] == "training"}
 
 
 def make_plan(
@@ -152,19 +110,23 @@ def make_plan(
         if reuse:
             raise ValueError("A comparison chooses the stages to reuse; leave --reuse out.")
         splits, candidates = _compared(recipe, whole, settings.compare, changes)
-        seeds = [seed] if seed is not None else settings.seeds or [0]
-        return Plan(_runs(candidates, seeds, out), splits, settings)
+        seeds = list(dict.fromkeys(settings.seeds or [0])) if seed is None else [seed]
+        recipes = [recipe, *(beside(recipe, name) for name in settings.compare)]
+        return Plan(_runs(candidates, seeds, out), splits, settings, changes.all_notes(recipes))
     splits = load_splits(settings.data, settings.modalities)
-    candidate = _candidate(settings, splits.modalities)
+    candidate = _candidate(settings, splits)
+    check_method(candidate.method, candidate.settings, len(splits.train))
+    check_reuse(reuse or {}, candidate.stages)
     run = _planned("run", candidate, seed or 0, out, reuse or {})
-    return Plan([run], splits, settings)
+    return Plan([run], splits, settings, changes.all_notes([recipe]))
 
 
-def _candidate(settings: Settings, modalities: Sequence[Modality]) -> Candidate:
+def _candidate(settings: Settings, splits: Splits) -> Candidate:
     """Builds the method; torch's global random stream stays as it is."""
-    settings = complete(settings, modalities)
+    settings = complete(settings, splits.modalities)
+    check_evaluation(settings.evaluation, splits)
     with torch.random.fork_rng(devices=[]):
-        method = build(to_dict(settings), modalities)
+        method = built(settings, splits.modalities, len(splits.train))
     return Candidate(settings, method)
 
 
@@ -238,8 +200,10 @@ def _compared(
     settings = {label: resolve(merge(base, layers[label])) for label, base in bases.items()}
     first = _check_same_data(settings)
     splits = load_splits(first.data, first.modalities)
-    candidates = {k: _candidate(s, splits.modalities) for k, s in settings.items()}
-    return splits, _with_known_stages(candidates)
+    candidates = _with_known_stages({k: _candidate(s, splits) for k, s in settings.items()})
+    for candidate in candidates.values():
+        check_method(candidate.method, candidate.settings, len(splits.train))
+    return splits, candidates
 
 
 def _layers_by_method(
@@ -281,17 +245,8 @@ def _with_known_stages(candidates: Mapping[str, Candidate]) -> dict[str, Candida
     """
     every = sorted({name for candidate in candidates.values() for name in candidate.stages})
     for candidate in candidates.values():
-        _check_stages(candidate.settings.training.stages, every)
+        candidate.settings.training.check_stages(every)
     return {label: _with_own_stages(candidate) for label, candidate in candidates.items()}
-
-
-def _check_stages(given: Iterable[str], names: Sequence[str]) -> None:
-    for name in given:
-        if name not in names:
-            listed = ", ".join(names)
-            raise ValueError(
-                f"There is no stage {name!r}.{suggest(name, names)} There are: {listed}."
-            )
 
 
 def _with_own_stages(candidate: Candidate) -> Candidate:
@@ -338,7 +293,12 @@ def _common_stages(candidate: Candidate, other: Candidate) -> list[str]:
 
 
 def train(plan: Plan, say: Callable[[str], None] | None = None) -> list[Run]:
-    """Trains the runs of a plan, or resumes them; finished ones are read. `say` is told of each."""
+    """Trains the runs of a plan, or resumes them; finished ones are read. `say` is told of each.
+
+    Raises ValueError, before the first one begins, if one cannot be written into its directory.
+    """
+    for planned in plan.runs if is_first_process() else ():
+        check_place(planned.settings, plan.data, planned.seed, planned.directory)
     runs = []
     for planned in plan.runs:
         if say:

@@ -20,7 +20,7 @@ def same_stage(stage: Stage, method: Method, other_stage: Stage, other: Method) 
         return False
     try:
         return _value(stage, method) == _value(other_stage, other)
-    except ValueError:  # arrays: the truth of several comparisons is ambiguous
+    except (ValueError, RuntimeError):  # arrays and tensors of options: no one truth
         return False
 
 

@@ -11,13 +11,14 @@ from torch.nn.functional import cross_entropy
 
 from polymodal.analysis.gathering import gathered, is_shared
 from polymodal.batch import Batch
-from polymodal.checks import Count, NonNegative
+from polymodal.checks import NonNegative, Size
 from polymodal.distributions import Joint, Point, choose
 from polymodal.methods.builder import Builder
 from polymodal.methods.common import HIDDEN, random_subset, whole_model
 from polymodal.methods.method import method
-from polymodal.model import Loss, Method, MultimodalVAE, Step
+from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
 from polymodal.networks import Decoder, JointEncoder, mlp
+from polymodal.networks.named import Named
 from polymodal.objectives import ElboTerm, elbo, elbos, mmd
 from polymodal.posteriors import Posterior, SharedPrivate
 from polymodal.posteriors.masks import presence
@@ -59,7 +60,7 @@ class Condition(Posterior):
     def __init__(self, encoder: JointEncoder, prior: nn.Module | None = None) -> None:
         super().__init__()
         self.encoder = encoder
-        self.experts = nn.ModuleDict()
+        self.experts = Named()
         self._prior = [] if prior is None else [prior]  # its parameters are the model's
 
     def forward(self, batch: Batch) -> Distribution:
@@ -91,7 +92,7 @@ class Conditional(Posterior):
     ) -> None:
         super().__init__()
         self.target, self.joint, self.condition, self.prior = target, joint, condition, prior
-        self.experts = nn.ModuleDict()
+        self.experts = Named()
 
     def forward(self, batch: Batch) -> Joint:
         prior, condition = (part.expand((len(batch),)) for part in self.prior().parts)
@@ -170,12 +171,22 @@ def mfm_loss(
     return Loss(value, logs | {"cross_entropy": wrong[0], "mmd": distance.detach()})
 
 
+def check_labels(model: MultimodalVAE, batch: Batch, classes: int) -> Batch:
+    """The batch itself. Raises ValueError for more than `classes` different labels."""
+    if batch.label is not None and int(batch.label.max()) >= classes:
+        raise ValueError(
+            f"MFM predicts {classes} classes and the data have more; set method.classes to at least"
+            f" {int(batch.label.max()) + 1}."
+        )
+    return batch
+
+
 @method(hidden=HIDDEN)
 def mfm(
     builder: Builder,
     *,
-    private: Count = 8,
-    classes: Count = 10,
+    private: Size = 8,
+    classes: Size = 10,
     discriminate: NonNegative = 1.0,
     discrepancy: NonNegative = 100.0,
 ) -> Method:
@@ -200,4 +211,4 @@ def mfm(
     model = builder.with_private(shared, private, "point")
     model.posterior.classify = mlp([builder.latent, builder.hidden, classes])
     loss = Step(mfm_loss, discriminate=discriminate, discrepancy=discrepancy)
-    return Method(model, whole_model(loss))
+    return Method(model, [Stage("all", loss, [""], Step(check_labels, classes=classes))])

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from polymodal.batch import Modality
-from polymodal.checks import meant
+from polymodal.checks import check_name, check_names
 from polymodal.data.kinds import kind_of
 from polymodal.distributions import product
 from polymodal.methods.settings import FlowSettings
@@ -58,12 +58,7 @@ class Builder:
             raise ValueError(
                 f"A method needs at least one modality and distinct names, got {self.names}."
             )
-        for m in self.chosen:
-            if m not in self.names:
-                near = meant(m, self.names)
-                raise ValueError(
-                    f"networks names the modality {m!r}, which the data does not have; {near}"
-                )
+        check_names(self.chosen, self.names, "networks")
         self.networks: dict[str, Network] = {
             m.name: network_of(m, self.chosen.get(m.name) or kind_of(m).network(m))
             for m in self.modalities
@@ -169,6 +164,7 @@ class Builder:
                 of a shared flow.
             prior_expert: whether the prior is one more expert.
         """
+        pooling.family(self.names)  # too many subsets are refused before anything is trained
         size = self.latent
         flow = None
         if posterior == "flow":
@@ -220,8 +216,7 @@ class Builder:
 
 def check_family(name: str, families: Iterable[str] = HEADS) -> None:
     """Raises ValueError for a name that is no family of experts, or not one of `families`."""
-    if name not in list(families):
-        raise ValueError(f"There is no posterior {name!r}; {meant(name, families)}")
+    check_name(name, families, "posterior")
 
 
 def learned_prior(name: str, size: int, learn_scale: bool) -> nn.Module:
@@ -229,8 +224,7 @@ def learned_prior(name: str, size: int, learn_scale: bool) -> nn.Module:
 
     Raises ValueError for an unknown name, or scales that do not exist.
     """
-    if name not in PRIORS:
-        raise ValueError(f"There is no prior {name!r}; {meant(name, PRIORS)}")
+    check_name(name, PRIORS, "prior")
     if not learn_scale:
         return PRIORS[name](size)
     if name not in ("normal", "laplace"):
@@ -247,8 +241,7 @@ def pooling_of(
     """The pooling of POOLINGS. Raises ValueError for unknown names, and says why a combination has
     no meaning.
     """
-    if name not in POOLINGS:
-        raise ValueError(f"There is no pooling {name!r}; {meant(name, POOLINGS)}")
+    check_name(name, POOLINGS, "pooling")
     check_family(posterior, ("normal", "laplace", "flow"))
     if posterior == "laplace" and (POOLINGS[name].normal or prior_expert):
         also = " with the prior as an expert" if prior_expert else ""

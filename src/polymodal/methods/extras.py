@@ -12,7 +12,7 @@ from inspect import Parameter
 from typing import Any, Literal
 
 from polymodal.batch import Modality
-from polymodal.checks import Count
+from polymodal.checks import Size
 from polymodal.methods.fitted_prior import with_fitted_prior
 from polymodal.methods.gradients import combined, rule_of
 from polymodal.model import Method
@@ -35,7 +35,7 @@ EXTRAS = (
         "rescale", Parameter.KEYWORD_ONLY, default=None, annotation=Literal["dimension"] | None
     ),
     Parameter("fitted_prior", Parameter.KEYWORD_ONLY, default=None, annotation=str | None),
-    Parameter("components", Parameter.KEYWORD_ONLY, default=10, annotation=Count),
+    Parameter("components", Parameter.KEYWORD_ONLY, default=10, annotation=Size),
 )
 
 

@@ -16,6 +16,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from polymodal.analysis.gathering import gathered, own_rows
+from polymodal.checks import check_name
 
 Rule = Callable[[Sequence[Tensor]], Tensor]
 
@@ -99,8 +100,7 @@ def rule_of(name: str) -> Rule:
 
     Raises ValueError for an unknown name.
     """
-    if name not in RULES:
-        raise ValueError(f"There is no rule {name!r} for gradients; use one of {', '.join(RULES)}.")
+    check_name(name, RULES, "rule", " for gradients")
 
     def rule(grads: Sequence[Tensor]) -> Tensor:
         own = torch.stack([g.flatten() for g in grads])

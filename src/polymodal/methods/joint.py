@@ -20,6 +20,7 @@ from polymodal.methods.builder import Builder
 from polymodal.methods.common import HIDDEN, warmed_up
 from polymodal.methods.method import method
 from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
+from polymodal.networks.named import key_of
 from polymodal.objectives import elbo
 from polymodal.posteriors import JointWithSurrogates, remember_patterns
 from polymodal.posteriors.patterns import JointEncoderPosterior
@@ -78,7 +79,7 @@ def surrogate_kl(model: Surrogates, batch: Batch, progress: float) -> Loss:
 
 def surrogate_stage(names: Sequence[str], embed: bool = False) -> Stage:
     """L(0, 0, 1) with the other parts frozen; their outputs, also g_m(x_m), are computed once."""
-    trains = [f"posterior.experts.{m}.{part}" for m in names for part in ("net", "head")]
+    trains = [f"posterior.experts.{key_of(m)}.{part}" for m in names for part in ("net", "head")]
     return Stage("surrogates", Step(surrogate_kl), trains, Step(keep_joint, embed=embed))
 
 

@@ -11,7 +11,7 @@ from functools import partial, wraps
 from typing import Any, get_type_hints
 
 from polymodal.batch import Modality
-from polymodal.checks import Count, CountOrZero, check_names, typed_arguments
+from polymodal.checks import Size, SizeOrZero, check_names, typed_arguments
 from polymodal.methods.builder import Builder
 from polymodal.methods.extras import DESCRIPTION, EXTRAS, extended
 from polymodal.model import Method
@@ -92,9 +92,9 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 def _common(latent: int, hidden: int | None) -> list[inspect.Parameter]:
     """The options that make a `Builder`."""
-    options = [_keyword("latent", Count, latent), _keyword("networks", Networks | None, None)]
+    options = [_keyword("latent", Size, latent), _keyword("networks", Networks | None, None)]
     if hidden is not None:
-        options.append(_keyword("hidden", CountOrZero, hidden))
+        options.append(_keyword("hidden", SizeOrZero, hidden))
     return options
 
 

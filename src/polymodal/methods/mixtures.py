@@ -15,13 +15,14 @@ import torch
 from torch import nn
 
 from polymodal.batch import Batch
-from polymodal.checks import BelowOne, Count, NonNegative, Share
+from polymodal.checks import BelowOne, NonNegative, Share, Size
 from polymodal.distributions import divergence, sum_of
 from polymodal.methods.builder import Builder, learned_prior, pooling_of
 from polymodal.methods.common import Objective, Pooled, bound_loss, present_count, whole_model
 from polymodal.methods.method import method
 from polymodal.methods.settings import PriorSettings
 from polymodal.model import Loss, Method, Step
+from polymodal.networks.named import Named
 from polymodal.objectives import ElboTerm, elbo, elbos
 from polymodal.posteriors import masks
 from polymodal.posteriors.pooling import correlated, geometric, powerset, singletons
@@ -37,13 +38,13 @@ def pooled(
     posterior: Literal["normal", "laplace", "flow"] = "normal",
     prior: PriorSettings = NORMAL,
     objective: Objective = "elbo",
-    k: Count = 1,
+    k: Size = 1,
     log_mean: bool = False,
     beta: NonNegative = 1.0,
     warmup: Share = 0.0,
 ) -> Method:
-    """Any pooling with any posterior family, prior and objective; a combination without meaning
-    says why.
+    """Any pooling with any posterior family, prior and objective. A combination that has no
+    meaning is refused, and why.
 
     Args:
         pooling: a key of `polymodal.posteriors.POOLINGS`.
@@ -76,7 +77,7 @@ def mmvae(
     posterior: Literal["laplace", "normal"] = "laplace",
     learn_prior: bool = True,
     objective: Objective = "iwae",
-    k: Count = 10,
+    k: Size = 10,
     log_mean: bool = False,
     beta: NonNegative = 1.0,
 ) -> Method:
@@ -169,7 +170,7 @@ def mmvm(builder: Builder, *, beta: NonNegative = 1.0, alpha: Share = 0.0) -> Me
     of all experts.
 
     sum_m E_{q_m} log p(x_m|z) - beta sum_m [alpha KL(q_m||p) + (1 - alpha) / n sum_r KL(q_m||q_r)]:
-    by convexity the last is above the divergence from the mixture. alpha = 1: independent
+    by convexity the last sum is an upper bound of sum_m KL(q_m||mean_r q_r). alpha = 1: independent
     autoencoders.
     """
     loss = Step(mmvm_loss, alpha=alpha, beta=beta)
@@ -204,5 +205,5 @@ def code_vae(builder: Builder, *, rho: BelowOne = 0.4, beta: NonNegative = 1.0) 
     """
     model = builder.pooled(powerset, partial(correlated, rho=rho))
     names = ["+".join(sorted(subset)) for subset in powerset(builder.names)]
-    model.posterior.logits = nn.ParameterDict({n: nn.Parameter(torch.zeros(())) for n in names})
+    model.posterior.logits = Named({n: nn.Parameter(torch.zeros(())) for n in names})
     return Method(model, whole_model(Step(code_vae_loss, beta=beta)))

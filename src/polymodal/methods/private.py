@@ -14,7 +14,7 @@ from torch import nn
 
 from polymodal.analysis.dcca import contrastive
 from polymodal.batch import Batch
-from polymodal.checks import Count, CountOrZero, NonNegative
+from polymodal.checks import NonNegative, Size, SizeOrZero
 from polymodal.distributions import Joint
 from polymodal.methods.builder import Builder
 from polymodal.methods.common import bound_loss, whole_model
@@ -29,10 +29,10 @@ from polymodal.posteriors.pooling import singletons, whole
 def mmvae_plus(
     builder: Builder,
     *,
-    private: Count = 8,
+    private: Size = 8,
     posterior: Literal["laplace", "normal"] = "laplace",
     objective: Literal["iwae", "dreg"] = "iwae",
-    k: Count = 1,
+    k: Size = 1,
     log_mean: bool = False,
     beta: NonNegative = 1.0,
 ) -> Method:
@@ -91,7 +91,7 @@ def _dmvae(builder: Builder, private: int, beta: float, contrast: float) -> Meth
 def dmvae(
     builder: Builder,
     *,
-    private: Count = 4,
+    private: Size = 4,
     beta: NonNegative = 1.0,
     contrast: NonNegative = 0.0,
 ) -> Method:
@@ -113,7 +113,7 @@ def dmvae(
 def partitioned(
     builder: Builder,
     *,
-    private: Count = 4,
+    private: Size = 4,
     beta: NonNegative = 1.0,
     contrast: NonNegative = 1.0,
 ) -> Method:
@@ -137,7 +137,7 @@ def vcca(
     builder: Builder,
     *,
     lead: str | None = None,
-    private: CountOrZero = 0,
+    private: SizeOrZero = 0,
     beta: NonNegative = 1.0,
 ) -> Method:
     """VCCA, and with `private` VCCA-private (Wang et al. 2016): only q(u|x_lead) encodes, all

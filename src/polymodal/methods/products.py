@@ -7,10 +7,12 @@ modality out of the likelihood.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
 
 from polymodal.batch import Batch
-from polymodal.checks import Count, CountOrZero, NonNegative, Share
+from polymodal.checks import NonNegative, Share, Size
 from polymodal.distributions import sum_of
 from polymodal.methods.builder import Builder
 from polymodal.methods.common import (
@@ -60,7 +62,8 @@ def mvae_loss(
         return elbos(model, batch, terms, kl=weight)
     losses = []
     for term in terms:
-        observed = Batch({m: batch.x[m] for m in term.names}, term.present)
+        present = {m: v for m, v in term.present.items() if m in term.names}
+        observed = Batch({m: batch.x[m] for m in term.names}, present)
         losses.append(iwae(model, observed, term.q, k, beta=weight, estimator=objective))
     values = [counted(term, loss.value) for term, loss in zip(terms, losses, strict=True)]
     return Loss(sum_of(values), losses[0].terms)
@@ -71,11 +74,11 @@ def mvae(
     builder: Builder,
     *,
     prior_expert: bool = True,
-    random_subsets: CountOrZero = 1,
+    random_subsets: Annotated[int, Ge(0), Le(1000)] = 1,
     beta: NonNegative = 1.0,
     warmup: Share = 0.0,
     objective: Objective = "elbo",
-    k: Count = 1,
+    k: Size = 1,
 ) -> Method:
     """MVAE (Wu and Goodman 2018): a product of experts; ELBOs of the whole, of each modality, and
     of random subsets.

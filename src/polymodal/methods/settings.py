@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import MinLen
 from pydantic import ConfigDict
 
-from polymodal.checks import BelowOne, Count, CountOrZero, Group, NonNegative, Positive
+from polymodal.checks import BelowOne, CountOrZero, Depth, Group, NonNegative, Positive, Size
 from polymodal.diffusion.registry import DIFFUSIONS
 from polymodal.networks.flows import Flow
 from polymodal.sampling import SAMPLERS, make_sampler
@@ -21,8 +22,8 @@ class FlowSettings(Group):
     """
 
     kind: Literal["maf", "coupling", "spline"] = "maf"
-    transforms: Count = 2
-    hidden: tuple[Count, ...] = (128, 128, 128)
+    transforms: Depth = 2
+    hidden: Annotated[tuple[Size, ...], MinLen(1)] = (128, 128, 128)
     conditional: bool = True
     max_scale: Positive = 1000.0
     tail_variance: Positive | None = None
@@ -46,8 +47,8 @@ class EmbeddingSettings(Group):
     """
 
     kind: Literal["dcca", "contrastive", "cca"] = "dcca"
-    embedding_size: Count = 16
-    num_directions: Count | None = None
+    embedding_size: Size = 16
+    num_directions: Size | None = None
     ridge: NonNegative | None = None
     augment: CountOrZero = 0
     dropout: BelowOne = 0.0

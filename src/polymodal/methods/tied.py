@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.batch import Batch
-from polymodal.checks import Count, NonNegative
+from polymodal.checks import NonNegative, Size
 from polymodal.distributions import DiagNormal, divergence, sum_of
 from polymodal.methods.builder import Builder
 from polymodal.methods.common import Pooled, present_count, whole_model
@@ -96,10 +96,10 @@ def meme_loss(
 def meme(
     builder: Builder,
     *,
-    k: Count = 10,
+    k: Size = 10,
     gamma: NonNegative = 1.0,
     analytic_kl: bool = False,
-    pseudo_inputs: Count = 50,
+    pseudo_inputs: Size = 50,
 ) -> Method:
     """MEME (Joy et al. 2022): every expert is the prior of the others; extended to any number of
     modalities.

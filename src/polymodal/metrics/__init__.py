@@ -9,9 +9,16 @@ from pkgutil import iter_modules
 
 from polymodal.metrics.classifiers import Classifiers
 from polymodal.metrics.measurement import Measurement, MeasurementOptions
-from polymodal.metrics.metric import METRICS, Metric, metric
-from polymodal.metrics.places import all_subsets, every, once, others, pairs, subsets, targets
+from polymodal.metrics.metric import (
+    METRICS,
+    Metric,
+    UnavailableError,
+    metric,
+    named_metrics,
+)
+from polymodal.metrics.places import every, once, others, pairs, subsets, targets
 from polymodal.metrics.statistics import mean_of
+from polymodal.posteriors.pooling import powerset
 
 __all__ = [
     "METRICS",
@@ -19,13 +26,15 @@ __all__ = [
     "Measurement",
     "MeasurementOptions",
     "Metric",
-    "all_subsets",
+    "UnavailableError",
     "every",
     "mean_of",
     "metric",
+    "named_metrics",
     "once",
     "others",
     "pairs",
+    "powerset",
     "subsets",
     "targets",
 ]

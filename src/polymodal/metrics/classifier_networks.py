@@ -67,7 +67,7 @@ def _dense(a: int, b: int) -> list[nn.Module]:
     return [nn.Linear(a, b), nn.BatchNorm1d(b), nn.Dropout(0.5)]
 
 
-def table8(shape: tuple[int, ...], outputs: int) -> Classifier:
+def senellart_cnn(shape: tuple[int, ...], outputs: int) -> Classifier:
     """Senellart et al. (2023), Table 8, for 28x28 grey and 32x32 colour images; `compact` for
     others.
     """
@@ -128,7 +128,7 @@ class Nearest(nn.Module):
 
 NETWORKS: dict[str, Callable[[tuple[int, ...], int], Classifier]] = {
     "compact": compact,
-    "table8": table8,
+    "senellart-cnn": senellart_cnn,
 }
 
 
@@ -139,4 +139,4 @@ def default_network(shape: tuple[int, ...]) -> str:
     paper's network does. The paper's network for 32x32 colour images has 70 million weights, too
     many to train on a CPU.
     """
-    return "table8" if shape == (1, 28, 28) else "compact"
+    return "senellart-cnn" if shape == (1, 28, 28) else "compact"

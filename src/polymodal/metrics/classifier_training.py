@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from polymodal.batch import Modality
-from polymodal.data.readers.files import atomic
+from polymodal.batch import Modality, escaped
+from polymodal.checks.files import atomic
 from polymodal.metrics.classifier_networks import NETWORKS, Classifier, Nearest, default_network
 from polymodal.metrics.decoding import Precision, autocast
 from polymodal.metrics.labels import LabelledValues
@@ -35,10 +35,9 @@ class ClassifierTraining:
     """How classifiers are trained.
 
     Args:
-        network: "compact", or "table8" for the paper's; None: `Nearest` where a modality has few
-            different values, the paper's for 28x28 grey images, else "compact".
+        network: "compact", or "senellart-cnn", that of the paper; None: `Nearest` where a modality
+            has few different values, the paper's for 28x28 grey images, else "compact".
         steps: number of steps; None: 250 or one epoch, whichever is more.
-        precision: "bf16" trains in bfloat16.
         device: the device on which they are trained.
 
     Raises ValueError for an unknown network.
@@ -46,7 +45,6 @@ class ClassifierTraining:
 
     network: str | None = None
     steps: int | None = None
-    precision: Precision | None = None
     device: torch.device | str = "cpu"
 
     def __post_init__(self) -> None:
@@ -114,7 +112,7 @@ class ClassifierCache:
             for tensor in (values, labels):
                 digest.update(tensor.contiguous().cpu().numpy().tobytes())
         key = digest.hexdigest()[:16]
-        return self.folder / f"{Path(self.name).stem}-{m.name}-{key}.safetensors"
+        return self.folder / f"{escaped(Path(self.name).stem)}-{escaped(m.name)}-{key}.safetensors"
 
 
 def fit_or_read(
@@ -131,7 +129,7 @@ def fit_or_read(
     train, _, test = parts
     device, several, size = torch.device(training.device), train.labels.dim() == 2, len(test.rows)
     if training.network is None and (nearest := Nearest.of(train)) is not None:
-        accuracy = accuracy_of(nearest.to(device), test, device, training.precision)
+        accuracy = accuracy_of(nearest.to(device), test, device)
         return LabelClassifier(nearest.eval(), False, accuracy, size)
     training = replace(training, network=training.network or default_network(m.shape))
     net, accuracy = _read_or_trained(m, parts, training, cache)
@@ -147,6 +145,7 @@ def _read_or_trained(
 ) -> tuple[Classifier, float]:
     """The network and its test accuracy."""
     train, val, test = parts
+    val = val if len(val.rows) else train
     network, device = training.network or "", torch.device(training.device)
     seed_all(torch.device("cpu"), "classifier", m.name)
     net = NETWORKS[network](m.shape, _outputs(parts))
@@ -156,7 +155,7 @@ def _read_or_trained(
     cache.tell(f"Training the classifier of {m.name} on {len(train.rows)} different values, once.")
     net = net.to(device)
     train_network(net, train, val, training)
-    accuracy = accuracy_of(net, test, device, training.precision)
+    accuracy = accuracy_of(net, test, device)
     cache.tell(
         f"The classifier of {m.name} has test accuracy {accuracy:.3f} on {len(test.rows)}"
         " different values."
@@ -223,7 +222,7 @@ def train_network(
         optimizer.step()
         cycle.step()
         if step % math.ceil(steps / CHECKS) == 0 or step == steps:
-            best.consider(net, accuracy_of(net, val, device, training.precision))
+            best.consider(net, accuracy_of(net, val, device))
             if best.accuracy == 1:
                 break
     net.load_state_dict(best.weights)
@@ -272,9 +271,7 @@ def _loss(
     device, shift = torch.device(training.device), SHIFT if training.network == "compact" else 0
     x = _channels_last(_augmented(data.values(which).to(device), shift))
     labels = data.labels[which].to(device)
-    with autocast(training.precision, device):
-        logits = net(x)
-    logits = logits.float()
+    logits = net(x)
     if labels.dim() == 2:
         return functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
     return functional.cross_entropy(logits, labels)
@@ -285,13 +282,12 @@ def accuracy_of(
     net: Classifier | Nearest,
     data: LabelledValues,
     device: torch.device,
-    precision: Precision | None,
 ) -> float:
-    """The share of values, or of attributes, whose label a network finds."""
+    """The share of values, or of attributes, whose label a network finds; NaN of none."""
     classifier = LabelClassifier(net.eval(), data.labels.dim() == 2, 0.0)
     right = 0.0
     for which in torch.arange(len(data.rows)).split(500):
-        _, predicted = classifier(data.values(which).to(device), precision)
+        _, predicted = classifier(data.values(which).to(device))
         correct = (predicted.to(data.labels.device) == data.labels[which]).double().mean()
         right += float(correct) * len(which)
-    return right / len(data.rows)
+    return right / len(data.rows) if len(data.rows) else math.nan

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from polymodal.checks import keep_heap
 from polymodal.data.dataset import Splits
 from polymodal.data.readers.files import cache_folder
 from polymodal.metrics.classifier_training import (
@@ -23,7 +24,6 @@ from polymodal.metrics.decoding import DECODING, Decoding
 from polymodal.metrics.labels import attributes_of, distinct, has_labels
 from polymodal.model import MultimodalVAE
 from polymodal.rng import own_random_state
-from polymodal.training.device import keep_heap
 
 TRAINING = ClassifierTraining()
 
@@ -97,6 +97,8 @@ class Classifiers(Mapping[str, LabelClassifier]):
                 by_name[m.name] = LabelClassifier(None, True, 1.0)
                 continue
             parts = [distinct(part, m.name) for part in (splits.train, splits.val, splits.test)]
+            if not len(parts[0].rows):
+                continue  # its metrics say that there is no classifier
             with own_random_state(torch.device(training.device)):
                 by_name[m.name] = fit_or_read(m, parts, training, store)
         return cls(by_name)

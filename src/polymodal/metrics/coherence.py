@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch.nn.functional import one_hot
 
 from polymodal.metrics.labels import labels_of
 from polymodal.metrics.measurement import Measurement
-from polymodal.metrics.metric import Value, metric
+from polymodal.metrics.metric import UnavailableError, Value, metric
 from polymodal.metrics.places import Given, once, pairs, targets
 from polymodal.metrics.statistics import macro_mean_and_error, mean_of
 
@@ -55,13 +56,15 @@ def kappa(labels: Mapping[str, Tensor]) -> tuple[float, float]:
     agree = (shown.sum(0).square().sum(-1) - len(shown)) / count
     chance = (share.sum(0).square().sum() - share.square().sum()) / count
     if chance >= 1:
-        return math.nan, math.nan
-    moved = (
+        raise UnavailableError(
+            "All samples show one and the same class, so that chance explains all."
+        )
+    chance_influence = (
         2 * ((shown.sum(0) @ share.sum(0)) - torch.einsum("mnk,mk->n", shown, share)) / count
         - 2 * chance
     )
     value = (agree.mean() - chance) / (1 - chance)
-    influence = ((agree - agree.mean()) - moved * (1 - value)) / (1 - chance)
+    influence = ((agree - agree.mean()) - chance_influence * (1 - value)) / (1 - chance)
     return value.item(), influence.std().item() / math.sqrt(size)
 
 
@@ -91,20 +94,23 @@ def coherence_macro(m: Measurement, given: Given, target: str) -> Value | None:
 
 
 def _joint_labels(m: Measurement) -> dict[str, Tensor]:
-    """The labels of joint samples from the prior, for each modality that has a classifier."""
+    """The labels of joint samples from the prior, for each modality that has a classifier.
+
+    Raises UnavailableError for fewer than two.
+    """
     names = [name for name in m.classifiers or {} if name in m.model.decoders]
+    if len(names) < 2:
+        raise UnavailableError("Fewer than two modalities have a classifier and are generated.")
     return {name: m.classify((), name)[1] for name in names}
 
 
 @metric(places=once, direction="higher", unit="share", labels=True)
-def joint_coherence(m: Measurement, given: Given, target: str) -> Value | None:
+def joint_coherence(m: Measurement, given: Given, target: str) -> Value:
     """Share of joint samples from the prior with the same label in all modalities.
 
-    Shi et al. (2019), section 4.1, for any number of modalities. It is not defined for fewer than
-    two that have classifiers.
+    Shi et al. (2019), section 4.1, for any number of modalities.
     """
-    labels = m.cached("joint labels", lambda: _joint_labels(m))
-    return mean_of(unanimity(labels)) if len(labels) > 1 else None
+    return mean_of(unanimity(m.cached("joint labels", partial(_joint_labels, m))))
 
 
 @metric(places=once, direction="higher", unit="kappa", labels=True)
@@ -112,8 +118,8 @@ def joint_kappa(m: Measurement, given: Given, target: str) -> Value | None:
     """Agreement of the labels in joint samples beyond chance: of pairs, against independent
     modalities.
     """
-    labels = m.cached("joint labels", lambda: _joint_labels(m))
-    if len(labels) < 2 or any(values.dim() > 1 for values in labels.values()):
+    labels = m.cached("joint labels", partial(_joint_labels, m))
+    if any(values.dim() > 1 for values in labels.values()):
         return None
     return *kappa(labels), len(next(iter(labels.values())))
 

@@ -36,7 +36,7 @@ def pieces(total: int, most: int) -> Iterator[slice]:
     >>> list(pieces(10, 4))
     [slice(0, 4, None), slice(4, 8, None), slice(8, 10, None)]
     """
-    size = math.ceil(total / math.ceil(total / max(1, most)))
+    size = math.ceil(total / max(1, math.ceil(total / max(1, most)))) or 1
     return (slice(i, min(i + size, total)) for i in range(0, total, size))
 
 

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 
-from polymodal.checks import find, meant
+from polymodal.checks import check_name, shown
 from polymodal.data.dataset import Dataset, Splits, parts_of
 from polymodal.metrics.classifier_training import ClassifierTraining
 from polymodal.metrics.classifiers import Classifiers
 from polymodal.metrics.labels import has_labels
 from polymodal.metrics.measurement import Measurement, MeasurementOptions
-from polymodal.metrics.metric import METRICS, Metric, Value
-from polymodal.metrics.places import Given, Place, all_subsets
-from polymodal.metrics.table import COLUMNS, Table
+from polymodal.metrics.metric import METRICS, Metric, UnavailableError, Value, named_metrics
+from polymodal.metrics.places import Given, Place, usual_subsets
+from polymodal.metrics.results import Results, Row, fingerprint
+from polymodal.metrics.run import Run
+from polymodal.metrics.table import Table
 from polymodal.model import MultimodalVAE
-
-if TYPE_CHECKING:
-    from polymodal.runs.run import Run
+from polymodal.posteriors.pooling import powerset
 
 Progress = Callable[[str], None]
-Row = dict[str, Any]
+MANY = 4  # modalities up to which all subsets are measured by default
+EMPTY: Value = (math.nan, math.nan, 0)
 
 
 def evaluate(
     run: Run,
     data: Splits | Dataset,
     metrics: str | Sequence[str] | None = None,
-    subsets: str | Sequence[str | Sequence[str]] = "all",
+    subsets: str | Sequence[str | Sequence[str]] | None = None,
     limit: int | None = None,
     classifiers: Classifiers | None = None,
     *,
@@ -42,7 +44,7 @@ def evaluate(
     **options: Any,
 ) -> Table:
     """Measures a run on test data, for every subset of modalities given and every target; saves the
-    table in the run.
+    table in the run. A figure that cannot be computed is a row without a value that says why.
 
     The latents z ~ q(z|x_S) are drawn once for each S and serve all metrics (the likelihoods draw
     their own K). Every number is a function of the run, the data and `seed`; weights of modalities
@@ -53,13 +55,15 @@ def evaluate(
         data: its test part is measured, its training part serves classifiers and linear probes; or
             a Dataset to measure on, with `classifiers` for the metrics that need labels.
         metrics: keys of `METRICS`; None: all that are measured by default and that the data allow.
-        subsets: the subsets that are given: "all", or a list such as ["mnist+svhn", "mnist"].
+        subsets: the subsets that are given: "all", or a list such as ["mnist+svhn", "mnist"]; None:
+            all of up to four modalities, of more each single one, all but one, and all.
         limit: measure on the first so many samples.
         classifiers: for coherence; None: those of the data set, trained once and kept
             (`Classifiers.fit_or_load`).
         cache: the folder where they are kept; None: in the user's cache directory.
-        save: into metrics.json, where other figures that were measured before stay.
-        progress: is called with a line for each step of the measurement.
+        save: into metrics.json, where other figures that were measured before stay. It is written
+            in the course of the measurement, and the same call resumes one that was interrupted.
+        progress: is called with a line for each step, with how many there are and the time left.
         options: samples, seed, batch, precision and memory, see
             `polymodal.metrics.measurement.MeasurementOptions`. The column `seed` is the run's.
 
@@ -77,38 +81,38 @@ def evaluate(
     chosen = chosen_metrics(metrics, part, classifiable)
     given, how = chosen_subsets(subsets, names), MeasurementOptions(**options)
     part = _first(part, limit)
+    device = next(run.model.parameters()).device
     needed = any(metric.labels for metric in chosen.values())
     if needed and classifiers is None and splits is not None:
-        device = next(run.model.parameters()).device
-        training = ClassifierTraining(precision=how.precision, device=device)
+        training = ClassifierTraining(device=device)
         classifiers = Classifiers.fit_or_load(splits, training, cache, progress)
-    with evaluating(run.model):
-        measurement = _measurement(run.model, splits, part, classifiers, how)
-        measured = measured_rows(measurement, chosen, given, progress)
-    table = _table(run, "data" if splits is None else splits.name, measured)
-    if save:
-        _save(run, table, how, limit)
-    return table
+    train = None if splits is None else splits.train
+    common = _common(run, splits, how, fingerprint(run, part, train, classifiers) if save else "")
+    measurement = Measurement(
+        run.model,
+        part.to(device),
+        None if train is None else train.to(device),
+        None if classifiers is None else classifiers.to(device),
+        how,
+    )
+    writing = run.writing() if save else nullcontext()
+    with evaluating(run.model), writing, Results(run, common, save) as results:
+        for row in measured_rows(measurement, chosen, given, progress, results.finished()):
+            results.add(row)
+    return results.table(list(chosen))
 
 
-def _measurement(
-    model: MultimodalVAE,
-    splits: Splits | None,
-    part: Dataset,
-    classifiers: Classifiers | None,
-    options: MeasurementOptions,
-) -> Measurement:
-    """The measurement of `part`, with everything on the model's device."""
-    device = next(model.parameters()).device
-    train = None if splits is None else splits.train.to(device)
-    nets = None if classifiers is None else classifiers.to(device)
-    return Measurement(model, part.to(device), train, nets, options)
-
-
-def _table(run: Run, data: str, rows: Iterable[Mapping[str, Any]]) -> Table:
-    """The rows with the method, the data set's name and the run's seed."""
-    common = {"method": _method(run), "data": data, "seed": run.seed}
-    return Table.from_records([{c: (common | dict(row))[c] for c in COLUMNS} for row in rows])
+def _common(
+    run: Run, splits: Splits | None, how: MeasurementOptions, identity: str
+) -> dict[str, Any]:
+    """The entries of every row: the method, the data, the run's seed, and how it was measured."""
+    options = how.model_dump() | {"sampler": run.model.sampler, "of": identity}
+    return {
+        "method": run.method_name,
+        "data": "data" if splits is None else splits.name,
+        "seed": run.seed,
+        "evaluation": ", ".join(f"{name} {value}" for name, value in options.items()),
+    }
 
 
 @contextmanager
@@ -140,10 +144,6 @@ def _first(data: Dataset, limit: int | None) -> Dataset:
     return data.take(torch.arange(min(limit, len(data)), device=data.device))
 
 
-def _method(run: Run) -> str:
-    return (run.settings.get("method") or {}).get("name") or "custom"
-
-
 def chosen_metrics(
     names: str | Sequence[str] | None, data: Dataset, classifiable: bool
 ) -> dict[str, Metric]:
@@ -157,8 +157,7 @@ def chosen_metrics(
     """
     if names is None:
         return _default_metrics(classifiable and has_labels(data))
-    listed = [names] if isinstance(names, str) else names
-    keys = [find(name, METRICS, "metric") for name in listed]
+    keys = named_metrics(names)
     for key in keys:
         if METRICS[key].labels and not classifiable:
             raise ValueError(
@@ -174,25 +173,26 @@ def _default_metrics(labels: bool) -> dict[str, Metric]:
 
 
 def chosen_subsets(
-    subsets: str | Sequence[str | Sequence[str]], names: Sequence[str]
+    subsets: str | Sequence[str | Sequence[str]] | None, names: Sequence[str]
 ) -> list[Given]:
-    """The subsets of `names`, each once and in the order of `names`.
+    """The subsets of `names`, each once and in the order of `names`; see `evaluate`.
 
-    Raises ValueError for unknown modalities, or an empty subset.
+    Raises ValueError for unknown modalities, an empty subset, or all subsets of too many.
     """
+    if subsets is None:
+        return powerset(names) if len(names) <= MANY else usual_subsets(names)
     if subsets == "all":
-        return all_subsets(names)
+        return powerset(names)
     listed = [subsets] if isinstance(subsets, str) else subsets
+    if not listed:
+        raise ValueError("subsets must name at least one subset; leave it out for all.")
     return list(dict.fromkeys(_subset(subset, names) for subset in listed))
 
 
 def _subset(subset: str | Sequence[str], names: Sequence[str]) -> Given:
     members = subset.split("+") if isinstance(subset, str) else list(subset)
     for m in members:
-        if m not in names:
-            raise ValueError(
-                f"The model does not know {m!r}, of the subset {subset!r}; {meant(m, names)}"
-            )
+        check_name(m, names, "modality", f" of the subset {shown(subset)}")
     if not members:
         raise ValueError(
             "A subset must name at least one modality, such as 'mnist' or 'mnist+svhn'."
@@ -205,33 +205,74 @@ def measured_rows(
     metrics: Mapping[str, Metric],
     subsets: Sequence[Given],
     progress: Progress | None = None,
-) -> list[Row]:
-    """A row for each figure, in the order of the metrics.
+    finished: Iterable[Row] = (),
+) -> Iterator[Row]:
+    """A row for each figure, place by place, so that the metrics of a place share what it needs.
 
-    They are computed place by place, so that the metrics of a place share what it needs.
+    Args:
+        finished: rows that are not computed again.
     """
-    rows: dict[str, list[Row]] = {name: [] for name in metrics}
-    for place, names in _metrics_by_place(measurement, metrics, subsets).items():
-        if progress:
-            progress(_announced(names, place))
-        for name in names:
-            value = metrics[name].compute(measurement, *place)
-            if value is not None:
-                rows[name].append(_row(name, metrics[name], place, value))
-    return list(chain.from_iterable(rows.values()))
+    known = {(row["metric"], row["target"], row["given"]): row for row in finished}
+    places = _metrics_by_place(measurement, metrics, subsets)
+    clock = _Clock(len(places), progress)
+    for place, names in places.items():
+        given, target = place
+        keys = {name: (name, target, "+".join(given)) for name in names}
+        left = [name for name, key in keys.items() if key not in known]
+        clock.begin(left, place)
+        for name, key in keys.items():
+            row = known.get(key) or _row(name, metrics[name], measurement, place)
+            if row is not None:
+                yield row
 
 
-def _announced(metrics: Sequence[str], place: Place) -> str:
+class _Clock:
+    """Says what is measured, how much is left, and how long that will take at the present speed."""
+
+    def __init__(self, places: int, progress: Progress | None) -> None:
+        self.places, self.progress = places, progress
+        self.begun = self.measured = 0
+        self.start = time.monotonic()
+
+    def begin(self, metrics: Sequence[str], place: Place) -> None:
+        """A place is measured next by these metrics; none: it was measured before."""
+        self.begun += 1
+        if not metrics:
+            return
+        if self.progress:
+            given, target = place
+            condition = f" given {', '.join(given)}" if given else ""
+            text = f"Measuring {', '.join(metrics)} of {target}{condition}"
+            self.progress(f"{text} ({self.begun} of {self.places}{self._left()}).")
+        self.measured += 1
+
+    def _left(self) -> str:
+        """The time for the places that are left, once one has been measured."""
+        if not self.measured:
+            return ""
+        left = self.places - self.begun + 1
+        seconds = (time.monotonic() - self.start) / self.measured * left
+        return f", about {seconds / 60:.0f} min left" if seconds > 90 else f", {seconds:.0f} s left"
+
+
+def _row(name: str, metric: Metric, measurement: Measurement, place: Place) -> Row | None:
+    """The row of a figure; without a value, but with the reason, where there is none. None: the
+    model or the data has no such quantity.
+    """
     given, target = place
-    condition = f" given {', '.join(given)}" if given else ""
-    return f"Measuring {', '.join(metrics)} of {target}{condition}."
-
-
-def _row(name: str, metric: Metric, place: Place, value: Value) -> Row:
-    given, target = place
+    reason = ""
+    try:
+        value = metric.compute(measurement, *place)
+        if value is not None and not math.isfinite(value[0]):
+            reason = "The result is not a finite number."
+    except UnavailableError as error:
+        value, reason = EMPTY, str(error)
+    if value is None:
+        return None
     quantity = {"metric": name, "target": target, "given": "+".join(given)}
-    figure = dict(zip(("value", "se", "n"), value, strict=True))
-    return quantity | figure | {"direction": metric.direction, "unit": metric.unit}
+    figure = dict(zip(("value", "se", "n"), EMPTY if reason else value, strict=True))
+    nature = {"direction": metric.direction, "unit": metric.unit, "reason": reason}
+    return quantity | figure | nature
 
 
 def _metrics_by_place(
@@ -244,19 +285,6 @@ def _metrics_by_place(
     places: dict[Place, list[str]] = {}
     for name, metric in metrics.items():
         for place in metric.places(names, subsets):
-            if place[1] not in not_generated:
+            if not_generated.isdisjoint(place[1].split("+")):
                 places.setdefault(place, []).append(name)
     return places
-
-
-def _save(run: Run, table: Table, how: MeasurementOptions, limit: int | None) -> None:
-    """Into the run's metrics, instead of the rows of the same metrics and data."""
-    rows = table.records()
-    measured = {_quantity(row) for row in rows}
-    others = [row for row in run.metrics.get("table", ()) if _quantity(row) not in measured]
-    options = how.model_dump(include={"seed", "samples", "precision"}) | {"limit": limit}
-    run.save_metrics({**run.metrics, "table": others + rows, "evaluation": options})
-
-
-def _quantity(row: Row) -> tuple[str, str]:
-    return row["data"], row["metric"]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from polymodal.metrics.measurement import Measurement
-from polymodal.metrics.metric import Value, metric
+from polymodal.metrics.metric import UnavailableError, Value, metric
 from polymodal.metrics.places import Given, pairs, targets
 
 GROUPS = 10
@@ -24,10 +24,10 @@ def moments(features: Tensor) -> Moments:
     """The mean (F,) of features (N, F), and a triangular R with R^T R their covariance (divisor N -
     1), float64.
 
-    Raises ValueError for fewer than two samples.
+    Raises UnavailableError for fewer than two samples.
     """
     if features.dim() != 2 or len(features) < 2:
-        raise ValueError(
+        raise UnavailableError(
             "The Frechet distance needs features (N, F) of N >= 2 samples, got"
             f" {tuple(features.shape)}."
         )
@@ -53,8 +53,8 @@ def distance_of_normals(real: Moments, fake: Moments) -> float:
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
     """The squared Frechet distance between normals fitted to two sets of features, float64.
 
-    Biased upwards, for two sets of N white features of the same law by about
-    2 F / N + F (F + 1) / 2 N: compare sets of the same size only.
+    Biased upwards, for two sets of N white features (F of them) of the same law by about
+    2F/N + F(F + 1)/(2N): compare sets of the same size only.
 
     Args:
         real, fake: (N, F) and (K, F), at least two samples each.
@@ -98,10 +98,11 @@ def inception(device: torch.device) -> Callable[[Tensor], Tensor]:
     """Images (B, 1 or 3, H, W) in [0, 1] -> Inception-v3 features (B, 2048), as FID is defined
     (Heusel et al. 2017).
 
-    Grey is repeated to three channels. Raises ValueError if the extra `image` is not installed.
+    Grey is repeated to three channels. Raises UnavailableError if the extra `image` is not
+    installed, as the features do for other images.
     """
     if find_spec("torch_fidelity") is None:
-        raise ValueError(
+        raise UnavailableError(
             "FID needs the Inception network: pip install polymodal[image], or ask for `frechet`"
             " instead."
         )
@@ -111,9 +112,23 @@ def inception(device: torch.device) -> Callable[[Tensor], Tensor]:
 
     @torch.no_grad()
     def features(x: Tensor) -> Tensor:
-        return net((x.expand(-1, 3, -1, -1).clamp(0, 1) * 255).to(torch.uint8)).float()
+        _check_images(x)
+        return net((x.expand(-1, 3, -1, -1) * 255).to(torch.uint8)).float()
 
     return features
+
+
+def _check_images(x: Tensor) -> None:
+    if x.dim() != 4 or x.shape[1] not in (1, 3):
+        raise UnavailableError(
+            f"FID needs images of 1 or 3 channels, got values of {(*x.shape[1:],)}."
+        )
+    low, high = x.aminmax()
+    if not (low >= 0 and high <= 1):
+        raise UnavailableError(
+            f"FID needs images with values in [0, 1], got values from {low:.4g} to {high:.4g};"
+            " rescale the data."
+        )
 
 
 def _with_error(real: Tensor, fake: Tensor) -> Value:
@@ -148,12 +163,9 @@ def joint_frechet(m: Measurement, given: Given, target: str) -> Value | None:
 
 
 @metric(places=pairs, direction="lower", unit="squared distance", default=False)
-def fid(m: Measurement, given: Given, target: str) -> Value | None:
-    """Frechet distance in Inception features, of images; needs the extra `image`."""
-    shapes = {modality.name: modality.shape for modality in m.data.modalities}
-    if len(shapes[target]) != 3:
-        return None
+def fid(m: Measurement, given: Given, target: str) -> Value:
+    """Frechet distance in Inception features, of images in [0, 1]; needs the extra `image`."""
     features = inception(m.data.device)
     real, z = m.real_features(target, "inception", features), m.latents(given)
     means = m.options.decoding.means(m.model, target, z, most=m.options.batch)
-    return _with_error(real, torch.cat([features(mean.float()) for mean in means]))
+    return _with_error(real, torch.cat([features(mean.float().clamp(0, 1)) for mean in means]))

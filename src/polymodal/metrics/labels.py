@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from polymodal.data.dataset import Dataset, gather
+from polymodal.metrics.metric import UnavailableError
 
 
 class LabelledValues(NamedTuple):
@@ -44,7 +45,7 @@ def has_labels(data: Dataset) -> bool:
 def labels_of(data: Dataset, samples: Tensor | None = None) -> Tensor:
     """(B,) classes or (B, A) attributes 0 and 1 of `samples` (B,); of all samples if None.
 
-    Raises ValueError if the data has none.
+    Raises UnavailableError if the data has none.
     """
     if samples is None:
         samples = torch.arange(len(data), device=data.device)
@@ -52,7 +53,7 @@ def labels_of(data: Dataset, samples: Tensor | None = None) -> Tensor:
         return data.label[samples]
     attributes = attributes_of(data)
     if attributes is None:
-        raise ValueError(
+        raise UnavailableError(
             "The data has no labels; give `label` to the Dataset, or leave the metrics that need it"
             " out."
         )

@@ -17,19 +17,19 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch
+from polymodal.checks import keep_heap
 from polymodal.distributions import stratified, weighable
 from polymodal.metrics.decoding import DECODING, Decoding, pieces
 from polymodal.metrics.measurement import Measurement
-from polymodal.metrics.metric import Value, metric
+from polymodal.metrics.metric import UnavailableError, Value, metric
 from polymodal.metrics.places import Given, every, once, others
 from polymodal.metrics.statistics import mean_of
 from polymodal.model import MultimodalVAE
-from polymodal.training.device import keep_heap
 
 LATENTS = 2**23  # numbers that one block of latents may hold: it, and its densities, exist at once
 
 
-class NoDensityError(ValueError):
+class NoDensityError(UnavailableError):
     """A posterior has no density, so that it cannot be the proposal of importance sampling."""
 
 
@@ -165,10 +165,8 @@ def _importance_mean(
     samples: int,
     targets: Sequence[str] | None = None,
     given: Sequence[str] | None = None,
-) -> Value | None:
-    """The mean of `importance_log_likelihood` over all samples; None if the posterior has no
-    density.
-    """
+) -> Value:
+    """The mean of `importance_log_likelihood` over all samples."""
     estimate = partial(
         importance_log_likelihood,
         targets=targets,
@@ -176,14 +174,11 @@ def _importance_mean(
         samples=samples,
         decoding=m.options.decoding,
     )
-    try:
-        return mean_of(torch.cat([estimate(m.model, batch) for batch in batches]))
-    except NoDensityError:
-        return None
+    return mean_of(torch.cat([estimate(m.model, batch) for batch in batches]))
 
 
 @metric(places=once, direction="higher", unit="nats")
-def joint_log_likelihood(m: Measurement, given: Given, target: str) -> Value | None:
+def joint_log_likelihood(m: Measurement, given: Given, target: str) -> Value:
     """log p(x) by importance sampling."""
     with m.stream("joint"):
         return _importance_mean(m, m.data.batches(m.options.batch), m.options.samples)
@@ -204,7 +199,7 @@ def conditional_log_likelihood(m: Measurement, given: Given, target: str) -> Val
 
 
 @metric(places=every, direction="higher", unit="nats", default=False)
-def synergy(m: Measurement, given: Given, target: str) -> Value | None:
+def synergy(m: Measurement, given: Given, target: str) -> Value:
     """log p(x_m) by importance sampling from q(z | x_S), for every S: what S tells about x_m.
 
     Every expert has the same number of draws, as in Shi et al. (2019).

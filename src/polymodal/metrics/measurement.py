@@ -19,6 +19,7 @@ from polymodal.checks import Count, Group
 from polymodal.data.dataset import Dataset, gather
 from polymodal.metrics.classifiers import Classifiers, LabelClassifier, classify
 from polymodal.metrics.decoding import Decoding, Precision
+from polymodal.metrics.metric import UnavailableError
 from polymodal.metrics.places import Given
 from polymodal.model import MultimodalVAE
 from polymodal.rng import own_random_state, seed_all
@@ -92,8 +93,15 @@ class Measurement:
         return self._kept[key]
 
     def rows(self, names: Iterable[str]) -> Tensor:
-        """The samples that have all of `names`, (N_S,)."""
-        return complete_rows(self.data, names)
+        """The samples that have all of `names`, (N_S,).
+
+        Raises UnavailableError if there is none.
+        """
+        names = list(names)
+        rows = complete_rows(self.data, names)
+        if not len(rows):
+            raise UnavailableError(f"No sample has {' and '.join(names)}.")
+        return rows
 
     def batches(self, names: Iterable[str]) -> Iterator[Batch]:
         """The samples that have all of `names`, as if only these had been observed."""
@@ -130,11 +138,11 @@ class Measurement:
         return torch.cat([draw.z.squeeze(0) for draw in draws]), reports
 
     def classifier(self, target: str) -> LabelClassifier:
-        """The classifier of a modality. Raises ValueError if there is none."""
+        """The classifier of a modality. Raises UnavailableError if there is none."""
         if self.classifiers is None or target not in self.classifiers:
-            raise ValueError(
+            raise UnavailableError(
                 f"There is no classifier for {target!r}; give `classifiers`, or a data set with"
-                " labels."
+                " labelled values of it."
             )
         return self.classifiers[target]
 

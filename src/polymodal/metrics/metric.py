@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from polymodal.checks import find
 from polymodal.metrics.places import Given, Places
 
 if TYPE_CHECKING:
@@ -18,13 +19,21 @@ Direction = Literal["higher", "lower", "none"]
 F = TypeVar("F", bound=Compute)
 
 
+class UnavailableError(ValueError):
+    """A metric cannot be computed for a place. The text is the reason, one sentence.
+
+    `evaluate` then writes a row without a value, and measures the rest.
+    """
+
+
 @dataclass(frozen=True)
 class Metric:
     """A quantity that is measured.
 
     Args:
-        compute: (measurement, given, target) -> value, standard error, number of samples; None
-            where the quantity is not defined.
+        compute: (measurement, given, target) -> value, standard error, number of samples. None:
+            the model or the data has no such quantity. Raises `UnavailableError` where it exists
+            and cannot be computed.
         places: for which (given, target) it is computed, see `polymodal.metrics.places`.
         direction: "higher" or "lower" is better; "none".
         unit: of the value.
@@ -46,6 +55,16 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {}
+
+
+def named_metrics(names: str | Sequence[str]) -> list[str]:
+    """The keys of METRICS that `names` mean, each once. Raises ValueError for an unknown name, with
+    the nearest, or no name at all.
+    """
+    listed = [names] if isinstance(names, str) else names
+    if not listed:
+        raise ValueError("metrics must name at least one metric; leave it out for all that apply.")
+    return list(dict.fromkeys(find(name, METRICS, "metric") for name in listed))
 
 
 def metric(

@@ -6,7 +6,6 @@ Each is a function (names of the modalities, subsets that are asked for) -> pair
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import combinations
 
 Given = tuple[str, ...]
 Place = tuple[Given, str]
@@ -57,10 +56,11 @@ def once(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
     return iter([((), "+".join(names))])
 
 
-def all_subsets(names: Sequence[str]) -> list[Given]:
-    """All non-empty subsets, small ones first.
+def usual_subsets(names: Sequence[str]) -> list[Given]:
+    """Each single one, all but one, and all.
 
-    >>> all_subsets(["a", "b"])
-    [('a',), ('b',), ('a', 'b')]
+    >>> usual_subsets(["a", "b", "c", "d"])[3:6]
+    [('d',), ('b', 'c', 'd'), ('a', 'c', 'd')]
     """
-    return [s for size in range(1, len(names) + 1) for s in combinations(names, size)]
+    all_but_one = [tuple(m for m in names if m != left_out) for left_out in names]
+    return list(dict.fromkeys([*((m,) for m in names), *all_but_one, tuple(names)]))

@@ -8,7 +8,7 @@ from torch import Tensor
 from polymodal.batch import Batch
 from polymodal.data.dataset import Dataset
 from polymodal.metrics.measurement import Measurement, complete_batches
-from polymodal.metrics.metric import Value, metric
+from polymodal.metrics.metric import UnavailableError, Value, metric
 from polymodal.metrics.places import Given, subsets
 from polymodal.metrics.statistics import mean_of
 from polymodal.model import MultimodalVAE
@@ -41,14 +41,14 @@ def linear_probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels:
         train_labels, test_labels: (N,) and (K,) classes.
 
     Returns: (K,), float64.
-    Raises: ValueError if the training labels are all the same.
+    Raises: UnavailableError if the training labels are all the same.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     if len(train_labels.unique()) < 2:
-        raise ValueError("A linear probe needs training samples of at least two classes.")
+        raise UnavailableError("A linear probe needs training samples of at least two classes.")
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     model.fit(train.double().cpu().numpy(), train_labels.cpu().numpy())
     predicted = torch.from_numpy(model.predict(test.double().cpu().numpy()))
@@ -61,14 +61,18 @@ def _training_rows(m: Measurement, train: Dataset, given: Given) -> Tensor:
     order = torch.randperm(len(train), generator=generator).to(m.data.device)
     for name in given:
         order = order[train.is_present(name)[order]]
+    if not len(order):
+        raise UnavailableError(f"No training sample has {' and '.join(given)}.")
     return order[:TRAINING]
 
 
 @metric(places=subsets, direction="higher", unit="share", labels=True)
-def probe(m: Measurement, given: Given, target: str) -> Value | None:
+def probe(m: Measurement, given: Given, target: str) -> Value:
     """Accuracy of a linear classifier on the latents' means."""
     if m.train is None or m.train.label is None or m.data.label is None:
-        return None
+        raise UnavailableError(
+            "A linear probe needs a training part, and class labels in both parts."
+        )
 
     def means(data: Dataset, rows: Tensor) -> Tensor:
         batches = complete_batches(data, rows, given, m.options.batch)

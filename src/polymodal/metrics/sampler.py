@@ -27,13 +27,13 @@ def _mean(m: Measurement, given: Given, figure: str) -> Value | None:
 
 
 @metric(places=subsets, direction="none", unit="probability")
-def mcmc_acceptance(m: Measurement, given: Given, target: str) -> Value | None:
+def sampler_acceptance(m: Measurement, given: Given, target: str) -> Value | None:
     """Mean acceptance of the sampler, where one was used."""
     return _mean(m, given, "acceptance")
 
 
 @metric(places=subsets, direction="higher", unit="share")
-def mcmc_acceptance_ok(m: Measurement, given: Given, target: str) -> Value | None:
+def sampler_acceptance_ok(m: Measurement, given: Given, target: str) -> Value | None:
     """Share of samples whose chains accept .6 to .95 of the proposals."""
     values = m.reported(given, "acceptance")
     low, high = ACCEPTANCE
@@ -41,20 +41,20 @@ def mcmc_acceptance_ok(m: Measurement, given: Given, target: str) -> Value | Non
 
 
 @metric(places=subsets, direction="lower", unit="trajectories")
-def mcmc_divergent(m: Measurement, given: Given, target: str) -> Value | None:
+def sampler_divergent(m: Measurement, given: Given, target: str) -> Value | None:
     """Diverging trajectories per sample."""
     return _mean(m, given, "divergent")
 
 
 @metric(places=subsets, direction="higher", unit="share")
-def mcmc_rhat_ok(m: Measurement, given: Given, target: str) -> Value | None:
+def sampler_rhat_ok(m: Measurement, given: Given, target: str) -> Value | None:
     """Share of samples with R-hat below 1.05."""
     values = m.reported(given, "rhat")
     return None if values is None else _share(values < RHAT)
 
 
 @metric(places=subsets, direction="higher", unit="draws")
-def mcmc_ess(m: Measurement, given: Given, target: str) -> Value | None:
+def sampler_ess(m: Measurement, given: Given, target: str) -> Value | None:
     """Effective sample size, mean over the samples."""
     return _mean(m, given, "ess")
 

@@ -24,6 +24,8 @@ COLUMNS = (
     "seed",
     "direction",
     "unit",
+    "reason",
+    "evaluation",
 )
 QUANTITY = ["method", "data", "metric", "target", "given"]
 HEADER = ("method", "data", "metric", "target | given", "value", "unit", "n", "seed")
@@ -38,7 +40,8 @@ class Table:
     Args:
         frame: columns method, data, metric, target, given ("mnist+svhn"; "" if nothing is given),
             value, se (standard error over the samples; NaN if it is unknown), n (samples), seed (of
-            the run), direction ("higher" or "lower" is better, "none"), unit; from `combine` also
+            the run), direction ("higher" or "lower" is better, "none"), unit, reason (why there is
+            no value; else ""), evaluation (how and of what it was measured); from `combine` also
             se_seeds and seeds.
     """
 
@@ -68,7 +71,8 @@ class Table:
         """A Markdown table: value ± standard error over samples (| over seeds)."""
         header, rows = self._cells()
         lines = [header, ["---"] * len(header), *rows]
-        return "".join(f"{_markdown_row(line)}\n" for line in lines)
+        table = "".join(f"{_markdown_row(line)}\n" for line in lines)
+        return table + "".join(f"\n{reason}\n" for reason in self.reasons())
 
     def print(self, console: Console | None = None) -> None:
         """The table on the terminal."""
@@ -86,7 +90,20 @@ class Table:
             table.add_column(header[k], justify=justify, no_wrap=header[k] in ("metric", "value"))
         for row in rows:
             table.add_row(*(row[k] for k in columns))
-        (console or Console()).print(table)
+        console = console or Console()
+        console.print(table)
+        for reason in self.reasons():
+            console.print(reason, markup=False, highlight=False)
+
+    def reasons(self) -> list[str]:
+        """Why figures have no value, each reason once with the figures."""
+        figures: dict[str, list[str]] = {}
+        for row in self.frame.to_dict("records"):
+            if row.get("reason"):
+                figures.setdefault(row["reason"], []).append(f"{row['metric']} of {_quantity(row)}")
+        return [
+            f"Not defined: {'; '.join(dict.fromkeys(f))}. {reason}" for reason, f in figures.items()
+        ]
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
         """The header and the cells of every row, as text."""
@@ -112,19 +129,24 @@ def _shared_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> lis
 
 def _cells_of(row: Mapping[str, Any]) -> list[str]:
     """The cells of one row, in the order of HEADER."""
-    quantity = f"{row['target']} | {row['given']}" if row["given"] else row["target"]
     name = f"{row['metric']} {ARROWS.get(row['direction'], '')}".strip()
     value = shown(row["value"], row["se"], row.get("se_seeds", math.nan))
-    first = [row["method"], row["data"], name, quantity, value, row["unit"]]
+    first = [row["method"], row["data"], name, _quantity(row), value, row["unit"]]
     return [*first, str(row["n"]), str(row["seed"])]
 
 
+def _quantity(row: Mapping[str, Any]) -> str:
+    return f"{row['target']} | {row['given']}" if row["given"] else row["target"]
+
+
 def shown(value: float, *errors: float) -> str:
-    """A figure with its standard errors, to two digits of the smallest.
+    """A figure with its standard errors, to two digits of the smallest; NaN: "not defined".
 
     >>> shown(0.71234, 0.0123, math.nan), shown(-2846.21, 1.4, 0.31)
     ('0.712 ± 0.012', '-2846.21 ± 1.40 | 0.31')
     """
+    if math.isnan(value):
+        return "not defined"
     positive = [e for e in errors if e > 0]
     if not positive:
         return f"{value:.3f}"
@@ -138,7 +160,8 @@ def combine(tables: Sequence[Table]) -> Table:
     `se_seeds` is the standard error of that mean over seeds, s / sqrt(number of seeds), NaN for one
     seed. `se` stays the error over test samples, the root mean square of the runs' errors: all runs
     were measured on the same samples, so that it does not shrink with their number. `n` is the
-    smallest, `seed` lists all of them, `seeds` is their number.
+    smallest, `seed` lists all of them, `seeds` is their number. Seeds without a value are left
+    out where another has one.
 
     Raises ValueError for no tables, or two rows of the same quantity and seed.
     """
@@ -160,6 +183,8 @@ def combine(tables: Sequence[Table]) -> Table:
 
 def _combined(group: pd.DataFrame) -> dict[str, Any]:
     """The row of a quantity from its rows for several seeds."""
+    defined = group[group["value"].notna()]
+    group = defined if len(defined) else group
     value, count = group["value"], len(group)
     return dict(group.iloc[0]) | {
         "value": value.mean(),

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import nn
 
 from polymodal.batch import Modality
+from polymodal.checks import check_name
+from polymodal.distributions.likelihoods import likelihood_of
 from polymodal.networks.layers import (
     ChannelsLast,
+    CountFeatures,
     FromGrid,
     ResBlock,
     Reshape,
@@ -208,18 +211,23 @@ NETWORKS: dict[str, Network] = {
 
 
 def network_of(modality: Modality, name: str) -> Network:
-    """The network `name`, for the values of `modality`.
+    """The network `name`, for the values of `modality`; encoders of counts read `CountFeatures`.
 
     Raises ValueError for an unknown name or a network that cannot read the modality's shape.
     """
-    if name not in NETWORKS:
-        raise ValueError(
-            f"There is no network {name!r} (for modality {modality.name!r}); there are"
-            f" {list(NETWORKS)}."
-        )
+    check_name(name, NETWORKS, "network", f" for modality {modality.name!r}")
     if not NETWORKS[name].fits(modality.shape):
         raise ValueError(
             f"The network {name!r} cannot read modality {modality.name!r} of shape"
             f" {modality.shape}."
         )
-    return NETWORKS[name]
+    network = NETWORKS[name]
+    if likelihood_of(modality).counts:
+        return replace(network, encoder=partial(_count_encoder, network))
+    return network
+
+
+def _count_encoder(network: Network, shape: Shape, out: int) -> nn.Module:
+    """The encoder of `CountFeatures`."""
+    features = (shape[0] + 1,) if len(shape) == 1 else shape
+    return nn.Sequential(CountFeatures(), network.encoder(features, out))

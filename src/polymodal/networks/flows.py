@@ -10,10 +10,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import softplus
 
+from polymodal.checks import check_memory, check_name
 from polymodal.distributions.normal import DiagNormal
 from polymodal.networks.masked_affine import MAX_SCALE, MaskedAffine
 
@@ -91,7 +93,11 @@ class Flow(nn.Module):
         self.tail_variance = tail_variance
         context = features if conditional else 0
         layers = tuple(hidden)
-        flow: Any = FLOWS[kind](dim, context, transforms=transforms, hidden_features=layers)
+        pairs = zip((dim + context, *layers), (*layers, 2 * dim), strict=True)
+        values = transforms * (dim**2 + sum(a * b for a, b in pairs))
+        check_memory(16 * values, f"A flow in {dim:,} dimensions needs", "lower its sizes")
+        with torch.device("cpu"):  # its masks are computed, which a device without values cannot
+            flow: Any = FLOWS[kind](dim, context, transforms=transforms, hidden_features=layers)
         self.maps = flow.transform
 
     def forward(self, h: Tensor) -> Distribution:
@@ -123,8 +129,7 @@ def _check(
     dim: int, features: int, kind: str, max_scale: float, tail_variance: float | None
 ) -> None:
     """Raises ValueError for settings with which a flow cannot be made."""
-    if kind not in FLOWS:
-        raise ValueError(f"There is no flow {kind!r}; there are {list(FLOWS)}.")
+    check_name(kind, FLOWS, "flow")
     if features < 2 * dim:
         raise ValueError(
             f"A flow in {dim} dimensions needs at least {2 * dim} features for its base, got"

@@ -48,6 +48,22 @@ class Reshape(nn.Module):
         return x.reshape(-1, *self.shape)
 
 
+class CountFeatures(nn.Module):
+    """log(1 + x / mean(x)) of counts x (B, d), and log(1 + mean(x)): (B, d + 1). Of other shapes
+    (B, *shape) it is log(1 + x).
+
+    A count of thousands becomes a number of a few, and the size of a sample is told apart from what
+    it is made of.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.clamp_min(0)  # learned pseudo-inputs may be negative
+        if x.dim() != 2:
+            return x.log1p()
+        size = x.mean(-1, keepdim=True)
+        return torch.cat([x / size.clamp_min(1e-6), size], -1).log1p()
+
+
 class ChannelsLast(nn.Module):
     """A convolutional network with weights and activations channels-last in memory: the same
     numbers, faster.

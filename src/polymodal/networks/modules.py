@@ -14,6 +14,7 @@ from polymodal.distributions.normal import DiagNormal
 from polymodal.networks.architectures import Network
 from polymodal.networks.heads import normal_head
 from polymodal.networks.layers import mlp
+from polymodal.networks.named import Named
 
 
 class Expert(nn.Module):
@@ -56,12 +57,14 @@ class JointEncoder(nn.Module):
         self, encoders: Mapping[str, nn.Module], features: int, hidden: int, dim: int
     ) -> None:
         super().__init__()
-        self.encoders = nn.ModuleDict(encoders)
-        self.absent = nn.ParameterDict({m: nn.Parameter(torch.zeros(features)) for m in encoders})
+        self.encoders = Named(encoders)
+        self.absent = Named({m: nn.Parameter(torch.zeros(features)) for m in encoders})
         self.mix = mlp([len(encoders) * (features + 1), hidden, 2 * dim])
 
     def forward(self, batch: Batch) -> DiagNormal:
-        parts = [part for m in self.encoders for part in self._features(m, batch)]
+        parts: list[Tensor] = []
+        for m in self.encoders:
+            parts += self._features(m, batch)
         return normal_head(self.mix(torch.cat(parts, dim=-1)))
 
     def _features(self, m: str, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -94,6 +97,7 @@ class Decoder(nn.Module):
     """
 
     columns: Tensor | None
+    start: Tensor | None
 
     def __init__(
         self, modality: Modality, dim: int, network: Network, columns: Sequence[int] | None = None
@@ -104,13 +108,23 @@ class Decoder(nn.Module):
         self.modality = modality
         self.likelihood = likelihood_of(modality)
         params = self.likelihood.params
-        self.raw = modality.shape if params == 1 else (params, *modality.shape)
+        self.output_shape = modality.shape if params == 1 else (params, *modality.shape)
         if params > 1 and len(modality.shape) > 1:
             raise ValueError(
                 f"The likelihood {modality.likelihood!r} of {modality.name!r} reads vectors, not"
                 " images."
             )
-        self.net = network.decoder(dim, self.raw)
+        self.net = network.decoder(dim, self.output_shape)
+        start = None if self.likelihood.start is None else torch.zeros(self.output_shape)
+        self.register_buffer("start", start)
+
+    @torch.no_grad()
+    def start_at(self, mean: Tensor, variance: Tensor) -> None:
+        """Adds to the network's output that at which the likelihood has these moments (*shape), if
+        it is one of counts.
+        """
+        if self.likelihood.start is not None and self.start is not None:
+            self.start.copy_(self.likelihood.start(mean, variance))
 
     def forward(self, z: Tensor) -> Distribution:
         if self.columns is not None:
@@ -118,5 +132,7 @@ class Decoder(nn.Module):
         raw = self.net(z.reshape(-1, z.shape[-1]))
         raw = raw.to(z.dtype)  # densities in full precision, also under autocast
         if z.dim() != 2:
-            raw = raw.reshape(*z.shape[:-1], *self.raw)
+            raw = raw.reshape(*z.shape[:-1], *self.output_shape)
+        if self.start is not None:
+            raw = raw + self.start
         return self.likelihood.make(raw, self.modality)

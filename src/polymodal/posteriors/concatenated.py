@@ -11,8 +11,9 @@ from torch.distributions import Distribution
 from polymodal.batch import Batch
 from polymodal.diffusion.registry import DIFFUSIONS
 from polymodal.distributions import Joint, choose
+from polymodal.networks.named import Named
 from polymodal.posteriors.masks import observed
-from polymodal.posteriors.posterior import Posterior
+from polymodal.posteriors.posterior import AnySampler, Posterior
 from polymodal.priors import FittedPrior
 
 
@@ -33,7 +34,7 @@ class Concatenated(Posterior):
         diffusion: FittedPrior | None = None,
     ) -> None:
         super().__init__()
-        self.experts, self.prior = nn.ModuleDict(experts), prior
+        self.experts, self.prior = Named(experts), prior
         self._diffusion = [] if diffusion is None else [diffusion]  # its parameters are the model's
 
     @property
@@ -62,7 +63,7 @@ class Concatenated(Posterior):
         return Joint(*(observed(q.get(m), p, batch, m) for m, p in pairs))
 
     @property
-    def samplers(self) -> Mapping[str, Callable[..., Any]]:
+    def samplers(self) -> Mapping[str, Callable[..., AnySampler]]:
         return {} if self.diffusion is None else DIFFUSIONS
 
     @property

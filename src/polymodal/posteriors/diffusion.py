@@ -14,7 +14,7 @@ from polymodal.diffusion.prior import FirstBlock
 from polymodal.diffusion.registry import DIFFUSIONS
 from polymodal.distributions import Point
 from polymodal.posteriors.patterns import JointEncoderPosterior
-from polymodal.posteriors.posterior import Embeddings, embeddings_of
+from polymodal.posteriors.posterior import AnySampler, Embeddings, embeddings_of
 from polymodal.priors import FittedPrior
 
 
@@ -53,7 +53,7 @@ class JointWithDiffusion(JointEncoderPosterior):
         return FirstBlock(conditional, self.dim)
 
     @property
-    def samplers(self) -> Mapping[str, Callable[..., Any]]:
+    def samplers(self) -> Mapping[str, Callable[..., AnySampler]]:
         return DIFFUSIONS
 
     @property

@@ -14,7 +14,7 @@ from polymodal.distributions import Product
 from polymodal.posteriors.masks import masks
 from polymodal.posteriors.patterns import JointEncoderPosterior
 from polymodal.posteriors.pooling import Rule
-from polymodal.posteriors.posterior import Embeddings, embeddings_of
+from polymodal.posteriors.posterior import AnySampler, Embeddings, embeddings_of
 from polymodal.sampling import SAMPLERS, Sampler
 
 
@@ -62,7 +62,7 @@ class JointWithSurrogates(JointEncoderPosterior):
         return q[0] if len(q) == 1 and present is None else self.combine(q, present)
 
     @property
-    def samplers(self) -> Mapping[str, Callable[..., Any]]:
+    def samplers(self) -> Mapping[str, Callable[..., AnySampler]]:
         return {} if self.sampled_by is None else SAMPLERS
 
     @property

@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 
 from polymodal.batch import Batch
 from polymodal.distributions import choose
+from polymodal.networks.named import Named
 from polymodal.posteriors.masks import presence
 from polymodal.posteriors.posterior import Posterior
 
@@ -35,7 +36,7 @@ class JointEncoderPosterior(Posterior):
 
     def __init__(self, joint: nn.Module, experts: Mapping[str, nn.Module]) -> None:
         super().__init__()
-        self.joint, self.experts = joint, nn.ModuleDict(experts)
+        self.joint, self.experts = joint, Named(experts)
         table = torch.zeros(CAPACITY, len(self.experts), dtype=torch.bool)
         table[0] = True
         self.register_buffer("trained_patterns", table)

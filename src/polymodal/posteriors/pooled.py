@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 from polymodal.batch import Batch
 from polymodal.distributions.mixture import Mixture, choose
 from polymodal.distributions.normal import DiagNormal, product
+from polymodal.networks.named import Named
 from polymodal.posteriors.masks import masks
 from polymodal.posteriors.pooling import Family, Rule
 from polymodal.posteriors.posterior import Posterior
@@ -50,11 +51,11 @@ class PooledExperts(Posterior):
         super().__init__()
         if flow is not None and prior_expert:
             raise ValueError("The prior cannot be an expert where a flow maps the experts.")
-        self.experts, self.prior = nn.ModuleDict(experts), prior
+        self.experts, self.prior = Named(experts), prior
         self.family, self.prior_expert = family, prior_expert
         self.rule: Rule = rule
         self.flow: Any = flow
-        self.logits = None if logits is None else nn.ParameterDict(logits)
+        self.logits = None if logits is None else Named(logits)
 
     def forward(self, batch: Batch) -> Distribution:
         q = self.unimodal(batch)

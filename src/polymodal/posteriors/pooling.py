@@ -20,6 +20,8 @@ from torch.distributions import Distribution
 from polymodal.distributions.mixture import Mixture
 from polymodal.distributions.normal import DiagNormal, product
 
+LIMIT = 10  # modalities whose subsets are all enumerated
+
 Family = Callable[[Sequence[str]], list[tuple[str, ...]]]
 Present = Sequence[Tensor] | None
 Rule = Callable[[Sequence[Any], Present], Distribution]
@@ -34,6 +36,20 @@ def whole(names: Sequence[str]) -> list[tuple[str, ...]]:
     return [tuple(names)]
 
 
+def whole_of_few(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """The full set, for a rule with a component for each pair, each charged the density of all.
+
+    Raises ValueError for more than `LIMIT` names.
+    """
+    if len(names) > LIMIT:
+        raise ValueError(
+            f"Exact Hoelder pooling takes at most {LIMIT} modalities, got {len(names)}: its cost"
+            " grows as their number to the power 4. Take moments=true (pooling=hoelder_moments), or"
+            " a method of another pooling, such as mvtcae or mmvae."
+        )
+    return whole(names)
+
+
 def singletons(names: Sequence[str]) -> list[tuple[str, ...]]:
     """Every subset of one modality: a mixture of experts.
 
@@ -46,9 +62,18 @@ def singletons(names: Sequence[str]) -> list[tuple[str, ...]]:
 def powerset(names: Sequence[str]) -> list[tuple[str, ...]]:
     """Every non-empty subset, in order of size: a mixture of products of experts.
 
+    Raises ValueError for more than `LIMIT` names: their number is 2^M - 1.
+
     >>> powerset(["a", "b"])
     [('a',), ('b',), ('a', 'b')]
     """
+    if len(names) > LIMIT:
+        raise ValueError(
+            f"{len(names)} modalities have 2^{len(names)} - 1 = {2 ** len(names) - 1:,} subsets;"
+            f" methods, poolings and measurements of all subsets take at most {LIMIT} modalities"
+            f" ({2**LIMIT - 1:,} subsets). Take a method of another pooling, such as mvtcae or"
+            " mmvae, or name the subsets."
+        )
     return list(chain.from_iterable(combinations(names, r) for r in range(1, len(names) + 1)))
 
 
@@ -170,6 +195,6 @@ POOLINGS: dict[str, Pooling] = {
     "geometric": Pooling(whole, geometric),  # normalised geometric mean
     "correlated": Pooling(whole, correlated),  # consensus of experts whose errors are correlated
     "mixture_of_correlated": Pooling(powerset, correlated),  # of all subsets: CoDE-VAE
-    "hoelder": Pooling(whole, hoelder),  # with exponent 1/2, exactly: Hoelder++
+    "hoelder": Pooling(whole_of_few, hoelder),  # with exponent 1/2, exactly: Hoelder++
     "hoelder_moments": Pooling(whole, partial(hoelder, moments=True)),  # its moments: HELVAE
 }

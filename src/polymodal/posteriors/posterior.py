@@ -10,8 +10,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch
+from polymodal.diffusion import DiffusionSampler
 from polymodal.distributions import Mixture, Proposal
+from polymodal.networks.named import Named
+from polymodal.sampling import Sampler
 
+AnySampler = Sampler | DiffusionSampler  # of a product of experts, or of a diffusion prior
 Strata = tuple[list[Distribution], Tensor]  # strata of a posterior, and their weights (B, C)
 
 
@@ -44,7 +48,7 @@ class Posterior(nn.Module):
         experts: experts[m](x_m) -> q(z | x_m).
     """
 
-    experts: nn.ModuleDict
+    experts: Named
 
     def forward(self, batch: Batch) -> Distribution:
         raise NotImplementedError(f"{type(self).__name__} must define forward(batch).")
@@ -63,7 +67,7 @@ class Posterior(nn.Module):
         return [Proposal(c, q) for c in q.components], q.weights.expand(len(batch), -1)
 
     @property
-    def samplers(self) -> Mapping[str, Callable[..., Any]]:
+    def samplers(self) -> Mapping[str, Callable[..., AnySampler]]:
         """The samplers that can draw subsets, by name; empty if all are drawn in closed form."""
         return {}
 
@@ -73,14 +77,14 @@ class Posterior(nn.Module):
         return None
 
     @property
-    def sampler(self) -> Any:
+    def sampler(self) -> AnySampler | None:
         """The sampler that draws subsets; None if all of them are drawn in closed form. It can be
         set, which raises ValueError if there is none.
         """
         return None if self.sampled_by is None else self.sampled_by.sampler
 
     @sampler.setter
-    def sampler(self, sampler: Any) -> None:
+    def sampler(self, sampler: AnySampler) -> None:
         if self.sampled_by is None:
             raise ValueError("The subsets of this model are drawn in closed form; set no sampler.")
         self.sampled_by.sampler = sampler

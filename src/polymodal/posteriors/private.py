@@ -10,6 +10,7 @@ from torch.distributions import Distribution
 
 from polymodal.batch import Batch
 from polymodal.distributions.mixture import Joint, Mixture, Proposal
+from polymodal.networks.named import Named
 from polymodal.posteriors.masks import observed, presence
 from polymodal.posteriors.posterior import Posterior, Strata
 
@@ -34,11 +35,11 @@ class SharedPrivate(Posterior):
         auxiliary: Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        self.shared, self.private, self.prior = shared, nn.ModuleDict(private), prior
-        self.auxiliary = nn.ModuleDict(auxiliary or {})
+        self.shared, self.private, self.prior = shared, Named(private), prior
+        self.auxiliary = Named(auxiliary)
 
     @property
-    def experts(self) -> nn.ModuleDict:  # type: ignore[override]
+    def experts(self) -> Named:  # type: ignore[override]
         """The shared latent's experts."""
         return self.shared.experts
 

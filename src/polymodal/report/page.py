@@ -16,15 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from polymodal.data import Splits
+from polymodal.data.readers.files import downloads
 from polymodal.metrics.table import Table
 from polymodal.report import plots
 from polymodal.report.pictures import Generated, Group, Picture, Scenes, drawn
 from polymodal.report.tables import NOTE, Row, methods_of, results, rows_of
-from polymodal.runs.files import make_directory, write
+from polymodal.runs.files import check_output, write_output
+from polymodal.runs.info import computed
 from polymodal.runs.run import Run, load
 from polymodal.sampling import Histogram, SamplerReport
 from polymodal.settings.data import load_splits
 from polymodal.settings.schema import DataSettings
+from polymodal.settings.text import write as write_yaml
 
 COHERENCE = "coherence"
 GENERATED = (
@@ -38,17 +41,6 @@ SAMPLED = (
 )
 NOT_EVALUATED = "These runs have not been evaluated yet: polymodal evaluate RUN."
 EMPTY = "–"  # a figure that a sampler does not report
-# Figures of samplers: the name in `SamplerReport.summary`, the heading, the format.
-FIGURES = {
-    "items": ("items", "{:.0f}"),
-    "acceptance": ("acceptance", "{:.2f}"),
-    "rhat_ok": ("R-hat below limit", "{:.0%}"),
-    "divergent": ("divergent", "{:.0f}"),
-    "ess": ("effective sample size", "{:.0f}"),
-    "unique": ("distinct starts", "{:.0%}"),
-    "points_per_item": ("points per item", "{:.0f}"),
-}
-SETTINGS = ("method", "networks", "training")  # settings that tell methods apart
 
 
 @dataclass(frozen=True)
@@ -126,32 +118,35 @@ def write_report(
     Raises ValueError for no runs, runs of different modalities, or what `load` and `load_data`
     raise.
     """
+    check_output(Path(out))
     loaded = [load(run) if isinstance(run, str | os.PathLike) else run for run in runs]
     if not loaded:
         raise ValueError("A report needs at least one run directory.")
+    names = list(labels or label_of(loaded))
+    check_distinct(loaded, names)
     if data is None or isinstance(data, str):
         data = data_of(loaded[0].settings, data)
-    comparison = Comparison(loaded, list(labels or label_of(loaded)), data)
+    comparison = Comparison(loaded, names, data)
     comparison.check()
-    return _written(Path(out), _page(comparison))
-
-
-def _written(target: Path, text: str) -> Path:
-    make_directory(target.parent)
-    write(target, text.encode())
-    return target
+    write_output(Path(out), _page(comparison).encode())
+    return Path(out)
 
 
 def data_of(settings: Mapping[str, Any], data: str | None = None) -> Splits:
     """The data that a run's settings name; `data` instead: a file, or the folder of the named
-    sets.
+    sets. Nothing is downloaded into a folder that the run names.
     """
-    return load_splits(DataSettings(**settings["data"]), settings["modalities"], data)
+    section = DataSettings(**settings["data"])
+    before = downloads.set(data is not None or section.path is None)
+    try:
+        return load_splits(section, settings["modalities"], data)
+    finally:
+        downloads.reset(before)
 
 
 def label_of(runs: Sequence[Run]) -> list[str]:
     """A label for each run: its method; the name of its directory, without the seed, if a run with
-    other settings has the same method.
+    other settings or data has the same method.
     """
     identities = [_identity(run) for run in runs]
     settings: dict[str, set[str]] = {}
@@ -165,13 +160,21 @@ def label_of(runs: Sequence[Run]) -> list[str]:
     return labels
 
 
+def check_distinct(runs: Sequence[Run], labels: Sequence[str]) -> None:
+    """Raises ValueError for two runs of the same label and seed."""
+    named = [(label, run.seed) for label, run in zip(labels, runs, strict=True)]
+    for label, seed in named:
+        if named.count((label, seed)) > 1:
+            raise ValueError(f"{label} comes twice with seed {seed}; name runs of different seeds.")
+
+
 def _identity(run: Run) -> str:
-    """The settings by which methods differ, as text."""
-    return json.dumps({k: run.settings[k] for k in SETTINGS}, sort_keys=True)
+    """All that determines the numbers of a run but its seed, as text."""
+    return json.dumps(computed(run.info) | {"seed": None}, sort_keys=True)
 
 
 def _method_of(run: Run) -> str:
-    return str(run.settings["method"].get("name") or "own method").replace("_", "-")
+    return run.method_name.replace("_", "-")
 
 
 def _directory_of(run: Run) -> str:
@@ -258,9 +261,7 @@ def _versions(runs: Sequence[Run]) -> str:
 
 
 def _yaml(run: Run) -> str:
-    from omegaconf import OmegaConf
-
-    return f"# {run.info['command']}\n" + OmegaConf.to_yaml(OmegaConf.create(run.settings))
+    return f"# {run.info['command']}\n{write_yaml(run.settings)}"
 
 
 # Results.
@@ -272,9 +273,10 @@ def _results(table: Table | None, labels: Sequence[str]) -> Section:
     rows = rows_of(table)
     methods = methods_of(rows)
     missing = ", ".join(label for label in labels if label not in methods)
+    unevaluated = [f"Not evaluated yet: {missing} (polymodal evaluate RUN)."] if missing else []
     return Section(
         "Results",
-        [f"Not evaluated yet: {missing} (polymodal evaluate RUN)."] if missing else [],
+        [*unevaluated, *table.reasons()],
         head=["metric", "target | given", "direction", *methods, "unit", "n", "seed"],
         rows=[_result_row(row, methods) for row in rows],
         words=3,
@@ -334,13 +336,12 @@ def samplers(reports: Mapping[tuple[str, str], SamplerReport]) -> Section:
     if not reports:
         return Section("Sampler diagnostics")
     summaries = {names: report.summary() for names, report in reports.items()}
-    every = {name for summary in summaries.values() for name in summary}
-    columns = [name for name in FIGURES if name in every]
+    columns = list(dict.fromkeys(name for said in summaries.values() for name in said))
     return Section(
         "Sampler diagnostics",
         [SAMPLED],
         _warnings(reports),
-        ["method", "given", *(FIGURES[name][0] for name in columns)],
+        ["method", "given", *(name.replace("_", " ") for name in columns)],
         [[*names, *_figures(said, columns)] for names, said in summaries.items()],
         words=2,
         groups=_histograms(reports),
@@ -348,7 +349,11 @@ def samplers(reports: Mapping[tuple[str, str], SamplerReport]) -> Section:
 
 
 def _figures(summary: Mapping[str, float], columns: Sequence[str]) -> list[str]:
-    return [FIGURES[c][1].format(summary[c]) if c in summary else EMPTY for c in columns]
+    return [_figure(summary[c]) if c in summary else EMPTY for c in columns]
+
+
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _warnings(reports: Mapping[tuple[str, str], SamplerReport]) -> list[str]:

@@ -16,6 +16,8 @@ from torch import Tensor
 from polymodal.batch import Batch
 from polymodal.data import Dataset, Splits
 from polymodal.data.kinds import kind_of, mosaic, png
+from polymodal.distributions import weighable
+from polymodal.metrics.measurement import complete_rows
 from polymodal.metrics.probe import latent_means
 from polymodal.model import MultimodalVAE
 from polymodal.posteriors import Embeddings
@@ -27,7 +29,7 @@ GIVEN, DRAWS = 6, 4  # samples given in a picture, and draws below each
 ITEMS = 32  # samples given to samplers
 JOINT = 12  # joint samples, and reconstructions
 EMBEDDED = 500  # samples whose embeddings are shown
-POINTS, BESIDE = 300, 5  # samples of the latent plane, and draws beside it
+POINTS, PLANE_DRAWS = 300, 5  # samples of the latent plane, and draws beside it
 PAGE = 1280  # width in pixels
 SMALL = 220  # images up to this width, in pixels, are shown twice as large
 MANY = 4  # modalities up to which every subset is shown
@@ -201,7 +203,11 @@ class Scenes:
         """The spectrum of every posterior with embeddings, and the embeddings of test samples."""
         batch = self.data.test.batch(chosen(self.data.test, EMBEDDED))
         return [
-            Group(_embedding_pictures(e, batch), label, _embedding_text(e, batch))
+            Group(
+                _embedding_pictures(e, batch, self.data.test.classes),
+                label,
+                _embedding_text(e, batch),
+            )
             for label, run in self.runs.items()
             if (e := run.model.posterior.embeddings) is not None
         ]
@@ -221,23 +227,26 @@ class Scenes:
 
     def plane(self) -> Group | None:
         """Figure 2 of Senellart et al. (2023), for latents of two dimensions and two modalities
-        whose values are pictures; None for others.
+        whose values are pictures; None for others, and posteriors without a density.
         """
-        runs = {k: r for k, r in self.runs.items() if r.model.prior().event_shape == (2,)}
         visual = [name for name, m in self.modalities.items() if kind_of(m).visual]
-        if not runs or len(visual) < 2:
+        if len(visual) < 2:
             return None
         first, second, *_ = visual
+        given = self._largest_example(first)
+        models = {k: run.model for k, run in self.runs.items()}
+        shown = {k: model for k, model in models.items() if _has_plane(model, given, second)}
+        if not shown:
+            return None
         train = self.data.train.batch(chosen(self.data.train, POINTS))
-        given = self._most_telling(first)
-        panels = [self._panel(k, run.model, train, given, second) for k, run in runs.items()]
+        panels = [self._panel(k, model, train, given, second) for k, model in shown.items()]
         size = plots.extent(self.show(first, train.x[first]))
         image = self.show(first, given.x[first])[0]
         figure = plots.latent_plane(panels, image, train.label, size)
-        alt = f"Latent plane with one posterior given {first}, for {', '.join(runs)}"
+        alt = f"Latent plane with one posterior given {first}, for {', '.join(shown)}"
         return Group([drawn(figure, alt)], "", _plane_text(first, second, len(train)))
 
-    def _most_telling(self, name: str) -> Batch:
+    def _largest_example(self, name: str) -> Batch:
         """The test sample with the largest bright part, among those of the highest label."""
         size, label = plots.extent(self.show(name, self.batch.x[name])), self.batch.label
         if label is not None:
@@ -250,12 +259,21 @@ class Scenes:
     ) -> plots.Plane:
         with torch.no_grad():
             q, z = model.posterior(given), latent_means(model, train)
-        samples = sampled(model, given, BESIDE, [target]).x[target][:, 0]
+        samples = sampled(model, given, PLANE_DRAWS, [target]).x[target][:, 0]
 
         def log_prob(at: Tensor) -> Tensor:
             return q.log_prob(at.unsqueeze(1)).squeeze(1)
 
         return plots.Plane(label, z, log_prob, self.show(target, samples))
+
+
+def _has_plane(model: MultimodalVAE, given: Batch, target: str) -> bool:
+    """Whether the latent has two dimensions, the posterior a density, and the target a decoder."""
+    prior = model.prior()
+    if prior.event_shape != (2,) or target not in model.decoders:
+        return False
+    with torch.no_grad():
+        return weighable(model.posterior(given), prior)
 
 
 def _plane_text(given: str, target: str, count: int) -> str:
@@ -282,12 +300,14 @@ def _reports(samples: Mapping[str, Sample], given: str) -> dict[tuple[str, str],
     return {(k, given): s.report for k, s in samples.items() if s.report is not None}
 
 
-def _embedding_pictures(embeddings: Embeddings, batch: Batch) -> list[Picture]:
+def _embedding_pictures(
+    embeddings: Embeddings, batch: Batch, classes: Sequence[Any]
+) -> list[Picture]:
     kept = embeddings.num_directions
     with torch.no_grad():
         g = {m: network(batch.x[m])[:, :kept] for m, network in embeddings.networks.items()}
     left = plots.spectrum(embeddings.spectrum, kept)
-    right = plots.embedded(g, batch.label)
+    right = plots.embedded(g, batch.label, classes)
     return [
         drawn(left, f"Held-out correlations of the embeddings' directions; {kept} are used"),
         drawn(right, f"Embeddings of {len(batch)} test samples, a panel for each modality"),
@@ -307,21 +327,25 @@ def _reduction(label: str, figures: Mapping[str, Any], embeddings: Embeddings | 
     """One run's score ratio matching."""
     beside = () if embeddings is None else (embeddings.spectrum, embeddings.num_directions)
     figure = plots.spectra(figures["spectra"], figures["kept"], *beside)
-    error = max(figures["trace_error"], abs(figures["trace"] - figures["check"])) / 2
+    error = max(figures["gain_error"], abs(figures["trace"] / 2 - figures["gain"]))
     text = (
         "Dots mark the last dimension that a modality keeps; grey dimensions are left out. The"
         f" estimated bound on what they hold is {figures['bound']:.3g} nats, with an error of about"
         f" {error:.2g}."
     )
+    if not figures["found"]:
+        gain = f"{figures['gain']:.2g} ± {figures['gain_error']:.2g} nats"
+        text = f"Score ratio matching found nothing: the gain on held-out samples is {gain}."
     alt = "Eigenvalues of each modality, and the number of dimensions that it keeps"
     return Group([drawn(figure, alt)], label, text)
 
 
 def chosen(data: Dataset, count: int) -> Tensor:
-    """Rows of `count` samples that have every modality, the labels in turn: 0, 1, 2, ..., 0, 1, 2,
-    ...
+    """Rows of `count` samples that have every modality (of any, if none has), the labels in turn:
+    0, 1, 2, ..., 0, 1, 2, ...
     """
-    rows = _complete(data)
+    rows = complete_rows(data, data.names)
+    rows = rows if len(rows) else torch.arange(len(data), device=data.device)
     if data.label is None:
         return rows[:count]
     label = data.label[rows]
@@ -331,12 +355,3 @@ def chosen(data: Dataset, count: int) -> Tensor:
         turn[same] = torch.arange(int(same.sum()), device=label.device)
     order = (turn * (label.max() + 1) + label).argsort(stable=True)
     return rows[order[:count]]
-
-
-def _complete(data: Dataset) -> Tensor:
-    """The rows that have every modality; all rows if none has."""
-    whole = torch.ones(len(data), dtype=torch.bool, device=data.device)
-    for mask in data.present.values():
-        whole = whole & mask
-    rows = whole.nonzero().squeeze(1)
-    return rows if len(rows) else torch.arange(len(data), device=data.device)

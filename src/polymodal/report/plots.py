@@ -20,6 +20,7 @@ import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
@@ -39,6 +40,8 @@ SMALLEST = 1e-4  # eigenvalue on a logarithmic axis
 def png(figure: Figure) -> bytes:
     """The bytes of a PNG file."""
     out = io.BytesIO()
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # words of a user may hold $
     figure.savefig(out, format="png", dpi=DPI)
     return out.getvalue()
 
@@ -204,9 +207,13 @@ def _eigenvalues(axes: Axes, name: str, values: Sequence[float], kept: int, colo
 
 
 def embedded(
-    embeddings: Mapping[str, Tensor], label: Tensor | None = None, seed: int = 0
+    embeddings: Mapping[str, Tensor],
+    label: Tensor | None = None,
+    classes: Sequence[Any] = (),
+    seed: int = 0,
 ) -> Figure:
-    """The embeddings (N, d) of each modality, of the same N samples, coloured by label (N,).
+    """The embeddings (N, d) of each modality, of the same N samples, coloured by label (N,), which
+    the legend shows as `classes` names them.
 
     d = 1: histograms; d = 2: points; d > 2: points by t-SNE with this seed.
     """
@@ -217,7 +224,7 @@ def embedded(
             points = _tsne(points, seed)
             _hide_axes(axes)
         axes.set_title(name, fontsize=8, color=INK, loc="left")
-        _by_label(axes, points, label)
+        _by_label(axes, points, label, classes)
     if label is not None and 1 < len(label.unique()) <= 20:
         _label_legend(figure, panels[-1])
     return figure
@@ -243,12 +250,13 @@ def _hide_axes(axes: Axes) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _by_label(axes: Axes, points: np.ndarray, label: Tensor | None) -> None:
+def _by_label(axes: Axes, points: np.ndarray, label: Tensor | None, classes: Sequence[Any]) -> None:
     """Points (N, 2) by label; of (N, 1) a histogram for each label."""
     labels = np.zeros(len(points)) if label is None else label.cpu().numpy()
     draw = _bins(axes, points) if points.shape[1] == 1 else _dots(axes)
     for k, value in enumerate(np.unique(labels)):
-        draw(points[labels == value], color=_colour(k), label=str(value), lw=0)
+        name = str(classes[int(value)] if classes else value)
+        draw(points[labels == value], color=_colour(k), label=name, lw=0)
 
 
 def _bins(axes: Axes, points: np.ndarray) -> Callable[..., None]:

@@ -7,13 +7,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 from rich.table import Table as Rich
 from rich.text import Text
 
-from polymodal.metrics.table import COLUMNS, Table, combine, shown
+from polymodal.metrics.table import Table, combine, shown
 from polymodal.runs.run import Run
 
 # Stands beside every table.
@@ -40,8 +39,6 @@ class Cell:
         return max((e for e in (self.se, self.se_seeds) if not math.isnan(e)), default=0.0)
 
     def __str__(self) -> str:
-        if math.isnan(self.value):
-            return "not defined"
         return shown(self.value, self.se, self.se_seeds)
 
 
@@ -63,40 +60,30 @@ class Row:
 def results(runs: Sequence[Run], labels: Sequence[str]) -> Table | None:
     """The tables in the runs' metrics.json, with labels for methods, averaged over seeds; None if
     no run was evaluated.
-
-    Raises ValueError for a damaged table.
     """
     tables = []
     for run, label in zip(runs, labels, strict=True):
         if records := run.metrics.get("table"):
-            frame = _frame(run, records)
+            frame = Table.from_records(records).frame
             tables.append(Table(frame.assign(method=label)))
     return combine(tables) if tables else None
 
 
-def _frame(run: Run, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    frame = Table.from_records(records).frame
-    if missing := set(COLUMNS) - set(frame.columns):
-        names = ", ".join(sorted(missing))
-        raise ValueError(
-            f"{run.directory}/metrics.json is damaged: its table lacks {names}; evaluate again."
-        )
-    return frame
-
-
 def rows_of(table: Table) -> list[Row]:
     """The rows of a combined table, gathered over methods."""
-    groups = table.frame.groupby(["metric", "target", "given"], sort=False)
-    return [_row(group) for _, group in groups]
+    groups = table.frame.groupby(["data", "metric", "target", "given"], sort=False)
+    several = table.frame["data"].nunique() > 1
+    return [_row(group, several) for _, group in groups]
 
 
-def _row(group: pd.DataFrame) -> Row:
+def _row(group: pd.DataFrame, names_data: bool) -> Row:
     """The rows of all methods for one quantity."""
     names = ["metric", "target", "given", "direction", "unit"]
     metric, target, given, direction, unit = group.iloc[0][names]
+    on_data = f" ({group.iloc[0]['data']})" if names_data else ""
     return Row(
         metric=metric.replace("_", " "),
-        quantity=f"{target} | {given.replace('+', ', ')}" if given else target,
+        quantity=(f"{target} | {given.replace('+', ', ')}" if given else target) + on_data,
         unit=unit,
         direction=f"{direction} is better" if direction in ("higher", "lower") else "–",
         n=_range(group["n"]),
@@ -150,7 +137,8 @@ def terminal_table(table: Table) -> Rich:
     rows = rows_of(table)
     methods = methods_of(rows)
     rich = Rich(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    rich.caption, rich.caption_justify = NOTE, "left"
+    rich.caption = Text("\n".join([NOTE, *table.reasons()]))
+    rich.caption_justify = "left"
     for name in ("metric", "target | given", "direction"):
         rich.add_column(name)
     for name in methods:

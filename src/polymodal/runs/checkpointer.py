@@ -6,33 +6,28 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from polymodal.batch import Modality
 from polymodal.checks import first_difference
+from polymodal.checks.files import damaged, make_directory
 from polymodal.model import Method
-from polymodal.runs.files import (
-    damaged,
-    load_checkpoint,
-    make_directory,
-    read_json,
-    refuse_code,
-    save_checkpoint,
-    save_weights,
-    write_json,
-)
-from polymodal.runs.info import LAST, LOG, MODEL, RUN, check_unused, computed
+from polymodal.runs.files import LAST, LOG, MODEL, RUN, finite, refuse_code, write_json
+from polymodal.runs.info import check_unused, computed, identity_of, read_info
+from polymodal.runs.lock import locked
 from polymodal.runs.log import Log
 from polymodal.runs.run import Run
+from polymodal.runs.tensors import load_checkpoint, save_checkpoint, save_tensors
 
-SHARE = 9  # a checkpoint is due after this many times the seconds that the last one took
+PAUSE = 9  # a checkpoint is due after this many times the seconds that the last one took
 
 
 class Checkpointer:
-    """Writes a run into its directory while it trains.
+    """Writes a run into its directory while it trains; a context, in which no other process does.
 
     A checkpoint (last.ckpt) is the whole state of a run at one moment: the model, the trainer of
     the current stage, and how many rows of the log count.
@@ -41,76 +36,91 @@ class Checkpointer:
         out: the run directory; an unfinished run with the same settings in it is resumed. None:
             nothing is written.
         info: the contents of run.json.
+        writes: whether this process writes; of several, only one does.
 
-    Raises ValueError for a run with different settings, damaged files, or a directory that cannot
-    be written.
+    Raises ValueError for a run with different settings, damaged files, a directory that cannot be
+    written, or into which another process writes.
     """
 
-    def __init__(self, out: str | os.PathLike[str] | None, info: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        out: str | os.PathLike[str] | None,
+        info: Mapping[str, Any],
+        writes: bool = True,
+    ) -> None:
         self.path = None if out is None else Path(out)
+        self.target = self.path if writes else None
         self.info: dict[str, Any] = json.loads(json.dumps(info))
+        self.info["identity"] = identity_of(self.info)
         self.stage, self.finished = 0, False
         self.trainer: Mapping[str, Any] | None = None
-        self._model: dict[str, Tensor] | None = None
+        self._lock, self._is_locked = ExitStack(), False
         self._seconds, self._saved = 0.0, time.monotonic()
         self._rows: list[dict[str, Any]] = []
         if self.path is None:
             return
+        if not (self.path / RUN).exists():
+            check_unused(self.path)
+        elif read_info(self.path / RUN)["status"] != "finished" and self.target:
+            self._hold(self.target)
         if (self.path / RUN).exists():
             self._resume(self.path)
-        else:
-            check_unused(self.path)
+
+    def __enter__(self) -> Checkpointer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+    def _hold(self, target: Path) -> None:
+        """Locks the directory until the context ends."""
+        make_directory(target)
+        self._lock.enter_context(locked(target))
+        self._is_locked = True
 
     def _resume(self, path: Path) -> None:
-        """Takes over the state of the run in the directory."""
-        earlier = read_json(path / RUN)
-        self._check_same(earlier, path)
-        self.finished = earlier.get("status") == "finished"
-        if self.finished or not (path / LAST).exists():
-            return
-        refuse_code(path)
-        try:
-            self._take(load_checkpoint(path / LAST), path)
-        except (KeyError, TypeError) as error:
-            raise damaged(
-                path / LAST, error, "remove it to start again from the beginning"
-            ) from None
-
-    def _take(self, state: Mapping[str, Any], path: Path) -> None:
-        """Takes over a checkpoint."""
-        self.stage, self.trainer, self._model = state["stage"], state["trainer"], state["model"]
-        self.info["stages"] = json.loads(state["stages"])
-        self._rows = Log.read(path / LOG, state["rows"])
-
-    def _check_same(self, earlier: Mapping[str, Any], path: Path) -> None:
-        """Raises ValueError if the run in the directory has different settings."""
-        try:
-            difference = first_difference(computed(earlier), computed(self.info))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise damaged(path / RUN, error, "remove the directory to start again") from None
-        if difference:
+        """Compares the run in the directory with this one, whose beginning it is."""
+        earlier = read_info(path / RUN)
+        if difference := first_difference(computed(earlier), computed(self.info)):
             key, there, now = difference
             raise ValueError(
                 f"{path} already contains a run with different settings ({key}: {there!r} there,"
                 f" {now!r} now); give another --out, or the same settings to resume that run."
             )
+        self.info |= {key: earlier[key] for key in ("identity", "versions")}
+        self.finished = earlier["status"] == "finished"
+        if not self.finished:
+            refuse_code(path)
 
-    def begin(self, model: nn.Module, writes: bool = True) -> None:
-        """Loads the weights of the checkpoint, if there is one, into `model`, and opens the
-        directory.
+    def restore(self, method: Method) -> None:
+        """Takes over the checkpoint of the run in the directory, if there is one: weights, finished
+        stages, the trainer's state and the log.
 
-        Args:
-            writes: whether this process writes; of several, only one does.
+        Raises ValueError if it is damaged, or no checkpoint of this run.
         """
+        if self.path is None or not (self.path / RUN).exists() or not (self.path / LAST).exists():
+            return
+        progress = load_checkpoint(self.path / LAST, self.info["identity"], method.model)
+        names, done = [stage.name for stage in method.stages], list(progress.stages)
+        if done != names[: len(done)] or (progress.trainer and done == names):
+            reason = f"it is in stage {len(done) + 1} of {len(names)}, after {', '.join(done)}"
+            raise damaged(self.path / LAST, reason, "remove it to start again from the beginning")
+        self.stage, self.trainer = len(done), progress.trainer
+        self.info["stages"] = {
+            k: v.model_dump(exclude_unset=True) for k, v in progress.stages.items()
+        }
+        self._rows = Log.read(self.path / LOG, progress.rows, self.info["identity"])
+
+    def begin(self, model: nn.Module) -> None:
+        """Opens the directory, to write the state of `model` into it."""
         self.model = model
-        if self._model is not None:
-            model.load_state_dict(self._model)
-        self._model = None
-        self.target = self.path if writes else None
+        if self.target and not self._is_locked:
+            self._hold(self.target)
+            check_unused(self.target)  # another process may have begun in the meantime
         if self.target:
-            make_directory(self.target)
             write_json(self.target / RUN, self.info)
-        self.log = Log(self.target / LOG if self.target else None, self._rows)
+        log = self.target / LOG if self.target else None
+        self.log = Log(log, self._rows, self.info["identity"])
 
     def save_if_due(
         self, snapshot: Callable[[], Mapping[str, Any]], seconds: float | None = None
@@ -123,37 +133,30 @@ class Checkpointer:
                 tenth of the time.
         """
         age = time.monotonic() - self._saved
-        due = SHARE * self._seconds if seconds is None else seconds
+        due = PAUSE * self._seconds if seconds is None else seconds
         if self.target and age >= due:
             self._save(self.target, snapshot())
 
     def _save(self, target: Path, trainer: Mapping[str, Any] | None) -> None:
         start = time.monotonic()
         self.log.sync()
-        save_checkpoint(target / LAST, self._state(trainer))
+        stages, rows = self.info["stages"], len(self.log.rows)
+        progress = {"stages": stages, "rows": rows, "trainer": trainer}
+        save_checkpoint(target / LAST, self.info["identity"], self.model, progress)
         self._saved = time.monotonic()
         self._seconds = self._saved - start
 
-    def _state(self, trainer: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The contents of a checkpoint."""
-        return {
-            "stage": self.stage,
-            "rows": len(self.log.rows),
-            "stages": json.dumps(self.info["stages"]),
-            "model": self.model.state_dict(),
-            "trainer": trainer,
-        }
-
     def end_stage(self, name: str, outcome: Mapping[str, Any]) -> None:
         """Records the outcome of a stage that has ended, and writes the weights."""
-        self.info["stages"][name] = dict(outcome)
+        self.info["stages"][name] = finite(outcome)
         self.stage, self.trainer = self.stage + 1, None
         if self.target:
             self._save(self.target, None)
             self._write_run(self.target)
 
     def _write_run(self, target: Path) -> None:
-        save_weights(target / MODEL, self.model)
+        state = self.model.state_dict()
+        save_tensors(target / MODEL, state, identity=self.info["identity"])
         write_json(target / RUN, self.info)
 
     def close(self, method: Method, modalities: Sequence[Modality]) -> Run:

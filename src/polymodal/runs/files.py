@@ -1,203 +1,91 @@
-"""Atomic files: each is written beside its target, forced to disk and renamed, so that a reader
-sees the old file or the new one.
+"""JSON files of runs, and the places into which commands write.
 
-Nothing in this module reads a file in a way that could run code: JSON, CSV, safetensors, and
-torch's files with `weights_only`.
+Nothing in a run directory is read in a way that could run code: JSON, CSV and safetensors.
 """
 
 from __future__ import annotations
 
-import errno
-import io
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import safetensors.torch
-import torch
-from safetensors import SafetensorError
-from torch import Tensor, nn
+from pydantic_core import from_json
 
+from polymodal.checks import plain
+from polymodal.checks.files import damaged, make_directory, read_bytes, write
+
+RUN, MODEL, LAST = "run.json", "model.safetensors", "last.ckpt"
+LOG, METRICS, LOCK = "log.csv", "metrics.json", ".lock"
+PARTS = (RUN, MODEL, LAST, LOG, METRICS, LOCK)
 # Kinds of files that can run code when they are read.
 CODE = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib")
-PERMISSION = "permission is denied; give a directory that you may write to"
-ADVICE = {
-    errno.ENOSPC: (
-        "there is no space left on the disk; free some, or give another --out (the old file stays)"
-    ),
-    errno.EDQUOT: (
-        "the disk quota is used up; free some, or give another --out (the old file stays)"
-    ),
-    errno.EACCES: PERMISSION,
-    errno.EPERM: PERMISSION,
-    errno.EROFS: "the file system is read-only; give another --out",
-}
-DAMAGE = (
-    OSError,
-    UnpicklingError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    KeyError,
-    AttributeError,
-)
+JSON_MB = 16
 
 
-def file_error(error: OSError, path: Path, action: str) -> ValueError:
-    """The error of the operating system in one sentence, with advice.
-
-    Args:
-        action: the verb, as in "cannot be written".
-    """
-    reason = ADVICE.get(error.errno or 0, str(error.strerror or error).lower())
-    return ValueError(f"{path} cannot be {action}: {reason}.")
-
-
-@contextmanager
-def disk_errors(path: Path, action: str) -> Iterator[None]:
-    """Inside, an error of the operating system is raised as a `file_error`."""
-    try:
-        yield
-    except OSError as error:
-        raise file_error(error, path, action) from error
-
-
-def damaged(
-    path: Path, reason: object, remedy: str = "restore it, or train the run again"
-) -> ValueError:
-    """The error of a file whose contents cannot be used."""
-    return ValueError(f"{path} is damaged ({reason}); {remedy}.")
-
-
-def write(path: Path, data: bytes) -> None:
-    """Writes `data` to `path` completely or not at all, whenever the process or the machine stops.
-
-    Raises ValueError in one sentence if there is no space or no permission; the old file then
-    stays.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-        if os.name == "posix":
-            _sync_directory(path.parent)
-    except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
-        raise file_error(error, path, "written") from error
-
-
-def _sync_directory(path: Path) -> None:
-    """Forces a renaming inside the directory to disk."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def make_directory(path: Path) -> None:
-    """Makes the directory `path` and its parents if they are missing.
-
-    Raises ValueError in one sentence if it cannot be made.
-    """
-    with disk_errors(path, "made"):
-        if path.exists() and not path.is_dir():
-            raise ValueError(f"{path} is a file; give a directory.")
-        path.mkdir(parents=True, exist_ok=True)
-
-
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a file. Raises ValueError in one sentence if it is missing or cannot be read."""
-    with disk_errors(path, "read"):
-        if not path.exists():
-            raise ValueError(f"{path} is missing; give the directory of a finished run.")
-        return path.read_bytes()
+def finite(value: Any) -> Any:
+    """A value for JSON: plain, and null where a number is not finite."""
+    if isinstance(value, Mapping):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as JSON; see `write`."""
-    write(path, (json.dumps(value, indent=1, allow_nan=True) + "\n").encode())
+    """Writes `value` as JSON, null where a number is not finite; see `write`."""
+    write(path, (json.dumps(finite(plain(value)), indent=1, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON mapping. Raises ValueError if it is missing or damaged."""
+    """A JSON mapping of finite numbers. Raises ValueError if it is missing or damaged."""
+    value = parse_json(read_bytes(path, JSON_MB), path)
+    if finite(value) != value:
+        raise damaged(path, "a number is not finite")
+    return value
+
+
+def parse_json(data: bytes, path: Path) -> dict[str, Any]:
+    """The JSON mapping in `data`. Raises ValueError, which names the file, for another text."""
     try:
-        value = json.loads(read_bytes(path))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise damaged(path, "not JSON") from None
+        value = from_json(data)
+    except ValueError as error:
+        raise damaged(path, f"not JSON: {error}") from None
     if not isinstance(value, dict):
         raise damaged(path, "not a mapping")
     return value
 
 
-def save_weights(path: Path, model: nn.Module) -> None:
-    """Writes the state of `model` as safetensors; see `write`."""
-    state = {name: _portable(value) for name, value in model.state_dict().items()}
-    write(path, safetensors.torch.save(state))
+# Outputs.
 
 
-def _portable(value: Tensor) -> Tensor:
-    """A copy on the CPU that shares memory with no other tensor."""
-    return value.detach().to("cpu").contiguous().clone()
+def write_output(path: Path, data: bytes) -> None:
+    """Writes a file that a user asked for, and the directory in which it lies.
 
-
-def load_weights(path: Path, model: nn.Module) -> None:
-    """Loads saved weights into `model`.
-
-    Raises ValueError if the file is damaged or belongs to another model.
+    Raises ValueError as `check_output` and `write`.
     """
-    try:
-        state = safetensors.torch.load(read_bytes(path))
-    except SafetensorError as error:
-        raise damaged(path, error) from None
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        first = " ".join(str(error).split("\n\t")[1:2]) or str(error)
-        raise ValueError(
-            f"{path} does not fit the model that run.json describes: {first}"
-        ) from None
+    target = check_output(path)
+    make_directory(target.parent)
+    write(target, data)
 
 
-def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes `state` (tensors, numbers, words and nests of them) for `load_checkpoint`."""
-    # In memory first: a full disk is then an OSError, and no partial file is left.
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    write(path, buffer.getvalue())
+def check_output(path: Path) -> Path:
+    """The file that is written for `path`, symbolic links followed.
 
-
-def load_checkpoint(path: Path, values: bool = True) -> dict[str, Any]:
-    """The state that `save_checkpoint` wrote.
-
-    Args:
-        values: False: tensors without values, which is quick.
-
-    Raises ValueError if it is damaged or holds anything but tensors and plain values.
+    Raises ValueError unless it is new, or a regular file that is no part of a run.
     """
-    device = "cpu" if values else "meta"
-    try:
-        return torch.load(path, map_location=device, weights_only=True, mmap=not values)
-    except PermissionError as error:
-        raise file_error(error, path, "read") from error
-    except DAMAGE as error:
+    target = Path(os.path.realpath(path))
+    if os.path.lexists(target) and not target.is_file():
         raise ValueError(
-            f"{path} {_damage(error)}; remove it to start again from the beginning."
-        ) from None
-
-
-def _damage(error: Exception) -> str:
-    if isinstance(error, UnpicklingError) and "weights_only" in str(error).lower():
-        return "holds more than tensors and is not opened, since that could run code"
-    return "is damaged"
+            f"{path} is no regular file, and is not written over; give the name of a new file."
+        )
+    if target.name.lower() in PARTS:
+        raise ValueError(
+            f"{path} has the name of a part of a run, and is not written over; give another file."
+        )
+    return target
 
 
 def refuse_code(directory: Path) -> None:

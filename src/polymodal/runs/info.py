@@ -1,26 +1,110 @@
-"""The files of a run directory, and run.json: how the run was made and how far it is."""
+"""run.json: how a run was made, how far it is, and the identity that all of its files carry."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from polymodal.batch import Modality
+from polymodal.checks import Count, CountOrZero, Group, NonNegative, call, typed
+from polymodal.checks.files import damaged
+from polymodal.runs.files import LAST, LOG, METRICS, MODEL, RUN, read_json
+from polymodal.settings.schema import OpenGroup, Settings
 
-RUN, MODEL, LAST = "run.json", "model.safetensors", "last.ckpt"
-LOG, METRICS = "log.csv", "metrics.json"
 # Settings without influence on what is computed; a run may be resumed with other values.
-IDLE = {
+NO_EFFECT_ON_RESULTS = {
     "": ("about", "evaluation", "compare", "seeds"),
     "data": ("path",),
     "training": ("progress", "logger", "checkpoint_minutes", "device"),
 }
-PACKAGES = ("polymodal", "torch", "lightning", "zuko", "numpy")
+PACKAGES = (
+    "polymodal",
+    "torch",
+    "lightning",
+    "zuko",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "torchjd",
+    "torchmetrics",
+)
+
+
+class Outcome(OpenGroup):
+    """What came of a stage; `from`, `figures` and other entries are written as they are."""
+
+    status: Literal["trained", "reused"]
+    figures: dict[str, Any] = {}
+    finish: list[str] = []
+    epochs: CountOrZero | None = None
+    steps: CountOrZero | None = None
+    seconds: NonNegative | None = None
+    best_epoch: Count | None = None
+    best_val_loss: float | None = None
+
+
+class Sizes(Group):
+    """The data: its name, and the numbers of samples."""
+
+    name: str
+    train: CountOrZero
+    val: CountOrZero
+    test: CountOrZero
+
+
+class RunInfo(Group):
+    """The contents of run.json.
+
+    Args:
+        identity: a hash of all that determines the numbers, which the other files carry too.
+        rows: of the log, when the run is finished.
+    """
+
+    status: Literal["training", "finished"]
+    identity: str
+    command: str
+    seed: int
+    started: str
+    settings: Settings
+    data: Sizes
+    modalities: list[dict[str, Any]]
+    versions: dict[str, str]
+    commit: str | None
+    stages: dict[str, Outcome]
+    rows: CountOrZero | None = None
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """The contents of run.json.
+
+    Raises ValueError in one sentence if the file is missing or damaged, or if what determines the
+    numbers was changed after the run began.
+    """
+    info = read_json(path)
+    try:
+        finished = typed(RunInfo, info).status == "finished"
+        modalities_of(info)
+        if identity_of(info) != info["identity"]:
+            raise ValueError("it is not as it was when the run began")
+        if finished and info.get("rows") is None:
+            raise ValueError("rows is missing")
+    except ValueError as error:
+        remedy = "restore it, or remove the directory to start again"
+        raise damaged(path, error, remedy) from None
+    return info
+
+
+def identity_of(info: Mapping[str, Any]) -> str:
+    """A hash of what determines the numbers of a run: `computed`, and the versions."""
+    determined = {**computed(info), "versions": info["versions"]}
+    return hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest()
 
 
 def commit() -> str | None:
@@ -47,17 +131,21 @@ def versions() -> dict[str, str]:
 
 
 def modalities_of(info: Mapping[str, Any]) -> list[Modality]:
-    """The modalities that run.json describes."""
-    return [Modality(**{**m, "shape": tuple(m["shape"])}) for m in info["modalities"]]
+    """The modalities that run.json describes. Raises ValueError for fields that none has."""
+    given = info["modalities"]
+    try:
+        return [call(Modality, m, f"modalities[{i}]") for i, m in enumerate(given)]
+    except TypeError:
+        raise ValueError("a modality has no name or no shape") from None
 
 
 def computed(info: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of run.json that determine the numbers: settings (without `IDLE` ones), seed,
-    data and modalities.
+    """The entries of run.json that determine the numbers: settings (without those that have
+    `NO_EFFECT_ON_RESULTS`), seed, data and modalities.
     """
-    settings = _without_idle("", info["settings"])
-    settings["data"] = _without_idle("data", settings["data"])
-    settings["training"] = _without_idle("training", settings["training"])
+    settings = _with_effect("", info["settings"])
+    for section in ("data", "training"):
+        settings[section] = _with_effect(section, settings.get(section, {}))
     return settings | {
         "seed": info["seed"],
         "samples": info["data"],
@@ -65,8 +153,10 @@ def computed(info: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _without_idle(section: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key not in IDLE[section]}
+def _with_effect(section: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value for key, value in settings.items() if key not in NO_EFFECT_ON_RESULTS[section]
+    }
 
 
 def check_unused(directory: Path) -> None:

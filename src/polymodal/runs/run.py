@@ -2,13 +2,14 @@
 
 A run directory holds `run.json` (how the run was made, and how far it is), `model.safetensors` (the
 weights), `last.ckpt` (the state from which training resumes: tensors and plain values, never code),
-`log.csv` (the losses) and `metrics.json` (the results).
+`log.csv` (the losses) and `metrics.json` (the results). Each file carries the identity of the run.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,24 +17,64 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from polymodal.batch import Modality
-from polymodal.checks import find
+from polymodal.checks import CountOrZero, find, typed
+from polymodal.checks.files import damaged, make_directory
 from polymodal.methods import METHODS
 from polymodal.model import Method, MultimodalVAE
 from polymodal.runs.files import (
-    damaged,
-    load_checkpoint,
-    load_weights,
-    make_directory,
+    LAST,
+    LOG,
+    METRICS,
+    MODEL,
+    RUN,
     read_json,
     refuse_code,
-    save_weights,
     write_json,
 )
-from polymodal.runs.info import LAST, LOG, METRICS, MODEL, RUN, check_unused, modalities_of
+from polymodal.runs.info import check_unused, modalities_of, read_info
+from polymodal.runs.lock import locked
 from polymodal.runs.log import Log
+from polymodal.runs.tensors import (
+    Budget,
+    check_checkpoint,
+    hash_of,
+    load_into,
+    opened,
+    save_tensors,
+)
+from polymodal.settings.schema import OpenGroup
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class Result(OpenGroup):
+    """A row of a table of results."""
+
+    method: str
+    data: str
+    metric: str
+    target: str
+    given: str
+    value: float | None
+    se: float | None
+    n: CountOrZero
+    seed: int
+    direction: str
+    unit: str
+
+
+class Results(OpenGroup):
+    """The contents of metrics.json.
+
+    Args:
+        identity: of the run.
+        weights: a hash of those that were measured.
+    """
+
+    identity: str
+    weights: str
+    table: list[Result] = []
 
 
 @dataclass
@@ -50,6 +91,7 @@ class Run:
         metrics: the results that `save_metrics` saved last.
         directory: the run directory, or None.
         log: losses and figures of the training.
+        measured: the hash of the weights to which `metrics` belong; None: the present ones.
     """
 
     model: MultimodalVAE
@@ -60,6 +102,18 @@ class Run:
     metrics: dict[str, Any] = field(default_factory=dict)
     directory: Path | None = None
     log: Log = field(default_factory=lambda: Log(None))
+    measured: str | None = None
+    _writes: bool = field(default=False, repr=False, compare=False)
+
+    @property
+    def identity(self) -> str:
+        """The hash of what determines the run's numbers, which each of its files carries."""
+        return self.info.get("identity", "")
+
+    @property
+    def method_name(self) -> str:
+        """The method's name; "custom" for a `Method` of the user's own."""
+        return (self.settings.get("method") or {}).get("name") or "custom"
 
     @property
     def history(self) -> pd.DataFrame:
@@ -82,24 +136,83 @@ class Run:
         written.
         """
         path = Path(directory)
-        if not self._lies_in(path):
-            check_unused(path)
         make_directory(path)
-        save_weights(path / MODEL, self.model)
-        Log(path / LOG, self.log.rows)
-        if self.metrics:
-            write_json(path / METRICS, self.metrics)
-        write_json(path / RUN, self.info)  # last: without it, the directory is no run
+        with locked(path):
+            if not self._lies_in(path):
+                check_unused(path)
+            try:
+                self._write(path)
+            except BaseException:
+                if not (path / RUN).exists():
+                    for part in (MODEL, LOG, METRICS):
+                        (path / part).unlink(missing_ok=True)
+                raise
         self.directory = self.directory or path
 
     def _lies_in(self, path: Path) -> bool:
         return self.directory is not None and self.directory.resolve() == path.resolve()
 
+    def _write(self, path: Path) -> None:
+        """Writes the run; results of other weights are left out. run.json comes last: without it,
+        the directory is no run.
+        """
+        if self.measured not in (None, hash_of(self.model.state_dict())):
+            self.metrics, self.measured = {}, None
+            (path / METRICS).unlink(missing_ok=True)
+        save_tensors(path / MODEL, self.model.state_dict(), identity=self.identity)
+        Log(path / LOG, self.log.rows, self.identity)
+        if self.metrics:
+            self._write_metrics(path)
+        write_json(path / RUN, self.info)
+
+    def _write_metrics(self, path: Path) -> None:
+        self.measured = hash_of(self.model.state_dict())
+        belongs = {"identity": self.identity, "weights": self.measured}
+        write_json(path / METRICS, belongs | self.metrics)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Inside, no other process writes into the run directory, and `metrics` are those that the
+        last one wrote.
+
+        Raises ValueError if another process writes into it.
+        """
+        if self._writes or self.directory is None:
+            yield
+            return
+        with locked(self.directory):
+            self._writes = True
+            try:
+                if (self.directory / METRICS).exists():
+                    self._read_metrics(self.directory)
+                yield
+            finally:
+                self._writes = False
+
     def save_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Sets `metrics`, and writes metrics.json if the run has a directory."""
-        self.metrics = dict(metrics)
-        if self.directory is not None:
-            write_json(self.directory / METRICS, self.metrics)
+        """Sets `metrics`, and writes metrics.json if the run has a directory.
+
+        Raises ValueError in one sentence if it cannot be written.
+        """
+        with self.writing():
+            self.metrics = dict(metrics)
+            if self.directory is not None:
+                self._write_metrics(self.directory)
+
+    def _read_metrics(self, directory: Path) -> None:
+        """Raises ValueError for damaged results, and those of another run or of other weights."""
+        path, weights = directory / METRICS, hash_of(self.model.state_dict())
+        saved = read_json(path)
+        try:
+            typed(Results, saved)
+        except ValueError as error:
+            raise damaged(path, error, "remove it, and evaluate the run again") from None
+        if (saved.pop("identity"), saved.pop("weights")) != (self.identity, weights):
+            raise ValueError(
+                f"{path} holds results of other weights than {MODEL} beside it; remove it, and"
+                " evaluate the run again."
+            )
+        self.metrics, self.measured = saved, weights
 
 
 def build(settings: Mapping[str, Any], modalities: Sequence[Modality]) -> Method:
@@ -136,18 +249,23 @@ def load(run_dir: str | os.PathLike[str], method: Method | None = None) -> Run:
     """
     directory = Path(run_dir)
     info = _finished_info(directory)
-    modalities, rows, is_named = _described(info, directory / RUN)
-    if method is None and not is_named:
+    identity, modalities = info["identity"], modalities_of(info)
+    if method is None and info["settings"]["method"].get("name") is None:
         raise ValueError(
             f"The run in {directory} was trained with a custom Method; pass it as load(run_dir,"
             " method=...)."
         )
-    method = method or _rebuilt(info["settings"], modalities)
-    load_weights(directory / MODEL, method.model)
+    with opened(directory / MODEL, identity) as file:
+        if method is None:
+            with Budget(file, directory / MODEL):
+                method = _rebuilt(info["settings"], modalities)
+        load_into(method.model, file, directory / MODEL)
     method.model.eval()
-    metrics = read_json(directory / METRICS) if (directory / METRICS).exists() else {}
-    log = Log(None, Log.read(directory / LOG, rows))
-    return Run(method.model, method, modalities, info["settings"], info, metrics, directory, log)
+    log = Log(None, Log.read(directory / LOG, info["rows"], identity))
+    run = Run(method.model, method, modalities, info["settings"], info, {}, directory, log)
+    if (directory / METRICS).exists():
+        run._read_metrics(directory)
+    return run
 
 
 def _rebuilt(settings: Mapping[str, Any], modalities: Sequence[Modality]) -> Method:
@@ -161,24 +279,12 @@ def _finished_info(directory: Path) -> dict[str, Any]:
     if not (directory / RUN).is_file():
         raise ValueError(f"{directory} is no run directory; give one with a {RUN}.")
     refuse_code(directory)
-    if (directory / LAST).exists():
-        load_checkpoint(directory / LAST, values=False)
-    info = read_json(directory / RUN)
-    if info.get("status") != "finished":
+    info = read_info(directory / RUN)
+    if info["status"] != "finished":
         raise ValueError(
             f"The run in {directory} is not finished; finish training first; the same command"
             " resumes it."
         )
+    if (directory / LAST).exists():
+        check_checkpoint(directory / LAST, info["identity"])
     return info
-
-
-def _described(info: Mapping[str, Any], path: Path) -> tuple[list[Modality], int, bool]:
-    """The modalities, the number of rows of the log, and whether the method has a name in METHODS.
-
-    Raises ValueError if run.json lacks any of them.
-    """
-    try:
-        is_named = info["settings"]["method"].get("name") is not None
-        return modalities_of(info), info["rows"], is_named
-    except (KeyError, TypeError, AttributeError) as error:
-        raise damaged(path, error) from None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from polymodal.checks import check_positive
+from polymodal.checks import Size, check_positive
 from polymodal.sampling.diagnostics import ParticleReport
 from polymodal.sampling.kernels import LogProb, check_values
 from polymodal.sampling.mcmc import starts
@@ -60,7 +60,7 @@ class Importance:
     (torch.Size([500, 3, 1]), 2.0, tensor(0.6000))
     """
 
-    proposals: int = 256
+    proposals: Size = 256
 
     def __post_init__(self) -> None:
         check_positive("A sampler", proposals=self.proposals)

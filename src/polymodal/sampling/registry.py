@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from polymodal.checks import call, meant
+from polymodal.checks import call, find
 from polymodal.sampling.diagnostics import SamplerReport
 from polymodal.sampling.importance import Importance
 from polymodal.sampling.kernels import LogProb
@@ -52,6 +52,4 @@ def make_sampler(
     >>> make_sampler("hmc", chains=8).chains
     8
     """
-    if name not in list(registry):  # a list: a name that cannot be hashed is unknown as well
-        raise ValueError(f"There is no sampler {name!r}; {meant(name, registry)}")
-    return call(registry[name], settings, "")
+    return call(registry[find(name, registry, "sampler")], settings, "")

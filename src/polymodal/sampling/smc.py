@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from polymodal.checks import check_positive
+from polymodal.checks import Depth, Size, check_positive
 from polymodal.sampling import metric
 from polymodal.sampling.diagnostics import SMCReport
 from polymodal.sampling.kernels import Density, Info, LogProb, jittered, transition
@@ -141,14 +141,14 @@ class SMC:
     (tensor(0.7000), tensor(1.9000))
     """
 
-    particles: int = 128
-    moves: int = 2
+    particles: Size = 128
+    moves: Depth = 2
     ess: float = 0.5
-    leapfrog: int = 8
+    leapfrog: Depth = 8
     trajectory: float = 2.0
     jitter: float = 0.5
     target: float = 0.8
-    temperatures: int = 100
+    temperatures: Size = 100
 
     def __post_init__(self) -> None:
         check_positive(

@@ -1,6 +1,6 @@
 """Settings: the typed schema of a recipe, how recipes are read, merged and checked."""
 
-from polymodal.settings.recipes import load_recipe, read_yaml, recipes
+from polymodal.settings.recipes import load_recipe, recipes
 from polymodal.settings.resolve import resolve, to_dict
 from polymodal.settings.schema import (
     DataSettings,
@@ -19,7 +19,6 @@ __all__ = [
     "StageSettings",
     "TrainingSettings",
     "load_recipe",
-    "read_yaml",
     "recipes",
     "resolve",
     "to_dict",

@@ -7,15 +7,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from polymodal.checks import find
 from polymodal.settings.merge import merge
+from polymodal.settings.text import read_file
 
 FOLDER = files("polymodal.settings") / "recipes"
 YAML = (".yaml", ".yml")
+BASES = 20  # recipes below one another
 
 
 def recipes() -> list[str]:
@@ -39,12 +37,12 @@ def load_recipe(name: str | Path, above: Sequence[str] = ()) -> dict[str, Any]:
     """
     if (method := _method_named(str(name))) is not None:
         return _recipe_of_method(str(name), method)
-    recipe = read_yaml(_text(Path(name)), str(name))
+    recipe = read_file(_file(name), f"The recipe {str(name)!r}")
     if (base := recipe.pop("base", None)) is None:
         return recipe
     chain = [*above, str(name)]
-    if str(name) in above:
-        raise ValueError(f"The recipe {above[0]!r} is its own base: {', '.join(chain)}.")
+    if str(name) in above or len(above) > BASES:
+        raise ValueError(f"The recipe {chain[0]!r} is its own base: {', '.join(chain[:3])}.")
     return merge(load_recipe(beside(name, str(base)), chain), recipe)
 
 
@@ -59,13 +57,12 @@ def beside(recipe: str | Path, name: str) -> str:
     return str(folder / name) if is_file(name) else name
 
 
-def _text(path: Path) -> str:
-    if not is_file(path):
-        return (FOLDER / f"{find(str(path), recipes(), 'recipe')}.yaml").read_text()
-    if not path.is_file():
-        names = ", ".join(recipes())
-        raise ValueError(f"There is no file {str(path)!r}; give a YAML file or one of: {names}.")
-    return path.read_text()
+def _file(name: str | Path) -> Path:
+    if not is_file(name):
+        return Path(str(FOLDER / f"{find(str(name), recipes(), 'recipe')}.yaml"))
+    if not Path(name).exists():
+        raise ValueError(f"There is no file {str(name)!r}; polymodal list recipes shows names.")
+    return Path(name)
 
 
 def _method_named(name: str) -> str | None:
@@ -79,24 +76,9 @@ def _method_named(name: str) -> str | None:
 
 
 def _recipe_of_method(name: str, method: str) -> dict[str, Any]:
-    """A method on the user's own data, with the settings of the recipe `jnf`."""
+    """A method on the user's own data, with the training settings of the recipe `jnf`."""
     about = (
-        f"{name} on your own data: polymodal train {name} --data pairs.npz, with the settings of"
-        " `jnf`."
+        f"{name} on your own data: polymodal train {name} --data pairs.npz, with the training"
+        " settings of `jnf`."
     )
     return load_recipe("jnf") | {"about": about, "method": {"name": method}}
-
-
-def read_yaml(text: str, name: str) -> dict[str, Any]:
-    """YAML text as a mapping. Raises ValueError with the line that cannot be read."""
-    try:
-        recipe = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except (YAMLError, OmegaConfBaseException) as error:
-        where = " ".join(str(error).replace('"<unicode string>", ', "").split())
-        raise ValueError(f"The recipe {name!r} is not readable YAML: {where}.") from None
-    if not isinstance(recipe, dict):
-        raise ValueError(
-            f"The recipe {name!r} must be a mapping such as training: {{epochs: 5}}, got"
-            f" {type(recipe).__name__}."
-        )
-    return {str(k): v for k, v in recipe.items()}

@@ -8,10 +8,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from polymodal.checks import check_names, checked_options, find, plain, typed
+from polymodal.checks import Count, check_names, checked_options, find, plain, typed
 from polymodal.settings.merge import merge, parse_overrides
-from polymodal.settings.schema import DataSettings, MethodSettings, Settings
+from polymodal.settings.schema import DataSettings, EvaluationSettings, MethodSettings, Settings
 
+Layer = dict[str, Any]
 OF_NO_SECTION = {"name_or_path", "kwargs", "modalities"}  # of load_data's arguments
 
 # The imports inside functions need torch, the schema does not.
@@ -23,7 +24,7 @@ def resolve(
     *,
     more: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Typed settings.
+    """Typed settings. Those that it returns stay as they are when they are resolved again.
 
     Args:
         given: `Settings`, or a recipe as a mapping.
@@ -40,13 +41,14 @@ def resolve(
     Traceback (most recent call last):
     ValueError: There is no setting training.epoch. Did you mean training.epochs?
     """
-    recipe = to_dict(given) if isinstance(given, Settings) else given or {}
-    layers = (recipe, plain(more or {}), parse_overrides(overrides))
-    settings = typed(Settings, merge(*layers, interpolate=True))
+    recipe = given if isinstance(given, Settings) else typed(Layer, given, "The recipe")
+    layers = (plain(recipe), plain(more or {}), parse_overrides(overrides))
+    settings = typed(Settings, merge(*layers))
     checked = {
         "modalities": _checked_modalities(settings.modalities),
         "method": _checked_method(settings.method),
         "data": _checked_data(settings.data),
+        "evaluation": _checked_evaluation(settings.evaluation),
     }
     return settings.model_copy(update=checked)
 
@@ -84,11 +86,32 @@ def _checked_method(method: MethodSettings) -> MethodSettings:
 
 def _checked_data(data: DataSettings) -> DataSettings:
     """The data set by its key in DATASETS; a file stays as it is."""
-    if data.name is None or Path(data.name).exists():
+    if data.name is None:
         return data
     from polymodal.data import DATASETS, load_data
 
-    name = find(data.name, DATASETS, "data set")
+    try:
+        name = find(data.name, DATASETS, "data set")
+    except ValueError:
+        if Path(data.name).exists():
+            return data
+        raise
     common = set(inspect.signature(load_data).parameters) - OF_NO_SECTION
     checked_options(DATASETS[name], data.options, "data", ("path", "limit"), sorted(common))
     return data.model_copy(update={"name": name})
+
+
+def _checked_evaluation(evaluation: EvaluationSettings) -> EvaluationSettings:
+    """The metrics by their keys in METRICS, and the arguments of `polymodal.evaluate`."""
+    if not evaluation.model_fields_set:
+        return evaluation
+    from polymodal.metrics import MeasurementOptions, named_metrics
+
+    options = dict(evaluation.options)
+    names = [*EvaluationSettings.model_fields, "limit", *MeasurementOptions.model_fields]
+    check_names(options, names, "evaluation")
+    typed(Count | None, options.pop("limit", None), "evaluation.limit")
+    typed(MeasurementOptions, options, "evaluation")
+    if evaluation.metrics is None:
+        return evaluation
+    return evaluation.model_copy(update={"metrics": named_metrics(evaluation.metrics)})

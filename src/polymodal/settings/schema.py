@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import ConfigDict, field_serializer
 
-from polymodal.checks import BelowOne, Count, CountOrZero, Group, NonNegative, Positive
+from polymodal.checks import (
+    BelowOne,
+    Count,
+    CountOrZero,
+    FileName,
+    Group,
+    NonNegative,
+    Positive,
+    Seed,
+    check_names,
+)
 
 Optimizer = Literal["adam", "adamw", "amsgrad", "rmsprop", "sgd"]
 Schedule = Literal["constant", "cosine", "plateau"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Logger = Literal["tensorboard", "wandb"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 class OpenGroup(Group):
@@ -31,12 +43,12 @@ class DataSettings(OpenGroup):
     Args:
         name: a data set, or the path of the user's own file.
         path: the folder in which the files of a named data set lie.
-        limit: the number of training samples to keep; null: all.
+        limit: the number of samples of each part to keep; null: all.
         options: those of the data set.
     """
 
-    name: str | None = None
-    path: str | None = None
+    name: FileName | None = None
+    path: FileName | None = None
     limit: Count | None = None
 
 
@@ -97,6 +109,15 @@ class StageSettings(Group):
     max_steps: CountOrZero = 0
     eval_every: Count = 1
 
+    def per_epoch(self, samples: int) -> int:
+        """Steps of one epoch on so many training samples."""
+        return max(1, samples // (self.batch * self.accumulate))
+
+    def steps(self, samples: int) -> int:
+        """Steps of the whole stage on so many training samples."""
+        steps = self.epochs * self.per_epoch(samples)
+        return min(steps, self.max_steps or steps)
+
 
 class TrainingSettings(StageSettings):
     """The settings of every stage, and of the run as a whole.
@@ -110,18 +131,25 @@ class TrainingSettings(StageSettings):
         logger: tensorboard or wandb, in addition to log.csv.
         checkpoint_minutes: minutes between checkpoints (last.ckpt) within an epoch; one is also
             written at the end of epochs.
+        memory_gb: the memory that the run may take by an estimate before its first step, in GB;
+            null: what this machine has left.
     """
 
     stages: dict[str, StageSettings] = {}
-    device: str = "auto"
+    device: Device = "auto"
     deterministic: bool = False
     progress: bool = True
     logger: Logger | None = None
     checkpoint_minutes: NonNegative = 10.0
+    memory_gb: Positive | None = None
 
     @field_serializer("stages")
     def _only_differences(self, stages: dict[str, StageSettings]) -> dict[str, dict[str, Any]]:
         return {name: stage.model_dump(exclude_unset=True) for name, stage in stages.items()}
+
+    def check_stages(self, names: Sequence[str]) -> None:
+        """Raises ValueError for settings of a stage that is none of `names`, with the nearest."""
+        check_names(self.stages, names, "training.stages")
 
     def stage(self, name: str) -> StageSettings:
         """The settings of the stage `name`."""
@@ -137,12 +165,13 @@ class EvaluationSettings(OpenGroup):
     Args:
         metrics: keys of `polymodal.METRICS`; null: all that apply.
         subsets: the subsets of modalities that are given: "all", or a list such as ["mnist",
-            "mnist+svhn"].
-        options: other arguments, such as limit and samples.
+            "mnist+svhn"]; null: all of up to four modalities, of more each single one, all but one,
+            and all.
+        options: limit, and those of `polymodal.metrics.MeasurementOptions`, such as samples.
     """
 
     metrics: list[str] | None = None
-    subsets: Literal["all"] | list[str | list[str]] = "all"
+    subsets: Literal["all"] | list[str | list[str]] | None = None
 
 
 class Settings(Group):
@@ -158,8 +187,7 @@ class Settings(Group):
             chosen by shape.
         training: how the stages are trained.
         evaluation: what is measured.
-        compare: recipes to train and to compare; of the other settings only `seeds` and
-            `evaluation` are then the comparison's own.
+        compare: recipes to train and to compare; the other settings are laid over each recipe.
         seeds: seeds of the compared runs.
     """
 
@@ -171,4 +199,4 @@ class Settings(Group):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     compare: list[str] = []
-    seeds: list[int] = []
+    seeds: list[Seed] = []

@@ -12,23 +12,19 @@ import torch
 
 from polymodal.settings.schema import TrainingSettings
 
-HEAP = 2**25 - 2**14  # bytes, just below 32 MB
-
-
-def keep_heap() -> None:
-    """Makes glibc keep freed memory, up to 64 MB, instead of mapping it anew for every layer: saves
-    5 to 20 % of the time.
-
-    Freeing a block just below 32 MB raises glibc's thresholds to that size (mallopt(3),
-    M_MMAP_THRESHOLD); with other allocators this has no effect.
-    """
-    torch.empty(HEAP, dtype=torch.uint8)
-
 
 def make_fabric(training: TrainingSettings, precision: str = "32-true") -> Any:
     """Lightning Fabric: the device, the precision, and, under torchrun, the processes."""
     from lightning.fabric import Fabric  # in the function, since importing it takes seconds
 
+    present = ["auto", "cpu"]
+    present += ["cuda"] if torch.cuda.is_available() else []
+    present += ["mps"] if torch.backends.mps.is_available() else []
+    if training.device not in present:
+        raise ValueError(
+            f"training.device={training.device} cannot be used on this machine, which has"
+            f" {', '.join(present)}."
+        )
     processes, local = _processes()
     try:
         fabric = Fabric(

@@ -16,26 +16,23 @@ couples the samples of a batch must gather them from all processes, as deep CCA'
 from __future__ import annotations
 
 import os
-import sys
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from polymodal.checks import suggest
+from polymodal.checks import FilePath, Seed, typed
 from polymodal.data import Splits
-from polymodal.model import Method, Stage
+from polymodal.model import Method
 from polymodal.rng import own_random_state, seed_all
 from polymodal.runs.checkpointer import Checkpointer
-from polymodal.runs.info import commit, versions
-from polymodal.runs.run import Run, build, load
-from polymodal.runs.state import state_of
+from polymodal.runs.run import Run, load
 from polymodal.settings.data import complete, load_splits
-from polymodal.settings.resolve import to_dict
-from polymodal.settings.schema import Settings, TrainingSettings
+from polymodal.settings.schema import Settings
+from polymodal.training.advice import warn_of_spread
+from polymodal.training.checks import check_evaluation, check_method, check_reuse, run_info
 from polymodal.training.device import deterministic, make_fabric, make_loggers
 from polymodal.training.keywords import settings_of
+from polymodal.training.memory import built, explained
+from polymodal.training.prepare import start_decoders
 from polymodal.training.progress import Reporter
 from polymodal.training.reuse import taken_from
 from polymodal.training.session import Session, Taken
@@ -57,8 +54,8 @@ def fit(
     returned as it is.
 
     Args:
-        method: a name in `polymodal.METHODS`; a whole recipe (`Settings` or a mapping); or a
-            `Method`, whose model is then trained in place.
+        method: a name in `polymodal.METHODS`; a whole recipe (the name of a built-in one or of a
+            YAML file, `Settings` or a mapping); or a `Method`, whose model is trained in place.
         data: `Splits`, or a name or file for `load_data`; None: the data that the settings name.
         out: the run directory; None: nothing is written, see `Run.save`.
         seed: of weights, order and noise. The same seed and settings give the same run, bit for bit
@@ -76,23 +73,35 @@ def fit(
             settings in `out`, for files that are damaged or cannot be written, and for a loss that
             is not finite (which, where, what to try).
     """
+    seed, out = typed(Seed, seed, "seed"), typed(FilePath | None, out, "out")
     chosen = settings_of(method, data, settings)
     splits = load_splits(chosen.data, chosen.modalities, data if isinstance(data, Splits) else None)
     chosen = complete(chosen, splits.modalities)
+    check_evaluation(chosen.evaluation, splits)
     training = chosen.training
     fabric = make_fabric(training)
-    with own_random_state(fabric.device), deterministic(training.deterministic):
-        checkpointer = Checkpointer(out, _info(chosen, splits, seed))
+    with (
+        own_random_state(fabric.device),
+        deterministic(training.deterministic),
+        Checkpointer(out, run_info(chosen, splits, seed), fabric.is_global_zero) as checkpointer,
+    ):
         if checkpointer.finished:
             return load(checkpointer.path or "", method if isinstance(method, Method) else None)
+        warn_of_spread(splits.train)
         if not isinstance(method, Method):
             seed_all(fabric.device, seed, "weights")
-            method = build(to_dict(chosen), splits.modalities)
+            method = built(chosen, splits.modalities, len(splits.train))
+        check_method(method, chosen, len(splits.train))
+        checkpointer.restore(method)
         method.model.to(fabric.device)
-        taken = _taken(method, chosen.training, reuse or {}, checkpointer)
+        start_decoders(method.model, splits.train)
+        taken = _taken(method, reuse or {}, checkpointer)
         fabric.barrier()  # all processes have read before one writes
-        checkpointer.begin(method.model, fabric.is_global_zero)
-        with Reporter(chosen.training.progress and fabric.is_global_zero) as reporter:
+        checkpointer.begin(method.model)
+        with (
+            explained(chosen, len(splits.train)),
+            Reporter(chosen.training.progress and fabric.is_global_zero) as reporter,
+        ):
             loggers = make_loggers(chosen.training, checkpointer.target)
             session = Session(chosen.training, splits, seed, checkpointer, reporter, loggers)
             session.train(method, taken)
@@ -102,52 +111,13 @@ def fit(
         return run
 
 
-def _info(settings: Settings, splits: Splits, seed: int) -> dict[str, Any]:
-    """The contents of run.json when a run starts."""
-    sizes = {part: len(getattr(splits, part)) for part in ("train", "val", "test")}
-    return {
-        "status": "training",
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "seed": int(seed),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "settings": to_dict(settings),
-        "data": {"name": splits.name, **sizes},
-        "modalities": [asdict(m) for m in splits.modalities],
-        "versions": versions(),
-        "commit": commit(),
-        "stages": {},
-    }
-
-
-def _taken(
-    method: Method, training: TrainingSettings, reuse: Reuse, checkpointer: Checkpointer
-) -> dict[str, Taken]:
+def _taken(method: Method, reuse: Reuse, checkpointer: Checkpointer) -> dict[str, Taken]:
     """The stages that are still to come and are taken from other runs.
 
-    Raises ValueError for stages that do not fit together, before anything is trained.
+    Raises ValueError for stages that the method does not have, or that other runs trained
+    differently.
     """
-    _check_stages(method.stages)
-    _check_names("setting training.stages.", training.stages, method.stages)
-    _check_names("stage to reuse: ", reuse, method.stages)
-    for stage in method.stages:
-        state_of(stage.modules(method.model), method.model)
+    check_reuse(reuse, [stage.name for stage in method.stages])
     left = [stage for stage in method.stages[checkpointer.stage :] if stage.name in reuse]
     info = checkpointer.info
     return {stage.name: taken_from(stage, reuse[stage.name], info, method) for stage in left}
-
-
-def _check_stages(stages: Sequence[Stage]) -> None:
-    names = [stage.name for stage in stages]
-    if len(set(names)) != len(names):
-        raise ValueError(f"A method's stages need distinct names, got {names}.")
-
-
-def _check_names(what: str, given: Mapping[str, Any], stages: Sequence[Stage]) -> None:
-    """Raises ValueError if `given` names a stage that does not exist."""
-    names = [stage.name for stage in stages]
-    for name in given:
-        if name not in names:
-            listed = ", ".join(names)
-            raise ValueError(
-                f"There is no {what}{name}; the stages are {listed}.{suggest(name, names)}"
-            )

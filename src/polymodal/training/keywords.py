@@ -7,9 +7,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from polymodal.checks import find, suggest
+from pydantic import BaseModel
+
+from polymodal.checks import FilePath, find, suggest, typed
+from polymodal.data import Splits
 from polymodal.methods import METHODS
 from polymodal.model import Method
+from polymodal.settings.recipes import is_file, load_recipe, recipes
 from polymodal.settings.resolve import resolve, to_dict
 from polymodal.settings.schema import Settings, TrainingSettings
 
@@ -30,8 +34,8 @@ def settings_of(
     if "method" in keywords:
         _check_options(keywords["method"], method, recipe)
     layer = _sorted(keywords, recipe.get("method", {}).get("name"))
-    if isinstance(data, str | os.PathLike):
-        layer["data"] = {**layer.get("data", {}), "name": os.fspath(data)}
+    if data is not None and not isinstance(data, Splits):
+        layer["data"] = {**layer.get("data", {}), "name": os.fspath(typed(FilePath, data, "data"))}
     settings = resolve(recipe, more=layer)
     if settings.compare:
         names = ", ".join(settings.compare)
@@ -41,10 +45,16 @@ def settings_of(
 
 def _recipe(method: Any) -> dict[str, Any]:
     """The recipe that the first argument of `fit` gives; empty for a custom method."""
-    if isinstance(method, str):
-        return {"method": {"name": find(method, METHODS, "method")}}
     if isinstance(method, Method):
         return {}
+    if isinstance(method, Settings):
+        return to_dict(method)
+    if isinstance(method, str):
+        if not is_file(method):
+            method = find(method, [*METHODS, *recipes()], "method or recipe")
+        if method in METHODS:
+            return {"method": {"name": method}}
+        method = load_recipe(method)
     return to_dict(resolve(method))
 
 
@@ -53,6 +63,8 @@ def _sorted(keywords: Mapping[str, Any], method: str | None) -> dict[str, Any]:
     options = _options(method)
     layer: dict[str, Any] = {"training": {}, "method": {}}
     for key, value in keywords.items():
+        if isinstance(value, BaseModel) and key in SECTIONS:
+            value = value.model_dump(exclude_unset=True)
         if key in SECTIONS:
             layer[key] = {**layer.get(key, {}), **value} if isinstance(value, Mapping) else value
         else:
@@ -64,7 +76,7 @@ def _options(method: str | None) -> list[str]:
     """The options of a method of METHODS."""
     if method is None:
         return []
-    names = inspect.signature(METHODS[method]).parameters
+    names = inspect.signature(METHODS[find(method, METHODS, "method")]).parameters
     return [name for name in names if name != "modalities" and name not in SECTIONS]
 
 

@@ -33,6 +33,16 @@ def prepared(stage: Stage, model: MultimodalVAE, data: Dataset, size: int, *keys
     return parts.joined()
 
 
+def start_decoders(model: MultimodalVAE, data: Dataset) -> None:
+    """Starts the decoders of counts at the moments of the training data: with thousands, a decoder
+    that starts at 1 has infinite losses.
+    """
+    for m, decoder in model.decoders.items():
+        likelihood = getattr(decoder, "likelihood", None)
+        if likelihood is not None and likelihood.start is not None and m in data.names:
+            decoder.start_at(*data.moments(m))
+
+
 class _Parts:
     """The results of `prepare`, batch by batch; the values of an unchanged modality are not kept.
 

@@ -24,7 +24,7 @@ class Reporter:
     def __init__(
         self, shown: bool = True, every: float = 5.0, console: Console | None = None
     ) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or Console(stderr=True, markup=False, highlight=False, emoji=False)
         self.shown, self.every = shown, every
         self.last_line, self.last_update = -every, 0.0
         self.bar = self._make_bar() if shown and self.console.is_terminal else None
@@ -32,11 +32,11 @@ class Reporter:
 
     def _make_bar(self) -> Progress:
         return Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[losses]}"),
+            TextColumn("{task.fields[losses]}", markup=False),
             console=self.console,
         )
 

@@ -48,7 +48,7 @@ def taken_from(
     return outcome, {ours[name][0]: theirs[name][1] for name in names}
 
 
-def said_of(outcome: Mapping[str, Any]) -> str:
+def reuse_message(outcome: Mapping[str, Any]) -> str:
     """The log's line about a stage that was taken from another run."""
     options = outcome["different_options"].items()
     differences = ", ".join(f"{k}: {there!r} there, {now!r} now" for k, (there, now) in options)

@@ -9,16 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polymodal.checks import keep_heap, plain
 from polymodal.data import Dataset, Splits
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.rng import seed_all
 from polymodal.runs.checkpointer import Checkpointer
+from polymodal.runs.files import LAST
 from polymodal.runs.state import state_of
 from polymodal.settings.schema import TrainingSettings
-from polymodal.training.device import keep_heap, make_fabric
+from polymodal.training.advice import warn_of_collapse
+from polymodal.training.device import make_fabric
 from polymodal.training.prepare import Batches, copy_into, prepared, training_only
 from polymodal.training.progress import Reporter
-from polymodal.training.reuse import said_of
+from polymodal.training.reuse import reuse_message
 from polymodal.training.stage_trainer import Setup, StageTrainer
 
 Taken = tuple[dict[str, Any], dict[str, Tensor]]  # the outcome of a stage, and its state
@@ -54,7 +57,7 @@ class Session:
             if stage.name in taken:
                 outcome, state = taken[stage.name]
                 copy_into(method.model.state_dict(), state)
-                self.reporter.say(f"{stage.name}: {said_of(outcome)}")
+                self.reporter.say(f"{stage.name}: {reuse_message(outcome)}")
             else:
                 outcome = self._stage(stage, method.model)
             self.checkpointer.end_stage(stage.name, outcome)
@@ -95,7 +98,13 @@ class Session:
     def _resume(self, trainer: StageTrainer) -> None:
         """Restores the trainer from the checkpoint, if that was taken in this stage."""
         if self.checkpointer.trainer is not None:
-            trainer.restore(self.checkpointer.trainer)
+            try:
+                trainer.restore(self.checkpointer.trainer)
+            except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
+                raise ValueError(
+                    f"{LAST} in {self.checkpointer.path} is damaged; remove it to start again from"
+                    " the beginning."
+                ) from None
             self.checkpointer.trainer = None
         self.reporter.stage(trainer.stage.name, trainer.steps, trainer.step)
 
@@ -112,6 +121,8 @@ class Session:
             self._log(row)
             self.reporter.epoch(row, trainer.settings.epochs, trainer.done)
             self.checkpointer.save_if_due(trainer.snapshot)
+            if trainer.done:
+                warn_of_collapse(trainer.stage.name, row)
         trainer.close()
 
     def _log(self, row: Mapping[str, Any]) -> None:
@@ -131,7 +142,7 @@ class Session:
         """
         assert stage.finish is not None
         before = _untrained(stage, model)
-        figures = _plain(stage.finish(model, train, val))
+        figures = plain(stage.finish(model, train, val))
         numbers = {k: v for k, v in figures.items() if isinstance(v, int | float)}
         self.checkpointer.log.append({"stage": stage.name, **numbers})
         after = model.state_dict()
@@ -143,14 +154,3 @@ def _untrained(stage: Stage, model: MultimodalVAE) -> dict[str, Tensor]:
     """A copy of the entries of the state that the stage does not train."""
     trained = state_of(stage.modules(model), model)
     return {k: v.clone() for k, v in model.state_dict().items() if k not in trained}
-
-
-def _plain(value: Any) -> Any:
-    """Tensors and arrays as numbers and lists, for JSON."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return value.tolist()

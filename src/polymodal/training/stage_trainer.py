@@ -64,7 +64,7 @@ class StageTrainer:
     Args:
         model: the whole model; the parts that the stage does not train are in evaluation mode.
         parameters: the parameters that are optimised, from `training_only`.
-        stage: its loss is called as loss(model, batch, epochs done / epochs), in validation with 1.
+        stage: its loss is called as loss(model, batch, progress), in validation with progress 1.
         setup: settings, seed and device.
         train, val: on the device, already prepared.
     """
@@ -131,13 +131,20 @@ class StageTrainer:
     @property
     def per_epoch(self) -> int:
         """The steps of an epoch."""
-        return max(1, len(self.train) // self.size)
+        return self.settings.per_epoch(len(self.train))
 
     @property
     def steps(self) -> int:
         """The steps of the whole stage."""
-        steps = self.settings.epochs * self.per_epoch
-        return min(steps, self.settings.max_steps or steps)
+        return self.settings.steps(len(self.train))
+
+    @property
+    def progress(self) -> float:
+        """The part of the stage that is done: epochs by the epochs that are trained; in a stage of
+        one epoch, steps by its steps.
+        """
+        epochs = math.ceil(self.steps / self.per_epoch)
+        return self.epoch / epochs if epochs > 1 else self.step / self.steps
 
     @property
     def done(self) -> bool:
@@ -233,9 +240,8 @@ class StageTrainer:
         """The loss of this process's samples of a batch."""
         rank = self.fabric.global_rank
         mine = rows.tensor_split(self.world)[rank]
-        progress = self.epoch / self.settings.epochs
         with self.fabric.autocast(), shard(rank, self.world):
-            loss = self.loss(self.model, self.train.batch(mine), progress)
+            loss = self.loss(self.model, self.train.batch(mine), self.progress)
         self._check_loss(loss, len(mine))
         table = table_of(loss)
         self._watch(mine, table)

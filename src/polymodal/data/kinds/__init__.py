@@ -1,7 +1,7 @@
 """Kinds of data: `KINDS` holds every kind that a file of this folder registers.
 
->>> sorted(KINDS)
-['image', 'vector']
+>>> {"image", "vector"} <= KINDS.keys()
+True
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pkgutil import iter_modules
 import numpy as np
 
 from polymodal.batch import Modality
-from polymodal.checks import meant
+from polymodal.checks import check_name
 from polymodal.data.kinds.kind import KINDS, Fault, Kind, register
 from polymodal.data.kinds.pixels import mosaic, png
 
@@ -35,11 +35,7 @@ def kind_of(modality: Modality) -> Kind:
     if modality.kind is None:
         fitting = (k for k in KINDS.values() if k.by_shape and k.holds(modality.shape))
         return next(fitting, KINDS[_OTHERS])
-    if modality.kind not in KINDS:
-        raise ValueError(
-            f"Modality {modality.name!r} wants the kind {modality.kind!r};"
-            f" {meant(modality.kind, KINDS)}"
-        )
+    check_name(modality.kind, KINDS, "kind", f" for modality {modality.name!r}")
     kind = KINDS[modality.kind]
     if not kind.holds(modality.shape):
         raise ValueError(

@@ -11,11 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polymodal.batch import Modality
+from polymodal.batch import Modality, escaped
 from polymodal.data.kinds.kind import Kind, Shape, is_binary, register, scaled
 from polymodal.data.kinds.pixels import mosaic, png
+from polymodal.data.readers.pictures import read_picture, shares
+from polymodal.distributions.likelihoods import likelihood_of
 
 CHANNELS = (1, 3, 4)  # a last size of these is taken for channels
+SHOWN = (1, 3)  # numbers of channels that make a picture
 NETWORKS = {28: "digit-conv", 32: "svhn-conv", 64: "celeba-conv"}  # of square colour images
 MOST, SCALE = 16, 3  # samples and draws that a file shows, and pixels for each pixel
 
@@ -35,6 +38,12 @@ class Image(Kind):
         """Four axes, or grey bytes (N, H, W) that are more than 0 and 1."""
         grey = x.ndim == 3 and x.dtype == np.uint8 and not is_binary(x)
         return x.ndim == 4 or grey
+
+    def are_shares(self, modality: Modality) -> bool:
+        """Also under the link "identity", unless the likelihood has values of its own, such as
+        counts.
+        """
+        return super().are_shares(modality) or likelihood_of(modality).values is None
 
     def network(self, modality: Modality) -> str:
         """A convolutional network for colour images of 28 x 28, 32 x 32 and 64 x 64, else mlp."""
@@ -61,50 +70,45 @@ class Image(Kind):
         return images.contiguous(memory_format=torch.channels_last)
 
     def load(self, file: Path, name: str) -> np.ndarray:
-        """An image file as (H, W) or (H, W, 3) bytes, or an array."""
+        """An image file as shares (H, W) or (H, W, 3), by the range of its type; or an array."""
         if file.suffix.lower() in (".npy", ".npz"):
             return super().load(file, name)
-        from PIL import Image as Picture
-        from PIL import UnidentifiedImageError
-
-        try:
-            with Picture.open(file) as image:
-                return np.asarray(image.convert("L" if image.mode in ("L", "1") else "RGB"))
-        except (UnidentifiedImageError, OSError):
-            raise ValueError(
-                f"{file} is no image that can be read; give an .npy, .npz or .png file."
-            ) from None
+        return shares(read_picture(file, file))
 
     def arrange(self, values: Tensor, shape: Shape) -> Tensor:
         """Channels in front; colour becomes grey, or grey colour, where the shape wants that."""
         channels, *size = shape
         if channels == 1 and _is_grey(values, size):
             return values.unsqueeze(-3)
-        if list(values.shape[-3:-1]) != size or values.shape[-1] not in (1, 3):
+        if channels == 3 and list(values.shape) == size:
+            return values.expand(channels, *size)
+        if list(values.shape[-3:-1]) != size or values.shape[-1] not in CHANNELS:
             return values
         values = values.movedim(-1, -3)
-        if channels == 1:
+        if channels == 1 and values.shape[-3] == 3:
             return values.mean(-3, keepdim=True)
-        return values.expand(*values.shape[:-3], channels, *size)
+        if channels == 3 and values.shape[-3] == 1:
+            return values.expand(*values.shape[:-3], channels, *size)
+        return values
 
     def show(self, x: Tensor, modality: Modality, span: tuple[float, float] = (0.0, 1.0)) -> Tensor:
         """Images of one or three channels as they are; other channels below each other."""
         x = scaled(x, span)
-        if x.shape[1] not in (1, 3):
+        if x.shape[1] not in SHOWN:
             x = x.reshape(len(x), 1, -1, x.shape[-1])
         return x.expand(-1, 3, -1, -1)
 
     def encode(self, x: Tensor, modality: Modality) -> tuple[str, bytes]:
         """A PNG if the values are shares and the channels one or three, else an array."""
-        if modality.link != "sigmoid" or x.shape[0] not in (1, 3):
+        if modality.link != "sigmoid" or x.shape[0] not in SHOWN:
             return super().encode(x, modality)
         return ".png", png(mosaic([x[None]]))
 
     def files(
         self, draws: Tensor, modality: Modality, above: Sequence[Tensor] = ()
     ) -> Mapping[str, bytes]:
-        """`<name>.png`: draws below what was given, or in a square if nothing was; at most 16 given
-        samples and 16 draws of each.
+        """`<name>.png`, the name `escaped`: draws below what was given, or in a square if nothing
+        was; at most 16 given samples and 16 draws of each.
         """
         span = self.span(draws, modality)
         if above:
@@ -115,7 +119,7 @@ class Image(Kind):
             images = self.show(draws[: MOST * MOST, 0], modality, span)
             rows = list(images.split(math.ceil(math.sqrt(len(images)))))
         picture = mosaic([*given, *rows], gap_after=len(given))
-        return {f"{modality.name}.png": png(picture, SCALE)}
+        return {f"{escaped(modality.name)}.png": png(picture, SCALE)}
 
 
 def _channels_last(shape: Sequence[int]) -> bool:

@@ -7,14 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from polymodal.batch import Modality
-from polymodal.data.readers.files import read_npz
+from polymodal.batch import Modality, as_numbers, in_words
+from polymodal.data.readers.archives import array_for
+from polymodal.data.readers.files import regular
 from polymodal.distributions.likelihoods import UNIT, values_of
 
 Shape = tuple[int, ...]
@@ -81,14 +82,31 @@ class Kind(ABC):
         """The shape of one value of an array (N, ...)."""
         return x.shape[1:] or (1,)
 
-    def table(self, x: np.ndarray, modality: Modality) -> Tensor:
-        """An array (N, ...) as a table (N, *shape): bytes that stand for shares (read as x / 255)
-        stay bytes, other numbers become the default float.
+    def are_shares(self, modality: Modality) -> bool:
+        """Whether bytes 0 to 255 of a modality stand for shares 0 to 1."""
+        return modality.link == "sigmoid"
+
+    def as_table(self, x: Any, modality: Modality, what: str = "") -> Tensor:
+        """A tensor or array as a tensor: bytes that stand for shares (read as x / 255) stay bytes,
+        other numbers become the default float.
+
+        Args:
+            what: the values in words; "": the modality's.
+
+        Raises ValueError for what holds no real numbers.
         """
-        values = torch.from_numpy(np.ascontiguousarray(x))
-        if not are_shares(x, modality):
-            values = values.to(torch.get_default_dtype())
-        return self.in_memory(values, modality.shape)
+        values = as_numbers(x, what or f"The table of {modality.name!r}")
+        is_number = values.dtype == torch.uint8 and not self.are_shares(modality)
+        return values.to(torch.get_default_dtype()) if is_number else values
+
+    def floats(self, x: Any, modality: Modality, what: str) -> Tensor:
+        """`as_table`, bytes divided by 255."""
+        values = self.as_table(x, modality, what)
+        return values / 255 if values.dtype == torch.uint8 else values
+
+    def table(self, x: np.ndarray, modality: Modality) -> Tensor:
+        """An array (N, ...) as a table (N, *shape)."""
+        return self.in_memory(self.as_table(x, modality), modality.shape)
 
     def in_memory(self, values: Tensor, shape: Shape) -> Tensor:
         """Values (N, ...) as (N, *shape), laid out in memory as networks of this kind read them."""
@@ -121,26 +139,33 @@ class Kind(ABC):
         Raises ValueError for a file that is absent, damaged or of another shape, and for values
         that the modality cannot have.
         """
-        if not file.is_file():
-            raise ValueError(f"There is no file {file}.")
-        x = self.fit(self.load(file, modality.name), modality, file)
-        for fault in self.faults(x, modality):
-            if fault.bad.any():
-                count = int(fault.bad.sum())
-                raise ValueError(f"{file} has {count} values {fault.words}; {fault.remedy}.")
+        x = self.fit(self.load(regular(file), modality.name), modality, file)
+        self.check(x, modality, str(file))
         return x
+
+    def check(
+        self, x: Tensor, modality: Modality, whose: str, present: Tensor | None = None
+    ) -> None:
+        """Raises ValueError for values (B, *shape) that the modality cannot have where they are
+        `present` (B,).
+        """
+        for fault in self.faults(x, modality):
+            bad = fault.bad.flatten(1).sum(1)
+            count = int(bad.sum() if present is None else bad[present].sum())
+            if count:
+                raise ValueError(f"{whose} has {count} values {fault.words}; {fault.remedy}.")
 
     def load(self, file: Path, name: str) -> np.ndarray:
         """The array in a file. Raises ValueError if it cannot be read."""
-        if file.suffix.lower() == ".npz":
-            return load_npz(file, name)
-        if file.suffix.lower() == ".npy":
-            return load_npy(file)
+        if file.suffix.lower() in (".npy", ".npz"):
+            return array_for(file, name)
         raise ValueError(f"{name!r} is read from .npy and .npz files, got {file}.")
 
     def fit(self, x: np.ndarray, modality: Modality, file: Path) -> Tensor:
         """An array from `file` as (B, *shape). Raises ValueError if it does not fit."""
-        values = self.arrange(as_floats(x, modality, file), modality.shape)
+        if not x.size:
+            raise ValueError(f"{file} must hold at least one sample, got shape {x.shape}.")
+        values = self.arrange(self.floats(x, modality, str(file)), modality.shape)
         if tuple(values.shape) == modality.shape:
             values = values[None]
         if tuple(values.shape[1:]) != modality.shape:
@@ -206,21 +231,6 @@ def scaled(x: Tensor, span: tuple[float, float]) -> Tensor:
     return ((x.detach().float().cpu() - low) / max(high - low, 1e-12)).clamp(0, 1)
 
 
-def are_shares(x: np.ndarray, modality: Modality) -> bool:
-    """Whether the array's bytes 0 to 255 stand for shares 0 to 1."""
-    return x.dtype == np.uint8 and modality.link == "sigmoid"
-
-
-def as_floats(x: np.ndarray, modality: Modality, file: Path) -> Tensor:
-    """The numbers that `file` holds, float32. Raises ValueError if there are none."""
-    if x.dtype.kind not in "biuf" or not x.size:
-        raise ValueError(
-            f"{file} must hold numbers, and at least one sample, got {x.dtype} of shape {x.shape}."
-        )
-    values = torch.from_numpy(np.array(x)).float()  # a copy: an image is read-only
-    return values / 255 if are_shares(x, modality) else values
-
-
 def is_binary(x: np.ndarray) -> bool:
     """Whether all values are 0, 1 or NaN."""
     return bool(((x == 0) | (x == 1) | np.isnan(x)).all())
@@ -230,25 +240,6 @@ def check_numbers(name: str, parts: Sequence[np.ndarray]) -> None:
     """Raises ValueError unless all arrays (N, ...) hold real numbers."""
     if any(x.dtype.kind not in "biuf" or x.ndim < 1 for x in parts):
         raise ValueError(
-            f"{name!r} must hold real numbers, one row for each sample, got {parts[0].dtype}."
+            f"{name!r} must hold real numbers, one row for each sample, got"
+            f" {in_words(parts[0].dtype)} of shape {parts[0].shape}."
         )
-
-
-def load_npz(file: Path, name: str) -> np.ndarray:
-    """The array `name` of an .npz file, or the only one it holds."""
-    arrays = read_npz(file)
-    if name in arrays:
-        return arrays[name]
-    if len(arrays) != 1:
-        raise ValueError(f"{file} holds {', '.join(arrays) or 'nothing'}; name the array {name!r}.")
-    return next(iter(arrays.values()))
-
-
-def load_npy(file: Path) -> np.ndarray:
-    """The array in an .npy file."""
-    try:
-        return np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError):
-        raise ValueError(
-            f"{file} is damaged or holds no numbers; write it with numpy.save."
-        ) from None

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from polymodal.batch import Modality
+from polymodal.batch import Modality, as_mask, check_masks
+from polymodal.checks import Positive
 from polymodal.data.dataset import Dataset, Splits
 from polymodal.data.kinds import kind_of, kind_of_array
-from polymodal.data.readers.files import read_npz
+from polymodal.data.readers.archives import MAX_GB, read_arrays
 
 PARTS = ("train", "val", "test")
+LABELS, MASK = ("label", "labels"), "_present"
 HELD_OUT = 0.1  # share of validation and of test if the file does not name them
 
 
@@ -56,49 +60,40 @@ def _part_of(name: str) -> str:
 
 def _names(arrays: Arrays) -> list[str]:
     """The names of modalities: of all arrays but labels and masks."""
-    return [n for n in arrays if n not in ("label", "labels") and not n.endswith("_present")]
+    return [n for n in arrays if n not in LABELS and not n.endswith(MASK)]
 
 
-def _describe(name: str, parts: list[np.ndarray], file: Path) -> Modality:
+def _describe(name: str, parts: list[np.ndarray]) -> Modality:
     """The modality whose values are `parts`, by its kind. Raises ValueError if shapes differ."""
     shapes = [x.shape[1:] for x in parts]
     if len(set(shapes)) > 1:
-        raise ValueError(f"{name!r} in {file} must have one shape in all parts, got {shapes}.")
-    try:
-        return kind_of_array(parts[0]).describe(name, parts)
-    except ValueError as error:
-        raise ValueError(f"{file} cannot be read: {error}") from None
+        raise ValueError(f"{name!r} must have one shape in all parts, got {shapes}.")
+    return kind_of_array(parts[0]).describe(name, parts)
 
 
 def _present(name: str, arrays: Arrays, nan_is_missing: bool) -> Tensor | None:
     """Which samples have a modality, (N,) bool; None if all have it."""
-    x, given = arrays[name], arrays.get(f"{name}_present")
+    x, given = arrays[name], arrays.get(name + MASK)
     present = torch.ones(len(x), dtype=torch.bool)
     if given is not None:
-        if given.shape != (len(x),) or not np.isin(given, (0, 1)).all():
-            raise ValueError(
-                f"{name}_present must hold {len(x)} zeros and ones, a row each, got shape"
-                f" {given.shape}."
-            )
-        present &= torch.from_numpy(given.astype(bool))
+        present &= as_mask(given, len(x), name + MASK)
     if nan_is_missing and x.dtype.kind == "f":
         present &= torch.from_numpy(~np.isnan(x.reshape(len(x), -1)).all(1))
     return None if present.all() else present
 
 
-def _label(arrays: Arrays) -> Tensor | None:
-    label = arrays.get("label", arrays.get("labels"))
-    if label is None:
-        return None
-    if label.ndim != 1 or label.dtype.kind not in "biu":
-        raise ValueError(
-            f"Labels must be whole numbers, one a sample, got {label.dtype} of shape {label.shape}."
-        )
-    return torch.from_numpy(label.astype(np.int64))
+def _label(arrays: Arrays) -> Any:
+    """The labels as they are given. Raises ValueError if they are given twice."""
+    given = [arrays[name] for name in LABELS if name in arrays]
+    if len(given) > 1:
+        raise ValueError("There are labels under 'label' and 'labels'; keep one of them.")
+    return given[0] if given else None
 
 
 def _dataset(arrays: Arrays, modalities: list[Modality], nan_is_missing: bool) -> Dataset:
     """One part, from its arrays."""
+    masks_given = [name.removesuffix(MASK) for name in arrays if name.endswith(MASK)]
+    check_masks(masks_given, [m.name for m in modalities], "{}" + MASK)
     tables = {m.name: kind_of(m).table(arrays[m.name], m) for m in modalities}
     masks = {m.name: _present(m.name, arrays, nan_is_missing) for m in modalities}
     present = {m: mask for m, mask in masks.items() if mask is not None}
@@ -111,11 +106,11 @@ def _cut(data: Dataset, sizes: list[int], generator: torch.Generator) -> list[Da
     for rows in torch.randperm(len(data), generator=generator).split(sizes):
         part = data.take(rows)
         tables = {m: t[rows] for m, t in data.tables.items()}
-        parts.append(Dataset(data.modalities, tables, present=part.present, label=part.label))
+        parts.append(replace(part, tables=tables, index={}))
     return parts
 
 
-def _complete(parts: dict[str, Dataset], file: Path, seed: int) -> dict[str, Dataset]:
+def _complete(parts: dict[str, Dataset], seed: int) -> dict[str, Dataset]:
     """All three parts: those that the file lacks are split off its training part at random."""
     lacking = [part for part in ("val", "test") if part not in parts]
     if not lacking:
@@ -124,18 +119,20 @@ def _complete(parts: dict[str, Dataset], file: Path, seed: int) -> dict[str, Dat
     held_out = max(1, round(HELD_OUT * len(train)))
     sizes = [len(train) - held_out * len(lacking), *[held_out] * len(lacking)]
     if sizes[0] < 1:
-        raise ValueError(f"{file} has {len(train)} samples, too few to be split into parts.")
+        raise ValueError(f"it has {len(train)} samples, too few to be split into parts.")
     train.check()  # before the split, so that errors name rows of the file
     cut = _cut(train, sizes, torch.Generator().manual_seed(seed))
     return parts | dict(zip(("train", *lacking), cut, strict=True))
 
 
-def own_arrays(path: str | Path, *, seed: int = 0, nan_is_missing: bool = False) -> Splits:
+def npz_file(
+    path: str | Path, *, seed: int = 0, nan_is_missing: bool = False, max_gb: Positive = MAX_GB
+) -> Splits:
     """The data in an .npz file: one array (N, ...) for each modality, in the file's order.
 
-    `label` or `labels` (N,) are whole numbers for evaluation; `<modality>_present` (N,) says which
-    samples have that modality. Names may begin with `train_`, `val_` and `test_`; a part that the
-    file does not name is split off the training part at random (seeded), a tenth each.
+    `label` or `labels` (N,) are whole numbers or words for evaluation; `<modality>_present` (N,)
+    says which samples have that modality. Names may begin with `train_`, `val_` and `test_`; a part
+    that the file does not name is split off the training part at random (seeded), a tenth each.
 
     A modality's likelihood follows from its values. Only 0 and 1: bernoulli; uint8 images (N, H, W)
     or (N, H, W, C) or (N, C, H, W): normal around a sigmoid, read as x / 255; all else: normal,
@@ -146,21 +143,23 @@ def own_arrays(path: str | Path, *, seed: int = 0, nan_is_missing: bool = False)
         path: the file.
         seed: seed of the random split.
         nan_is_missing: whether a sample whose values of a modality are all NaN is missing it.
+        max_gb: what the arrays of the file may take in memory.
 
     Raises:
         ValueError: for a file that is no .npz of numbers, parts or shapes that do not fit, or
             values that are NaN or infinite where present.
     """
     file = Path(path).expanduser()
-    if not file.is_file():
-        raise ValueError(f"There is no file {file}.")
-    arrays = _split(read_npz(file), file)
+    arrays = _split(read_arrays(file, max_gb, "raise data.max_gb if the memory holds them"), file)
     names = _names(arrays["train"])
     _check_content(arrays, names, file)
-    modalities = [_describe(n, [held[n] for held in arrays.values()], file) for n in names]
-    parts = {part: _dataset(held, modalities, nan_is_missing) for part, held in arrays.items()}
-    parts = _complete(parts, file, seed)
-    return Splits(parts["train"], parts["val"], parts["test"], file.stem)
+    try:
+        modalities = [_describe(n, [held[n] for held in arrays.values()]) for n in names]
+        parts = {part: _dataset(held, modalities, nan_is_missing) for part, held in arrays.items()}
+        parts = _complete(parts, seed)
+        return Splits(parts["train"], parts["val"], parts["test"], file.stem)
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be read: {error}") from None
 
 
 def _check_content(arrays: Mapping[str, Arrays], names: list[str], file: Path) -> None:

@@ -1,0 +1,104 @@
+"""Arrays in .npz and .npy files, whose sizes are looked at before they are read."""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from polymodal.data.readers.files import DamageError, reading, regular
+
+MAX_GB = 1.0
+HEADER = 2**16  # bytes in which a header must end
+ARCHIVE, ARRAY = b"PK", b"\x93NUMPY"  # how the files begin
+REMEDY = "write it again with numpy.savez and arrays of numbers"
+
+
+def read_arrays(
+    file: Path, max_gb: float = MAX_GB, smaller: str = "give fewer samples"
+) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file by name, or that of an .npy file under the name "", in the
+    machine's byte order; long doubles become float64.
+
+    Args:
+        max_gb: what the arrays may take in memory.
+        smaller: what to do if they take more, for the sentence.
+
+    Raises ValueError if the file is truncated, damaged, too large or no regular file, has a name
+    twice or holds Python objects.
+    """
+    limit = max_gb * 2**30
+    with reading(regular(file), REMEDY), file.open("rb") as stream:
+        start = stream.read(len(ARRAY))
+        if start == ARRAY:
+            _check_size(_size(start + stream.read(HEADER), "its array"), limit, smaller)
+            stream.seek(0)
+            return {"": _array(stream)}
+        if not start.startswith(ARCHIVE):
+            raise DamageError("it holds no array")
+        with zipfile.ZipFile(stream) as archive:
+            return _read(archive, limit, smaller)
+
+
+def array_for(file: Path, name: str) -> np.ndarray:
+    """The array `name` of a file, or the only one if it has no name. Raises ValueError as
+    `read_arrays`, or if there is no such array.
+    """
+    arrays = read_arrays(file)
+    if name in arrays:
+        return arrays[name]
+    if len(arrays) == 1 and not arrays.keys().isdisjoint({"", "arr_0"}):
+        return next(iter(arrays.values()))
+    raise ValueError(f"{file} holds {', '.join(arrays) or 'nothing'}; name the array {name!r}.")
+
+
+def _read(archive: zipfile.ZipFile, limit: float, smaller: str) -> dict[str, np.ndarray]:
+    members = archive.infolist()
+    names = [member.filename.removesuffix(".npy") for member in members]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DamageError(f"it holds {twice[0]!r} twice")
+    sizes = []
+    for member, name in zip(members, names, strict=True):
+        with archive.open(member) as stream:
+            sizes.append(_size(stream.read(HEADER), repr(name)))
+        _check_size(sum(sizes), limit, smaller)
+    arrays = {}
+    for member, name in zip(members, names, strict=True):
+        with archive.open(member) as stream:
+            arrays[name] = _array(stream)
+    return arrays
+
+
+def _size(content: bytes, what: str) -> int:
+    """The bytes that an array takes by its header."""
+    if not content.startswith(ARRAY):
+        raise DamageError(f"{what} is no array")
+    stream = io.BytesIO(content)
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise DamageError(f"{what} holds no numbers")
+    read = np.lib.format.read_array_header_1_0
+    if version == (2, 0):
+        read = np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    if dtype.hasobject or min(shape, default=0) < 0:
+        raise DamageError(f"{what} holds Python objects or a negative size, not numbers")
+    return math.prod(shape) * max(1, dtype.itemsize)
+
+
+def _check_size(size: int, limit: float, smaller: str) -> None:
+    if size > limit:
+        raise DamageError(
+            f"its arrays take {size / 2**30:.1f} GB, more than {limit / 2**30:g} GB", smaller
+        )
+
+
+def _array(stream: IO[bytes]) -> np.ndarray:
+    x = np.lib.format.read_array(stream, allow_pickle=False)
+    if x.dtype.kind == "f" and x.dtype.itemsize > 8:
+        return x.astype(np.float64)
+    return x.astype(x.dtype.newbyteorder("="), copy=False)

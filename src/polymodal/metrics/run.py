@@ -1,0 +1,24 @@
+"""What is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from polymodal.model import MultimodalVAE
+
+
+class Run(Protocol):
+    """The part of `polymodal.Run` that a measurement uses."""
+
+    model: MultimodalVAE
+    settings: dict[str, Any]
+    metrics: dict[str, Any]
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def method_name(self) -> str: ...
+    def writing(self) -> AbstractContextManager[Any]: ...
+    def save_metrics(self, metrics: Mapping[str, Any]) -> None: ...

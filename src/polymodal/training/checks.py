@@ -1,0 +1,81 @@
+"""What can be known of a run before its first step."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from polymodal.checks import check_name
+from polymodal.data import Splits
+from polymodal.metrics.evaluate import chosen_metrics, chosen_subsets
+from polymodal.model import Method
+from polymodal.runs.checkpointer import Checkpointer
+from polymodal.runs.info import commit, versions
+from polymodal.runs.state import state_of
+from polymodal.settings.resolve import to_dict
+from polymodal.settings.schema import EvaluationSettings, Settings
+from polymodal.training.memory import check_run
+
+
+def check_evaluation(evaluation: EvaluationSettings, splits: Splits) -> None:
+    """Raises ValueError for metrics or subsets that the data do not allow."""
+    chosen_metrics(evaluation.metrics, splits.test, True)
+    if evaluation.subsets not in (None, "all"):
+        chosen_subsets(evaluation.subsets, [m.name for m in splits.modalities])
+
+
+def check_method(method: Method, settings: Settings, samples: int) -> None:
+    """Raises ValueError for stages that do not fit together, settings of stages that do not exist,
+    and a run that needs more memory than there is.
+
+    Args:
+        samples: for training.
+    """
+    names = [stage.name for stage in method.stages]
+    if len(set(names)) != len(names):
+        raise ValueError(f"A method's stages need distinct names, got {names}.")
+    settings.training.check_stages(names)
+    for stage in method.stages:
+        state_of(stage.modules(method.model), method.model)
+    check_run(settings, method, samples)
+
+
+def check_reuse(given: Iterable[str], names: Sequence[str]) -> None:
+    """Raises ValueError for a stage to reuse that is none of `names`, with the nearest."""
+    for name in given:
+        check_name(name, names, "stage to reuse")
+
+
+def check_place(settings: Settings, splits: Splits, seed: int, directory: Path) -> None:
+    """Raises ValueError if the run of these settings cannot be written into its directory: a file
+    is in the way, another run is in it, or writing is not permitted.
+    """
+    nearest = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"{nearest} is a file; give another directory as out.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(f"{nearest} may not be written to; give another directory as out.")
+    with Checkpointer(directory, run_info(settings, splits, seed)):
+        pass  # it compares the run that is there, and sees whether another process writes it
+
+
+def run_info(settings: Settings, splits: Splits, seed: int) -> dict[str, Any]:
+    """The contents of run.json when a run starts."""
+    sizes = {part: len(getattr(splits, part)) for part in ("train", "val", "test")}
+    return {
+        "status": "training",
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "seed": seed,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "settings": to_dict(settings),
+        "data": {"name": splits.name, **sizes},
+        "modalities": [asdict(m) for m in splits.modalities],
+        "versions": versions(),
+        "commit": commit(),
+        "stages": {},
+    }
