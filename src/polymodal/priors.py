@@ -57,7 +57,7 @@ class FullMixture(MixtureSameFamily):
     """
 
     def log_prob(self, z: Tensor) -> Tensor:
-        normals = self.component_distribution
+        normals: Any = self.component_distribution
         factor, (count, size) = normals.scale_tril, normals.loc.shape
         inverse = torch.linalg.solve_triangular(
             factor, torch.eye(size, dtype=z.dtype, device=z.device).expand_as(factor), upper=False

@@ -16,6 +16,7 @@ from torch.distributions import Distribution
 from polymodal.batch import Batch
 from polymodal.distributions import LikelihoodProduct
 from polymodal.networks import mlp
+from polymodal.networks.named import Named
 from polymodal.posteriors.joint import JointWithSurrogates, SampledProduct
 from polymodal.posteriors.masks import masks
 from polymodal.priors import NormalMixture
@@ -89,9 +90,7 @@ class JointWithLikelihoods(JointWithSurrogates):
         super().__init__(joint, experts, combine, embedding_size)
         self.product, self.aggregate = combine, combine.aggregate
         latent = self.aggregate.loc.shape[1]
-        self.likelihoods = nn.ModuleDict(
-            {m: EmbeddingLikelihood(latent, embedding_size) for m in experts}
-        )
+        self.likelihoods = Named({m: EmbeddingLikelihood(latent, embedding_size) for m in experts})
 
     def surrogate(self, batch: Batch) -> Distribution:
         experts: Any = self.experts
