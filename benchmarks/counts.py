@@ -8,7 +8,7 @@ cells are kept. Cells are split .8/.1/.1 with the seed. For "poisson" and "negat
 writes the test cells' log-likelihood per cell (nats, higher is better) of several methods, by
 importance sampling with 1,000 draws (sbm: one, which only lowers it), beside independent counts: each gene's own Poisson, or its own
 negative binomial (mean and inverse dispersion by maximum likelihood on training and validation
-cells).
+cells). Results are written one by one; the same command resumes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,6 @@ def measured(method: str, data: Splits, epochs: int, seed: int) -> dict[str, flo
     losses = first["train_loss"].dropna().tolist()
     return {
         "log_likelihood": rows[0]["value"] if rows else None,
-        "standard_error": rows[0].get("standard_error") if rows else None,
         "first_loss": losses[0],
         "last_loss": losses[-1],
         "seconds": round(time.perf_counter() - start, 1),
@@ -100,27 +100,41 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
-    result: dict = {
-        "epochs": args.epochs,
-        "genes": GENES,
-        **SETTINGS,
-        "latent": 10,
-        "unit": "nats per test cell",
-        "rows": [],
-    }
+    file = args.out / "counts.json"
+    settings = {"epochs": args.epochs, "genes": GENES, **SETTINGS, "latent": 10}
+    result = json.loads(file.read_text()) if file.exists() else {}
+    if result.get("settings") != settings:
+        result = {"settings": settings, "unit": "nats per test cell", "rows": []}
+    args.out.mkdir(parents=True, exist_ok=True)
     for seed in args.seeds:
         parts = cells(args.file, seed)
-        fitted = {m: torch.cat([parts[0][m], parts[1][m]]) for m in parts[0]}
         result["cells"] = [len(part["adt"]) for part in parts]
         for likelihood in LIKELIHOODS:
-            base = sum(independent(fitted[m], parts[2][m], likelihood) for m in fitted)
-            rows = {"independent": {"log_likelihood": base}}
-            for method in args.methods:
-                rows[method] = measured(method, splits(parts, likelihood), args.epochs, seed)
-                print(seed, likelihood, method, rows[method], f"independent {base:.1f}", flush=True)
-            result["rows"].append({"seed": seed, "likelihood": likelihood, "methods": rows})
-            args.out.mkdir(parents=True, exist_ok=True)
-            (args.out / "counts.json").write_text(json.dumps(result, indent=1) + "\n")
+            for row in rows(parts, likelihood, args, result["rows"], seed):
+                print(row, flush=True)
+                result["rows"].append(row)
+                file.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def rows(
+    parts: list[dict[str, Tensor]],
+    likelihood: str,
+    args: argparse.Namespace,
+    before: list[dict],
+    seed: int,
+) -> Iterator[dict]:
+    """The results that are not among those measured `before`."""
+    done = {(row["seed"], row["likelihood"], row["method"]) for row in before}
+    for method in ("independent", *args.methods):
+        if (seed, likelihood, method) in done:
+            continue
+        if method == "independent":
+            fitted = {m: torch.cat([parts[0][m], parts[1][m]]) for m in parts[0]}
+            values = [independent(fitted[m], parts[2][m], likelihood) for m in fitted]
+            figures: dict = {"log_likelihood": sum(values)}
+        else:
+            figures = measured(method, splits(parts, likelihood), args.epochs, seed)
+        yield {"seed": seed, "likelihood": likelihood, "method": method, **figures}
 
 
 if __name__ == "__main__":

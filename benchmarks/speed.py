@@ -49,6 +49,7 @@ ARGS = arguments(__doc__.splitlines()[0], TASKS)
 
 from polymodal import fit  # noqa: E402
 from polymodal.batch import Batch, Modality  # noqa: E402
+from polymodal.checks import keep_heap  # noqa: E402
 from polymodal.data import Dataset, Splits  # noqa: E402
 from polymodal.metrics.decoding import Decoding  # noqa: E402
 from polymodal.metrics.likelihood import (  # noqa: E402
@@ -56,7 +57,6 @@ from polymodal.metrics.likelihood import (  # noqa: E402
     monte_carlo_log_likelihood,
 )
 from polymodal.runs.run import Run  # noqa: E402
-from polymodal.training.device import keep_heap  # noqa: E402
 from polymodal.training.stage_trainer import StageTrainer  # noqa: E402
 
 # The flows of MultiVae.

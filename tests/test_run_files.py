@@ -24,12 +24,12 @@ from safetensors.torch import load_file, save_file
 import polymodal.checks.files as files
 from polymodal.checks.files import LIMIT, write
 from polymodal.cli import main as cli
+from polymodal.data.hashing import hash_of
 from polymodal.methods import METHODS
 from polymodal.runs.files import check_output
 from polymodal.runs.info import identity_of
 from polymodal.runs.lock import locked
 from polymodal.runs.run import Run, load
-from polymodal.runs.tensors import hash_of
 from polymodal.training.fit import fit
 from toys import equal, toy, toy_data
 

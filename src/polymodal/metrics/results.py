@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from polymodal.data.dataset import Dataset
+from polymodal.data.hashing import hash_of
 from polymodal.metrics.classifiers import Classifiers
 from polymodal.metrics.run import Run
 from polymodal.metrics.table import COLUMNS, Table
-from polymodal.runs.tensors import hash_of
 
 Row = dict[str, Any]
 PAUSE = 5.0  # seconds between two writings

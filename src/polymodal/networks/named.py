@@ -31,16 +31,20 @@ class Named(nn.Module, Mapping[str, Any]):
 
     def __init__(self, entries: Mapping[str, nn.Module | nn.Parameter] | None = None) -> None:
         super().__init__()
-        self._names = list(entries or {})
+        self._names: dict[str, None] = {}
         for name, entry in (entries or {}).items():
-            if isinstance(entry, nn.Parameter):
-                self._parameters[key_of(name)] = entry
-            else:
-                self._modules[key_of(name)] = entry
+            self[name] = entry
 
     def __getitem__(self, name: str) -> Any:
         key = key_of(name)
         return self._modules[key] if key in self._modules else self._parameters[key]
+
+    def __setitem__(self, name: str, entry: nn.Module | nn.Parameter) -> None:
+        self._names[name] = None
+        if isinstance(entry, nn.Parameter):
+            self._parameters[key_of(name)] = entry
+        else:
+            self._modules[key_of(name)] = entry
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -19,6 +19,7 @@ import torch
 from polymodal.batch import Modality
 from polymodal.checks import CountOrZero, find, typed
 from polymodal.checks.files import damaged, make_directory
+from polymodal.data.hashing import hash_of
 from polymodal.methods import METHODS
 from polymodal.model import Method, MultimodalVAE
 from polymodal.runs.files import (
@@ -37,7 +38,6 @@ from polymodal.runs.log import Log
 from polymodal.runs.tensors import (
     Budget,
     check_checkpoint,
-    hash_of,
     load_into,
     opened,
     save_tensors,

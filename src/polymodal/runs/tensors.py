@@ -4,7 +4,6 @@ file belongs to are compared before a value is read.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -20,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from polymodal.checks import CountOrZero, Group, typed
 from polymodal.checks.files import check_file, damaged, write
+from polymodal.data.hashing import packed
 from polymodal.runs.files import JSON_MB, RUN, parse_json
 from polymodal.runs.info import Outcome
 
@@ -36,18 +35,7 @@ SLACK = 10**7  # numbers that a model may make beside its weights
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], **words: str) -> None:
     """Writes tensors and words as safetensors; see `write`."""
-    write(path, _packed(tensors, words))
-
-
-def _packed(tensors: Mapping[str, Tensor], words: dict[str, str] | None = None) -> bytes:
-    """The bytes of a file of copies on the CPU, which share no memory."""
-    state = {k: v.detach().to("cpu").contiguous().clone() for k, v in tensors.items()}
-    return safetensors.torch.save(state, words)
-
-
-def hash_of(tensors: Mapping[str, Tensor]) -> str:
-    """A hash of tensors by name, such as the weights of a model."""
-    return hashlib.sha256(_packed(tensors)).hexdigest()
+    write(path, packed(tensors, words))
 
 
 @contextmanager
