@@ -99,7 +99,7 @@ def test_a_run_learns_likelihoods_and_knows_more_given_more(tmp_path) -> None:
     torch.set_default_dtype(torch.float32)
     small = {"latent": 4, "hidden": 32, "embedding": {"embedding_size": 4}, "progress": False}
     small |= {"networks": dict.fromkeys(["x0", "x1", "x2"], "linear"), "aggregate": 2}
-    small |= {"epochs": 20, "lr": 3e-3, "sampler": {"name": "hmc", "warmup": 60}}
+    small |= {"epochs": 12, "lr": 5e-3, "sampler": {"name": "importance"}}
     data = linear(2400)
     run = fit("jnf_dcca", data, out=tmp_path / "run", product="likelihoods", **small)
     assert [*run.info["stages"]] == ["joint", "embeddings", "surrogates", "likelihoods"]
