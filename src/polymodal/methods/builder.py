@@ -210,12 +210,13 @@ class Builder:
         experts: Callable[[], Mapping[str, nn.Module]],
         combine: Rule,
         embedding_size: int = 0,
+        posterior: type[JointWithSurrogates] = JointWithSurrogates,
     ) -> MultimodalVAE[JointWithSurrogates]:
         """Joint encoder, decoders and surrogates, made in this order: one seed gives one first
         stage to all methods with a joint encoder.
         """
         joint, decoders = self.joint(), self.decoders()
-        q = JointWithSurrogates(joint, experts(), combine, embedding_size)
+        q = posterior(joint, experts(), combine, embedding_size)
         return MultimodalVAE(prior, decoders, q, self.modalities)
 
 
