@@ -165,8 +165,7 @@ def print_plan(plan: Plan, console: Console) -> None:
 
 
 def _sizes(data: Splits) -> str:
-    parts = {"train": data.train, "val": data.val, "test": data.test}
-    sizes = ", ".join(f"{len(part)} {name}" for name, part in parts.items())
+    sizes = ", ".join(f"{len(part)} {name}" for name, part in data.parts.items())
     modalities = ", ".join(f"{m.name} {m.shape}" for m in data.modalities)
     return f"Samples: {sizes}. Modalities: {modalities}."
 

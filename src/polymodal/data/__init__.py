@@ -5,12 +5,10 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, Literal
 
-import torch
-
-from polymodal.batch import Modality
+from polymodal.batch import checked_fields
 from polymodal.checks import Count, Seed, check_names, find, typed, typed_arguments
 from polymodal.data.celeba import ATTRIBUTES, celeba
 from polymodal.data.dataset import Dataset, Splits, gather
@@ -112,11 +110,10 @@ def load_data(
     splits = _load(os.fspath(name_or_path), shared, kwargs)
     if modalities:
         splits = change_modalities(splits, modalities)
-    if limit is not None:
-        splits = splits.map(lambda part, data: _first(data, limit))
+    splits = splits.map(lambda part, data: data.first(limit))
     if pattern is not None:
         splits = remove_values(splits, pattern, seed)
-    for part in (splits.train, splits.val, splits.test):
+    for part in splits.parts.values():
         part.check()
     return splits
 
@@ -173,15 +170,9 @@ def change_modalities(splits: Splits, changes: Mapping[str, Mapping[str, Any]]) 
     that it does not take.
     """
     check_names(changes, splits.train.names, "modalities")
-    settings = [f.name for f in fields(Modality) if f.name not in ("name", "shape")]
-    for m, change in changes.items():
-        check_names(change, settings, f"modalities.{m}")
-    modalities = [replace(m, **changes.get(m.name, {})) for m in splits.modalities]
+    fields = checked_fields(changes)
+    modalities = [replace(m, **fields.get(m.name, {})) for m in splits.modalities]
     for modality in modalities:
         likelihood_of(modality)
         kind_of(modality)
     return splits.map(lambda part, data: replace(data, modalities=modalities))
-
-
-def _first(data: Dataset, limit: int) -> Dataset:
-    return data if len(data) <= limit else data.take(torch.arange(limit))

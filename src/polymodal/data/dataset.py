@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Batch, Modality, as_mask, check_mappings, check_masks
-from polymodal.data.kinds import Fault, kind_of
+from polymodal.data.kinds import kind_of
 from polymodal.data.labels import Class, moved, united, with_classes
+
+PARTS = ("train", "val", "test")
 
 
 def gather(table: Tensor, rows: Tensor) -> Tensor:
@@ -157,6 +159,12 @@ class Dataset:
             kept=_picked(self.kept, samples),
         )
 
+    def first(self, limit: int | None) -> Dataset:
+        """The first `limit` samples; None: all."""
+        if limit is None or limit >= len(self):
+            return self
+        return self.take(torch.arange(limit, device=self.device))
+
     @property
     def device(self) -> torch.device:
         return next(iter(self.tables.values())).device
@@ -198,20 +206,10 @@ class Dataset:
                 raise ValueError(
                     f"Modality {m.name!r} is missing from all {len(self)} samples; leave it out."
                 )
-            for fault in kind_of(m).faults(self.tables[m.name], m):
-                self._refuse(m.name, present[m.name], fault)
+            rows, words = self.rows_of(m.name), f"Modality {m.name!r}"
+            kind_of(m).check(self.tables[m.name], m, words, rows, present[m.name])
         _check_none_empty(list(present.values()))
         return self
-
-    def _refuse(self, m: str, present: Tensor, fault: Fault) -> None:
-        """Raises ValueError if a modality has bad values where it is present."""
-        count = fault.bad.flatten(1).sum(1)[self.rows_of(m)] * present
-        if count.any():
-            raise ValueError(
-                f"Modality {m!r} has {int(count.sum())} values {fault.words}, in"
-                f" {int(count.count_nonzero())} of {len(self)} samples (first:"
-                f" {_first(count > 0)}); {fault.remedy}."
-            )
 
 
 def _picked(values: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
@@ -224,17 +222,11 @@ def _moved(values: Mapping[str, Tensor], device: torch.device | str) -> dict[str
 
 def _check_none_empty(present: Sequence[Tensor]) -> None:
     """Raises ValueError if a sample has no modality; present[m] is (N,) bool."""
-    empty = ~torch.stack(list(present)).any(0)
-    if empty.any():
+    empty = (~torch.stack(list(present)).any(0)).nonzero().squeeze(1).tolist()
+    if empty:
         raise ValueError(
-            f"{int(empty.sum())} samples have no modality at all (first: {_first(empty)}); drop"
-            " them."
+            f"{len(empty)} samples have no modality at all (first: {empty[:5]}); drop them."
         )
-
-
-def _first(mask: Tensor, most: int = 5) -> list[int]:
-    """The first `most` places where the mask is True."""
-    return mask.nonzero().squeeze(1)[:most].tolist()
 
 
 @dataclass(frozen=True)
@@ -255,11 +247,10 @@ class Splits:
     truth: object | None = None
 
     def __post_init__(self) -> None:
-        labelled = [d for d in (self.train, self.val, self.test) if d.label is not None]
-        classes = united(d.classes for d in labelled)
-        for part in ("train", "val", "test"):
-            data = getattr(self, part)
-            if data.label is not None and tuple(data.classes) != classes:
+        labelled = {part: data for part, data in self.parts.items() if data.label is not None}
+        classes = united(data.classes for data in labelled.values())
+        for part, data in labelled.items():
+            if tuple(data.classes) != classes:
                 label = moved(data.label, data.classes, classes)
                 object.__setattr__(self, part, replace(data, label=label, classes=classes))
 
@@ -267,14 +258,14 @@ class Splits:
     def modalities(self) -> Sequence[Modality]:
         return self.train.modalities
 
+    @property
+    def parts(self) -> dict[str, Dataset]:
+        """The parts by name, in the order train, val, test."""
+        return {part: getattr(self, part) for part in PARTS}
+
     def map(self, change: Callable[[str, Dataset], Dataset]) -> Splits:
         """The parts changed by `change(part, data)`, in the order train, val, test."""
-        return replace(
-            self,
-            train=change("train", self.train),
-            val=change("val", self.val),
-            test=change("test", self.test),
-        )
+        return replace(self, **{part: change(part, data) for part, data in self.parts.items()})
 
 
 def parts_of(data: Splits | Dataset) -> tuple[Splits | None, Dataset]:

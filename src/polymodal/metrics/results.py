@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -79,10 +78,9 @@ def fingerprint(
     run: Run, part: Dataset, train: Dataset | None, classifiers: Classifiers | None
 ) -> str:
     """16 hexadecimal digits of all that the numbers depend on: weights, samples, classifiers."""
-    parts = [part.tables, part.index, part.present, {"label": part.label}]
-    parts.append({"train": None if train is None else train.label})
-    samples = {f"{i} {m}": x for i, each in enumerate(parts) for m, x in each.items()}
-    nets = [c.net for c in (classifiers or {}).values() if c.net is not None]
-    tensors = [{name: x for name, x in samples.items() if x is not None}]
-    tensors += [net.state_dict() for net in (run.model, *nets)]
-    return hashlib.sha256("".join(map(hash_of, tensors)).encode()).hexdigest()[:16]
+    labels = {"measured": part.label, "train": None if train is None else train.label}
+    parts: list[Mapping[str, Any]] = [part.tables, part.index, part.present, labels]
+    nets = [run.model, *(c.net for c in (classifiers or {}).values() if c.net is not None)]
+    parts += [net.state_dict() for net in nets]
+    tensors = {f"{i} {name}": x for i, each in enumerate(parts) for name, x in each.items()}
+    return hash_of({name: x for name, x in tensors.items() if x is not None})[:16]

@@ -287,12 +287,7 @@ def _plane_text(given: str, target: str, count: int) -> str:
 def sampled(model: MultimodalVAE, batch: Batch | None, n: int, targets: Sequence[str]) -> Sample:
     """Generated values of those targets that the model generates, with the same noise each time."""
     generates = [m for m in targets if m in model.decoders]
-    if not generates:
-        return Sample({}, None)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        z, report = model.draw(batch, n)
-        return Sample(model.decode(z, generates), report)
+    return Sample(*model.sample(batch, n, generates, 0)) if generates else Sample({}, None)
 
 
 def _reports(samples: Mapping[str, Sample], given: str) -> dict[tuple[str, str], SamplerReport]:

@@ -13,16 +13,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from polymodal.batch import Modality
 from polymodal.checks import check_memory
 from polymodal.model import Method, Stage
 from polymodal.runs.run import build
+from polymodal.runs.tensors import Budget
 from polymodal.settings.resolve import to_dict
 from polymodal.settings.schema import Settings, StageSettings
 
-SMALL = 2**27  # bytes of weights that are made without a look at the memory
+SMALL = 2**25  # weights that are made without a look at the memory
 AVERAGES = {"adam": 2, "adamw": 2, "amsgrad": 3, "rmsprop": 1, "sgd": 1}  # for each weight
 POSITIONS = 16  # of an image, at least, at which a convolution has a value
 
@@ -37,7 +37,7 @@ def built(settings: Settings, modalities: Sequence[Modality], samples: int) -> M
     """
     before = torch.get_rng_state()
     try:
-        with _Allocations(SMALL):
+        with Budget(SMALL, _TooLargeError()):
             method = build(to_dict(settings), modalities)
     except _TooLargeError:
         torch.set_rng_state(before)
@@ -125,20 +125,3 @@ def _numbers(value: Any, path: str) -> Iterator[tuple[str, int]]:
 
 class _TooLargeError(Exception):
     """More memory was asked for than was allowed."""
-
-
-class _Allocations(TorchDispatchMode):
-    """Counts the bytes of new tensors, and stops before they are more than `most`."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self.left = most
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
-    ) -> Any:
-        if args and isinstance(args[0], list | tuple) and all(type(n) is int for n in args[0]):
-            self.left -= 4 * math.prod(args[0])
-        if self.left < 0:
-            raise _TooLargeError
-        return func(*args, **(kwargs or {}))

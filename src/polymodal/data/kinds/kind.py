@@ -144,16 +144,23 @@ class Kind(ABC):
         return x
 
     def check(
-        self, x: Tensor, modality: Modality, whose: str, present: Tensor | None = None
+        self, x: Tensor, modality: Modality, whose: str, rows: Any = ..., present: Any = 1
     ) -> None:
-        """Raises ValueError for values (B, *shape) that the modality cannot have where they are
-        `present` (B,).
+        """Raises ValueError for values that the modality cannot have, naming the samples.
+
+        Args:
+            x: (B', *shape).
+            whose: the values in words.
+            rows: (B,), those of the samples in x; ...: all.
+            present: (B,), where the modality is present; 1: in all samples.
         """
         for fault in self.faults(x, modality):
-            bad = fault.bad.flatten(1).sum(1)
-            count = int(bad.sum() if present is None else bad[present].sum())
-            if count:
-                raise ValueError(f"{whose} has {count} values {fault.words}; {fault.remedy}.")
+            count = fault.bad.flatten(1).sum(1)[rows] * present
+            if samples := count.nonzero().squeeze(1).tolist():
+                raise ValueError(
+                    f"{whose} has {int(count.sum())} values {fault.words}, in {len(samples)} of"
+                    f" {len(count)} samples (first: {samples[:5]}); {fault.remedy}."
+                )
 
     def load(self, file: Path, name: str) -> np.ndarray:
         """The array in a file. Raises ValueError if it cannot be read."""
