@@ -163,7 +163,7 @@ def test_a_recipe_is_a_regular_file_and_reads_no_environment(tmp_path, monkeypat
     os.mkfifo(tmp_path / "pipe.yaml")
     (tmp_path / "folder.yaml").mkdir()
     for name in ("pipe.yaml", "folder.yaml"):
-        assert "must be a file" in refused(lambda name=name: load_recipe(tmp_path / name))
+        assert "give a file" in refused(lambda name=name: load_recipe(tmp_path / name))
     monkeypatch.setenv("SECRET", "hidden")
     (tmp_path / "mine.yaml").write_text('about: "${oc.env:SECRET}"')
     assert resolve(load_recipe(tmp_path / "mine.yaml")).about == "${oc.env:SECRET}"

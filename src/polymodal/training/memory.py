@@ -12,18 +12,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
 
 from polymodal.batch import Modality
 from polymodal.checks import check_memory
-from polymodal.model import Method, Stage
+from polymodal.model import Method
 from polymodal.runs.run import build
 from polymodal.runs.tensors import Budget
 from polymodal.settings.resolve import to_dict
 from polymodal.settings.schema import Settings, StageSettings
 
 SMALL = 2**25  # weights that are made without a look at the memory
-AVERAGES = {"adam": 2, "adamw": 2, "amsgrad": 3, "rmsprop": 1, "sgd": 1}  # for each weight
+COPIES = 5  # of the weights: gradients, the optimiser's averages, those that are kept
 POSITIONS = 16  # of an image, at least, at which a convolution has a value
 
 
@@ -56,23 +55,17 @@ def check_run(settings: Settings, method: Method, samples: int) -> None:
         samples: for training.
     """
     most = settings.training.memory_gb
-    model = _bytes(method.model.parameters())
+    model = sum(p.numel() * p.element_size() for p in method.model.parameters())
     for stage in method.stages:
         chosen = settings.training.stage(stage.name)
         draws = int(settings.method.options.get("k", 1))
         batch = draws * _of_batch(method, chosen, samples)
         check_memory(
-            model + _of_training(stage, method.model, chosen) + batch,
+            COPIES * model + batch,
             f"Stage {stage.name!r} needs",
             f"lower {largest(settings, samples)}, or raise training.memory_gb",
             None if most is None else 1e9 * most,
         )
-
-
-def _of_training(stage: Stage, model: nn.Module, settings: StageSettings) -> int:
-    """Bytes of gradients, averages and kept weights of the parts that a stage trains."""
-    copies = 1 + AVERAGES[settings.optimizer] + bool(settings.ema) + bool(settings.patience)
-    return copies * _bytes({p for part in stage.modules(model) for p in part.parameters()})
 
 
 def _of_batch(method: Method, settings: StageSettings, samples: int) -> int:
@@ -81,10 +74,6 @@ def _of_batch(method: Method, settings: StageSettings, samples: int) -> int:
     weights = [p.shape for p in method.model.parameters() if p.dim() > 1]
     layers = sum(shape[0] * (POSITIONS if len(shape) > 2 else 1) for shape in weights)
     return 8 * min(settings.batch, samples) * (values + layers)
-
-
-def _bytes(tensors: Any) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def largest(settings: Settings, samples: int) -> str:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Modality, as_numbers, in_words
+from polymodal.checks.files import regular
 from polymodal.data.readers.archives import array_for
-from polymodal.data.readers.files import regular
 from polymodal.distributions.likelihoods import UNIT, values_of
 
 Shape = tuple[int, ...]

@@ -66,16 +66,6 @@ class DamageError(ValueError):
         self.remedy = remedy
 
 
-def regular(file: Path) -> Path:
-    """The file itself. Raises ValueError if there is none, or it is a folder or a device."""
-    if not os.path.exists(file):  # also of names that no file can have
-        raise ValueError(f"There is no file {file}.")
-    if not file.is_file():
-        kind = "a folder" if file.is_dir() else "a pipe or a device"
-        raise ValueError(f"{file} is {kind}; give a file.")
-    return file
-
-
 @contextlib.contextmanager
 def reading(file: Path | str, remedy: str) -> Iterator[None]:
     """Turns every error of a file that is truncated or damaged into a ValueError of one
