@@ -295,7 +295,10 @@ def test_patterns_draw_from_another_seed_than_samples():
         ({"pattern": "label", "rate": "half"}, "needs a rate by label.*got 'half'"),
         ({"pattern": "label", "rate": {"a": 0.5, "d": 0.1}}, r"names \['d'\]"),
         ({"pattern": "label", "rate": 1.0}, "below 1"),
-        ({"pattern": "unpaired", "paired": 2}, "missing.paired must be a number from 0 to 1, got 2"),
+        (
+            {"pattern": "unpaired", "paired": 2},
+            "missing.paired must be a number from 0 to 1",
+        ),
         ({"pattern": "unpaired", "rate": 0.5}, "no setting missing.rate"),
     ],
 )

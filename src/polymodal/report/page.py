@@ -229,8 +229,7 @@ def _overview(comparison: Comparison) -> Section:
 
 
 def _data_text(data: Splits) -> str:
-    parts = {"train": data.train, "val": data.val, "test": data.test}
-    sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items())
+    sizes = ", ".join(f"{len(part):,} {name}" for name, part in data.parts.items())
     modalities = ", ".join(
         f"{m.name} {'×'.join(map(str, m.shape))} ({m.likelihood})" for m in data.modalities
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,21 +18,9 @@ from polymodal.data.readers.archives import array_for
 from polymodal.distributions.likelihoods import UNIT, values_of
 
 Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Values that a modality cannot have.
-
-    Args:
-        bad: bool, of the shape of the values: which of them.
-        words: what they are, to be read after "has 3 values".
-        remedy: what the user can do.
-    """
-
-    bad: Tensor
-    words: str
-    remedy: str
+# Values that a modality cannot have: which of them (bool), what they are, to be read after "has 3
+# values", and what the user can do.
+Fault = tuple[Tensor, str, str]
 
 
 class Kind(ABC):
@@ -120,7 +107,7 @@ class Kind(ABC):
         """
         if x.dtype != torch.uint8:
             remedy = "repair them or leave those samples out"
-            yield Fault(~x.isfinite(), "that are NaN or infinite", remedy)
+            yield ~x.isfinite(), "that are NaN or infinite", remedy
         values = values_of(modality)
         if values is None or (x.dtype == torch.uint8 and values is UNIT):
             return
@@ -129,7 +116,7 @@ class Kind(ABC):
             f"rescale them, or choose another likelihood (it is {modality.likelihood} with link"
             f" {modality.link})"
         )
-        yield Fault(~admitted, f"that are not {values.words}", remedy)
+        yield ~admitted, f"that are not {values.words}", remedy
 
     # Reading samples that a user gives.
 
@@ -154,12 +141,12 @@ class Kind(ABC):
             rows: (B,), those of the samples in x; ...: all.
             present: (B,), where the modality is present; 1: in all samples.
         """
-        for fault in self.faults(x, modality):
-            count = fault.bad.flatten(1).sum(1)[rows] * present
+        for bad, words, remedy in self.faults(x, modality):
+            count = bad.flatten(1).sum(1)[rows] * present
             if samples := count.nonzero().squeeze(1).tolist():
                 raise ValueError(
-                    f"{whose} has {int(count.sum())} values {fault.words}, in {len(samples)} of"
-                    f" {len(count)} samples (first: {samples[:5]}); {fault.remedy}."
+                    f"{whose} has {int(count.sum())} values {words}, in {len(samples)} of"
+                    f" {len(count)} samples (first: {samples[:5]}); {remedy}."
                 )
 
     def load(self, file: Path, name: str) -> np.ndarray:
