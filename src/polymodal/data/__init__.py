@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from polymodal.batch import checked_fields
-from polymodal.checks import Count, Seed, check_names, find, typed, typed_arguments
+from polymodal.checks import Count, FilePath, Seed, check_names, find, typed, typed_arguments
 from polymodal.data.celeba import ATTRIBUTES, celeba
 from polymodal.data.dataset import Dataset, Splits, gather
 from polymodal.data.digits import match, mnist_fashion, mnist_svhn, mnist_svhn_fashion
@@ -66,9 +66,9 @@ DATASETS: dict[str, Callable[..., Splits]] = {
 
 
 def load_data(
-    name_or_path: str | os.PathLike[str],
+    name_or_path: FilePath,
     *,
-    path: str | os.PathLike[str] | None = None,
+    path: FilePath | None = None,
     limit: int | None = None,
     seed: int = 0,
     missing: str | Mapping[str, Any] | None = None,

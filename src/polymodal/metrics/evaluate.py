@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from polymodal.checks import Count, check_name, shown, typed
+from polymodal.checks import Count, FilePath, check_name, shown, typed
 from polymodal.data.dataset import Dataset, Splits, parts_of
 from polymodal.metrics.classifier_training import ClassifierTraining
 from polymodal.metrics.classifiers import Classifiers
@@ -36,7 +35,7 @@ def evaluate(
     limit: int | None = None,
     classifiers: Classifiers | None = None,
     *,
-    cache: str | os.PathLike[str] | None = None,
+    cache: FilePath | None = None,
     save: bool = True,
     progress: Progress | None = None,
     **options: Any,

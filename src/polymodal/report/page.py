@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from polymodal.checks import FilePath
 from polymodal.data import Splits
 from polymodal.data.readers.files import downloads
 from polymodal.metrics.table import Table
@@ -96,8 +97,8 @@ class Comparison:
 
 
 def write_report(
-    runs: Sequence[str | os.PathLike[str] | Run],
-    out: str | os.PathLike[str] = "report.html",
+    runs: Sequence[FilePath | Run],
+    out: FilePath = "report.html",
     *,
     data: Splits | str | None = None,
     labels: Sequence[str] | None = None,

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 
+from polymodal.checks import FilePath
 from polymodal.checks.files import atomic
 
 log = logging.getLogger("polymodal")
@@ -31,7 +32,7 @@ def cache_folder() -> Path:
     return Path(pooch.os_cache("polymodal"))
 
 
-def data_folder(path: str | os.PathLike[str] | None = None) -> Path:
+def data_folder(path: FilePath | None = None) -> Path:
     """The folder of data files: `path`, else $POLYMODAL_DATA, else the user's cache directory.
 
     Raises ValueError for a `path` that is no folder.
