@@ -93,10 +93,10 @@ def evaluate(
         how,
     )
     writing = run.writing() if save else nullcontext()
-    with evaluating(run.model), writing, Results(run, common, save) as results:
+    with evaluating(run.model), writing, Results(run, common, list(chosen), save) as results:
         for row in measured_rows(measurement, chosen, given, progress, results.finished()):
             results.add(row)
-    return results.table(list(chosen))
+    return results.table()
 
 
 def _common(

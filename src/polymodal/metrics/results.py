@@ -26,11 +26,14 @@ class Results:
         run: into whose metrics.json they are written; its other rows stay.
         common: the entries that all rows have; `evaluation` says how and of what they were
             measured.
+        metrics: their names, in the order of the rows.
         save: whether they are written.
     """
 
-    def __init__(self, run: Run, common: Mapping[str, Any], save: bool) -> None:
-        self.run, self.common, self.save = run, common, save
+    def __init__(
+        self, run: Run, common: Mapping[str, Any], metrics: Sequence[str], save: bool
+    ) -> None:
+        self.run, self.common, self.metrics, self.save = run, common, metrics, save
         self.rows: list[Row] = []
         self.written = time.monotonic()
 
@@ -54,14 +57,15 @@ class Results:
         if time.monotonic() - self.written > PAUSE:
             self._write(is_finished=False)
 
-    def table(self, metrics: Sequence[str]) -> Table:
+    def table(self) -> Table:
         """The rows, in the order of the metrics."""
-        return Table.from_records(sorted(self.rows, key=lambda row: metrics.index(row["metric"])))
+        ordered = sorted(self.rows, key=lambda row: self.metrics.index(row["metric"]))
+        return Table.from_records(ordered)
 
     def _write(self, is_finished: bool) -> None:
         if not self.save:
             return
-        rows = self.table(list(dict.fromkeys(row["metric"] for row in self.rows))).records()
+        rows = self.table().records()
         measured = {_quantity(row) for row in rows}
         others = [r for r in self.run.metrics.get("table", ()) if _quantity(r) not in measured]
         kept = {k: v for k, v in self.run.metrics.items() if k not in OUTDATED}
