@@ -186,6 +186,11 @@ def _fill(x: Tensor, present: Tensor) -> Tensor:
     )
 
 
+def on(device: torch.device | str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The values on `device`."""
+    return {k: v.to(device) for k, v in values.items()}
+
+
 def where_present(present: Mapping[str, Tensor], m: str, value: Tensor) -> Tensor:
     """`value` (..., B) where modality m is present, 0 where it is absent.
 
@@ -291,10 +296,6 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """The batch with everything on `device`."""
 
-        def moved(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {k: v.to(device) for k, v in values.items()}
-
+        x, present, kept = (on(device, values) for values in (self.x, self.present, self.kept))
         label = None if self.label is None else self.label.to(device)
-        return replace(
-            self, x=moved(self.x), present=moved(self.present), label=label, kept=moved(self.kept)
-        )
+        return replace(self, x=x, present=present, label=label, kept=kept)

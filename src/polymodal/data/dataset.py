@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from polymodal.batch import Batch, Modality, as_mask, check_mappings, check_masks
+from polymodal.batch import Batch, Modality, as_mask, check_mappings, check_masks, on
 from polymodal.data.kinds import kind_of
 from polymodal.data.labels import Class, moved, united, with_classes
 
@@ -173,11 +174,11 @@ class Dataset:
         """The data set with everything on `device`."""
         return replace(
             self,
-            tables=_moved(self.tables, device),
-            index=_moved(self.index, device),
-            present=_moved(self.present, device),
+            tables=on(device, self.tables),
+            index=on(device, self.index),
+            present=on(device, self.present),
             label=None if self.label is None else self.label.to(device),
-            kept=_moved(self.kept, device),
+            kept=on(device, self.kept),
         )
 
     def moments(self, m: str) -> tuple[Tensor, Tensor]:
@@ -216,10 +217,6 @@ def _picked(values: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
     return {k: v.index_select(0, rows) for k, v in values.items()}
 
 
-def _moved(values: Mapping[str, Tensor], device: torch.device | str) -> dict[str, Tensor]:
-    return {k: v.to(device) for k, v in values.items()}
-
-
 def _check_none_empty(present: Sequence[Tensor]) -> None:
     """Raises ValueError if a sample has no modality; present[m] is (N,) bool."""
     empty = (~torch.stack(list(present)).any(0)).nonzero().squeeze(1).tolist()
@@ -247,10 +244,9 @@ class Splits:
     truth: object | None = None
 
     def __post_init__(self) -> None:
-        labelled = {part: data for part, data in self.parts.items() if data.label is not None}
-        classes = united(data.classes for data in labelled.values())
-        for part, data in labelled.items():
-            if tuple(data.classes) != classes:
+        classes = united(data.classes for data in self.parts.values() if data.label is not None)
+        for part, data in self.parts.items():
+            if data.label is not None and tuple(data.classes) != classes:
                 label = moved(data.label, data.classes, classes)
                 object.__setattr__(self, part, replace(data, label=label, classes=classes))
 
@@ -265,7 +261,8 @@ class Splits:
 
     def map(self, change: Callable[[str, Dataset], Dataset]) -> Splits:
         """The parts changed by `change(part, data)`, in the order train, val, test."""
-        return replace(self, **{part: change(part, data) for part, data in self.parts.items()})
+        parts: dict[str, Any] = {part: change(part, data) for part, data in self.parts.items()}
+        return replace(self, **parts)
 
 
 def parts_of(data: Splits | Dataset) -> tuple[Splits | None, Dataset]:
