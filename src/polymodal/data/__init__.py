@@ -130,7 +130,7 @@ def _missing(missing: Any) -> tuple[dict[str, Any] | None, bool]:
 
 def _load(name: str, shared: Mapping[str, Any], options: Mapping[str, Any]) -> Splits:
     """The data set of this name, or in this file, with those shared settings that it has."""
-    key = _key(name)
+    key = dataset_key(name)
     if key is not None and shared["nan_is_missing"]:
         raise ValueError(f"missing=nan is for files of arrays, and {name} has no NaN.")
     if key is None and shared["path"] is not None:
@@ -148,8 +148,11 @@ def _load(name: str, shared: Mapping[str, Any], options: Mapping[str, Any]) -> S
     return load(**arguments)
 
 
-def _key(name: str) -> str | None:
-    """The key of `DATASETS` that a name means, "-" and "_" being alike; None for a file."""
+def dataset_key(name: str) -> str | None:
+    """The key of `DATASETS` that a name means, "-" and "_" being alike; None for a file.
+
+    Raises ValueError for a folder, and an unknown name that is no file, with the nearest.
+    """
     for key in DATASETS:
         if key.replace("-", "_") == name.replace("-", "_"):
             return key

@@ -144,7 +144,8 @@ def chosen_metrics(
     Raises ValueError for an unknown metric, or one that needs classifiers if there are none.
     """
     if names is None:
-        return _default_metrics(classifiable and has_labels(data))
+        labels = classifiable and has_labels(data)
+        return {k: m for k, m in METRICS.items() if m.default and (labels or not m.labels)}
     keys = named_metrics(names)
     for key in keys:
         if METRICS[key].labels and not classifiable:
@@ -153,11 +154,6 @@ def chosen_metrics(
                 " part."
             )
     return {key: METRICS[key] for key in keys}
-
-
-def _default_metrics(labels: bool) -> dict[str, Metric]:
-    """The metrics that are measured by default, with or without those that need labels."""
-    return {k: m for k, m in METRICS.items() if m.default and (labels or not m.labels)}
 
 
 def chosen_subsets(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from polymodal.checks import Count, check_names, checked_options, find, plain, typed
@@ -74,16 +73,11 @@ def _checked_method(method: MethodSettings) -> MethodSettings:
 
 def _checked_data(data: DataSettings) -> DataSettings:
     """The data set by its key in DATASETS; a file stays as it is."""
-    if data.name is None:
-        return data
-    from polymodal.data import DATASETS, load_data
+    from polymodal.data import DATASETS, dataset_key, load_data
 
-    try:
-        name = find(data.name, DATASETS, "data set")
-    except ValueError:
-        if Path(data.name).exists():
-            return data
-        raise
+    name = None if data.name is None else dataset_key(data.name)
+    if name is None:
+        return data
     common = set(inspect.signature(load_data).parameters) - OF_NO_SECTION
     checked_options(DATASETS[name], data.options, "data", ("path", "limit"), sorted(common))
     return data.model_copy(update={"name": name})
