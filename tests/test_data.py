@@ -277,6 +277,19 @@ def test_matching_laws(labels, times, most):
             assert torch.equal(seen, first) and set(count.tolist()) == {times}
 
 
+@pytest.mark.parametrize(("sizes", "times"), [((40, 40), 5), ((30, 50, 35), 5), ((6, 6), 5)])
+def test_no_pair_is_matched_twice(sizes, times):
+    """Of each sample with those of every other data set; every sample keeps its number of tuples."""
+    labels = [torch.arange(2 * n) % 2 for n in sizes]
+    for seed in range(5):
+        rows = match(labels, torch.Generator().manual_seed(seed), times)
+        for other in rows[1:]:
+            pairs = set(zip(rows[0].tolist(), other.tolist(), strict=True))
+            assert len(pairs) == times * 2 * min(sizes)
+        for r in rows:
+            assert set(r.bincount()[r.unique()].tolist()) == {times}
+
+
 @pytest.mark.parametrize(("small", "times"), [(7, 1), (7, 3), (7, 5), (20, 5)])
 def test_fresh_matchings_use_all_of_the_larger_set(small, times):
     larger = 20

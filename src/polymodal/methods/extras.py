@@ -21,6 +21,8 @@ DESCRIPTION = """Options of every method:
     latent: dimensions of the latent.
     networks: {modality: a name of `polymodal.networks.NETWORKS`}; the others' are chosen by the
         kind of data and its shape.
+    features: of methods with a joint encoder, {modality: the size of its features there}; the
+        others' are `latent`.
     impartial: a key of `polymodal.methods.gradients.RULES`, by which the modalities' gradients are
         combined at z; null: they are added.
     rescale: "dimension": the weight of each modality is the largest modality's size over its own;

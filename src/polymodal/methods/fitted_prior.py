@@ -113,13 +113,13 @@ def finish_flow(model: Any, train: Iterable[Batch], val: Iterable[Batch]) -> dic
     return {"log_prior": float(after.mean()), "log_prior_before": float(before.mean())}
 
 
-def fit_mixture(prior: NormalMixture, z: Tensor, components: int) -> None:
-    """Expectation maximisation on z (N, D); diagonal covariances above MAX_FULL_COVARIANCE_DIM
-    dimensions.
+def fit_mixture(prior: NormalMixture, z: Tensor, components: int, ridge: float = 1e-4) -> None:
+    """Expectation maximisation on z (N, D), `ridge` added to the variances; diagonal covariances
+    above MAX_FULL_COVARIANCE_DIM dimensions.
     """
     kind = "full" if z.shape[1] <= MAX_FULL_COVARIANCE_DIM else "diag"
     seed = int(torch.randint(2**31, ()))
-    mixture = GaussianMixture(components, covariance_type=kind, reg_covar=1e-4, random_state=seed)
+    mixture = GaussianMixture(components, covariance_type=kind, reg_covar=ridge, random_state=seed)
     mixture.fit(z.double().cpu().numpy())
     weights, means = (torch.as_tensor(v) for v in (mixture.weights_, mixture.means_))
     covariance = torch.as_tensor(mixture.covariances_)

@@ -99,6 +99,7 @@ def _common(latent: int, hidden: int | None) -> list[inspect.Parameter]:
     options = [_keyword("latent", Size, latent), _keyword("networks", Networks | None, None)]
     if hidden is not None:
         options.append(_keyword("hidden", SizeOrZero, hidden))
+        options.append(_keyword("features", Mapping[str, Size] | None, None))
     return options
 
 
