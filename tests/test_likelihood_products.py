@@ -6,10 +6,9 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Independent, MixtureSameFamily, MultivariateNormal, Normal
+from torch.distributions import Independent, MixtureSameFamily, Normal
 
 from polymodal import Modality, fit, load
-from polymodal.batch import Batch
 from polymodal.data.dataset import Dataset, Splits
 from polymodal.distributions import DiagNormal, LikelihoodProduct
 from polymodal.posteriors import EmbeddingLikelihood
