@@ -5,13 +5,11 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, Literal
 
-import torch
-
-from polymodal.batch import Modality
-from polymodal.checks import Count, Seed, check_names, find, typed, typed_arguments
+from polymodal.batch import checked_fields
+from polymodal.checks import Count, FilePath, Seed, check_names, find, typed, typed_arguments
 from polymodal.data.celeba import ATTRIBUTES, celeba
 from polymodal.data.dataset import Dataset, Splits, gather
 from polymodal.data.digits import match, mnist_fashion, mnist_svhn, mnist_svhn_fashion
@@ -68,9 +66,9 @@ DATASETS: dict[str, Callable[..., Splits]] = {
 
 
 def load_data(
-    name_or_path: str | os.PathLike[str],
+    name_or_path: FilePath,
     *,
-    path: str | os.PathLike[str] | None = None,
+    path: FilePath | None = None,
     limit: int | None = None,
     seed: int = 0,
     missing: str | Mapping[str, Any] | None = None,
@@ -112,11 +110,10 @@ def load_data(
     splits = _load(os.fspath(name_or_path), shared, kwargs)
     if modalities:
         splits = change_modalities(splits, modalities)
-    if limit is not None:
-        splits = splits.map(lambda part, data: _first(data, limit))
+    splits = splits.map(lambda part, data: data.first(limit))
     if pattern is not None:
         splits = remove_values(splits, pattern, seed)
-    for part in (splits.train, splits.val, splits.test):
+    for part in splits.parts.values():
         part.check()
     return splits
 
@@ -133,7 +130,7 @@ def _missing(missing: Any) -> tuple[dict[str, Any] | None, bool]:
 
 def _load(name: str, shared: Mapping[str, Any], options: Mapping[str, Any]) -> Splits:
     """The data set of this name, or in this file, with those shared settings that it has."""
-    key = _key(name)
+    key = dataset_key(name)
     if key is not None and shared["nan_is_missing"]:
         raise ValueError(f"missing=nan is for files of arrays, and {name} has no NaN.")
     if key is None and shared["path"] is not None:
@@ -151,8 +148,11 @@ def _load(name: str, shared: Mapping[str, Any], options: Mapping[str, Any]) -> S
     return load(**arguments)
 
 
-def _key(name: str) -> str | None:
-    """The key of `DATASETS` that a name means, "-" and "_" being alike; None for a file."""
+def dataset_key(name: str) -> str | None:
+    """The key of `DATASETS` that a name means, "-" and "_" being alike; None for a file.
+
+    Raises ValueError for a folder, and an unknown name that is no file, with the nearest.
+    """
     for key in DATASETS:
         if key.replace("-", "_") == name.replace("-", "_"):
             return key
@@ -173,15 +173,9 @@ def change_modalities(splits: Splits, changes: Mapping[str, Mapping[str, Any]]) 
     that it does not take.
     """
     check_names(changes, splits.train.names, "modalities")
-    settings = [f.name for f in fields(Modality) if f.name not in ("name", "shape")]
-    for m, change in changes.items():
-        check_names(change, settings, f"modalities.{m}")
-    modalities = [replace(m, **changes.get(m.name, {})) for m in splits.modalities]
+    fields = checked_fields(changes)
+    modalities = [replace(m, **fields.get(m.name, {})) for m in splits.modalities]
     for modality in modalities:
         likelihood_of(modality)
         kind_of(modality)
     return splits.map(lambda part, data: replace(data, modalities=modalities))
-
-
-def _first(data: Dataset, limit: int) -> Dataset:
-    return data if len(data) <= limit else data.take(torch.arange(limit))

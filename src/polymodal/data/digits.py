@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from polymodal.batch import Modality
-from polymodal.checks import Depth
+from polymodal.checks import Depth, FilePath
 from polymodal.data.dataset import Dataset, Splits
 from polymodal.data.readers.digits import Part, idx_digits, svhn_digits
 
@@ -138,9 +137,7 @@ def _grey(name: str, weight: float) -> Modality:
     return Modality(name, (1, 28, 28), link="sigmoid", weight=weight)
 
 
-def _svhn(
-    path: str | os.PathLike[str] | None, val: float | None
-) -> tuple[Mapping[str, Part], float]:
+def _svhn(path: FilePath | None, val: float | None) -> tuple[Mapping[str, Part], float]:
     """SVHN's digits, and the share held out for validation."""
     svhn, packed = svhn_digits(path)
     default = 0.1 if packed else 0.04
@@ -152,7 +149,7 @@ SVHN_IMAGE = Modality("svhn", (3, 32, 32), link="sigmoid")
 
 def mnist_svhn(
     *,
-    path: str | os.PathLike[str] | None = None,
+    path: FilePath | None = None,
     matchings: Depth = 5,
     val: float | None = None,
     fresh: bool = False,
@@ -176,7 +173,7 @@ def mnist_svhn(
 
 def mnist_fashion(
     *,
-    path: str | os.PathLike[str] | None = None,
+    path: FilePath | None = None,
     matchings: Depth = 5,
     val: float = 0.04,
     fresh: bool = False,
@@ -190,7 +187,7 @@ def mnist_fashion(
 
 def mnist_svhn_fashion(
     *,
-    path: str | os.PathLike[str] | None = None,
+    path: FilePath | None = None,
     matchings: Depth = 5,
     val: float | None = None,
     fresh: bool = False,

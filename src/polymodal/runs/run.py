@@ -7,7 +7,6 @@ weights), `last.ckpt` (the state from which training resumes: tensors and plain 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from polymodal.batch import Modality
-from polymodal.checks import CountOrZero, find, typed
+from polymodal.checks import CountOrZero, FilePath, find, typed
 from polymodal.checks.files import damaged, make_directory
 from polymodal.data.hashing import hash_of
 from polymodal.methods import METHODS
@@ -36,7 +35,7 @@ from polymodal.runs.info import check_unused, modalities_of, read_info
 from polymodal.runs.lock import locked
 from polymodal.runs.log import Log
 from polymodal.runs.tensors import (
-    Budget,
+    budget_of,
     check_checkpoint,
     load_into,
     opened,
@@ -127,7 +126,7 @@ class Run:
         """The seed of the run."""
         return self.info["seed"]
 
-    def save(self, directory: str | os.PathLike[str]) -> None:
+    def save(self, directory: FilePath) -> None:
         """Writes the run, with its present weights, into a directory, for `load`.
 
         A run that had no directory has this one from now on.
@@ -230,7 +229,7 @@ def build(settings: Mapping[str, Any], modalities: Sequence[Modality]) -> Method
     return function(modalities, networks=networks, **options)
 
 
-def load(run_dir: str | os.PathLike[str], method: Method | None = None) -> Run:
+def load(run_dir: FilePath, method: Method | None = None) -> Run:
     """A finished run, its model rebuilt from run.json and model.safetensors. Code in the directory
     is never run.
 
@@ -257,7 +256,7 @@ def load(run_dir: str | os.PathLike[str], method: Method | None = None) -> Run:
         )
     with opened(directory / MODEL, identity) as file:
         if method is None:
-            with Budget(file, directory / MODEL):
+            with budget_of(file, directory / MODEL):
                 method = _rebuilt(info["settings"], modalities)
         load_into(method.model, file, directory / MODEL)
     method.model.eval()
