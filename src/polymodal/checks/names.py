@@ -21,7 +21,8 @@ def shown(value: Any) -> str:
     ('[3, 3, 3, 3, 3, 3, ...]', "'a'")
     """
     try:
-        return " ".join(_SHORT.repr(value).split())
+        text = " ".join(_SHORT.repr(value).split())
+        return f"a {type(value).__name__}" if text.startswith("<") else text
     except ValueError:  # Python does not write numbers of many thousands of digits
         return "a number of thousands of digits"
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Batch, Modality, as_mask, check_mappings, check_masks
+from polymodal.checks import shown
 from polymodal.data.kinds import Fault, kind_of
 from polymodal.data.labels import Class, moved, united, with_classes
 
@@ -281,6 +282,8 @@ def parts_of(data: Splits | Dataset) -> tuple[Splits | None, Dataset]:
     """The splits, or None for a data set that has no parts; and the part to measure on: the test
     part, or the data set itself.
     """
+    if not isinstance(data, Splits | Dataset):
+        raise ValueError(f"The data must be Splits or a Dataset, got {shown(data)}.")
     return (data, data.test) if isinstance(data, Splits) else (None, data)
 
 

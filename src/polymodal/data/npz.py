@@ -165,10 +165,7 @@ def npz_file(
 def _check_content(arrays: Mapping[str, Arrays], names: list[str], file: Path) -> None:
     """Raises ValueError if there are no modalities, or no samples."""
     if not names:
-        raise ValueError(
-            f"{file} holds no modality; write one array for each with numpy.savez(file, name=array,"
-            " ...)."
-        )
+        raise ValueError(f"{file} holds no modality; write one array for each under its name.")
     empty = [f"{part}: {n}" for part, held in arrays.items() for n in names if not held[n].size]
     if empty:
         raise ValueError(

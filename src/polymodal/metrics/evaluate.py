@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from polymodal.checks import check_name, shown
+from polymodal.checks import Count, check_name, checked, shown
 from polymodal.data.dataset import Dataset, Splits, parts_of
 from polymodal.metrics.classifier_training import ClassifierTraining
 from polymodal.metrics.classifiers import Classifiers
@@ -30,12 +30,13 @@ MANY = 4  # modalities up to which all subsets are measured by default
 EMPTY: Value = (math.nan, math.nan, 0)
 
 
+@checked
 def evaluate(
     run: Run,
     data: Splits | Dataset,
     metrics: str | Sequence[str] | None = None,
     subsets: str | Sequence[str | Sequence[str]] | None = None,
-    limit: int | None = None,
+    limit: Count | None = None,
     classifiers: Classifiers | None = None,
     *,
     cache: str | os.PathLike[str] | None = None,
@@ -139,8 +140,6 @@ def _first(data: Dataset, limit: int | None) -> Dataset:
     """The first `limit` samples; None: all."""
     if limit is None:
         return data
-    if limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}.")
     return data.take(torch.arange(min(limit, len(data)), device=data.device))
 
 

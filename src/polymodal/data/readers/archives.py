@@ -15,7 +15,7 @@ from polymodal.data.readers.files import DamageError, reading, regular
 MAX_GB = 1.0
 HEADER = 2**16  # bytes in which a header must end
 ARCHIVE, ARRAY = b"PK", b"\x93NUMPY"  # how the files begin
-REMEDY = "write it again with numpy.savez and arrays of numbers"
+REMEDY = "write it again as an .npz file with an array of numbers for each modality"
 
 
 def read_arrays(
@@ -99,6 +99,8 @@ def _check_size(size: int, limit: float, smaller: str) -> None:
 
 def _array(stream: IO[bytes]) -> np.ndarray:
     x = np.lib.format.read_array(stream, allow_pickle=False)
+    if stream.read(1):
+        raise DamageError("an array has more values than its shape says")
     if x.dtype.kind == "f" and x.dtype.itemsize > 8:
         return x.astype(np.float64)
     return x.astype(x.dtype.newbyteorder("="), copy=False)
