@@ -562,6 +562,7 @@ def wrong_name(rng: random.Random, world: World) -> Case:
 def wrong_name_asked_for(rng: random.Random, world: World) -> Case:
     name = one(rng, word(rng), "Square", "squar", "square ", "", "[red]", "\n", "square+circl")
     option = one(rng, "--want", "--given", "--subsets")
+    name = name.strip() if option == "--subsets" else name
     options = {"--want": name, "--given": f"{name}=x.npy", "--subsets": name or ","}
 
     def command(folder: Path) -> list[str]:
@@ -669,7 +670,9 @@ def right_archive(rng: random.Random, world: World) -> Case:
     value = x.astype("f4")
     if value.ndim == 1:
         value = value[:, None]
-    if kind == "u1" and x.ndim == 4:
+    if kind == "u1" and x.ndim == 3:
+        value = value[:, None]
+    if kind == "u1" and x.ndim > 2:
         value = value / 255
     if x.ndim == 4 and x.shape[-1] in (1, 3, 4):
         value = np.moveaxis(value, -1, 1)
@@ -896,11 +899,13 @@ def wrong_picture(rng: random.Random, world: World) -> Case:
     grey, suffix, options = rng.random() < 0.7, ".png", {}
     image, _ = pixels(rng, "L")
     if kind in ("RGBA", "LA", "La", "PA"):
-        image = image.convert("LA" if kind in ("La", "PA") else kind)
+        alpha = pixels(rng, "L")[0]
+        image = image.convert("RGB" if kind == "RGBA" else "L")
+        image.putalpha(alpha)
         suffix = one(rng, ".png", ".webp", ".tif") if kind == "RGBA" else ".png"
     elif kind == "transparent":
         suffix = one(rng, ".png", ".gif")
-        image, options = image.convert("P"), {"transparency": rng.randint(0, 255)}
+        image, options = image.convert("P"), {"transparency": image.getpixel((3, 4))}
     elif kind == "frames":
         suffix = one(rng, ".gif", ".tif", ".png", ".webp")
         more = [pixels(rng, "L")[0] for _ in range(rng.randint(1, 3))]
@@ -1209,7 +1214,7 @@ def changed_key(rng: random.Random, world: World) -> Case:
     name = one(rng, "run.json", "run.json", "metrics.json")
     value = json.loads((world.directory / name).read_text())
     paths = [p for p in leaves(value) if not set(p) & {*FREE, "reason", "table"} or p[0] == "table"]
-    paths = [p for p in paths if not set(p) & {"reason", "evaluation"} and len(p) > 0]
+    paths = [p for p in paths if not set(p) & {"reason", "evaluation", "versions"}]
     path = rng.choice(paths)
     kind = one(rng, "remove", "wrong", "wrong", "add")
     old = value
@@ -1609,6 +1614,36 @@ def tables(rng: random.Random, world: World) -> Case:
     what = f"{'Batch' if in_batch else 'Dataset'} {name} {dtype if is_right else ''} {entropy}"
     expected = np.where(mask[:, None] == 1, right, 0) if is_right else Refused
     return Case("arguments", what, act, expected)
+
+
+@family("arguments")
+def rows_and_parts(rng: random.Random, world: World) -> Case:
+    """Rows of tables, and parts of data sets."""
+    rows = [rng.randrange(6) for _ in range(4)]
+    modality, table = Modality("a", (1,)), np.arange(6.0)[:, None]
+    dtype = rng.choice("i1 >i2 i4 i8 u1 >u4 u8".split())
+    right = [rows, tuple(rows), np.array(rows, dtype), torch.tensor(rows)]
+    right += [torch.tensor(rows, dtype=torch.int32)]
+    wrong = [[*rows, 6], [-1, *rows], [0.5, *rows], np.array(rows) + 0.5, torch.tensor(rows) / 2]
+    wrong += [["a"], "abc", 3, None, [rows], torch.tensor([rows]), [2**70], [], {0: 1}.values]
+    is_right = rng.random() < 0.5
+    place = rng.randrange(len(right if is_right else wrong))
+    given = (right if is_right else wrong)[place]
+
+    def act(folder: Path) -> Any:
+        part = Dataset([modality], {"a": table}, {"a": given})
+        return part.batch(torch.arange(len(part))).x["a"]
+
+    if rng.random() < 0.3:
+        part = Dataset([modality], {"a": table})
+        other = Dataset([Modality("b", (1,))], {"b": table})
+        bad = one(rng, 3, None, word(rng), [part], other, world.data)
+        parts = [part, part, bad]
+        rng.shuffle(parts)
+        said = f"Splits {[type(p).__name__ for p in parts]} {bad is other}"
+        return Case("arguments", said, lambda folder: Splits(*parts))
+    what = f"index {'right' if is_right else 'wrong'} {place} {dtype} {rows}"
+    return Case("arguments", what, act, table[rows] if is_right else Refused)
 
 
 @family("arguments")

@@ -20,6 +20,7 @@ def shown(value: Any) -> str:
     >>> shown([3] * 100), shown("a")
     ('[3, 3, 3, 3, 3, 3, ...]', "'a'")
     """
+    value = value.tolist() if hasattr(value, "tolist") else value
     try:
         text = " ".join(_SHORT.repr(value).split())
         return f"a {type(value).__name__}" if text.startswith("<") else text

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from polymodal.batch import Modality
-from polymodal.checks import Count, Seed, check_names, find, typed, typed_arguments
+from polymodal.checks import Count, FilePath, Seed, check_names, find, typed, typed_arguments
 from polymodal.data.celeba import ATTRIBUTES, celeba
 from polymodal.data.dataset import Dataset, Splits, gather
 from polymodal.data.digits import match, mnist_fashion, mnist_svhn, mnist_svhn_fashion
@@ -105,6 +105,7 @@ def load_data(
     pattern, nan_is_missing = _missing(missing)
     limit = typed(Count | None, limit, "data.limit")
     seed = typed(Seed, seed, "seed")
+    path = typed(FilePath | None, path, "path")
     modalities = typed(dict[str, dict[str, Any]] | None, modalities, "modalities")
     if not isinstance(name_or_path, str | os.PathLike):
         raise ValueError(f"The data are a name or a file, got {name_or_path!r:.80}.")

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import index
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,6 +67,7 @@ class Dataset:
         check_mappings(tables=self.tables, index=self.index, present=self.present)
         if not all(isinstance(m, Modality) for m in self.modalities):
             raise ValueError(f"modalities must be Modality objects, got {self.modalities!r:.80}.")
+        object.__setattr__(self, "index", {m: _rows(v, m) for m, v in self.index.items()})
         names = self.names
         if not names or set(names) != set(self.tables) or len(set(names)) < len(names):
             raise ValueError(
@@ -89,9 +92,10 @@ class Dataset:
 
     def _check_rows(self) -> None:
         """Converts masks and labels. Raises ValueError if they do not fit the samples."""
+        check_masks(self.index, self.tables, "index[{!r}]")
         for m, rows in self.index.items():
             last = len(self.tables[m]) - 1
-            if rows.dtype != torch.int64 or not 0 <= int(rows.min()) <= int(rows.max()) <= last:
+            if not 0 <= int(rows.min()) <= int(rows.max()) <= last:
                 raise ValueError(
                     f"index[{m!r}] must hold rows of its table, whole numbers from 0 to {last}."
                 )
@@ -215,6 +219,19 @@ class Dataset:
             )
 
 
+def _rows(rows: Any, m: str) -> Tensor:
+    """Rows of a table (N,), int64, from whole numbers. Raises ValueError for all else."""
+    if isinstance(rows, Tensor) and rows.dtype == torch.int64 and rows.dim() == 1:
+        return rows
+    values = rows.tolist() if hasattr(rows, "tolist") else rows
+    try:
+        return torch.tensor([index(row) for row in values])
+    except (TypeError, RuntimeError):
+        raise ValueError(
+            f"index[{m!r}] must hold rows of its table, whole numbers, got {shown(rows)}."
+        ) from None
+
+
 def _picked(values: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
     return {k: v.index_select(0, rows) for k, v in values.items()}
 
@@ -256,7 +273,13 @@ class Splits:
     truth: object | None = None
 
     def __post_init__(self) -> None:
-        labelled = [d for d in (self.train, self.val, self.test) if d.label is not None]
+        parts = (self.train, self.val, self.test)
+        if not all(isinstance(d, Dataset) and d.names == self.train.names for d in parts):
+            raise ValueError(
+                "The three parts of Splits must be Datasets of the same modalities, got"
+                f" {', '.join(shown(getattr(d, 'names', d)) for d in parts)}."
+            )
+        labelled = [d for d in parts if d.label is not None]
         classes = united(d.classes for d in labelled)
         for part in ("train", "val", "test"):
             data = getattr(self, part)

@@ -204,8 +204,11 @@ def _finite(name: str, value: float) -> float:
 def _rates(names: Sequence[str], rate: Rates) -> Tensor:
     """Rates (M,) in the modalities' order, float64."""
     if isinstance(rate, Mapping):
-        if unknown := [m for m in rate if m not in names]:
-            raise ValueError(f"missing.rate names {unknown}, but the modalities are {list(names)}.")
+        unknown = [m for m in rate if m not in names]
+        if unknown or not rate:
+            raise ValueError(
+                f"missing.rate names {unknown or 'nothing'}, but the modalities are {list(names)}."
+            )
         rates = [rate.get(m, 0.0) for m in names]
     else:
         rates = [rate] * len(names)

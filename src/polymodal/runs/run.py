@@ -7,7 +7,6 @@ weights), `last.ckpt` (the state from which training resumes: tensors and plain 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from polymodal.batch import Modality
-from polymodal.checks import CountOrZero, find, typed
+from polymodal.checks import CountOrZero, FilePath, checked, find, typed
 from polymodal.checks.files import damaged, make_directory
 from polymodal.data.hashing import hash_of
 from polymodal.methods import METHODS
@@ -127,7 +126,8 @@ class Run:
         """The seed of the run."""
         return self.info["seed"]
 
-    def save(self, directory: str | os.PathLike[str]) -> None:
+    @checked
+    def save(self, directory: FilePath) -> None:
         """Writes the run, with its present weights, into a directory, for `load`.
 
         A run that had no directory has this one from now on.
@@ -230,7 +230,8 @@ def build(settings: Mapping[str, Any], modalities: Sequence[Modality]) -> Method
     return function(modalities, networks=networks, **options)
 
 
-def load(run_dir: str | os.PathLike[str], method: Method | None = None) -> Run:
+@checked
+def load(run_dir: FilePath, method: Method | None = None) -> Run:
     """A finished run, its model rebuilt from run.json and model.safetensors. Code in the directory
     is never run.
 
