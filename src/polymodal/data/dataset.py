@@ -225,8 +225,8 @@ def _rows(rows: Any, m: str) -> Tensor:
         return rows
     values = rows.tolist() if hasattr(rows, "tolist") else rows
     try:
-        return torch.tensor([index(row) for row in values])
-    except (TypeError, RuntimeError):
+        return torch.tensor([index(row) for row in values], dtype=torch.int64)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         raise ValueError(
             f"index[{m!r}] must hold rows of its table, whole numbers, got {shown(rows)}."
         ) from None
