@@ -45,6 +45,7 @@ from polymodal.batch import Batch, Modality
 from polymodal.checks import Group
 from polymodal.cli import main as cli
 from polymodal.data import Dataset, Splits, kind_of
+from polymodal.experiments.plan import make_plan
 from polymodal.methods import METHODS
 from polymodal.runs.run import Run
 from polymodal.settings import load_recipe, resolve
@@ -391,6 +392,24 @@ def wrong_option(rng: random.Random, world: World) -> Case:
     return Case("overrides", f"{method} {text}", act)
 
 
+@family("overrides")
+def too_large(rng: random.Random, world: World) -> Case:
+    """Sizes that need more memory than the run may take."""
+    k = rng.randint(10**5, 10**6)
+    method = one(rng, "jmvae", "mvae", "jnf", "mopoe", "jnf_dcca", "sbm")
+    texts = [f"method.latent={k}", f"data.n={k * 10**5}", f"method.latent={k * 10**8}"]
+    if "hidden" in inspect.signature(METHODS[method]).parameters:
+        texts += [f"method.hidden={k}"]
+    text = rng.choice(texts)
+
+    def act(folder: Path) -> Any:
+        small = ["data.n=60", "training.memory_gb=0.2", text]
+        (folder / "r.yaml").write_text(f"data: {{name: shapes}}\nmethod: {{name: {method}}}\n")
+        return make_plan(str(folder / "r.yaml"), folder / "out", small)
+
+    return Case("overrides", f"{method} {text}", act)
+
+
 # Recipes.
 
 TEXT = "about: é\nmethod: {name: jnf}\ntraining:\n  epochs: 7\n"
@@ -562,7 +581,7 @@ def wrong_name(rng: random.Random, world: World) -> Case:
 def wrong_name_asked_for(rng: random.Random, world: World) -> Case:
     name = one(rng, word(rng), "Square", "squar", "square ", "", "[red]", "\n", "square+circl")
     option = one(rng, "--want", "--given", "--subsets")
-    name = name.strip() if option == "--subsets" else name
+    name = "squar" if option == "--subsets" and name.strip() == "square" else name
     options = {"--want": name, "--given": f"{name}=x.npy", "--subsets": name or ","}
 
     def command(folder: Path) -> list[str]:
@@ -824,6 +843,62 @@ def wrong_archive(rng: random.Random, world: World) -> Case:
     junk = start + rng.randbytes(size)
     name = one(rng, "d.npz", "d.npz", "d.npy", "d.csv", "d.pkl", "d.NPZ", "d")
     return archive(f"{name} {start!r} and {size}", lambda p: p.write_bytes(junk), name=name)
+
+
+@family("archives", 2)
+def values_of_likelihoods(rng: random.Random, world: World) -> Case:
+    """Values that a likelihood admits, or not."""
+    numbers = np.random.default_rng(entropy := rng.randint(0, 2**32))
+    rows = numbers.integers(0, 900, (30, 3)).astype("f8")
+    likelihood = one(rng, "poisson", "negative_binomial", "bernoulli", "categorical", "sigmoid")
+    if likelihood in ("bernoulli", "sigmoid"):
+        rows = rows / 900
+    elif likelihood == "categorical":
+        rows = np.eye(3)[numbers.integers(0, 3, 30)]
+    bad = rng.random() < 0.6
+    if bad:
+        wrong = one(rng, -1.0, 0.5, -0.5, np.nan, np.inf, 1e30 if "s" not in likelihood else 1.5)
+        wrong = wrong + 1.5 if wrong == 0.5 and likelihood in ("bernoulli", "sigmoid") else wrong
+        wrong = 1.5 if wrong == 1e30 else wrong
+        rows[rng.randrange(30)] = wrong
+    field = "link" if likelihood == "sigmoid" else "likelihood"
+    members = {f"{p}_{m}": npy(rows) for p in ("train", "val", "test") for m in ("a", "b")}
+    case = archive(
+        f"{likelihood} {bad} {entropy}",
+        lambda p: write_archive(p, members),
+        Refused if bad else {"a": rows, "b": rows},
+        read=first_part,
+        modalities={m: {field: likelihood} for m in ("a", "b")},
+    )
+    return replace(case, command=None)
+
+
+@family("archives")
+def published_files(rng: random.Random, world: World) -> Case:
+    """Files of CelebA that are not as they were published."""
+    n = rng.randint(1, 5)
+    names = [f"{k}.jpg" for k in range(n)]
+    table = f"{n}\nA B\n" + "".join(f"{name} 1 -1\n" for name in names)
+    parts = "".join(f"{name} {min(k, 2)}\n" for k, name in enumerate(names))
+    texts = ["", "x\n", parts.replace("0", "a"), parts.replace(" 0", " -1"), parts + "y 2\n"]
+    texts += [parts.replace(" 0", f" {10 ** rng.randint(9, 30)}"), "\0" * n, parts.replace(" ", "")]
+    texts += [parts.replace(" 0", " 0 0"), "\n".join(reversed(parts.splitlines())) + " 0\n"]
+    changed = rng.choice(texts)
+    in_table = rng.random() < 0.4
+    image = one(rng, b"", b"x" * n, world.directory.joinpath("run.json").read_bytes())
+
+    def prepare(folder: Path) -> None:
+        (folder / "img_align_celeba").mkdir()
+        for name in names:
+            (folder / "img_align_celeba" / name).write_bytes(image)
+        attributes = changed if in_table else table
+        (folder / "list_attr_celeba.txt").write_text(attributes)
+        (folder / "list_eval_partition.txt").write_text(parts if in_table else changed)
+
+    def act(folder: Path) -> Any:
+        return load_data("celeba", path=folder)
+
+    return Case("archives", f"celeba {in_table} {changed!r} {n}", act, prepare=prepare)
 
 
 # Pictures.
@@ -1329,6 +1404,51 @@ def changed_weights(rng: random.Random, world: World) -> Case:
         save_file(state, run / "model.safetensors", words)
 
     return damage(what, change, world)
+
+
+@family("runs", 2)
+def changed_checkpoint(rng: random.Random, world: World) -> Case:
+    """A checkpoint whose words were changed, from which training resumes."""
+    tensors = load_file(world.directory / "last.ckpt")
+    with safe_open(world.directory / "last.ckpt", "pt") as file:
+        words = dict(file.metadata())
+    progress = json.loads(words["progress"])
+    name = rng.choice(sorted(tensors))
+    w, k = word(rng), rng.randint(1, 10**6)
+    choices: dict[str, Callable[[], object]] = {
+        f"rows {k + 9}": lambda: progress.update(rows=k + 9),
+        f"rows -{k}": lambda: progress.update(rows=-k),
+        f"rows {w}": lambda: progress.update(rows=w),
+        "no rows": lambda: progress.pop("rows"),
+        f"stage {w}": lambda: progress["stages"].update({w: {"status": "trained"}}),
+        f"stages {w}": lambda: progress.update(stages=w),
+        f"status {w}": lambda: progress["stages"]["joint"].update(status=w),
+        f"epochs {w}": lambda: progress["stages"]["joint"].update(epochs=w),
+        f"trainer {w}": lambda: progress.update(stages={}, trainer=one(rng, w, k, [w], {w: k})),
+        f"tensor {w}": lambda: progress.update(stages={}, trainer={"tensor": w}),
+        f"items {w}": lambda: progress.update(stages={}, trainer={"items": [[w, k]]}),
+        f"epoch {w}": lambda: progress.update(stages={}, trainer={"items": [["epoch", w]]}),
+        f"word {w}": lambda: progress.update({w: k}),
+        f"missing {name}": lambda: tensors.pop(name),
+        f"nan {name}": lambda: tensors.update({name: tensors[name].double() * math.nan}),
+        f"double {name}": lambda: tensors.update({name: tensors[name].double()}),
+        f"identity {w}": lambda: words.update(identity=w),
+        "no words": lambda: words.pop("identity"),
+    }
+    what = rng.choice(sorted(choices))
+    choices[what]()
+
+    def prepare(folder: Path) -> None:
+        shutil.copytree(world.directory, folder / "run")
+        unfinished = {"status": "training", "rows": None}
+        change_json(folder / "run" / "run.json", lambda info: info.update(unfinished))
+        kept = words | {"progress": json.dumps(progress)}
+        save_file(tensors, folder / "run" / "last.ckpt", kept)
+
+    def act(folder: Path) -> Any:
+        return fit(world.run.settings, world.data, out=folder / "run")
+
+    return Case("runs", f"checkpoint {what}", act, prepare=prepare)
 
 
 @family("runs", 2)
