@@ -562,7 +562,7 @@ def right_name_in_archive(rng: random.Random, world: World) -> Case:
 
     def command(folder: Path) -> list[str]:
         small = ["method.latent=2", "method.hidden=4", "--dry-run", "--out", str(folder / "out")]
-        return ["train", "mvae", "--data", str(folder / file), *small]
+        return ["train", "jmvae", "--data", str(folder / file), *small]
 
     return Case("names", f"archive {chosen}", act, chosen, prepare, command)
 
@@ -653,7 +653,7 @@ def archive(
     def command(folder: Path) -> list[str]:
         small = ["method.latent=2", "method.hidden=4", "--dry-run", "--out", str(folder / "out")]
         small += [f"data.{k}={v}" for k, v in options.items()]
-        return ["train", "mvae", "--data", str(folder / name), *small]
+        return ["train", "jmvae", "--data", str(folder / name), *small]
 
     def prepare(folder: Path) -> None:
         write(folder / name)
@@ -1427,6 +1427,7 @@ def changed_checkpoint(rng: random.Random, world: World) -> Case:
         f"trainer {w}": lambda: progress.update(stages={}, trainer=one(rng, w, k, [w], {w: k})),
         f"tensor {w}": lambda: progress.update(stages={}, trainer={"tensor": w}),
         f"items {w}": lambda: progress.update(stages={}, trainer={"items": [[w, k]]}),
+        f"pairs {w}": lambda: progress.update(stages={}, trainer={"items": [[w], [k]]}),
         f"epoch {w}": lambda: progress.update(stages={}, trainer={"items": [["epoch", w]]}),
         f"word {w}": lambda: progress.update({w: k}),
         f"missing {name}": lambda: tensors.pop(name),
