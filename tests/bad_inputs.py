@@ -123,6 +123,12 @@ def peak() -> float:
     return max(resource.getrusage(who).ru_maxrss for who in whose) / 2**20
 
 
+def children_seconds() -> float:
+    """The time that processors have spent on commands."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def judge(case: Case, folder: Path) -> str:
     """What is wrong with the answer to a case; "" if nothing is."""
     case.prepare(folder)
@@ -156,16 +162,16 @@ def judge_command(case: Case, folder: Path) -> str:
     """The same through the installed command."""
     assert case.command is not None
     case.prepare(folder)
-    start, before = time.perf_counter(), peak()
+    start, before = children_seconds(), peak()
     done = subprocess.run(
         [Path(sys.executable).with_name("polymodal"), *case.command(folder)],
         cwd=folder,
         capture_output=True,
         encoding="utf-8",
         errors="replace",
-        timeout=120,
+        timeout=300,
     )
-    seconds, more = time.perf_counter() - start, peak() - before
+    seconds, more = children_seconds() - start, peak() - before
     if seconds > SECONDS or more > GB:
         return f"took {seconds:.0f} s, {more:.1f} GB more"
     return fault_of_command(case, done.returncode, done.stderr)
@@ -518,13 +524,14 @@ def special(path: Path, kind: str) -> None:
 
 # Names of modalities.
 
-GOOD_NAMES = (
+GOOD_WORDS = (
     "train forward keys type to values items get pop self x z training state_dict parameters"
     " modules device dtype half float double register_buffer __class__ __dict__ _modules weight"
-    " bias numpy nan 数字 é ß ☃ 😀 a.b a/b .. . a:b [red] [/] {} %s None null true 1 -1 --n con file"
-    " *.npy a|b a;b `x` $HOME ~ \\ ' \" <b> & # @ ! ? a%20b prior decoders posterior joint experts"
-    " classes tables index present kept x_present modalities latent hidden networks clear update"
-).split() + ["a b", "two  spaces", "数 字", "A" * 200, "é" * 30]
+    " bias numpy nan 数字 é ß ☃ 😀 a.b a/b .. . a:b [red] [/] {} %s None null true 1 -1 --n con"
+    " file *.npy a|b a;b `x` $HOME ~ \\ ' \" <b> & # @ ! ? a%20b prior decoders posterior joint"
+    " experts classes tables index present kept x_present modalities latent hidden networks clear update"
+)
+GOOD_NAMES = [*GOOD_WORDS.split(), "a b", "two  spaces", "数 字", "A" * 200, "é" * 30]
 
 
 @family("names", 2)
@@ -1530,6 +1537,12 @@ def wrong_argument(rng: random.Random, world: World) -> Case:
     x = {"square": torch.zeros(2, 1, 32, 32)}
     image = torch.zeros(2, 1, 32, 32)
 
+    strange = [image[:, :, :5], image[:0], image * math.nan, image + 2, "x", None, [[1], [1, 2]]]
+    strange += [image + 1j]
+
+    def of_square(value: Any) -> dict[str, Any]:
+        return {"square": value}
+
     def fitting(**options: Any) -> Any:
         return fit("jmvae", data, **{**small, **options})
 
@@ -1566,9 +1579,7 @@ def wrong_argument(rng: random.Random, world: World) -> Case:
         "generate(n=)": (lambda v: run.model.generate(x, n=v), [*whole, 0, None, 10**12]),
         "generate()": (
             lambda v: run.model.generate(v),
-            [3, "x", [1], {}, {w: image}, {"square": image[:, :, :5]}, {"square": image[:0]}]
-            + [{"square": image * math.nan}, {"square": image + 2}, {"square": "x"}, object()]
-            + [{"square": None}, {"square": [[1], [1, 2]]}, {3: image}, {"square": image + 1j}],
+            [3, "x", [1], {}, {w: image}, {3: image}, object(), *map(of_square, strange)],
         ),
         "generate(targets=)": (
             lambda v: run.model.generate(x, targets=v),

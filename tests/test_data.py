@@ -644,7 +644,7 @@ def test_absent_values_may_be_anything():
         ("nothing.npz", {}, "no file nothing.npz"),
         ("shapes", {"nn": 5}, r"no setting data\.nn\. Did you mean data\.n"),
         ("shapes", {"n": 3}, "at least 15"),
-        ("shapes", {"limit": 0}, "data.limit must be a whole number of at least 1.*got 0"),
+        ("shapes", {"limit": 0}, "limit must be a whole number of at least 1.*got 0"),
         (
             "shapes",
             {"modalities": {"squar": {}}},

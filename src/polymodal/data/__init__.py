@@ -11,7 +11,16 @@ from typing import Any, Literal
 import torch
 
 from polymodal.batch import Modality
-from polymodal.checks import Count, FilePath, Seed, check_names, find, typed, typed_arguments
+from polymodal.checks import (
+    Count,
+    FilePath,
+    Seed,
+    check_names,
+    checked,
+    find,
+    typed,
+    typed_arguments,
+)
 from polymodal.data.celeba import ATTRIBUTES, celeba
 from polymodal.data.dataset import Dataset, Splits, gather
 from polymodal.data.digits import match, mnist_fashion, mnist_svhn, mnist_svhn_fashion
@@ -67,12 +76,13 @@ DATASETS: dict[str, Callable[..., Splits]] = {
 }
 
 
+@checked
 def load_data(
-    name_or_path: str | os.PathLike[str],
+    name_or_path: FilePath,
     *,
-    path: str | os.PathLike[str] | None = None,
-    limit: int | None = None,
-    seed: int = 0,
+    path: FilePath | None = None,
+    limit: Count | None = None,
+    seed: Seed = 0,
     missing: str | Mapping[str, Any] | None = None,
     modalities: Mapping[str, Mapping[str, Any]] | None = None,
     **kwargs: Any,
@@ -103,18 +113,12 @@ def load_data(
     (20, ['square', 'circle'], ['square', 'circle'])
     """
     pattern, nan_is_missing = _missing(missing)
-    limit = typed(Count | None, limit, "data.limit")
-    seed = typed(Seed, seed, "seed")
-    path = typed(FilePath | None, path, "path")
     modalities = typed(dict[str, dict[str, Any]] | None, modalities, "modalities")
-    if not isinstance(name_or_path, str | os.PathLike):
-        raise ValueError(f"The data are a name or a file, got {name_or_path!r:.80}.")
     shared = {"path": path, "seed": seed, "limit": limit, "nan_is_missing": nan_is_missing}
     splits = _load(os.fspath(name_or_path), shared, kwargs)
     if modalities:
         splits = change_modalities(splits, modalities)
-    if limit is not None:
-        splits = splits.map(lambda part, data: _first(data, limit))
+    splits = splits.map(lambda part, data: data.first(limit))
     if pattern is not None:
         splits = remove_values(splits, pattern, seed)
     for part in (splits.train, splits.val, splits.test):
@@ -182,7 +186,3 @@ def change_modalities(splits: Splits, changes: Mapping[str, Mapping[str, Any]]) 
         likelihood_of(modality)
         kind_of(modality)
     return splits.map(lambda part, data: replace(data, modalities=modalities))
-
-
-def _first(data: Dataset, limit: int) -> Dataset:
-    return data if len(data) <= limit else data.take(torch.arange(limit))

@@ -162,6 +162,12 @@ class Dataset:
             kept=_picked(self.kept, samples),
         )
 
+    def first(self, limit: int | None) -> Dataset:
+        """The first `limit` samples; None: all."""
+        if limit is None or len(self) <= limit:
+            return self
+        return self.take(torch.arange(limit, device=self.device))
+
     @property
     def device(self) -> torch.device:
         return next(iter(self.tables.values())).device

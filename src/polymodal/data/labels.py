@@ -25,7 +25,7 @@ def mapped(label: Any) -> tuple[Tensor, tuple[Class, ...]]:
     """
     values = _listed(label)
     try:
-        different = set(values)
+        different: Iterable[Any] = set(values)
     except TypeError:  # what cannot be hashed is no label either
         different = values
     known = {value: _class(value) for value in different}
@@ -51,7 +51,8 @@ def _class(value: Any) -> Class:
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, str):
         return str(value)
-    if not isinstance(value, Real) or not (isinstance(value, Integral) or value % 1 == 0):
+    is_whole = isinstance(value, Integral) or (isinstance(value, Real) and value % 1 == 0)
+    if not is_whole:
         raise _refusal(value)
     return int(value)
 

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import torch
-
 from polymodal.checks import Count, check_name, checked, shown
 from polymodal.data.dataset import Dataset, Splits, parts_of
 from polymodal.metrics.classifier_training import ClassifierTraining
@@ -83,7 +81,7 @@ def evaluate(
     classifiable = classifiers is not None or splits is not None
     chosen = chosen_metrics(metrics, part, classifiable)
     given, how = chosen_subsets(subsets, names), MeasurementOptions(**options)
-    part = _first(part, limit)
+    part = part.first(limit)
     device = next(run.model.parameters()).device
     needed = any(metric.labels for metric in chosen.values())
     if needed and classifiers is None and splits is not None:
@@ -136,13 +134,6 @@ def _check_modalities(data: Dataset, names: Sequence[str]) -> None:
             f"The model's modalities are {list(names)}, the data's {data.names}; give the data it"
             " was trained on."
         )
-
-
-def _first(data: Dataset, limit: int | None) -> Dataset:
-    """The first `limit` samples; None: all."""
-    if limit is None:
-        return data
-    return data.take(torch.arange(min(limit, len(data)), device=data.device))
 
 
 def chosen_metrics(
