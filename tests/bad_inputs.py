@@ -529,7 +529,7 @@ GOOD_WORDS = (
     " modules device dtype half float double register_buffer __class__ __dict__ _modules weight"
     " bias numpy nan 数字 é ß ☃ 😀 a.b a/b .. . a:b [red] [/] {} %s None null true 1 -1 --n con"
     " file *.npy a|b a;b `x` $HOME ~ \\ ' \" <b> & # @ ! ? a%20b prior decoders posterior joint"
-    " experts classes tables index present kept x_present modalities latent hidden networks clear update"
+    " experts classes tables index present kept x_present modalities latent hidden networks clear"
 )
 GOOD_NAMES = [*GOOD_WORDS.split(), "a b", "two  spaces", "数 字", "A" * 200, "é" * 30]
 

@@ -696,7 +696,10 @@ ONES = np.arange(20.0).reshape(10, 2)
             {"a": ONES, "labels": np.arange(9)},
             "10 samples need as many labels, got 9",
         ),
-        ({"a": ONES, "label": np.linspace(0, 1, 10)}, "whole numbers or words, got 0.11"),
+        (
+            {"a": ONES, "label": np.linspace(0, 1, 10)},
+            "whole numbers or words, one for each sample, got 0.11",
+        ),
         ({"a": ONES, "a_present": np.ones(3)}, "a_present must hold 10"),
         ({"a": ONES, "b": ONES[:9]}, "same number of samples.*'a': 10, 'b': 9"),
         ({"train_a": ONES, "b": ONES}, "with a prefix.*without"),

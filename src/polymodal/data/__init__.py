@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any, Literal
 
-import torch
-
 from polymodal.batch import Modality
 from polymodal.checks import (
     Count,

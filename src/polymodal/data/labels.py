@@ -25,7 +25,7 @@ def mapped(label: Any) -> tuple[Tensor, tuple[Class, ...]]:
     """
     values = _listed(label)
     try:
-        different: Iterable[Any] = set(values)
+        different: Iterable[Any] = dict.fromkeys(values)
     except TypeError:  # what cannot be hashed is no label either
         different = values
     known = {value: _class(value) for value in different}
