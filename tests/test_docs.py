@@ -14,7 +14,12 @@ import pytest
 
 from polymodal.batch import Modality
 from polymodal.cli.catalog import entries
+from polymodal.data.kinds import KINDS
+from polymodal.methods import METHODS
+from polymodal.metrics import METRICS
+from polymodal.networks.architectures import NETWORKS
 from polymodal.runs.run import build
+from polymodal.sampling import SAMPLERS
 from polymodal.settings import load_recipe, resolve, to_dict
 from polymodal.settings.data import complete
 
@@ -53,6 +58,7 @@ def run(source: str, names: dict[str, Any]) -> None:
             exec(compile(code, "page", "exec"), names)
 
 
+REGISTRIES = (METHODS, METRICS, KINDS, NETWORKS, SAMPLERS)
 WITH_CODE = [p for p in TEXTS if blocks(p)]
 # Texts of a page in whose place a test has others, which take less time.
 SMALLER = {
@@ -72,7 +78,13 @@ def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch) -> 
     for text, smaller in SMALLER.get(name_of(page), {}).items():
         assert text in source
         source = source.replace(text, smaller)
-    run(source, {"__name__": "__main__"})
+    before = [dict(registry) for registry in REGISTRIES]
+    try:
+        run(source, {"__name__": "__main__"})
+    finally:  # what a page adds is for that page only
+        for registry, entries in zip(REGISTRIES, before, strict=True):
+            registry.clear()
+            registry.update(entries)
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=name_of)

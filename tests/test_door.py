@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from polymodal.checks import (
@@ -163,7 +163,7 @@ def test_a_recipe_is_a_regular_file_and_reads_no_environment(tmp_path, monkeypat
     os.mkfifo(tmp_path / "pipe.yaml")
     (tmp_path / "folder.yaml").mkdir()
     for name in ("pipe.yaml", "folder.yaml"):
-        assert "must be a file" in refused(lambda name=name: load_recipe(tmp_path / name))
+        assert "give a file" in refused(lambda name=name: load_recipe(tmp_path / name))
     monkeypatch.setenv("SECRET", "hidden")
     (tmp_path / "mine.yaml").write_text('about: "${oc.env:SECRET}"')
     assert resolve(load_recipe(tmp_path / "mine.yaml")).about == "${oc.env:SECRET}"
@@ -180,6 +180,7 @@ def test_a_recipe_is_a_regular_file_and_reads_no_environment(tmp_path, monkeypat
     st.text(max_size=15)
     | st.sampled_from(["1e400", "-1", "[]", "{}", "null", "1e30", ".nan", "'x'", "true", "1.5"]),
 )
+@example(section="modalities.a.", key="\0", value="")
 def test_any_override_resolves_or_is_one_sentence(section: str, key: str, value: str) -> None:
     try:
         resolved = resolve({"method": {"name": "jmvae"}}, [f"{section}{key}={value}"])

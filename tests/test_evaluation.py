@@ -314,7 +314,7 @@ def test_unknown_names_are_answered_with_the_nearest() -> None:
         ({"metrics": ["zzz"]}, "There are: coherence, coherence_macro, "),
         ({"subsets": ["a+bb"]}, "'bb' of the subset 'a\\+bb'. Did you mean b"),
         ({"subsets": [[]]}, "at least one modality"),
-        ({"limit": 0}, "limit must be at least 1, got 0"),
+        ({"limit": 0}, "limit must be a whole number of at least 1"),
         ({"sample": 3}, "no setting sample. Did you mean samples"),
         ({"samples": 0}, "samples must be a whole number of at least 1, got 0"),
         ({"precision": "fp8"}, "precision must be .*bf16"),

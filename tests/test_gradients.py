@@ -107,7 +107,7 @@ def test_rules_and_the_discrepancy_of_two_processes_are_those_of_one(tmp_path) -
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     for name in ("cagrad", "gradnorm"):
         whole, halves = rule_of(name)(gradients()), torch.cat([part[name] for part in parts])
-        torch.testing.assert_close(halves, whole, atol=1e-8, rtol=0)
+        torch.testing.assert_close(halves, whole, atol=1e-7, rtol=0)
         assert (rule_of(name)([g[:4] for g in gradients()]) - whole[:4]).abs().max() > 0.01
     z = samples()[0].requires_grad_()
     value = mmd(z, samples()[1])

@@ -69,7 +69,7 @@ def test_the_silu_network_starts_with_signals_of_their_size() -> None:
 def test_a_joint_encoder_without_a_hidden_layer_adds_up_what_modalities_say() -> None:
     torch.manual_seed(0)
     joint = JointEncoder(
-        {m: torch.nn.Linear(3, 4) for m in "ab"}, features=4, hidden=0, dim=2
+        {m: torch.nn.Linear(3, 4) for m in "ab"}, features={"a": 4, "b": 4}, hidden=0, dim=2
     ).double()
     x = {m: torch.randn(5, 3, dtype=torch.float64) for m in "ab"}
     mean = lambda **given: joint(Batch({**x, **given})).mean

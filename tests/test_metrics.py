@@ -40,6 +40,7 @@ from polymodal.metrics.probe import latent_means, linear_probe
 from polymodal.metrics.statistics import macro_mean_and_error, mean_and_error
 from polymodal.model import MultimodalVAE
 from polymodal.networks.architectures import network_of
+from polymodal.networks.augment import shifted
 from polymodal.networks.modules import Decoder
 from polymodal.priors import StandardNormal
 from polymodal.sampling import HMC
@@ -804,11 +805,12 @@ def test_network_sizes(shape: tuple[int, ...], network, parameters: int) -> None
 
 def test_shifts_move_by_up_to_so_much() -> None:
     x = torch.arange(36.0).reshape(1, 1, 6, 6).expand(200, -1, -1, -1)
-    moved = training.shifted(x, 1)
+    by = torch.randint(-1, 2, (2, len(x), 1))
+    moved = shifted(x, by)
     assert moved.shape == x.shape
     corners = set(moved[:, 0, 2, 2].tolist())
     assert corners == {7.0, 8.0, 9.0, 13.0, 14.0, 15.0, 19.0, 20.0, 21.0}
-    assert torch.equal(training.shifted(x, 0), x)
+    assert torch.equal(shifted(x, 0 * by), x)
 
 
 # ------------------------------------------------------------

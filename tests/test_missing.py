@@ -264,7 +264,7 @@ def test_patterns_draw_from_another_seed_than_samples():
     [
         ({"pattern": "mnar", "rate": 0.5}, r"pattern of missing values 'mnar'. Did you mean mar\?"),
         ({"pattern": "mcar"}, "missing.rate is needed"),
-        ({"rate": 1.0}, "missing.rate must be at least 0 and below 1, got 1.0"),
+        ({"rate": 1.0}, "missing.rate must be a number of at least 0 and below 1.*got 1.0"),
         ({"rate": "half"}, "missing.rate must be a number.*got 'half'"),
         (
             {"rate": {"d": 0.1}},
@@ -295,7 +295,10 @@ def test_patterns_draw_from_another_seed_than_samples():
         ({"pattern": "label", "rate": "half"}, "needs a rate by label.*got 'half'"),
         ({"pattern": "label", "rate": {"a": 0.5, "d": 0.1}}, r"names \['d'\]"),
         ({"pattern": "label", "rate": 1.0}, "below 1"),
-        ({"pattern": "unpaired", "paired": 2}, "missing.paired must be a share"),
+        (
+            {"pattern": "unpaired", "paired": 2},
+            "missing.paired must be a number from 0 to 1",
+        ),
         ({"pattern": "unpaired", "rate": 0.5}, "no setting missing.rate"),
     ],
 )

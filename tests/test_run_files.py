@@ -604,6 +604,7 @@ def test_a_signal_to_end_is_an_interruption(tmp_path, monkeypatch) -> None:
 def test_a_path_in_a_run_is_not_written_to(copy, monkeypatch) -> None:
     """The folder of the classifiers is an argument of the user's call, never of a loaded run."""
     from polymodal.cli import train as command
+    from polymodal.cli.console import standard_output
 
     change_json(
         copy / "run.json", lambda info: info["settings"]["evaluation"].update(cache="/nowhere")
@@ -611,10 +612,10 @@ def test_a_path_in_a_run_is_not_written_to(copy, monkeypatch) -> None:
     asked = {}
     monkeypatch.setattr("polymodal.report.page.data_of", lambda *_: toy_data())
     monkeypatch.setattr(
-        command, "_measure", lambda run, data, measures, name: asked.update(m=measures)
+        command, "_measure", lambda run, data, options, name: asked.update(options=options)
     )
-    command._evaluate_run(load(copy), command.EvaluationRequest(), None)
-    assert "cache" not in asked["m"].options
+    command.evaluate_runs([copy], {}, None, None, standard_output())
+    assert "cache" not in asked["options"]
 
 
 def test_a_run_named_twice_is_refused_before_it_is_measured(copy, monkeypatch, capsys) -> None:

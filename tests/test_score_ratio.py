@@ -163,7 +163,6 @@ def test_a_ring_across_three_modalities_is_found() -> None:
         z[n // 2 : n // 2 + 2000],
         steps=400,
         hidden=(48, 48),
-        rank=4,
         training=srm.Training(batch=256, lr=3e-3),
     )
     found = srm.reduce(score, z[: n // 2], z[n // 2 :], {"all": 12})
@@ -205,18 +204,6 @@ def divergence_of_the_ring(
     cell = (edges[0][1] - edges[0][0]) ** t.shape[1]
     share = counts[counts > 0] / n
     return total - float((share * (share / cell).log()).sum() - wide(t, 1.0).sum(-1).mean())
-
-
-def test_draws_keep_what_was_chosen_and_replace_the_rest_by_noise() -> None:
-    frame = torch.linalg.qr(torch.randn(6, 2))[0]
-    x = 3 + 0.1 * torch.randn(5000, 6)
-    drawn = srm.sample(frame, x, 4000)
-    torch.testing.assert_close((drawn @ frame).mean(0), (x @ frame).mean(0), atol=0.02, rtol=0)
-    rest = torch.linalg.svd(frame.T, full_matrices=True)[2][2:].T
-    torch.testing.assert_close((drawn @ rest).T.cov(), torch.eye(4), atol=0.1, rtol=0)
-    assert (drawn @ rest).mean(0).abs().max() < 0.08
-    own = srm.sample(frame, x, 5, seen=x[:5])
-    torch.testing.assert_close(own @ frame, x[:5] @ frame)
 
 
 def test_the_product_of_the_marginals_as_reference_leaves_what_is_shared() -> None:

@@ -90,7 +90,7 @@ from toys import toy, toy_data
             [],
             r"^method\.latent must be a whole number of at least 1, got 'x'\.$",
         ),
-        ({"data": {"name": "shaps"}}, [], r"^There is no data set 'shaps'\. Did you mean shapes\?"),
+        ({"data": {"name": "shaps"}}, [], r"^There is no file or data set 'shaps'. Did you mean"),
         (
             {"data": {"name": "shapes", "limt": 3}},
             [],

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from polymodal.checks import Count, shown, suggest, typed, typed_arguments
+from polymodal.checks import Count, check_names, shown, suggest, typed, typed_arguments
 
 MAX_SIZE = 10**8  # numbers in one value
 MAX_NAME = 200  # bytes of a name that stands for a file, see `escaped`
@@ -73,6 +73,19 @@ class Modality:
                 f"Modality {self.name!r} needs a shape of one or more sizes such as (40,), with at"
                 f" most {MAX_SIZE:,} numbers, got {self.shape}."
             )
+
+
+def checked_fields(changes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """{name: {field: value}}, typed: values for fields of modalities other than name and shape.
+
+    Raises ValueError for an unknown field, with the nearest, or a value of another type.
+    """
+    names = [f.name for f in fields(Modality)][2:]
+    checked = {}
+    for m, change in changes.items():
+        check_names(change, names, f"modalities.{m}")
+        checked[m] = typed_arguments(Modality, change, f"modalities.{m}")
+    return checked
 
 
 def _check_name(name: str) -> None:
@@ -172,6 +185,11 @@ def _fill(x: Tensor, present: Tensor) -> Tensor:
         x,
         torch.zeros((), dtype=x.dtype, device=x.device),
     )
+
+
+def on(device: torch.device | str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The values on `device`."""
+    return {k: v.to(device) for k, v in values.items()}
 
 
 def where_present(present: Mapping[str, Tensor], m: str, value: Tensor) -> Tensor:
@@ -279,10 +297,6 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """The batch with everything on `device`."""
 
-        def moved(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {k: v.to(device) for k, v in values.items()}
-
+        x, present, kept = (on(device, values) for values in (self.x, self.present, self.kept))
         label = None if self.label is None else self.label.to(device)
-        return replace(
-            self, x=moved(self.x), present=moved(self.present), label=label, kept=moved(self.kept)
-        )
+        return replace(self, x=x, present=present, label=label, kept=kept)

@@ -199,15 +199,27 @@ class MultimodalVAE(nn.Module, Generic[P]):
                 sizes = ", ".join(map(str, modalities[m].shape))
                 raise ValueError(f"{m!r} must have shape (B, {sizes}), got {tuple(x.shape)}.")
         dtype = next((p.dtype for p in self.parameters()), torch.get_default_dtype())
-        return replace(batch, x={m: self._read(m, x, batch).to(dtype) for m, x in batch.x.items()})
+        return replace(batch, x={m: _read(modalities[m], batch).to(dtype) for m in batch.x})
 
-    def _read(self, m: str, x: Tensor, batch: Batch) -> Tensor:
-        """The values of a modality as floats. Raises ValueError for those that it cannot have."""
-        modality = next(n for n in self.modalities if n.name == m)
-        kind = kind_of(modality)
-        values = kind.floats(x, modality, f"{m!r}")
-        kind.check(values, modality, f"The given {m!r}", batch.present.get(m))
-        return values
+    def sample(
+        self, batch: Batch | None, n: int, targets: Sequence[str], seed: int
+    ) -> tuple[dict[str, Tensor], SamplerReport | None]:
+        """The values of `generate` with the noise of a seed, and the sampler's report; torch's
+        random stream stays as it is.
+        """
+        self.check_draws(batch, n, targets)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            z, report = self.draw(batch, n)
+            return self.decode(z, targets), report
+
+
+def _read(modality: Modality, batch: Batch) -> Tensor:
+    """The values of a modality as floats. Raises ValueError for those that it cannot have."""
+    kind, m = kind_of(modality), modality.name
+    values = kind.floats(batch.x[m], modality, f"{m!r}")
+    kind.check(values, modality, f"The given {m!r}", present=batch.present.get(m, 1))
+    return values
 
 
 def _batch(given: Batch | Mapping[str, Any]) -> Batch:

@@ -4,6 +4,7 @@ those that are trained with a model; `FittedPrior` holds one that is fitted afte
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -50,6 +51,24 @@ class JointPrior(nn.Module):
         return Joint(*(part() for part in self.parts))
 
 
+class FullMixture(MixtureSameFamily):
+    """A mixture of normals with full covariances; its density is one matrix product for all points
+    and components.
+    """
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        normals: Any = self.component_distribution
+        factor, (count, size) = normals.scale_tril, normals.loc.shape
+        inverse = torch.linalg.solve_triangular(
+            factor, torch.eye(size, dtype=z.dtype, device=z.device).expand_as(factor), upper=False
+        )
+        centre = (inverse @ normals.loc.unsqueeze(-1)).flatten()
+        white = (z @ inverse.flatten(0, 1).T - centre).unflatten(-1, (count, size))
+        log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        log_normal = -0.5 * white.square().sum(-1) - log_det - 0.5 * size * math.log(2 * math.pi)
+        return (log_normal + self.mixture_distribution.logits).logsumexp(-1)
+
+
 class NormalMixture(nn.Module):
     """sum_c w_c N(mu_c, L_c L_c'), learned or fitted.
 
@@ -72,9 +91,8 @@ class NormalMixture(nn.Module):
     def forward(self) -> Distribution:
         factor = self.lower.tril(-1) + torch.diag_embed(self.log_diagonal.exp())
         normals = MultivariateNormal(self.loc, scale_tril=factor, validate_args=False)
-        return MixtureSameFamily(
-            Categorical(logits=self.logits, validate_args=False), normals, validate_args=False
-        )
+        weights = Categorical(logits=self.logits, validate_args=False)
+        return FullMixture(weights, normals, validate_args=False)
 
     @torch.no_grad()
     def set_(self, weights: Tensor, loc: Tensor, factor: Tensor) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from polymodal.checks.annotations import is_plain
 from polymodal.checks.groups import Group, typed
-from polymodal.checks.names import below, check_names, unknown
+from polymodal.checks.names import below, check_names
 from polymodal.checks.values import plain
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -60,11 +60,8 @@ def call(
     {'a': None, 'b': None}
     """
     parameters = inspect.signature(function).parameters
-    taken, left = [*parameters][: len(arguments)], [*parameters.values()][len(arguments) :]
-    names = [*(p.name for p in left if p.kind is not p.VAR_KEYWORD), *also]
-    for key in given:
-        if key in taken or not (key in names or _takes_any(parameters)):
-            raise unknown(f"setting {below(path, key)}", key, names, below(path, ""))
+    if not _takes_any(parameters):
+        check_names(given, [*[*parameters][len(arguments) :], *also], path)
     return function(*arguments, **typed_arguments(function, given, path))
 
 

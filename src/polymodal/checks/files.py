@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import glob
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,6 +55,16 @@ def damaged(
 # Reading.
 
 
+def regular(path: Path) -> Path:
+    """The path itself. Raises ValueError if there is nothing, or a folder or a device."""
+    if not os.path.exists(path):  # also of names that no file can have
+        raise ValueError(f"There is no file {path}.")
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe or a device"
+        raise ValueError(f"{path} is {kind}; give a file.")
+    return path
+
+
 def check_file(path: Path, most: float) -> int:
     """The number of bytes that may be read of a file; looks at it without opening it.
 
@@ -66,14 +75,10 @@ def check_file(path: Path, most: float) -> int:
     """
     limit = max(most, float(os.environ.get(LIMIT) or 0))
     with disk_errors(path, "read"):
-        if not path.exists():
-            raise ValueError(f"{path} is missing; restore it, or name another.")
-        status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path} must be a file, got a directory, a pipe or a device; remove it.")
-    if status.st_size > limit * 1e6:
+        size = regular(path).stat().st_size
+    if size > limit * 1e6:
         raise ValueError(
-            f"{path} has {status.st_size / 1e6:,.0f} MB, and at most {limit:,.0f} MB of such a file"
+            f"{path} has {size / 1e6:,.0f} MB, and at most {limit:,.0f} MB of such a file"
             f" are read; set {LIMIT} in the environment to read it."
         )
     return int(limit * 1e6)

@@ -33,7 +33,7 @@ def sentence(place: Place, error: ValidationError) -> str:
     """The first fault that pydantic found, in one sentence."""
     faults = error.errors(include_url=False)
     first = next((fault for fault in faults if fault["type"] == "value_error"), faults[0])
-    kind, steps = first["type"], list(first["loc"])
+    kind, steps = first["type"], [s for s in first["loc"] if s != "[key]"]  # of a key, not a value
     name = steps.pop() if kind in ("extra_forbidden", "missing") else None
     for step in steps:
         if place.is_union:

@@ -210,12 +210,11 @@ def _data(data: str | None) -> Iterator[Finding]:
 
 
 def _digits(folder: Path) -> Iterator[Finding]:
-    from polymodal.data.readers.digits import IDX
+    from polymodal.data.readers.digits import IDX, IDX_FOLDERS
     from polymodal.data.readers.files import find
 
     for name, (_, hashes) in IDX.items():
-        places = (name, "MNIST/raw" if name == "mnist" else "FashionMNIST/raw")
-        files = [find(folder, places, stem + ".gz", stem) for stem in hashes]
+        files = [find(folder, IDX_FOLDERS[name], stem + ".gz", stem) for stem in hashes]
         yield _located(name, files, DOWNLOADED)
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.console import Console
 from torch import Tensor
 
@@ -20,7 +19,7 @@ from polymodal.data.kinds import kind_of
 from polymodal.model import MultimodalVAE
 from polymodal.runs.files import check_output, write_output
 from polymodal.runs.run import load
-from polymodal.sampling import SamplerReport, make_sampler
+from polymodal.sampling import make_sampler
 
 ARRAYS = "generated.npz"
 
@@ -59,7 +58,9 @@ def generate_files(run_dir: Path, request: Request, out: Path, console: Console)
     modalities = {m.name: m for m in run.modalities}
     _check_names([*request.given, *request.targets], modalities)
     batch = _read(request.given, modalities)
-    x, report = _draw(run.model, batch, request)
+    others = [m for m in run.model.decoders if m not in request.given]
+    targets = list(request.targets) or others or list(run.model.decoders)
+    x, report = run.model.sample(batch, request.n, targets, request.seed)
     contents = {ARRAYS: _arrays(x), **_pictures(x, batch, modalities)}
     for name, content in contents.items():
         write_output(out / name, content)
@@ -100,21 +101,6 @@ def _read(files: Mapping[str, Path], modalities: Modalities) -> Batch | None:
         counts = ", ".join(f"{m} {len(v)}" for m, v in x.items())
         raise ValueError(f"The given files must hold the same number of samples, got {counts}.")
     return Batch(x)
-
-
-def _draw(
-    model: MultimodalVAE, batch: Batch | None, request: Request
-) -> tuple[dict[str, Tensor], SamplerReport | None]:
-    """The generated values, as `model.generate` gives them with the request's seed, and the
-    sampler's report.
-    """
-    others = [m for m in model.decoders if m not in request.given]
-    targets = list(request.targets) or others or list(model.decoders)
-    model.check_draws(batch, request.n, targets)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(request.seed)
-        z, report = model.draw(batch, request.n)
-        return model.decode(z, targets), report
 
 
 def _arrays(x: Mapping[str, Tensor]) -> bytes:

@@ -176,12 +176,15 @@ def evaluate(
     data: Data = None,
 ) -> None:
     """Measure runs on their test data, write metrics.json into each, and print one table."""
-    from polymodal.cli.train import EvaluationRequest, evaluate_runs
+    from polymodal.cli.train import evaluate_runs
 
-    wanted = None if metrics is None else _words(metrics)
-    given = subsets if subsets in (None, "all") else _words(subsets)
-    options = {} if limit is None else {"limit": limit}
-    evaluate_runs(runs, EvaluationRequest(wanted, given, sampler, options), data, standard_output())
+    options = {
+        "metrics": None if metrics is None else _words(metrics),
+        "subsets": subsets if subsets in (None, "all") else _words(subsets),
+        "limit": limit,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    evaluate_runs(runs, given, sampler, data, standard_output())
 
 
 def _words(text: str) -> list[str]:

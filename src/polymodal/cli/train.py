@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -22,24 +21,6 @@ from polymodal.settings.resolve import to_dict
 from polymodal.settings.text import write as write_yaml
 
 # The imports inside functions need matplotlib or pandas, a dry run does not.
-
-
-@dataclass(frozen=True)
-class EvaluationRequest:
-    """What is to be measured: arguments of `polymodal.evaluate`.
-
-    Args:
-        metrics: their names; None: those of the run's settings, or all that apply.
-        subsets: "all", or a list of subsets such as "mnist+svhn"; None: those of the run's
-            settings.
-        sampler: the name of a sampler of subsets; None: the run's.
-        options: further arguments, such as limit.
-    """
-
-    metrics: Sequence[str] | None = None
-    subsets: Any = None
-    sampler: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 # Training.
@@ -79,12 +60,10 @@ def _conclude(plan: Plan, runs: Sequence[Run], out: Path, console: Console) -> N
 
 def _evaluate_once(run: Run, plan: Plan, planned: Planned) -> None:
     """Evaluates a run of a comparison, unless it was evaluated with the same settings."""
-    evaluation = plan.settings.evaluation
-    asked = evaluation.model_dump()
+    asked = plan.settings.evaluation.model_dump()
     if run.metrics.get("asked") == asked:
         return
-    measures = EvaluationRequest(evaluation.metrics, evaluation.subsets, options=evaluation.options)
-    _measure(run, plan.data, measures, planned.directory.name)
+    _measure(run, plan.data, asked, planned.directory.name)
     run.save_metrics({**run.metrics, "asked": asked})
 
 
@@ -92,42 +71,38 @@ def _evaluate_once(run: Run, plan: Plan, planned: Planned) -> None:
 
 
 def evaluate_runs(
-    runs: Sequence[Path], measures: EvaluationRequest, data: str | None, console: Console
+    runs: Sequence[Path],
+    options: Mapping[str, Any],
+    sampler: str | None,
+    data: str | None,
+    console: Console,
 ) -> None:
     """Measures runs, writes metrics.json into each, and prints one table.
 
+    Args:
+        options: arguments of `polymodal.evaluate`; what they leave open is taken from the run's
+            settings.
+        sampler: the name of a sampler of subsets; None: the run's.
+        data: a file, or the folder of the named data sets; None: what the run's settings name.
+
     Raises ValueError for a directory without a finished run, and unknown metrics or subsets.
     """
-    from polymodal.report.page import check_distinct, label_of
+    from polymodal.cli.generate import use_sampler
+    from polymodal.report.page import check_distinct, data_of, label_of
     from polymodal.report.tables import results, terminal_table
 
     loaded = [load(path) for path in runs]
     check_distinct(loaded, label_of(loaded))
     for run in loaded:
-        _evaluate_run(run, measures, data)
+        use_sampler(run.model, sampler)
+        settings = run.settings.get("evaluation", {})
+        asked = {k: v for k, v in settings.items() if k != "cache"}  # a run names no place to write
+        _measure(run, data_of(run.settings, data), {**asked, **options}, str(run.directory))
     if (table := results(loaded, label_of(loaded))) is not None:
         console.print(terminal_table(table))
 
 
-def _evaluate_run(run: Run, measures: EvaluationRequest, data: str | None) -> None:
-    """Measures a run; what `measures` leaves open is taken from the run's settings."""
-    from polymodal.cli.generate import use_sampler
-    from polymodal.report.page import data_of
-
-    use_sampler(run.model, measures.sampler)
-    options = dict(run.settings.get("evaluation", {}))
-    metrics = options.pop("metrics", None)
-    subsets = options.pop("subsets", None)
-    options.pop("cache", None)  # a run names no place to write to
-    wanted = EvaluationRequest(
-        metrics if measures.metrics is None else measures.metrics,
-        subsets if measures.subsets is None else measures.subsets,
-        options=options | dict(measures.options),
-    )
-    _measure(run, data_of(run.settings, data), wanted, str(run.directory))
-
-
-def _measure(run: Run, data: Splits, measures: EvaluationRequest, name: str) -> None:
+def _measure(run: Run, data: Splits, options: Mapping[str, Any], name: str) -> None:
     """Evaluates a run, and shows the metric that is being measured; on a terminal in one moving
     line.
     """
@@ -142,7 +117,7 @@ def _measure(run: Run, data: Splits, measures: EvaluationRequest, name: str) -> 
             else:
                 console_say(console, f"{name}: {line}")
 
-        evaluate(run, data, measures.metrics, measures.subsets, progress=say, **measures.options)
+        evaluate(run, data, progress=say, **options)
 
 
 # A dry run.
@@ -165,8 +140,7 @@ def print_plan(plan: Plan, console: Console) -> None:
 
 
 def _sizes(data: Splits) -> str:
-    parts = {"train": data.train, "val": data.val, "test": data.test}
-    sizes = ", ".join(f"{len(part)} {name}" for name, part in parts.items())
+    sizes = ", ".join(f"{len(part)} {name}" for name, part in data.parts.items())
     modalities = ", ".join(f"{m.name} {m.shape}" for m in data.modalities)
     return f"Samples: {sizes}. Modalities: {modalities}."
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, Literal
 
-from polymodal.batch import Modality
+from polymodal.batch import checked_fields
 from polymodal.checks import (
     Count,
     FilePath,
@@ -119,7 +119,7 @@ def load_data(
     splits = splits.map(lambda part, data: data.first(limit))
     if pattern is not None:
         splits = remove_values(splits, pattern, seed)
-    for part in (splits.train, splits.val, splits.test):
+    for part in splits.parts.values():
         part.check()
     return splits
 
@@ -136,7 +136,7 @@ def _missing(missing: Any) -> tuple[dict[str, Any] | None, bool]:
 
 def _load(name: str, shared: Mapping[str, Any], options: Mapping[str, Any]) -> Splits:
     """The data set of this name, or in this file, with those shared settings that it has."""
-    key = _key(name)
+    key = dataset_key(name)
     if key is not None and shared["nan_is_missing"]:
         raise ValueError(f"missing=nan is for files of arrays, and {name} has no NaN.")
     if key is None and shared["path"] is not None:
@@ -154,8 +154,11 @@ def _load(name: str, shared: Mapping[str, Any], options: Mapping[str, Any]) -> S
     return load(**arguments)
 
 
-def _key(name: str) -> str | None:
-    """The key of `DATASETS` that a name means, "-" and "_" being alike; None for a file."""
+def dataset_key(name: str) -> str | None:
+    """The key of `DATASETS` that a name means, "-" and "_" being alike; None for a file.
+
+    Raises ValueError for a folder, and an unknown name that is no file, with the nearest.
+    """
     for key in DATASETS:
         if key.replace("-", "_") == name.replace("-", "_"):
             return key
@@ -176,10 +179,8 @@ def change_modalities(splits: Splits, changes: Mapping[str, Mapping[str, Any]]) 
     that it does not take.
     """
     check_names(changes, splits.train.names, "modalities")
-    settings = [f.name for f in fields(Modality) if f.name not in ("name", "shape")]
-    for m, change in changes.items():
-        check_names(change, settings, f"modalities.{m}")
-    modalities = [replace(m, **changes.get(m.name, {})) for m in splits.modalities]
+    fields = checked_fields(changes)
+    modalities = [replace(m, **fields.get(m.name, {})) for m in splits.modalities]
     for modality in modalities:
         likelihood_of(modality)
         kind_of(modality)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from polymodal.batch import Modality
+from polymodal.checks import FilePath
 from polymodal.checks.files import atomic
 from polymodal.data.dataset import Splits, consecutive
 from polymodal.data.readers.archives import read_arrays
@@ -150,7 +150,7 @@ def _images(source: Path, names: Sequence[str]) -> np.ndarray:
         return _decoded(len(names), lambda i: archive.read(inside[i]), source)
 
 
-def celeba(*, path: str | os.PathLike[str] | None = None) -> Splits:
+def celeba(*, path: FilePath | None = None) -> Splits:
     """CelebA (Liu et al. 2015): faces and their 40 binary attributes.
 
     The modalities are `image` (3, 64, 64) and `attributes` (40,) of 0 and 1, in the order of

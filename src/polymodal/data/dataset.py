@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polymodal.batch import Batch, Modality, as_mask, check_mappings, check_masks
+from polymodal.batch import Batch, Modality, as_mask, check_mappings, check_masks, on
 from polymodal.checks import shown
-from polymodal.data.kinds import Fault, kind_of
+from polymodal.data.kinds import kind_of
 from polymodal.data.labels import Class, moved, united, with_classes
+
+PARTS = ("train", "val", "test")
 
 
 def gather(table: Tensor, rows: Tensor) -> Tensor:
@@ -164,7 +166,7 @@ class Dataset:
 
     def first(self, limit: int | None) -> Dataset:
         """The first `limit` samples; None: all."""
-        if limit is None or len(self) <= limit:
+        if limit is None or limit >= len(self):
             return self
         return self.take(torch.arange(limit, device=self.device))
 
@@ -176,11 +178,11 @@ class Dataset:
         """The data set with everything on `device`."""
         return replace(
             self,
-            tables=_moved(self.tables, device),
-            index=_moved(self.index, device),
-            present=_moved(self.present, device),
+            tables=on(device, self.tables),
+            index=on(device, self.index),
+            present=on(device, self.present),
             label=None if self.label is None else self.label.to(device),
-            kept=_moved(self.kept, device),
+            kept=on(device, self.kept),
         )
 
     def moments(self, m: str) -> tuple[Tensor, Tensor]:
@@ -209,20 +211,10 @@ class Dataset:
                 raise ValueError(
                     f"Modality {m.name!r} is missing from all {len(self)} samples; leave it out."
                 )
-            for fault in kind_of(m).faults(self.tables[m.name], m):
-                self._refuse(m.name, present[m.name], fault)
+            rows, words = self.rows_of(m.name), f"Modality {m.name!r}"
+            kind_of(m).check(self.tables[m.name], m, words, rows, present[m.name])
         _check_none_empty(list(present.values()))
         return self
-
-    def _refuse(self, m: str, present: Tensor, fault: Fault) -> None:
-        """Raises ValueError if a modality has bad values where it is present."""
-        count = fault.bad.flatten(1).sum(1)[self.rows_of(m)] * present
-        if count.any():
-            raise ValueError(
-                f"Modality {m!r} has {int(count.sum())} values {fault.words}, in"
-                f" {int(count.count_nonzero())} of {len(self)} samples (first:"
-                f" {_first(count > 0)}); {fault.remedy}."
-            )
 
 
 def _rows(rows: Any, m: str) -> Tensor:
@@ -242,23 +234,13 @@ def _picked(values: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
     return {k: v.index_select(0, rows) for k, v in values.items()}
 
 
-def _moved(values: Mapping[str, Tensor], device: torch.device | str) -> dict[str, Tensor]:
-    return {k: v.to(device) for k, v in values.items()}
-
-
 def _check_none_empty(present: Sequence[Tensor]) -> None:
     """Raises ValueError if a sample has no modality; present[m] is (N,) bool."""
-    empty = ~torch.stack(list(present)).any(0)
-    if empty.any():
+    empty = (~torch.stack(list(present)).any(0)).nonzero().squeeze(1).tolist()
+    if empty:
         raise ValueError(
-            f"{int(empty.sum())} samples have no modality at all (first: {_first(empty)}); drop"
-            " them."
+            f"{len(empty)} samples have no modality at all (first: {empty[:5]}); drop them."
         )
-
-
-def _first(mask: Tensor, most: int = 5) -> list[int]:
-    """The first `most` places where the mask is True."""
-    return mask.nonzero().squeeze(1)[:most].tolist()
 
 
 @dataclass(frozen=True)
@@ -279,16 +261,14 @@ class Splits:
     truth: object | None = None
 
     def __post_init__(self) -> None:
-        parts = (self.train, self.val, self.test)
+        parts = self.parts.values()
         if not all(isinstance(d, Dataset) and d.names == self.train.names for d in parts):
             raise ValueError(
                 "The three parts of Splits must be Datasets of the same modalities, got"
                 f" {', '.join(shown(getattr(d, 'names', d)) for d in parts)}."
             )
-        labelled = [d for d in parts if d.label is not None]
-        classes = united(d.classes for d in labelled)
-        for part in ("train", "val", "test"):
-            data = getattr(self, part)
+        classes = united(data.classes for data in self.parts.values() if data.label is not None)
+        for part, data in self.parts.items():
             if data.label is not None and tuple(data.classes) != classes:
                 label = moved(data.label, data.classes, classes)
                 object.__setattr__(self, part, replace(data, label=label, classes=classes))
@@ -297,14 +277,15 @@ class Splits:
     def modalities(self) -> Sequence[Modality]:
         return self.train.modalities
 
+    @property
+    def parts(self) -> dict[str, Dataset]:
+        """The parts by name, in the order train, val, test."""
+        return {part: getattr(self, part) for part in PARTS}
+
     def map(self, change: Callable[[str, Dataset], Dataset]) -> Splits:
         """The parts changed by `change(part, data)`, in the order train, val, test."""
-        return replace(
-            self,
-            train=change("train", self.train),
-            val=change("val", self.val),
-            test=change("test", self.test),
-        )
+        parts: dict[str, Any] = {part: change(part, data) for part, data in self.parts.items()}
+        return replace(self, **parts)
 
 
 def parts_of(data: Splits | Dataset) -> tuple[Splits | None, Dataset]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from polymodal.batch import Modality
-from polymodal.checks import Depth
+from polymodal.checks import Depth, FilePath
 from polymodal.data.dataset import Dataset, Splits
 from polymodal.data.readers.digits import Part, idx_digits, svhn_digits
 
 # log p(x) of a 28 x 28 image counts as much as that of a 3 x 32 x 32 one (Wu & Goodman 2018; Shi et
 # al. 2019).
 BALANCE = 3 * 32 * 32 / (28 * 28)
+
+TRIES = 100  # exchanges of entries that look for a matching without repeats
 
 
 def match(
@@ -29,8 +30,9 @@ def match(
     labels[k][rows[k]] are equal.
 
     For each label, the first n samples of every data set, where n is the smallest count and at most
-    `per_label`, are permuted `times` times, so that each occurs in exactly `times` tuples; the
-    tuples are then shuffled (Shi et al. 2019; Senellart et al. 2023, section 5.2). With `fresh`,
+    `per_label`, are permuted `times` times, so that each occurs in exactly `times` tuples, with as
+    many different samples of each other data set where there are enough; the tuples are then
+    shuffled (Shi et al. 2019; Senellart et al. 2023, section 5.2). With `fresh`,
     the samples that take part are drawn anew: of the N with a label, each occurs in times n / N
     tuples, rounded down or up, so that all of a larger data set are used if times n >= N.
 
@@ -47,14 +49,33 @@ def match(
         n = min(per_label, *map(len, same))
         if not n:
             continue
-        for drawn, samples in zip(rows, same, strict=True):
-            pool = samples if fresh else samples[:n]
-            drawn.append(_permuted(pool, times * n, generator))
+        pools = [samples if fresh else samples[:n] for samples in same]
+        first, *others = (_permuted(pool, times * n, generator) for pool in pools)
+        others = [_without_repeats(first, other, generator) for other in others]
+        for drawn, samples in zip(rows, [first, *others], strict=True):
+            drawn.append(samples)
     if not rows[0]:
         raise ValueError("The data sets have no label in common, so nothing can be matched.")
     matched = [torch.cat(r) for r in rows]
     order = torch.randperm(len(matched[0]), generator=generator)
     return [r[order] for r in matched]
+
+
+def _without_repeats(first: Tensor, other: Tensor, generator: torch.Generator) -> Tensor:
+    """`other` with some entries exchanged, so that no pair (first, other) occurs twice, as far as
+    that is possible.
+    """
+    for _ in range(TRIES):
+        pairs = first * (int(other.max()) + 1) + other
+        order = pairs.argsort(stable=True)
+        repeats = order[1:][pairs[order[1:]] == pairs[order[:-1]]]
+        if not len(repeats):
+            break
+        partners = torch.randperm(len(other), generator=generator)[: len(repeats)]
+        places = torch.cat([repeats, partners]).unique()
+        moved = places[torch.randperm(len(places), generator=generator)]
+        other = other.index_copy(0, places, other[moved])
+    return other
 
 
 def _permuted(pool: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -116,9 +137,7 @@ def _grey(name: str, weight: float) -> Modality:
     return Modality(name, (1, 28, 28), link="sigmoid", weight=weight)
 
 
-def _svhn(
-    path: str | os.PathLike[str] | None, val: float | None
-) -> tuple[Mapping[str, Part], float]:
+def _svhn(path: FilePath | None, val: float | None) -> tuple[Mapping[str, Part], float]:
     """SVHN's digits, and the share held out for validation."""
     svhn, packed = svhn_digits(path)
     default = 0.1 if packed else 0.04
@@ -130,7 +149,7 @@ SVHN_IMAGE = Modality("svhn", (3, 32, 32), link="sigmoid")
 
 def mnist_svhn(
     *,
-    path: str | os.PathLike[str] | None = None,
+    path: FilePath | None = None,
     matchings: Depth = 5,
     val: float | None = None,
     fresh: bool = False,
@@ -154,7 +173,7 @@ def mnist_svhn(
 
 def mnist_fashion(
     *,
-    path: str | os.PathLike[str] | None = None,
+    path: FilePath | None = None,
     matchings: Depth = 5,
     val: float = 0.04,
     fresh: bool = False,
@@ -168,7 +187,7 @@ def mnist_fashion(
 
 def mnist_svhn_fashion(
     *,
-    path: str | os.PathLike[str] | None = None,
+    path: FilePath | None = None,
     matchings: Depth = 5,
     val: float | None = None,
     fresh: bool = False,

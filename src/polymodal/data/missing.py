@@ -5,7 +5,6 @@ label, or unpaired.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polymodal.checks import check_names, find, typed_arguments
-from polymodal.data.dataset import Dataset, Splits, gather
+from polymodal.checks import BelowOne, Share, check_names, checked, find, typed, typed_arguments
+from polymodal.data.dataset import PARTS, Dataset, Splits, gather
 from polymodal.data.labels import Class
 
-Rates = float | Mapping[str, float]
-PARTS = ("train", "val", "test")
+Rates = BelowOne | dict[str, BelowOne]
 
 
 def mcar(data: Dataset, rate: Rates, seed: int = 0) -> Dataset:
@@ -34,6 +32,7 @@ def mcar(data: Dataset, rate: Rates, seed: int = 0) -> Dataset:
     return _thinned(data, _rates(data.names, rate).expand(len(data), -1), seed)
 
 
+@checked
 def mar(
     data: Dataset, rate: Rates, seed: int = 0, *, driver: str | None = None, slope: float = 2.0
 ) -> Dataset:
@@ -61,7 +60,7 @@ def mar(
     present = data.is_present(driver)
     chance = rates.new_zeros(len(data), len(rates))
     means = _means(data, driver)[present]
-    score = _finite("slope", slope) * (means - means.mean()) / _spread(means, driver)
+    score = slope * (means - means.mean()) / _spread(means, driver)
     chance[present] = _logistic(score, rates)
     return _thinned(data, chance, seed)
 
@@ -77,6 +76,7 @@ def _spread(means: Tensor, driver: str) -> Tensor:
     return spread
 
 
+@checked
 def by_label(data: Dataset, rate: Any, seed: int = 0, *, slope: float = 2.0) -> Dataset:
     """`data` with modalities missing at rates that depend on the label, which models do not see:
     not at random.
@@ -104,7 +104,7 @@ def by_label(data: Dataset, rate: Any, seed: int = 0, *, slope: float = 2.0) -> 
     values = [data.classes[k] for k in classes.tolist()]
     centred = rank - rank.double().mean()
     spread = centred.square().mean().sqrt().clamp_min(1e-9)  # of a single label: all scores are 0
-    score = _finite("slope", slope) * centred / spread
+    score = slope * centred / spread
     columns = []
     for m, table in _tables(data.names, rate).items():
         if isinstance(table, int | float):
@@ -118,19 +118,16 @@ def _tables(names: Sequence[str], rate: Any) -> dict[str, Any]:
     """The table or number of each modality."""
     if not isinstance(rate, Mapping) or not any(m in names for m in rate):
         return dict.fromkeys(names, rate)
-    if unknown := [m for m in rate if m not in names]:
-        raise ValueError(f"missing.rate names {unknown}, but the modalities are {list(names)}.")
-    return {m: rate.get(m, 0.0) for m in names}
+    return _by_modality(names, rate)
 
 
-def unpaired(data: Dataset, seed: int = 0, *, paired: float = 0.0) -> Dataset:
+@checked
+def unpaired(data: Dataset, seed: int = 0, *, paired: Share = 0.0) -> Dataset:
     """`data` of which each sample keeps one of its modalities, chosen uniformly; round(paired * N)
     samples keep all.
 
     Raises ValueError for a share `paired` outside [0, 1].
     """
-    if not 0 <= _finite("paired", paired) <= 1:
-        raise ValueError(f"missing.paired must be a share between 0 and 1, got {paired}.")
     generator, had = torch.Generator().manual_seed(seed), _had(data)
     keep = _one_of(had, generator)
     keep[torch.randperm(len(data), generator=generator)[: round(paired * len(data))]] = True
@@ -195,26 +192,21 @@ def _checked(pattern: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return typed_arguments(function, arguments, "missing")
 
 
-def _finite(name: str, value: float) -> float:
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"missing.{name} must be a finite number, got {value!r}.")
-    return value
-
-
 def _rates(names: Sequence[str], rate: Rates) -> Tensor:
     """Rates (M,) in the modalities' order, float64."""
-    if isinstance(rate, Mapping):
-        unknown = [m for m in rate if m not in names]
-        if unknown or not rate:
-            raise ValueError(
-                f"missing.rate names {unknown or 'nothing'}, but the modalities are {list(names)}."
-            )
-        rates = [rate.get(m, 0.0) for m in names]
-    else:
-        rates = [rate] * len(names)
-    if not all(isinstance(r, int | float) and 0 <= r < 1 for r in rates):
-        raise ValueError(f"missing.rate must be at least 0 and below 1, got {rate}.")
-    return torch.tensor(rates, dtype=torch.float64)
+    rate = typed(Rates, rate, "missing.rate")
+    rates = _by_modality(names, rate) if isinstance(rate, Mapping) else dict.fromkeys(names, rate)
+    return torch.tensor([*rates.values()], dtype=torch.float64)
+
+
+def _by_modality(names: Sequence[str], rate: Mapping[str, Any]) -> dict[str, Any]:
+    """The rates of all modalities, 0 of those that are not named."""
+    unknown = [m for m in rate if m not in names]
+    if unknown or not rate:
+        raise ValueError(
+            f"missing.rate names {unknown or 'nothing'}, but the modalities are {list(names)}."
+        )
+    return {m: rate.get(m, 0.0) for m in names}
 
 
 def _by_value(table: Any, values: Sequence[Class], classes: Sequence[Class]) -> Tensor:

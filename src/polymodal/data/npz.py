@@ -13,11 +13,10 @@ from torch import Tensor
 
 from polymodal.batch import Modality, as_mask, check_masks
 from polymodal.checks import Positive
-from polymodal.data.dataset import Dataset, Splits
+from polymodal.data.dataset import PARTS, Dataset, Splits
 from polymodal.data.kinds import kind_of, kind_of_array
 from polymodal.data.readers.archives import MAX_GB, read_arrays
 
-PARTS = ("train", "val", "test")
 LABELS, MASK = ("label", "labels"), "_present"
 HELD_OUT = 0.1  # share of validation and of test if the file does not name them
 
@@ -152,7 +151,8 @@ def npz_file(
     file = Path(path).expanduser()
     arrays = _split(read_arrays(file, max_gb, "raise data.max_gb if the memory holds them"), file)
     names = _names(arrays["train"])
-    _check_content(arrays, names, file)
+    if not names:
+        raise ValueError(f"{file} holds no modality; write one array for each under its name.")
     try:
         modalities = [_describe(n, [held[n] for held in arrays.values()]) for n in names]
         parts = {part: _dataset(held, modalities, nan_is_missing) for part, held in arrays.items()}
@@ -160,15 +160,3 @@ def npz_file(
         return Splits(parts["train"], parts["val"], parts["test"], file.stem)
     except ValueError as error:
         raise ValueError(f"{file} cannot be read: {error}") from None
-
-
-def _check_content(arrays: Mapping[str, Arrays], names: list[str], file: Path) -> None:
-    """Raises ValueError if there are no modalities, or no samples."""
-    if not names:
-        raise ValueError(f"{file} holds no modality; write one array for each under its name.")
-    empty = [f"{part}: {n}" for part, held in arrays.items() for n in names if not held[n].size]
-    if empty:
-        raise ValueError(
-            f"{file} holds arrays without any value ({empty}); a data set needs at least one"
-            " sample."
-        )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Modality
+from polymodal.checks import FilePath
 from polymodal.data.dataset import Dataset, Splits
 from polymodal.data.digits import hold_out, match
 from polymodal.data.readers.digits import Part, idx_digits
@@ -25,7 +26,7 @@ PHOTOS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 def polymnist(
     *,
-    path: str | os.PathLike[str] | None = None,
+    path: FilePath | None = None,
     views: int = 5,
     backgrounds: str | list[str] | None = None,
     photos: bool = True,
@@ -113,8 +114,8 @@ def _over(
 
 
 def _photos(
-    path: str | os.PathLike[str] | None,
-    backgrounds: str | os.PathLike[str] | Sequence[str] | None,
+    path: FilePath | None,
+    backgrounds: FilePath | Sequence[str] | None,
     views: int,
 ) -> list[Path]:
     """The image files: at least `views` that the user names; else those in the data folder, if any.

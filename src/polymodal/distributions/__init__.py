@@ -4,7 +4,7 @@ from polymodal.distributions.divergences import detach, divergence
 from polymodal.distributions.likelihoods import LIKELIHOODS, likelihood_of
 from polymodal.distributions.mixture import Joint, Mixture, Proposal, choose
 from polymodal.distributions.normal import DiagLaplace, DiagNormal, Point, product
-from polymodal.distributions.products import Product
+from polymodal.distributions.products import LikelihoodProduct, Product, SampledPosterior
 from polymodal.distributions.sampled import Sampled, report_of, weighable
 from polymodal.distributions.stratified import stratified
 from polymodal.distributions.sums import sum_of
@@ -14,11 +14,13 @@ __all__ = [
     "DiagLaplace",
     "DiagNormal",
     "Joint",
+    "LikelihoodProduct",
     "Mixture",
     "Point",
     "Product",
     "Proposal",
     "Sampled",
+    "SampledPosterior",
     "choose",
     "detach",
     "divergence",

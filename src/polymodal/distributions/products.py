@@ -1,8 +1,9 @@
-"""The unnormalised product of experts, drawn by a sampler."""
+"""Unnormalised products of experts or likelihoods, drawn by a sampler."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,18 +16,13 @@ from polymodal.distributions.sums import sum_of
 from polymodal.sampling import Sampler
 
 
-class Product(Sampled):
-    """Unnormalised product of experts over a power of the prior, drawn by a sampler (Senellart et
-    al. 2023, eq. (12)).
-
-    log_prob is sum_m log q_m(z) - (n - 1) log p(z) for the n experts that are present: log p(z)
-    where none is. It lacks the normalising constant, which is finite only if the experts' tails are
-    light enough: for those of flows see `tail_variance` of `polymodal.networks.flows.Flow`. (The
-    paper's eq. (21) divides by p once for every n, which is right only for n = 2.)
+class SampledPosterior(Sampled):
+    """An unnormalised posterior given several modalities; its sampler starts at the mixture of the
+    modalities' own experts. Abstract: subclasses define `log_prob`.
 
     Args:
-        experts: normalised distributions of batch_shape (B,).
-        prior: p(z), of batch_shape () or (B,).
+        experts: normalised distributions q(z | x_m) of batch_shape (B,).
+        prior: the distribution of z if no modality is present, of batch_shape () or (B,).
         sampler: see `polymodal.sampling.Sampler`.
         present: one bool (B,) for each expert, or None: all present.
     """
@@ -43,12 +39,15 @@ class Product(Sampled):
         super().__init__(batch, experts[0].event_shape, validate_args=False)
         self.present = None if present is None else torch.stack(list(present))
 
+    @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
-        logs = [q.log_prob(z) for q in self.experts]
+        """The log-density without its normalising constant, nats."""
+
+    def present_only(self, logs: Sequence[Tensor]) -> list[Tensor]:
+        """The terms (..., B) of modalities, 0 where the modality is absent."""
         if self.present is None:
-            return sum_of(logs) - (len(logs) - 1) * self.prior.log_prob(z)
-        logs = [torch.where(mask, log, 0) for mask, log in zip(self.present, logs, strict=True)]
-        return sum_of(logs) - (self.present.sum(0) - 1) * self.prior.log_prob(z)
+            return list(logs)
+        return [torch.where(mask, log, 0) for mask, log in zip(self.present, logs, strict=True)]
 
     def start(self) -> Mixture:
         """The distribution of the samplers' starts: the equal mixture of the experts that are
@@ -73,3 +72,47 @@ class Product(Sampled):
                 exact = start.sample((shape.numel(),))
                 z = torch.where(few.unsqueeze(-1), exact, z)
         return z.reshape(*shape, *z.shape[1:])
+
+
+class Product(SampledPosterior):
+    """The product of experts over a power of the prior (Senellart et al. 2023, eq. (12)).
+
+    log_prob is sum_m log q_m(z) - (n - 1) log p(z) for the n experts that are present: log p(z)
+    where none is. Its normalising constant is finite only if the experts' tails are light enough:
+    for those of flows see `tail_variance` of `polymodal.networks.flows.Flow`. (The paper's eq. (21)
+    divides by p once for every n, which is right only for n = 2.)
+    """
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        logs = self.present_only([q.log_prob(z) for q in self.experts])
+        count = len(logs) if self.present is None else self.present.sum(0)
+        return sum_of(logs) - (count - 1) * self.prior.log_prob(z)
+
+
+class LikelihoodProduct(SampledPosterior):
+    """Bayes' rule with learned likelihoods: a(z) prod_m p(g_m | z) for the modalities that are
+    present, g_m an embedding of x_m and a the aggregate posterior.
+
+    Every likelihood is bounded in z, so that the mass far from the data is at most that of a times
+    a constant: the integral is finite for every number of modalities.
+
+    Args:
+        experts, sampler, present: see `SampledPosterior`.
+        aggregate: a(z), of batch_shape ().
+        log_likelihoods: for each expert, z (..., B, D) -> log p(g_m | z) (..., B), nats.
+    """
+
+    def __init__(
+        self,
+        experts: Sequence[Distribution],
+        aggregate: Distribution,
+        sampler: Sampler,
+        present: Sequence[Tensor] | None,
+        log_likelihoods: Sequence[Callable[[Tensor], Tensor]],
+    ) -> None:
+        super().__init__(experts, aggregate, sampler, present)
+        self.log_likelihoods = log_likelihoods
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        logs = self.present_only([log_likelihood(z) for log_likelihood in self.log_likelihoods])
+        return self.prior.log_prob(z) + sum_of(logs)

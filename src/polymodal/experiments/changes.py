@@ -61,14 +61,12 @@ class Changes:
         """The recipe without the stages' values of settings that are overridden for all stages, as
         by training.epochs=3.
         """
-        overridden, given = self._training, _stages(recipe)
-        if not given:
-            return recipe
+        overridden = self._training
         stages = {
             stage: {k: v for k, v in settings.items() if k not in overridden}
-            for stage, settings in given.items()
+            for stage, settings in _stages(recipe).items()
         }
-        return {**recipe, "training": {**recipe["training"], "stages": stages}}
+        return {**recipe, "training": {**(recipe.get("training") or {}), "stages": stages}}
 
     @property
     def _training(self) -> dict[str, Any]:

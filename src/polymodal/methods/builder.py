@@ -41,7 +41,9 @@ class Builder:
             (Senellart et al. 2023, table 4: 512), of the networks on embeddings, and of the
             classifier of `mfm`; 0: no hidden layer, on embeddings FLOW_WIDTH.
 
-    Raises ValueError for no or duplicate modalities, or networks of unknown modalities.
+        features: sizes of some modalities' features in the joint encoder; the others' are `latent`.
+
+    Raises ValueError for no or duplicate modalities, or networks or features of unknown modalities.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Builder:
         latent: int,
         networks: Mapping[str, str] | None = None,
         hidden: int = 512,
+        features: Mapping[str, int] | None = None,
     ) -> None:
         self.modalities, self.latent, self.hidden = tuple(modalities), latent, hidden
         self.names = [m.name for m in self.modalities]
@@ -59,6 +62,8 @@ class Builder:
                 f"A method needs at least one modality and distinct names, got {self.names}."
             )
         check_names(self.chosen, self.names, "networks")
+        check_names(features or {}, self.names, "features")
+        self.features = dict.fromkeys(self.names, latent) | dict(features or {})
         self.networks: dict[str, Network] = {
             m.name: network_of(m, self.chosen.get(m.name) or kind_of(m).network(m))
             for m in self.modalities
@@ -71,6 +76,7 @@ class Builder:
             "latent": self.latent,
             "networks": self.chosen,
             "hidden": self.hidden,
+            "features": self.features,
         }
 
     def modality(self, name: str) -> Modality:
@@ -112,8 +118,8 @@ class Builder:
     def joint(self, names: Sequence[str] | None = None) -> JointEncoder:
         """The joint encoder of the modalities `names` (None: all)."""
         chosen = [m for m in self.modalities if names is None or m.name in names]
-        encoders = {m.name: self.encoder(m, self.latent) for m in chosen}
-        return JointEncoder(encoders, self.latent, self.hidden, self.latent)
+        encoders = {m.name: self.encoder(m, self.features[m.name]) for m in chosen}
+        return JointEncoder(encoders, self.features, self.hidden, self.latent)
 
     def experts(self, family: str = "normal", dim: int | None = None) -> dict[str, nn.Module]:
         """Experts q(z|x_m) of `dim` dimensions (None: `latent`), with a head of HEADS."""
@@ -204,12 +210,13 @@ class Builder:
         experts: Callable[[], Mapping[str, nn.Module]],
         combine: Rule,
         embedding_size: int = 0,
+        posterior: type[JointWithSurrogates] = JointWithSurrogates,
     ) -> MultimodalVAE[JointWithSurrogates]:
         """Joint encoder, decoders and surrogates, made in this order: one seed gives one first
         stage to all methods with a joint encoder.
         """
         joint, decoders = self.joint(), self.decoders()
-        q = JointWithSurrogates(joint, experts(), combine, embedding_size)
+        q = posterior(joint, experts(), combine, embedding_size)
         return MultimodalVAE(prior, decoders, q, self.modalities)
 
 

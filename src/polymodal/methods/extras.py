@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from polymodal.batch import Modality
 from polymodal.checks import Size
-from polymodal.methods.fitted_prior import with_fitted_prior
+from polymodal.methods.fitted_prior import Kind, with_fitted_prior
 from polymodal.methods.gradients import combined, rule_of
 from polymodal.model import Method
 
@@ -21,6 +21,8 @@ DESCRIPTION = """Options of every method:
     latent: dimensions of the latent.
     networks: {modality: a name of `polymodal.networks.NETWORKS`}; the others' are chosen by the
         kind of data and its shape.
+    features: of methods with a joint encoder, {modality: the size of its features there}; the
+        others' are `latent`.
     impartial: a key of `polymodal.methods.gradients.RULES`, by which the modalities' gradients are
         combined at z; null: they are added.
     rescale: "dimension": the weight of each modality is the largest modality's size over its own;
@@ -34,7 +36,7 @@ EXTRAS = (
     Parameter(
         "rescale", Parameter.KEYWORD_ONLY, default=None, annotation=Literal["dimension"] | None
     ),
-    Parameter("fitted_prior", Parameter.KEYWORD_ONLY, default=None, annotation=str | None),
+    Parameter("fitted_prior", Parameter.KEYWORD_ONLY, default=None, annotation=Kind | None),
     Parameter("components", Parameter.KEYWORD_ONLY, default=10, annotation=Size),
 )
 
@@ -46,7 +48,7 @@ def extended(
     *,
     impartial: str | None,
     rescale: str | None,
-    fitted_prior: str | None,
+    fitted_prior: Kind | None,
     components: int,
 ) -> Method:
     """`build(modalities, options)` with the options of EXTRAS. Raises ValueError for names that do
@@ -68,7 +70,8 @@ def _with(stage: Any, **option: Any) -> Any:
 def rescaled(modalities: Sequence[Modality], how: str | None) -> list[Modality]:
     """The modalities with weights that compensate their sizes, in place of their own weights.
 
-    Raises ValueError for an unknown way.
+    Args:
+        how: "dimension", or None: the modalities as they are.
 
     >>> pair = [Modality("a", (2,)), Modality("b", (6,), weight=0.5)]
     >>> [m.weight for m in rescaled(pair, "dimension")]
@@ -76,10 +79,5 @@ def rescaled(modalities: Sequence[Modality], how: str | None) -> list[Modality]:
     """
     if how is None:
         return list(modalities)
-    if how != "dimension":
-        raise ValueError(
-            f"rescale is 'dimension' or null, not {how!r}; weights by hand are"
-            " modalities.<name>.weight."
-        )
     most = max(math.prod(m.shape) for m in modalities)
     return [replace(m, weight=most / math.prod(m.shape)) for m in modalities]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from sklearn.mixture import GaussianMixture
@@ -19,19 +19,17 @@ from polymodal.priors import FittedPrior, FlowPrior, NormalMixture
 MAX_FULL_COVARIANCE_DIM = (
     64  # dimensions up to which a fitted mixture's components have full covariances
 )
-KINDS = ("mixture", "flow", "diffusion")
+Kind = Literal["mixture", "flow", "diffusion"]
 JOINT = TrainingMasks(conditional=False)  # of a diffusion of one block
 RENAMED = {"prior.base": "prior"}
 
 
-def with_fitted_prior(method: Method, kind: str, components: int = 10) -> Method:
+def with_fitted_prior(method: Method, kind: Kind, components: int = 10) -> Method:
     """`method` with one more stage, "prior", which fits a prior to draws of its posterior given all
     modalities of each sample.
 
-    Raises ValueError for an unknown kind.
+    Raises ValueError for a method that learns a prior already.
     """
-    if kind not in KINDS:
-        raise ValueError(f"A fitted prior is one of {', '.join(KINDS)}, not {kind!r}.")
     if any(stage.name == "prior" for stage in method.stages):
         raise ValueError(
             "This method learns a prior on its latents already: leave fitted_prior out."
@@ -115,13 +113,13 @@ def finish_flow(model: Any, train: Iterable[Batch], val: Iterable[Batch]) -> dic
     return {"log_prior": float(after.mean()), "log_prior_before": float(before.mean())}
 
 
-def fit_mixture(prior: NormalMixture, z: Tensor, components: int) -> None:
-    """Expectation maximisation on z (N, D); diagonal covariances above MAX_FULL_COVARIANCE_DIM
-    dimensions.
+def fit_mixture(prior: NormalMixture, z: Tensor, components: int, ridge: float = 1e-4) -> None:
+    """Expectation maximisation on z (N, D), `ridge` added to the variances; diagonal covariances
+    above MAX_FULL_COVARIANCE_DIM dimensions.
     """
     kind = "full" if z.shape[1] <= MAX_FULL_COVARIANCE_DIM else "diag"
     seed = int(torch.randint(2**31, ()))
-    mixture = GaussianMixture(components, covariance_type=kind, reg_covar=1e-4, random_state=seed)
+    mixture = GaussianMixture(components, covariance_type=kind, reg_covar=ridge, random_state=seed)
     mixture.fit(z.double().cpu().numpy())
     weights, means = (torch.as_tensor(v) for v in (mixture.weights_, mixture.means_))
     covariance = torch.as_tensor(mixture.covariances_)

@@ -5,37 +5,27 @@ Equations and appendices without another source are those of Senellart et al. 20
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from typing import Literal
 
 from torch import nn
 
+from polymodal.checks import Count
 from polymodal.methods.builder import Builder
 from polymodal.methods.common import EMBEDDING, HIDDEN
 from polymodal.methods.embeddings import embedding_stage, make_embeddings
-from polymodal.methods.joint import Surrogates, joint_stage, surrogate_stage
+from polymodal.methods.joint import joint_stage, surrogate_stage
+from polymodal.methods.likelihoods import likelihood_stage
 from polymodal.methods.method import method
 from polymodal.methods.settings import EmbeddingSettings, FlowSettings, SamplerSettings
 from polymodal.model import Method
-from polymodal.posteriors import SampledProduct
+from polymodal.posteriors import (
+    JointWithLikelihoods,
+    SampledLikelihoods,
+    SampledProduct,
+)
+from polymodal.priors import NormalMixture
 
 FLOW, SAMPLER = FlowSettings(), SamplerSettings()
-
-
-def _with_flows(
-    builder: Builder,
-    flow: FlowSettings,
-    sampler: SamplerSettings,
-    embed: Callable[[], Mapping[str, nn.Module] | None] = lambda: None,
-    embedding_size: int = 0,
-) -> Surrogates:
-    """Surrogates with flows, on x_m or on embeddings; their products over the prior are sampled."""
-    prior = builder.prior()
-
-    def experts() -> dict[str, nn.Module]:
-        return builder.flow_experts(flow, embed(), embedding_size)
-
-    combine = SampledProduct(prior, sampler.make())
-    return builder.with_surrogates(prior, experts, combine, embedding_size)
 
 
 @method(hidden=HIDDEN)
@@ -49,7 +39,9 @@ def jnf(
         sampler: how subsets of two and more are drawn, see
             `polymodal.methods.settings.SamplerSettings`.
     """
-    model = _with_flows(builder, flow, sampler)
+    prior = builder.prior()
+    combine = SampledProduct(prior, sampler.make())
+    model = builder.with_surrogates(prior, lambda: builder.flow_experts(flow), combine)
     return Method(model, [joint_stage(builder), surrogate_stage(builder.names)])
 
 
@@ -60,16 +52,32 @@ def jnf_dcca(
     flow: FlowSettings = FLOW,
     embedding: EmbeddingSettings = EMBEDDING,
     sampler: SamplerSettings = SAMPLER,
+    product: Literal["experts", "likelihoods"] = "experts",
+    aggregate: Count = 20,
 ) -> Method:
     """JNF-DCCA (Algorithm 1, eqs. (10) and (13)): JNF on embeddings g_m(x_m) of the information
     that the modalities share.
 
     Args:
         embedding: see `polymodal.methods.settings.EmbeddingSettings`.
+        product: the posterior given several modalities. "experts" (the paper, eq. (13)):
+            prod_m q(z | g_m) / p(z)^(n-1); "likelihoods": a(z) prod_m p(g_m | z) with learned
+            likelihoods of the embeddings and the aggregate posterior a, which stays near the data
+            for any number of modalities and latent dimensions.
+        aggregate: for product=likelihoods: how many normals a(z) is a mixture of.
         flow, sampler: see `jnf`.
     """
     size = embedding.embedding_size
-    model = _with_flows(builder, flow, sampler, lambda: make_embeddings(builder, embedding), size)
+
+    def experts() -> dict[str, nn.Module]:
+        return builder.flow_experts(flow, make_embeddings(builder, embedding), size)
+
     shared = embedding_stage(builder.names, embedding, part="embed")
     stages = [joint_stage(builder), shared, surrogate_stage(builder.names, embed=True)]
-    return Method(model, stages)
+    prior = builder.prior()
+    if product == "experts":
+        combine = SampledProduct(prior, sampler.make())
+        return Method(builder.with_surrogates(prior, experts, combine, size), stages)
+    combine = SampledLikelihoods(NormalMixture(builder.latent, aggregate), sampler.make())
+    model = builder.with_surrogates(prior, experts, combine, size, JointWithLikelihoods)
+    return Method(model, [*stages, likelihood_stage(aggregate)])

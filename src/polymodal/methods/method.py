@@ -67,7 +67,11 @@ def method(
     def build(modalities: Sequence[Modality], **options: Any) -> Method:
         check_names(options, [*hints], "")
         chosen = defaults | typed_arguments(build, options, "")
-        _check_count(function.__name__, modalities, min_modalities)
+        if 0 < len(modalities) < min_modalities:
+            raise ValueError(
+                f"{function.__name__} needs at least {min_modalities} modalities, got"
+                f" {len(modalities)}."
+            )
         if not shared_latent and chosen["impartial"] is not None:
             raise ValueError(
                 f"impartial has no effect on {function.__name__}: no latent draw is decoded into"
@@ -95,6 +99,7 @@ def _common(latent: int, hidden: int | None) -> list[inspect.Parameter]:
     options = [_keyword("latent", Size, latent), _keyword("networks", Networks | None, None)]
     if hidden is not None:
         options.append(_keyword("hidden", SizeOrZero, hidden))
+        options.append(_keyword("features", Mapping[str, Size] | None, None))
     return options
 
 
@@ -103,13 +108,6 @@ def _own(function: Function) -> list[inspect.Parameter]:
     hints = get_type_hints(function, include_extras=True)
     options = list(inspect.signature(function).parameters.values())[1:]
     return [p.replace(annotation=hints.get(p.name, Any)) for p in options]
-
-
-def _check_count(name: str, modalities: Sequence[Modality], min_modalities: int) -> None:
-    if 0 < len(modalities) < min_modalities:
-        raise ValueError(
-            f"{name} needs at least {min_modalities} modalities, got {len(modalities)}."
-        )
 
 
 def _built(

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from polymodal.batch import Modality, escaped
-from polymodal.checks.files import atomic
+from polymodal.checks.files import write
+from polymodal.data.hashing import packed
 from polymodal.metrics.classifier_networks import NETWORKS, Classifier, Nearest, default_network
 from polymodal.metrics.decoding import Precision, autocast
 from polymodal.metrics.labels import LabelledValues
+from polymodal.networks.augment import shifted
 from polymodal.rng import seed_all
 
 log = logging.getLogger("polymodal")
@@ -185,12 +186,10 @@ def _read(file: Path, net: nn.Module) -> float | None:
 
 def _write(file: Path, net: nn.Module, accuracy: float) -> None:
     """Writes the weights and the accuracy; if it fails, the network is trained again next time."""
-    state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
     try:
-        with atomic(file) as temporary:
-            save_file(state, temporary, {"accuracy": repr(accuracy)})
-    except (OSError, SafetensorError) as error:
-        log.warning("%s cannot be written (%s).", file, error)
+        write(file, packed(net.state_dict(), {"accuracy": repr(accuracy)}))
+    except ValueError as error:
+        log.warning("%s", error)
 
 
 @dataclass
@@ -239,24 +238,12 @@ def _order(n: int, size: int, steps: int) -> Iterator[Tensor]:
 
 
 def _augmented(x: Tensor, shift: int) -> Tensor:
-    """Images of at least SMALLEST_SHIFTED pixels shifted, other values as they are."""
-    shifts = shift and x.dim() == 4 and x.shape[-1] >= SMALLEST_SHIFTED
-    return shifted(x, shift) if shifts else x
-
-
-def shifted(x: Tensor, most: int) -> Tensor:
-    """Images x (B, C, H, W) each moved by up to `most` pixels in each direction, borders
-    repeated.
+    """Images of at least SMALLEST_SHIFTED pixels moved by up to `shift` pixels in each direction,
+    other values as they are.
     """
-    size, _, height, width = x.shape
-
-    def indices(n: int) -> Tensor:
-        shift = torch.randint(-most, most + 1, (size, 1)).to(x.device)
-        return (torch.arange(n, device=x.device) + shift).clamp(0, n - 1)
-
-    i, j = indices(height), indices(width)
-    sample = torch.arange(size, device=x.device)[:, None, None]
-    return x.permute(0, 2, 3, 1)[sample, i[:, :, None], j[:, None, :]].permute(0, 3, 1, 2)
+    if not shift or x.dim() != 4 or x.shape[-1] < SMALLEST_SHIFTED:
+        return x
+    return shifted(x, torch.randint(-shift, shift + 1, (2, len(x), 1)).to(x.device))
 
 
 def _channels_last(x: Tensor) -> Tensor:

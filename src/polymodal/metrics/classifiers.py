@@ -4,14 +4,13 @@ values of the data set itself and kept in a cache.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from polymodal.checks import keep_heap
+from polymodal.checks import FilePath, keep_heap
 from polymodal.data.dataset import Splits
 from polymodal.data.readers.files import cache_folder
 from polymodal.metrics.classifier_training import (
@@ -64,7 +63,7 @@ class Classifiers(Mapping[str, LabelClassifier]):
         cls,
         splits: Splits,
         training: ClassifierTraining = TRAINING,
-        cache: str | os.PathLike[str] | None = None,
+        cache: FilePath | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> Classifiers:
         """Those of a data set: read from the cache, or trained on each different value of the

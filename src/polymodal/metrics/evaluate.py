@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from polymodal.checks import Count, check_name, checked, shown
+from polymodal.checks import Count, FilePath, check_name, checked, shown
 from polymodal.data.dataset import Dataset, Splits, parts_of
 from polymodal.metrics.classifier_training import ClassifierTraining
 from polymodal.metrics.classifiers import Classifiers
@@ -37,7 +36,7 @@ def evaluate(
     limit: Count | None = None,
     classifiers: Classifiers | None = None,
     *,
-    cache: str | os.PathLike[str] | None = None,
+    cache: FilePath | None = None,
     save: bool = True,
     progress: Progress | None = None,
     **options: Any,
@@ -97,10 +96,10 @@ def evaluate(
         how,
     )
     writing = run.writing() if save else nullcontext()
-    with evaluating(run.model), writing, Results(run, common, save) as results:
+    with evaluating(run.model), writing, Results(run, common, list(chosen), save) as results:
         for row in measured_rows(measurement, chosen, given, progress, results.finished()):
             results.add(row)
-    return results.table(list(chosen))
+    return results.table()
 
 
 def _common(
@@ -148,7 +147,8 @@ def chosen_metrics(
     Raises ValueError for an unknown metric, or one that needs classifiers if there are none.
     """
     if names is None:
-        return _default_metrics(classifiable and has_labels(data))
+        labels = classifiable and has_labels(data)
+        return {k: m for k, m in METRICS.items() if m.default and (labels or not m.labels)}
     keys = named_metrics(names)
     for key in keys:
         if METRICS[key].labels and not classifiable:
@@ -157,11 +157,6 @@ def chosen_metrics(
                 " part."
             )
     return {key: METRICS[key] for key in keys}
-
-
-def _default_metrics(labels: bool) -> dict[str, Metric]:
-    """The metrics that are measured by default, with or without those that need labels."""
-    return {k: m for k, m in METRICS.items() if m.default and (labels or not m.labels)}
 
 
 def chosen_subsets(
@@ -206,45 +201,28 @@ def measured_rows(
     """
     known = {(row["metric"], row["target"], row["given"]): row for row in finished}
     places = _metrics_by_place(measurement, metrics, subsets)
-    clock = _Clock(len(places), progress)
-    for place, names in places.items():
+    start, measured = time.monotonic(), 0
+    for begun, (place, names) in enumerate(places.items()):
         given, target = place
         keys = {name: (name, target, "+".join(given)) for name in names}
         left = [name for name, key in keys.items() if key not in known]
-        clock.begin(left, place)
+        if left and progress:
+            per_place = (time.monotonic() - start) / measured if measured else 0
+            condition = f" given {', '.join(given)}" if given else ""
+            count = f"{begun + 1} of {len(places)}{_time_left(per_place * (len(places) - begun))}"
+            progress(f"Measuring {', '.join(left)} of {target}{condition} ({count}).")
+        measured += bool(left)
         for name, key in keys.items():
             row = known.get(key) or _row(name, metrics[name], measurement, place)
             if row is not None:
                 yield row
 
 
-class _Clock:
-    """Says what is measured, how much is left, and how long that will take at the present speed."""
-
-    def __init__(self, places: int, progress: Progress | None) -> None:
-        self.places, self.progress = places, progress
-        self.begun = self.measured = 0
-        self.start = time.monotonic()
-
-    def begin(self, metrics: Sequence[str], place: Place) -> None:
-        """A place is measured next by these metrics; none: it was measured before."""
-        self.begun += 1
-        if not metrics:
-            return
-        if self.progress:
-            given, target = place
-            condition = f" given {', '.join(given)}" if given else ""
-            text = f"Measuring {', '.join(metrics)} of {target}{condition}"
-            self.progress(f"{text} ({self.begun} of {self.places}{self._left()}).")
-        self.measured += 1
-
-    def _left(self) -> str:
-        """The time for the places that are left, once one has been measured."""
-        if not self.measured:
-            return ""
-        left = self.places - self.begun + 1
-        seconds = (time.monotonic() - self.start) / self.measured * left
-        return f", about {seconds / 60:.0f} min left" if seconds > 90 else f", {seconds:.0f} s left"
+def _time_left(seconds: float) -> str:
+    """The time in words; nothing for 0, which is not known yet."""
+    if not seconds:
+        return ""
+    return f", about {seconds / 60:.0f} min left" if seconds > 90 else f", {seconds:.0f} s left"
 
 
 def _row(name: str, metric: Metric, measurement: Measurement, place: Place) -> Row | None:

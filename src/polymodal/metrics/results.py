@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,11 +26,14 @@ class Results:
         run: into whose metrics.json they are written; its other rows stay.
         common: the entries that all rows have; `evaluation` says how and of what they were
             measured.
+        metrics: their names, in the order of the rows.
         save: whether they are written.
     """
 
-    def __init__(self, run: Run, common: Mapping[str, Any], save: bool) -> None:
-        self.run, self.common, self.save = run, common, save
+    def __init__(
+        self, run: Run, common: Mapping[str, Any], metrics: Sequence[str], save: bool
+    ) -> None:
+        self.run, self.common, self.metrics, self.save = run, common, metrics, save
         self.rows: list[Row] = []
         self.written = time.monotonic()
 
@@ -55,14 +57,15 @@ class Results:
         if time.monotonic() - self.written > PAUSE:
             self._write(is_finished=False)
 
-    def table(self, metrics: Sequence[str]) -> Table:
+    def table(self) -> Table:
         """The rows, in the order of the metrics."""
-        return Table.from_records(sorted(self.rows, key=lambda row: metrics.index(row["metric"])))
+        ordered = sorted(self.rows, key=lambda row: self.metrics.index(row["metric"]))
+        return Table.from_records(ordered)
 
     def _write(self, is_finished: bool) -> None:
         if not self.save:
             return
-        rows = self.table(list(dict.fromkeys(row["metric"] for row in self.rows))).records()
+        rows = self.table().records()
         measured = {_quantity(row) for row in rows}
         others = [r for r in self.run.metrics.get("table", ()) if _quantity(r) not in measured]
         kept = {k: v for k, v in self.run.metrics.items() if k not in OUTDATED}
@@ -79,10 +82,9 @@ def fingerprint(
     run: Run, part: Dataset, train: Dataset | None, classifiers: Classifiers | None
 ) -> str:
     """16 hexadecimal digits of all that the numbers depend on: weights, samples, classifiers."""
-    parts = [part.tables, part.index, part.present, {"label": part.label}]
-    parts.append({"train": None if train is None else train.label})
-    samples = {f"{i} {m}": x for i, each in enumerate(parts) for m, x in each.items()}
-    nets = [c.net for c in (classifiers or {}).values() if c.net is not None]
-    tensors = [{name: x for name, x in samples.items() if x is not None}]
-    tensors += [net.state_dict() for net in (run.model, *nets)]
-    return hashlib.sha256("".join(map(hash_of, tensors)).encode()).hexdigest()[:16]
+    labels = {"measured": part.label, "train": None if train is None else train.label}
+    parts: list[Mapping[str, Any]] = [part.tables, part.index, part.present, labels]
+    nets = [run.model, *(c.net for c in (classifiers or {}).values() if c.net is not None)]
+    parts += [net.state_dict() for net in nets]
+    tensors = {f"{i} {name}": x for i, each in enumerate(parts) for name, x in each.items()}
+    return hash_of({name: x for name, x in tensors.items() if x is not None})[:16]

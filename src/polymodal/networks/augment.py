@@ -20,11 +20,7 @@ class RandomShift(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.pixels or x.dim() != 4:
             return x
-        move = noise(x, [2, len(x), 1], self._steps)
-        rows = _moved(x.shape[-2], move[0])[:, :, None]
-        columns = _moved(x.shape[-1], move[1])[:, None, :]
-        each = torch.arange(len(x), device=x.device)[:, None, None]
-        return x.permute(0, 2, 3, 1)[each, rows, columns].permute(0, 3, 1, 2)
+        return shifted(x, noise(x, [2, len(x), 1], self._steps))
 
     def _steps(self, *shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Whole numbers of pixels; `dtype` is that of the images."""
@@ -45,6 +41,14 @@ class Dropout(nn.Module):
             return x
         flat = x.flatten(1)
         return (flat * (noise(flat, flat.shape, torch.rand) >= self.p) / (1 - self.p)).view_as(x)
+
+
+def shifted(x: Tensor, by: Tensor) -> Tensor:
+    """Images x (B, C, H, W) moved by so many rows and columns, (2, B, 1), borders repeated."""
+    rows = _moved(x.shape[-2], by[0])[:, :, None]
+    columns = _moved(x.shape[-1], by[1])[:, None, :]
+    each = torch.arange(len(x), device=x.device)[:, None, None]
+    return x.permute(0, 2, 3, 1)[each, rows, columns].permute(0, 3, 1, 2)
 
 
 def _moved(size: int, by: Tensor) -> Tensor:

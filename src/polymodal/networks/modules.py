@@ -48,18 +48,18 @@ class JointEncoder(nn.Module):
 
     Args:
         encoders: encoders[m](x_m) -> (B, features).
-        features: size of each encoder's output.
+        features: features[m], the size of each encoder's output.
         hidden: width of the hidden layer; 0: none, the output is linear in the features.
         dim: D.
     """
 
     def __init__(
-        self, encoders: Mapping[str, nn.Module], features: int, hidden: int, dim: int
+        self, encoders: Mapping[str, nn.Module], features: Mapping[str, int], hidden: int, dim: int
     ) -> None:
         super().__init__()
         self.encoders = Named(encoders)
-        self.absent = Named({m: nn.Parameter(torch.zeros(features)) for m in encoders})
-        self.mix = mlp([len(encoders) * (features + 1), hidden, 2 * dim])
+        self.absent = Named({m: nn.Parameter(torch.zeros(features[m])) for m in encoders})
+        self.mix = mlp([sum(features[m] + 1 for m in encoders), hidden, 2 * dim])
 
     def forward(self, batch: Batch) -> DiagNormal:
         parts: list[Tensor] = []

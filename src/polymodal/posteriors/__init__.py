@@ -3,6 +3,11 @@
 from polymodal.posteriors.concatenated import Concatenated
 from polymodal.posteriors.diffusion import JointWithDiffusion
 from polymodal.posteriors.joint import JointWithSurrogates, SampledProduct
+from polymodal.posteriors.likelihoods import (
+    EmbeddingLikelihood,
+    JointWithLikelihoods,
+    SampledLikelihoods,
+)
 from polymodal.posteriors.masks import masks, observed
 from polymodal.posteriors.patterns import JointEncoderPosterior, remember_patterns
 from polymodal.posteriors.pooled import PooledExperts
@@ -13,12 +18,15 @@ from polymodal.posteriors.private import SharedPrivate
 __all__ = [
     "POOLINGS",
     "Concatenated",
+    "EmbeddingLikelihood",
     "Embeddings",
     "JointEncoderPosterior",
     "JointWithDiffusion",
+    "JointWithLikelihoods",
     "JointWithSurrogates",
     "PooledExperts",
     "Posterior",
+    "SampledLikelihoods",
     "SampledProduct",
     "SharedPrivate",
     "masks",

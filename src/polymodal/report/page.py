@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from polymodal.checks import FilePath
 from polymodal.data import Splits
 from polymodal.data.readers.files import downloads
 from polymodal.metrics.table import Table
@@ -96,8 +97,8 @@ class Comparison:
 
 
 def write_report(
-    runs: Sequence[str | os.PathLike[str] | Run],
-    out: str | os.PathLike[str] = "report.html",
+    runs: Sequence[FilePath | Run],
+    out: FilePath = "report.html",
     *,
     data: Splits | str | None = None,
     labels: Sequence[str] | None = None,
@@ -229,8 +230,7 @@ def _overview(comparison: Comparison) -> Section:
 
 
 def _data_text(data: Splits) -> str:
-    parts = {"train": data.train, "val": data.val, "test": data.test}
-    sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items())
+    sizes = ", ".join(f"{len(part):,} {name}" for name, part in data.parts.items())
     modalities = ", ".join(
         f"{m.name} {'×'.join(map(str, m.shape))} ({m.likelihood})" for m in data.modalities
     )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from polymodal.batch import Batch
 from polymodal.data import Dataset, Splits
 from polymodal.data.kinds import kind_of, mosaic, png
 from polymodal.distributions import weighable
+from polymodal.metrics.evaluate import chosen_subsets
 from polymodal.metrics.measurement import complete_rows
 from polymodal.metrics.probe import latent_means
 from polymodal.model import MultimodalVAE
@@ -32,7 +32,6 @@ EMBEDDED = 500  # samples whose embeddings are shown
 POINTS, PLANE_DRAWS = 300, 5  # samples of the latent plane, and draws beside it
 PAGE = 1280  # width in pixels
 SMALL = 220  # images up to this width, in pixels, are shown twice as large
-MANY = 4  # modalities up to which every subset is shown
 NOTHING = "nothing"  # what joint samples are given
 
 
@@ -135,12 +134,10 @@ class Scenes:
         modality = self.modalities[m]
         return kind_of(modality).show(x, modality, self.spans[m])
 
-    def subsets(self) -> Iterator[tuple[str, ...]]:
+    def subsets(self) -> list[tuple[str, ...]]:
         """All proper subsets; of more than four modalities those of one and of all but one."""
-        every = range(1, len(self.names))
-        sizes = every if len(self.names) <= MANY else (1, len(self.names) - 1)
-        for size in sizes:
-            yield from combinations(self.names, size)
+        usual = chosen_subsets(None, self.names)
+        return [given for given in usual if len(given) < len(self.names)]
 
     # Generated samples.
 
@@ -287,12 +284,7 @@ def _plane_text(given: str, target: str, count: int) -> str:
 def sampled(model: MultimodalVAE, batch: Batch | None, n: int, targets: Sequence[str]) -> Sample:
     """Generated values of those targets that the model generates, with the same noise each time."""
     generates = [m for m in targets if m in model.decoders]
-    if not generates:
-        return Sample({}, None)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        z, report = model.draw(batch, n)
-        return Sample(model.decode(z, generates), report)
+    return Sample(*model.sample(batch, n, generates, 0)) if generates else Sample({}, None)
 
 
 def _reports(samples: Mapping[str, Sample], given: str) -> dict[tuple[str, str], SamplerReport]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from polymodal.batch import Modality
-from polymodal.checks import first_difference
+from polymodal.checks import FilePath, first_difference
 from polymodal.checks.files import damaged, make_directory
 from polymodal.model import Method
 from polymodal.runs.files import LAST, LOG, MODEL, RUN, finite, refuse_code, write_json
@@ -44,7 +43,7 @@ class Checkpointer:
 
     def __init__(
         self,
-        out: str | os.PathLike[str] | None,
+        out: FilePath | None,
         info: Mapping[str, Any],
         writes: bool = True,
     ) -> None:

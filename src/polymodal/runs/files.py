@@ -6,13 +6,11 @@ Nothing in a run directory is read in a way that could run code: JSON, CSV and s
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_jsonable_python
 
 from polymodal.checks import plain
 from polymodal.checks.files import damaged, make_directory, read_bytes, write
@@ -27,11 +25,7 @@ JSON_MB = 16
 
 def finite(value: Any) -> Any:
     """A value for JSON: plain, and null where a number is not finite."""
-    if isinstance(value, Mapping):
-        return {str(k): finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return to_jsonable_python(value, inf_nan_mode="null")
 
 
 def write_json(path: Path, value: Any) -> None:

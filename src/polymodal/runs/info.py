@@ -161,13 +161,10 @@ def _with_effect(section: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_unused(directory: Path) -> None:
     """Raises ValueError if `directory` holds a file of a run, which would be overwritten."""
-    if (directory / RUN).exists():
-        raise ValueError(
-            f"{directory} already contains a run; give another directory, nothing is overwritten."
-        )
-    for name in (MODEL, LAST, LOG, METRICS):
+    for name in (RUN, MODEL, LAST, LOG, METRICS):
         if (directory / name).exists():
+            kind = "a run" if name == RUN else f"a {name} but no {RUN}"
             raise ValueError(
-                f"{directory} contains a {name} but no {RUN}; give another directory (--out),"
-                " nothing is overwritten."
+                f"{directory} already contains {kind}; give another directory (--out), nothing is"
+                " overwritten."
             )

@@ -35,7 +35,7 @@ from polymodal.runs.info import check_unused, modalities_of, read_info
 from polymodal.runs.lock import locked
 from polymodal.runs.log import Log
 from polymodal.runs.tensors import (
-    Budget,
+    budget_of,
     check_checkpoint,
     load_into,
     opened,
@@ -258,7 +258,7 @@ def load(run_dir: FilePath, method: Method | None = None) -> Run:
         )
     with opened(directory / MODEL, identity) as file:
         if method is None:
-            with Budget(file, directory / MODEL):
+            with budget_of(file, directory / MODEL):
                 method = _rebuilt(info["settings"], modalities)
         load_into(method.model, file, directory / MODEL)
     method.model.eval()

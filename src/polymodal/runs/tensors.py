@@ -92,16 +92,13 @@ def _value(file: Any, name: str, like: Tensor, path: Path) -> Tensor:
 
 
 class Budget(TorchFunctionMode):
-    """Inside, torch makes tensors of at most as many numbers as a file of weights holds, times a
-    small factor: so a model that the file cannot fill is refused before it takes memory.
-
-    Raises ValueError where more are asked for.
+    """Inside, torch makes tensors of at most `most` numbers; `refusal` is raised, before they take
+    memory, where more are asked for.
     """
 
-    def __init__(self, file: Any, path: Path) -> None:
+    def __init__(self, most: int, refusal: Exception) -> None:
         super().__init__()
-        shapes = [file.get_slice(name).get_shape() for name in file.keys()]
-        self.left, self.path = SLACK + 4 * sum(map(math.prod, shapes)), path
+        self.left, self.refusal = most, refusal
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -112,8 +109,16 @@ class Budget(TorchFunctionMode):
                 self.left -= function(*args, **kwargs | {"device": "meta"}).numel()
                 if self.left >= 0:
                     return function(*args, **kwargs)
-            raise _misfit(self.path, "the model is larger than the file")
+            raise self.refusal
         return function(*args, **kwargs)
+
+
+def budget_of(file: Any, path: Path) -> Budget:
+    """For a model of about the numbers that a file of weights holds; ValueError where it needs
+    more.
+    """
+    sizes = [math.prod(file.get_slice(name).get_shape()) for name in file.keys()]
+    return Budget(SLACK + 4 * sum(sizes), _misfit(path, "the model is larger than the file"))
 
 
 # Checkpoints.

@@ -308,12 +308,7 @@ class ParticleReport(SamplerReport):
 
     def summary(self) -> dict[str, float]:
         """The calls, and medians over the items."""
-        costs = {
-            "items": self.items,
-            "calls": self.calls,
-            "points_per_item": self.rows / self.items,
-        }
-        return _medians(self.per_item()) | costs
+        return _medians(self.per_item()) | {"items": self.items, "calls": self.calls}
 
     def histograms(self) -> list[Histogram]:
         """Points of each item, and the effective number of particles where there are any."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polymodal.batch import Modality
+from polymodal.checks import FilePath
 from polymodal.data import Splits, change_modalities, load_data
 from polymodal.data.kinds import kind_of
 from polymodal.settings.schema import DataSettings, Settings
@@ -17,7 +18,7 @@ from polymodal.settings.schema import DataSettings, Settings
 def load_splits(
     settings: DataSettings,
     modalities: Mapping[str, Mapping[str, Any]],
-    data: Splits | str | os.PathLike[str] | None = None,
+    data: Splits | FilePath | None = None,
 ) -> Splits:
     """The data that the settings name, their modalities changed as the settings say, each with its
     kind.
@@ -44,9 +45,7 @@ def _with_kinds(splits: Splits) -> Splits:
     return change_modalities(splits, {m.name: {"kind": kind_of(m).name} for m in splits.modalities})
 
 
-def _location(
-    settings: DataSettings, data: str | os.PathLike[str] | None
-) -> tuple[str, str | None]:
+def _location(settings: DataSettings, data: FilePath | None) -> tuple[str, str | None]:
     """The name or file of the data, and the folder of its files."""
     name, path = settings.name, settings.path
     if name is None:  # a path without a name is a file

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from polymodal.checks import Count, check_names, checked_options, find, plain, typed
 from polymodal.settings.merge import merge, parse_overrides
@@ -44,8 +42,10 @@ def resolve(
     recipe = given if isinstance(given, Settings) else typed(Layer, given, "The recipe")
     layers = (plain(recipe), plain(more or {}), parse_overrides(overrides))
     settings = typed(Settings, merge(*layers))
+    from polymodal.batch import checked_fields
+
     checked = {
-        "modalities": _checked_modalities(settings.modalities),
+        "modalities": checked_fields(settings.modalities),
         "method": _checked_method(settings.method),
         "data": _checked_data(settings.data),
         "evaluation": _checked_evaluation(settings.evaluation),
@@ -58,19 +58,6 @@ def to_dict(settings: Settings) -> dict[str, Any]:
     settings back.
     """
     return plain(settings.model_dump())
-
-
-def _checked_modalities(modalities: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    from polymodal.batch import Modality
-
-    names = [f.name for f in fields(Modality) if f.name not in ("name", "shape")]
-    hints = get_type_hints(Modality, include_extras=True)
-    checked = {}
-    for modality, changes in modalities.items():
-        path = f"modalities.{modality}"
-        check_names(changes, names, path)
-        checked[modality] = {k: typed(hints[k], v, f"{path}.{k}") for k, v in changes.items()}
-    return checked
 
 
 def _checked_method(method: MethodSettings) -> MethodSettings:
@@ -86,16 +73,11 @@ def _checked_method(method: MethodSettings) -> MethodSettings:
 
 def _checked_data(data: DataSettings) -> DataSettings:
     """The data set by its key in DATASETS; a file stays as it is."""
-    if data.name is None:
-        return data
-    from polymodal.data import DATASETS, load_data
+    from polymodal.data import DATASETS, dataset_key, load_data
 
-    try:
-        name = find(data.name, DATASETS, "data set")
-    except ValueError:
-        if Path(data.name).exists():
-            return data
-        raise
+    name = None if data.name is None else dataset_key(data.name)
+    if name is None:
+        return data
     common = set(inspect.signature(load_data).parameters) - OF_NO_SECTION
     checked_options(DATASETS[name], data.options, "data", ("path", "limit"), sorted(common))
     return data.model_copy(update={"name": name})

@@ -66,7 +66,7 @@ def check_place(settings: Settings, splits: Splits, seed: int, directory: Path) 
 
 def run_info(settings: Settings, splits: Splits, seed: int) -> dict[str, Any]:
     """The contents of run.json when a run starts."""
-    sizes = {part: len(getattr(splits, part)) for part in ("train", "val", "test")}
+    sizes = {part: len(data) for part, data in splits.parts.items()}
     return {
         "status": "training",
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),

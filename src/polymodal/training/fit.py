@@ -15,7 +15,6 @@ couples the samples of a batch must gather them from all processes, as deep CCA'
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,15 +36,15 @@ from polymodal.training.progress import Reporter
 from polymodal.training.reuse import taken_from
 from polymodal.training.session import Session, Taken
 
-Reuse = Mapping[str, str | os.PathLike[str] | Run]
+Reuse = Mapping[str, FilePath | Run]
 
 
 def fit(
     method: str | Method | Settings | Mapping[str, Any],
     /,
-    data: Splits | str | os.PathLike[str] | None = None,
+    data: Splits | FilePath | None = None,
     *,
-    out: str | os.PathLike[str] | None = None,
+    out: FilePath | None = None,
     seed: int = 0,
     reuse: Reuse | None = None,
     **settings: Any,

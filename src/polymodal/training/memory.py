@@ -12,18 +12,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from polymodal.batch import Modality
 from polymodal.checks import check_memory
-from polymodal.model import Method, Stage
+from polymodal.model import Method
 from polymodal.runs.run import build
+from polymodal.runs.tensors import Budget
 from polymodal.settings.resolve import to_dict
 from polymodal.settings.schema import Settings, StageSettings
 
-SMALL = 2**27  # bytes of weights that are made without a look at the memory
-AVERAGES = {"adam": 2, "adamw": 2, "amsgrad": 3, "rmsprop": 1, "sgd": 1}  # for each weight
+SMALL = 2**25  # weights that are made without a look at the memory
+COPIES = 5  # of the weights: gradients, the optimiser's averages, those that are kept
 POSITIONS = 16  # of an image, at least, at which a convolution has a value
 
 
@@ -37,7 +36,7 @@ def built(settings: Settings, modalities: Sequence[Modality], samples: int) -> M
     """
     before = torch.get_rng_state()
     try:
-        with _Allocations(SMALL):
+        with Budget(SMALL, _TooLargeError()):
             method = build(to_dict(settings), modalities)
     except _TooLargeError:
         torch.set_rng_state(before)
@@ -56,23 +55,17 @@ def check_run(settings: Settings, method: Method, samples: int) -> None:
         samples: for training.
     """
     most = settings.training.memory_gb
-    model = _bytes(method.model.parameters())
+    model = sum(p.numel() * p.element_size() for p in method.model.parameters())
     for stage in method.stages:
         chosen = settings.training.stage(stage.name)
         draws = int(settings.method.options.get("k", 1))
         batch = draws * _of_batch(method, chosen, samples)
         check_memory(
-            model + _of_training(stage, method.model, chosen) + batch,
+            COPIES * model + batch,
             f"Stage {stage.name!r} needs",
             f"lower {largest(settings, samples)}, or raise training.memory_gb",
             None if most is None else 1e9 * most,
         )
-
-
-def _of_training(stage: Stage, model: nn.Module, settings: StageSettings) -> int:
-    """Bytes of gradients, averages and kept weights of the parts that a stage trains."""
-    copies = 1 + AVERAGES[settings.optimizer] + bool(settings.ema) + bool(settings.patience)
-    return copies * _bytes({p for part in stage.modules(model) for p in part.parameters()})
 
 
 def _of_batch(method: Method, settings: StageSettings, samples: int) -> int:
@@ -81,10 +74,6 @@ def _of_batch(method: Method, settings: StageSettings, samples: int) -> int:
     weights = [p.shape for p in method.model.parameters() if p.dim() > 1]
     layers = sum(shape[0] * (POSITIONS if len(shape) > 2 else 1) for shape in weights)
     return 8 * min(settings.batch, samples) * (values + layers)
-
-
-def _bytes(tensors: Any) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def largest(settings: Settings, samples: int) -> str:
@@ -125,20 +114,3 @@ def _numbers(value: Any, path: str) -> Iterator[tuple[str, int]]:
 
 class _TooLargeError(Exception):
     """More memory was asked for than was allowed."""
-
-
-class _Allocations(TorchDispatchMode):
-    """Counts the bytes of new tensors, and stops before they are more than `most`."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self.left = most
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
-    ) -> Any:
-        if args and isinstance(args[0], list | tuple) and all(type(n) is int for n in args[0]):
-            self.left -= 4 * math.prod(args[0])
-        if self.left < 0:
-            raise _TooLargeError
-        return func(*args, **(kwargs or {}))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from polymodal.batch import on
 from polymodal.data.dataset import Dataset
 from polymodal.model import Loss, MultimodalVAE, Stage
 from polymodal.rng import seed_all, shard, stream
@@ -27,7 +28,7 @@ from polymodal.training.optimizer import Rate, make_optimizer
 from polymodal.training.prepare import copy_into
 from polymodal.training.processes import add_up, share_buffers
 from polymodal.training.totals import FiniteCheck, Recent, Terms, Totals, table_of
-from polymodal.training.weights import Average, EarlyStopping, moved
+from polymodal.training.weights import Average, EarlyStopping
 
 GROUP = 20  # steps between looks at the losses on a device that runs ahead of the program
 
@@ -341,7 +342,7 @@ class StageTrainer:
         """Resumes from a `snapshot`; the model's weights must have been loaded already."""
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.totals.restore(state["totals"], self.device)
-        self.average.values = moved(state["average"], self.device)
+        self.average.values = on(self.device, state["average"])
         self.best.restore(state["best"], self.device)
         self.rate.restore(state["rate"])
         self.optimizer.load_state_dict(state["optimizer"])

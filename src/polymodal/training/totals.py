@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from polymodal.batch import on
 from polymodal.model import Loss
 
 SHOWN = 5  # rows of the data that an error names
@@ -61,7 +62,7 @@ class Totals:
     def restore(self, snapshot: Mapping[str, Any], device: torch.device) -> None:
         """Resumes from a `snapshot`."""
         self.counts = dict(snapshot["counts"])
-        self.sums = {name: total.to(device) for name, total in snapshot["sums"].items()}
+        self.sums = on(device, snapshot["sums"])
 
     def means(self) -> dict[str, float]:
         """The means by name."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from polymodal.batch import on
 from polymodal.training.prepare import copy_into
 
 State = Mapping[str, Tensor]
@@ -21,11 +22,6 @@ State = Mapping[str, Tensor]
 def cloned(state: State) -> dict[str, Tensor]:
     """A copy of the tensors."""
     return {name: value.clone() for name, value in state.items()}
-
-
-def moved(state: State, device: torch.device) -> dict[str, Tensor]:
-    """The tensors on `device`."""
-    return {name: value.to(device) for name, value in state.items()}
 
 
 class Average:
@@ -95,4 +91,4 @@ class EarlyStopping:
         """Resumes from a `snapshot`."""
         for name, value in snapshot.items():
             setattr(self, name, value)
-        self.weights = moved(self.weights, device)
+        self.weights = on(device, self.weights)

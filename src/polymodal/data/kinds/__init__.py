@@ -13,10 +13,10 @@ import numpy as np
 
 from polymodal.batch import Modality
 from polymodal.checks import check_name
-from polymodal.data.kinds.kind import KINDS, Fault, Kind, register
+from polymodal.data.kinds.kind import KINDS, Kind, register
 from polymodal.data.kinds.pixels import mosaic, png
 
-__all__ = ["KINDS", "Fault", "Kind", "kind_of", "kind_of_array", "mosaic", "png", "register"]
+__all__ = ["KINDS", "Kind", "kind_of", "kind_of_array", "mosaic", "png", "register"]
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")

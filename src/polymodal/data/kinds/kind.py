@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,26 +13,14 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Modality, as_numbers, in_words
+from polymodal.checks.files import regular
 from polymodal.data.readers.archives import array_for
-from polymodal.data.readers.files import regular
 from polymodal.distributions.likelihoods import UNIT, values_of
 
 Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Values that a modality cannot have.
-
-    Args:
-        bad: bool, of the shape of the values: which of them.
-        words: what they are, to be read after "has 3 values".
-        remedy: what the user can do.
-    """
-
-    bad: Tensor
-    words: str
-    remedy: str
+# Values that a modality cannot have: which of them (bool), what they are, to be read after "has 3
+# values", and what the user can do.
+Fault = tuple[Tensor, str, str]
 
 
 class Kind(ABC):
@@ -120,7 +107,7 @@ class Kind(ABC):
         """
         if x.dtype != torch.uint8:
             remedy = "repair them or leave those samples out"
-            yield Fault(~x.isfinite(), "that are NaN or infinite", remedy)
+            yield ~x.isfinite(), "that are NaN or infinite", remedy
         values = values_of(modality)
         if values is None or (x.dtype == torch.uint8 and values is UNIT):
             return
@@ -129,7 +116,7 @@ class Kind(ABC):
             f"rescale them, or choose another likelihood (it is {modality.likelihood} with link"
             f" {modality.link})"
         )
-        yield Fault(~admitted, f"that are not {values.words}", remedy)
+        yield ~admitted, f"that are not {values.words}", remedy
 
     # Reading samples that a user gives.
 
@@ -144,16 +131,23 @@ class Kind(ABC):
         return x
 
     def check(
-        self, x: Tensor, modality: Modality, whose: str, present: Tensor | None = None
+        self, x: Tensor, modality: Modality, whose: str, rows: Any = ..., present: Any = 1
     ) -> None:
-        """Raises ValueError for values (B, *shape) that the modality cannot have where they are
-        `present` (B,).
+        """Raises ValueError for values that the modality cannot have, naming the samples.
+
+        Args:
+            x: (B', *shape).
+            whose: the values in words.
+            rows: (B,), those of the samples in x; ...: all.
+            present: (B,), where the modality is present; 1: in all samples.
         """
-        for fault in self.faults(x, modality):
-            bad = fault.bad.flatten(1).sum(1)
-            count = int(bad.sum() if present is None else bad[present].sum())
-            if count:
-                raise ValueError(f"{whose} has {count} values {fault.words}; {fault.remedy}.")
+        for bad, words, remedy in self.faults(x, modality):
+            count = bad.flatten(1).sum(1)[rows] * present
+            if samples := count.nonzero().squeeze(1).tolist():
+                raise ValueError(
+                    f"{whose} has {int(count.sum())} values {words}, in {len(samples)} of"
+                    f" {len(count)} samples (first: {samples[:5]}); {remedy}."
+                )
 
     def load(self, file: Path, name: str) -> np.ndarray:
         """The array in a file. Raises ValueError if it cannot be read."""

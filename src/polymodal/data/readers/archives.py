@@ -10,9 +10,14 @@ from typing import IO
 
 import numpy as np
 
-from polymodal.data.readers.files import DamageError, reading, regular
+from polymodal.checks.files import regular
+from polymodal.data.readers.files import DamageError, reading
 
 MAX_GB = 1.0
+HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 HEADER = 2**16  # bytes in which a header must end
 ARCHIVE, ARRAY = b"PK", b"\x93NUMPY"  # how the files begin
 REMEDY = "write it again as an .npz file with an array of numbers for each modality"
@@ -79,12 +84,9 @@ def _size(content: bytes, what: str) -> int:
         raise DamageError(f"{what} is no array")
     stream = io.BytesIO(content)
     version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
+    if version not in HEADERS:
         raise DamageError(f"{what} holds no numbers")
-    read = np.lib.format.read_array_header_1_0
-    if version == (2, 0):
-        read = np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
+    shape, _, dtype = HEADERS[version](stream)
     if dtype.hasobject or min(shape, default=0) < 0:
         raise DamageError(f"{what} holds Python objects or a negative size, not numbers")
     return math.prod(shape) * max(1, dtype.itemsize)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polymodal.checks import FilePath
 from polymodal.data.readers.archives import read_arrays
 from polymodal.data.readers.files import (
     DamageError,
@@ -100,7 +100,7 @@ def _images(nhwc: np.ndarray, labels: np.ndarray) -> Part:
     return images, torch.from_numpy(labels.astype(np.int64))
 
 
-def idx_digits(name: str, path: str | os.PathLike[str] | None = None) -> dict[str, Part]:
+def idx_digits(name: str, path: FilePath | None = None) -> dict[str, Part]:
     """The "train" and "test" parts of "mnist" or "fashion-mnist", from IDX files; fetched if
     they are absent.
     """
@@ -119,7 +119,7 @@ def idx_digits(name: str, path: str | os.PathLike[str] | None = None) -> dict[st
     }
 
 
-def svhn_digits(path: str | os.PathLike[str] | None = None) -> tuple[dict[str, Part], bool]:
+def svhn_digits(path: FilePath | None = None) -> tuple[dict[str, Part], bool]:
     """The "train" and "test" parts of SVHN (cropped digits), and whether they come from the packed
     10,000 images.
 

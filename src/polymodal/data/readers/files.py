@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 
+from polymodal.checks import FilePath
 from polymodal.checks.files import atomic
 
 log = logging.getLogger("polymodal")
@@ -31,7 +32,7 @@ def cache_folder() -> Path:
     return Path(pooch.os_cache("polymodal"))
 
 
-def data_folder(path: str | os.PathLike[str] | None = None) -> Path:
+def data_folder(path: FilePath | None = None) -> Path:
     """The folder of data files: `path`, else $POLYMODAL_DATA, else the user's cache directory.
 
     Raises ValueError for a `path` that is no folder.
@@ -64,16 +65,6 @@ class DamageError(ValueError):
     def __init__(self, why: str, remedy: str = "") -> None:
         super().__init__(why)
         self.remedy = remedy
-
-
-def regular(file: Path) -> Path:
-    """The file itself. Raises ValueError if there is none, or it is a folder or a device."""
-    if not os.path.exists(file):  # also of names that no file can have
-        raise ValueError(f"There is no file {file}.")
-    if not file.is_file():
-        kind = "a folder" if file.is_dir() else "a pipe or a device"
-        raise ValueError(f"{file} is {kind}; give a file.")
-    return file
 
 
 @contextlib.contextmanager

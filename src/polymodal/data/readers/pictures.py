@@ -8,7 +8,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from polymodal.data.readers.files import DamageError, reading, regular
+from polymodal.checks.files import regular
+from polymodal.data.readers.files import DamageError, reading
 
 MAX_PIXELS = 50_000_000
 TOO_LARGE = f"it has more than {MAX_PIXELS:,} pixels"
