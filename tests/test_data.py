@@ -657,7 +657,7 @@ def test_absent_values_may_be_anything():
         ("nothing.npz", {}, "no file nothing.npz"),
         ("shapes", {"nn": 5}, r"no setting data\.nn\. Did you mean data\.n"),
         ("shapes", {"n": 3}, "at least 15"),
-        ("shapes", {"limit": 0}, "data.limit must be a whole number of at least 1.*got 0"),
+        ("shapes", {"limit": 0}, "limit must be a whole number of at least 1.*got 0"),
         (
             "shapes",
             {"modalities": {"squar": {}}},
@@ -704,12 +704,15 @@ ONES = np.arange(20.0).reshape(10, 2)
         ({"label": np.arange(10)}, "holds no modality"),
         ({"a": np.zeros((0, 2))}, "needs at least one sample"),
         ({"a": np.array(["x"] * 10)}, "must hold real numbers.*got words"),
-        ({"a": np.array([None] * 10)}, "Python objects.*numpy.savez"),
+        ({"a": np.array([None] * 10)}, "Python objects.*array of numbers for each"),
         (
             {"a": ONES, "labels": np.arange(9)},
             "10 samples need as many labels, got 9",
         ),
-        ({"a": ONES, "label": np.linspace(0, 1, 10)}, "whole numbers or words, got 0.11"),
+        (
+            {"a": ONES, "label": np.linspace(0, 1, 10)},
+            "whole numbers or words, one for each sample, got 0.11",
+        ),
         ({"a": ONES, "a_present": np.ones(3)}, "a_present must hold 10"),
         ({"a": ONES, "b": ONES[:9]}, "same number of samples.*'a': 10, 'b': 9"),
         ({"train_a": ONES, "b": ONES}, "with a prefix.*without"),

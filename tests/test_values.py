@@ -451,7 +451,7 @@ ONES = npy(np.ones((30, 2)))
 )
 def test_other_archives_are_refused(make) -> None:
     file = make()
-    assert str(file) in refusal(lambda: load_data(file))
+    assert str(file)[: len(FILES)] in refusal(lambda: load_data(file))
 
 
 def test_a_name_twice_is_refused_and_a_pipe_does_not_hang() -> None:

@@ -14,7 +14,7 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from polymodal.checks import Count, check_names, suggest, typed_arguments
+from polymodal.checks import Count, check_names, shown, suggest, typed, typed_arguments
 
 MAX_SIZE = 10**8  # numbers in one value
 MAX_NAME = 200  # bytes of a name that stands for a file, see `escaped`
@@ -63,7 +63,8 @@ class Modality:
     kind: str | None = None
 
     def __post_init__(self) -> None:
-        values = typed_arguments(Modality, vars(self), f"modalities.{str(self.name)[:80]}")
+        typed(str, self.name, "A modality's name")
+        values = typed_arguments(Modality, vars(self), f"modalities.{self.name[:80]}")
         for name, value in values.items():
             object.__setattr__(self, name, value)
         _check_name(self.name)
@@ -159,8 +160,8 @@ def check_mappings(**values: Any) -> None:
     for name, value in values.items():
         if not isinstance(value, Mapping):
             raise ValueError(
-                f"{name} must be a mapping by modality, such as {{'a': values}}, got a"
-                f" {type(value).__name__}."
+                f"{name} must be a mapping by modality, such as {{'a': values}}, got"
+                f" {shown(value)}."
             )
 
 

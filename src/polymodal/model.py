@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.batch import Batch, Modality
-from polymodal.checks import Count, check_memory, checked
+from polymodal.checks import Count, check_memory, checked, typed
 from polymodal.data.kinds import kind_of
 from polymodal.distributions import report_of, sum_of
 from polymodal.networks.named import Named
@@ -180,7 +180,7 @@ class MultimodalVAE(nn.Module, Generic[P]):
         check_memory(4.0 * n * samples * values, f"Generating with n={n:,} needs", "lower n")
 
     def _targets(self, targets: Iterable[str] | None) -> list[str]:
-        names = list(self.decoders) if targets is None else list(targets)
+        names = list(typed(Sequence[str] | None, targets, "targets") or self.decoders)
         if unknown := [m for m in names if m not in self.decoders]:
             raise ValueError(f"The model generates {list(self.decoders)}, not {unknown}.")
         return names

@@ -165,8 +165,12 @@ LOSSLESS: dict[Any, Any] = {
 _KEY = Annotated[str, BeforeValidator(str), AfterValidator(_text)]  # 3 is a name as well
 
 
-def lossless(hint: Any) -> Any:
-    """The annotation for pydantic that refuses every conversion in which something is lost."""
+def lossless(hint: Any, empty: bool = True) -> Any:
+    """The annotation for pydantic that refuses every conversion in which something is lost.
+
+    Args:
+        empty: whether null is an empty mapping; it is not where there are other alternatives.
+    """
     origin, args = get_origin(hint), get_args(hint)
     if origin is None:
         return LOSSLESS.get(hint) or _of_class(hint)
@@ -176,12 +180,12 @@ def lossless(hint: Any) -> Any:
         return hint
     if origin is Annotated:
         return Annotated[lossless(args[0]), *args[1:]]
-    inner = tuple(map(lossless, args))
     if origin in UNIONS:
-        return Union[inner]  # noqa: UP007
+        return Union[tuple(lossless(a, False) for a in args)]  # noqa: UP007
+    inner = tuple(map(lossless, args))
     if origin in (dict, Mapping):
         inner = (_KEY if args[0] is str else inner[0], inner[1])
-        return Annotated[origin[inner], BeforeValidator(_empty_if_none)]
+        return Annotated[origin[inner], BeforeValidator(_empty_if_none)] if empty else origin[inner]
     return origin[inner]
 
 

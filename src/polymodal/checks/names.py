@@ -20,8 +20,10 @@ def shown(value: Any) -> str:
     >>> shown([3] * 100), shown("a")
     ('[3, 3, 3, 3, 3, 3, ...]', "'a'")
     """
+    value = value.tolist() if hasattr(value, "tolist") else value
     try:
-        return " ".join(_SHORT.repr(value).split())
+        text = " ".join(_SHORT.repr(value).split())
+        return f"a {type(value).__name__}" if text.startswith("<") else text
     except ValueError:  # Python does not write numbers of many thousands of digits
         return "a number of thousands of digits"
 

@@ -9,7 +9,16 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from polymodal.batch import checked_fields
-from polymodal.checks import Count, FilePath, Seed, check_names, find, typed, typed_arguments
+from polymodal.checks import (
+    Count,
+    FilePath,
+    Seed,
+    check_names,
+    checked,
+    find,
+    typed,
+    typed_arguments,
+)
 from polymodal.data.celeba import ATTRIBUTES, celeba
 from polymodal.data.dataset import Dataset, Splits, gather
 from polymodal.data.digits import match, mnist_fashion, mnist_svhn, mnist_svhn_fashion
@@ -65,12 +74,13 @@ DATASETS: dict[str, Callable[..., Splits]] = {
 }
 
 
+@checked
 def load_data(
     name_or_path: FilePath,
     *,
     path: FilePath | None = None,
-    limit: int | None = None,
-    seed: int = 0,
+    limit: Count | None = None,
+    seed: Seed = 0,
     missing: str | Mapping[str, Any] | None = None,
     modalities: Mapping[str, Mapping[str, Any]] | None = None,
     **kwargs: Any,
@@ -101,11 +111,7 @@ def load_data(
     (20, ['square', 'circle'], ['square', 'circle'])
     """
     pattern, nan_is_missing = _missing(missing)
-    limit = typed(Count | None, limit, "data.limit")
-    seed = typed(Seed, seed, "seed")
     modalities = typed(dict[str, dict[str, Any]] | None, modalities, "modalities")
-    if not isinstance(name_or_path, str | os.PathLike):
-        raise ValueError(f"The data are a name or a file, got {name_or_path!r:.80}.")
     shared = {"path": path, "seed": seed, "limit": limit, "nan_is_missing": nan_is_missing}
     splits = _load(os.fspath(name_or_path), shared, kwargs)
     if modalities:

@@ -131,7 +131,8 @@ def _table(file: Path, skip: int) -> tuple[list[str], np.ndarray]:
 def _official(source: Path, attributes: Path, partition: Path) -> _Faces:
     names, values = _table(attributes, 2)
     _, part = _table(partition, 0)
-    if len(part) != len(names) or (np.diff(part[:, 0]) < 0).any():
+    is_table = part.shape == (len(names), 1) and np.isin(part, (0, 1, 2)).all()
+    if not is_table or (np.diff(part[:, 0]) < 0).any():
         raise ValueError(
             f"{partition} does not fit {attributes}: train, validation and test must follow each"
             " other."

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import index
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from polymodal.batch import Batch, Modality, as_mask, check_mappings, check_masks, on
+from polymodal.checks import shown
 from polymodal.data.kinds import kind_of
 from polymodal.data.labels import Class, moved, united, with_classes
 
@@ -67,6 +69,7 @@ class Dataset:
         check_mappings(tables=self.tables, index=self.index, present=self.present)
         if not all(isinstance(m, Modality) for m in self.modalities):
             raise ValueError(f"modalities must be Modality objects, got {self.modalities!r:.80}.")
+        object.__setattr__(self, "index", {m: _rows(v, m) for m, v in self.index.items()})
         names = self.names
         if not names or set(names) != set(self.tables) or len(set(names)) < len(names):
             raise ValueError(
@@ -91,9 +94,10 @@ class Dataset:
 
     def _check_rows(self) -> None:
         """Converts masks and labels. Raises ValueError if they do not fit the samples."""
+        check_masks(self.index, self.tables, "index[{!r}]")
         for m, rows in self.index.items():
             last = len(self.tables[m]) - 1
-            if rows.dtype != torch.int64 or not 0 <= int(rows.min()) <= int(rows.max()) <= last:
+            if not 0 <= int(rows.min()) <= int(rows.max()) <= last:
                 raise ValueError(
                     f"index[{m!r}] must hold rows of its table, whole numbers from 0 to {last}."
                 )
@@ -213,6 +217,19 @@ class Dataset:
         return self
 
 
+def _rows(rows: Any, m: str) -> Tensor:
+    """Rows of a table (N,), int64, from whole numbers. Raises ValueError for all else."""
+    if isinstance(rows, Tensor) and rows.dtype == torch.int64 and rows.dim() == 1:
+        return rows
+    values = rows.tolist() if hasattr(rows, "tolist") else rows
+    try:
+        return torch.tensor([index(row) for row in values], dtype=torch.int64)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise ValueError(
+            f"index[{m!r}] must hold rows of its table, whole numbers, got {shown(rows)}."
+        ) from None
+
+
 def _picked(values: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
     return {k: v.index_select(0, rows) for k, v in values.items()}
 
@@ -244,6 +261,12 @@ class Splits:
     truth: object | None = None
 
     def __post_init__(self) -> None:
+        parts = self.parts.values()
+        if not all(isinstance(d, Dataset) and d.names == self.train.names for d in parts):
+            raise ValueError(
+                "The three parts of Splits must be Datasets of the same modalities, got"
+                f" {', '.join(shown(getattr(d, 'names', d)) for d in parts)}."
+            )
         classes = united(data.classes for data in self.parts.values() if data.label is not None)
         for part, data in self.parts.items():
             if data.label is not None and tuple(data.classes) != classes:
@@ -269,6 +292,8 @@ def parts_of(data: Splits | Dataset) -> tuple[Splits | None, Dataset]:
     """The splits, or None for a data set that has no parts; and the part to measure on: the test
     part, or the data set itself.
     """
+    if not isinstance(data, Splits | Dataset):
+        raise ValueError(f"The data must be Splits or a Dataset, got {shown(data)}.")
     return (data, data.test) if isinstance(data, Splits) else (None, data)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from polymodal.batch import in_words
+from polymodal.checks import shown
 
 Class = int | str
 
@@ -22,37 +23,44 @@ def mapped(label: Any) -> tuple[Tensor, tuple[Class, ...]]:
     >>> mapped(["b", "a", "b"]), mapped(np.array([-100.0, 0.0]))
     ((tensor([1, 0, 1]), ('a', 'b')), (tensor([0, 1]), (-100, 0)))
     """
-    values = _array(label)
-    if values.ndim != 1 or values.dtype.kind not in "biufUS":
-        raise ValueError(
-            "Labels must be whole numbers or words, one for each sample, got"
-            f" {in_words(values.dtype)} of shape {values.shape}."
-        )
-    if values.dtype.kind == "S":
-        values = np.array([v.decode("utf-8", "backslashreplace") for v in values.tolist()], str)
-    classes, places = np.unique(values, return_inverse=True)
-    device = label.device if isinstance(label, Tensor) else None
-    return torch.from_numpy(places.astype(np.int64)).to(device), tuple(map(_class, classes))
-
-
-def _array(label: Any) -> np.ndarray:
-    if isinstance(label, Tensor):
-        label = label.detach().cpu()
-        label = (label.double() if label.is_floating_point() else label).numpy()
+    values = _listed(label)
     try:
-        values = np.asarray(label)
-        return np.array(values.tolist()) if values.dtype.kind == "O" else values
-    except ValueError:  # lists of different lengths
-        return np.empty((), object)
+        different: Iterable[Any] = dict.fromkeys(values)
+    except TypeError:  # what cannot be hashed is no label either
+        different = values
+    known = {value: _class(value) for value in different}
+    classes = united([known.values()])
+    place = {c: k for k, c in enumerate(classes)}
+    places = [place[known[v]] for v in values]
+    device = label.device if isinstance(label, Tensor) else None
+    return torch.tensor(places, dtype=torch.int64, device=device), classes
+
+
+def _listed(label: Any) -> Sequence[Any]:
+    """The labels one by one, as they are given."""
+    values = label.tolist() if hasattr(label, "tolist") else label
+    is_time = isinstance(label, np.ndarray) and label.dtype.kind in "mM"
+    if is_time or isinstance(values, str | bytes) or not isinstance(values, Sequence):
+        raise _refusal(label)
+    return values
 
 
 def _class(value: Any) -> Class:
     """A label as Python's number or word."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
     if isinstance(value, str):
         return str(value)
-    if not float(value).is_integer():
-        raise ValueError(f"Labels must be whole numbers or words, got {value}.")
+    is_whole = isinstance(value, Integral) or (isinstance(value, Real) and value % 1 == 0)
+    if not is_whole:
+        raise _refusal(value)
     return int(value)
+
+
+def _refusal(value: Any) -> ValueError:
+    return ValueError(
+        f"Labels must be whole numbers or words, one for each sample, got {shown(value)}."
+    )
 
 
 def with_classes(label: Any, classes: Sequence[Class]) -> tuple[Tensor, tuple[Class, ...]]:
@@ -63,14 +71,14 @@ def with_classes(label: Any, classes: Sequence[Class]) -> tuple[Tensor, tuple[Cl
     return mapped(label)
 
 
-def united(parts: Iterable[Sequence[Class]]) -> tuple[Class, ...]:
-    """All classes of several parts of a data set, sorted. Raises ValueError if some are numbers and
+def united(parts: Iterable[Iterable[Class]]) -> tuple[Class, ...]:
+    """All classes of the parts of a data set, sorted. Raises ValueError if some are numbers and
     some are words.
     """
     classes = {c for part in parts for c in part}
     if len({type(c) for c in classes}) > 1:
         raise ValueError(
-            "The labels of all parts must be whole numbers, or words in all of them, got"
+            "All labels must be whole numbers, or all of them words, got"
             f" {sorted(map(str, classes))[:10]}."
         )
     return tuple(sorted(classes))  # type: ignore[type-var]

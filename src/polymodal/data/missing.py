@@ -201,8 +201,11 @@ def _rates(names: Sequence[str], rate: Rates) -> Tensor:
 
 def _by_modality(names: Sequence[str], rate: Mapping[str, Any]) -> dict[str, Any]:
     """The rates of all modalities, 0 of those that are not named."""
-    if unknown := [m for m in rate if m not in names]:
-        raise ValueError(f"missing.rate names {unknown}, but the modalities are {list(names)}.")
+    unknown = [m for m in rate if m not in names]
+    if unknown or not rate:
+        raise ValueError(
+            f"missing.rate names {unknown or 'nothing'}, but the modalities are {list(names)}."
+        )
     return {m: rate.get(m, 0.0) for m in names}
 
 

@@ -152,10 +152,7 @@ def npz_file(
     arrays = _split(read_arrays(file, max_gb, "raise data.max_gb if the memory holds them"), file)
     names = _names(arrays["train"])
     if not names:
-        raise ValueError(
-            f"{file} holds no modality; write one array for each with numpy.savez(file, name=array,"
-            " ...)."
-        )
+        raise ValueError(f"{file} holds no modality; write one array for each under its name.")
     try:
         modalities = [_describe(n, [held[n] for held in arrays.values()]) for n in names]
         parts = {part: _dataset(held, modalities, nan_is_missing) for part, held in arrays.items()}

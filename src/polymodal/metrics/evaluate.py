@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from polymodal.checks import Count, FilePath, check_name, shown, typed
+from polymodal.checks import Count, FilePath, check_name, checked, shown
 from polymodal.data.dataset import Dataset, Splits, parts_of
 from polymodal.metrics.classifier_training import ClassifierTraining
 from polymodal.metrics.classifiers import Classifiers
@@ -27,12 +27,13 @@ MANY = 4  # modalities up to which all subsets are measured by default
 EMPTY: Value = (math.nan, math.nan, 0)
 
 
+@checked
 def evaluate(
     run: Run,
     data: Splits | Dataset,
     metrics: str | Sequence[str] | None = None,
     subsets: str | Sequence[str | Sequence[str]] | None = None,
-    limit: int | None = None,
+    limit: Count | None = None,
     classifiers: Classifiers | None = None,
     *,
     cache: FilePath | None = None,
@@ -72,12 +73,14 @@ def evaluate(
     >>> # evaluate(run, load_data("shapes"), metrics=["coherence"], subsets=["square"]).print()
     """
     splits, part = parts_of(data)
+    if not isinstance(getattr(run, "model", None), MultimodalVAE):
+        raise ValueError(f"The run must be what fit or load returned, got {shown(run)}.")
     names = [m.name for m in run.model.modalities]
     _check_modalities(part, names)
     classifiable = classifiers is not None or splits is not None
     chosen = chosen_metrics(metrics, part, classifiable)
     given, how = chosen_subsets(subsets, names), MeasurementOptions(**options)
-    part = part.first(typed(Count | None, limit, "limit"))
+    part = part.first(limit)
     device = next(run.model.parameters()).device
     needed = any(metric.labels for metric in chosen.values())
     if needed and classifiers is None and splits is not None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from polymodal.batch import Modality
-from polymodal.checks import CountOrZero, FilePath, find, typed
+from polymodal.checks import CountOrZero, FilePath, checked, find, typed
 from polymodal.checks.files import damaged, make_directory
 from polymodal.data.hashing import hash_of
 from polymodal.methods import METHODS
@@ -126,6 +126,7 @@ class Run:
         """The seed of the run."""
         return self.info["seed"]
 
+    @checked
     def save(self, directory: FilePath) -> None:
         """Writes the run, with its present weights, into a directory, for `load`.
 
@@ -229,6 +230,7 @@ def build(settings: Mapping[str, Any], modalities: Sequence[Modality]) -> Method
     return function(modalities, networks=networks, **options)
 
 
+@checked
 def load(run_dir: FilePath, method: Method | None = None) -> Run:
     """A finished run, its model rebuilt from run.json and model.safetensors. Code in the directory
     is never run.

@@ -157,7 +157,11 @@ def load_checkpoint(path: Path, identity: str, model: nn.Module) -> Progress:
     with opened(path, identity, CHECKPOINT_MB + COPIES * size / 1e6) as file:
         progress = _progress(file, path)
         load_into(model, file, path, MODEL_PREFIX)
-        return progress.model_copy(update={"trainer": _restored(progress.trainer, file)})
+        try:
+            return progress.model_copy(update={"trainer": _restored(progress.trainer, file)})
+        except (LookupError, TypeError, ValueError):
+            remedy = "remove it to start again from the beginning"
+            raise damaged(path, "the state of the training is none", remedy) from None
 
 
 def check_checkpoint(path: Path, identity: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -60,7 +61,7 @@ def beside(recipe: str | Path, name: str) -> str:
 def _file(name: str | Path) -> Path:
     if not is_file(name):
         return Path(str(FOLDER / f"{find(str(name), recipes(), 'recipe')}.yaml"))
-    if not Path(name).exists():
+    if not os.path.exists(name):
         raise ValueError(f"There is no file {str(name)!r}; polymodal list recipes shows names.")
     return Path(name)
 

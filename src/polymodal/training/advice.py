@@ -31,7 +31,7 @@ def warn_of_spread(data: Dataset) -> None:
                 spread,
                 "hardly see them" if spread < 1 else "see nothing else",
                 m.name,
-                spread,
+                min(max(spread, 1e-6), 1e6),
             )
 
 

@@ -84,7 +84,8 @@ def _check_options(options: Any, method: Any, recipe: Mapping[str, Any]) -> None
     """Checks the keyword method={...}, which holds options only."""
     if isinstance(method, Method):
         raise ValueError("A custom Method has its options already; leave method={...} out.")
-    if "name" in recipe.get("method", {}) and "name" in options:
+    has_name = isinstance(options, Mapping) and "name" in options
+    if has_name and "name" in recipe.get("method", {}):
         raise ValueError(
             "The first argument of fit names the method; leave 'name' out of method={...}."
         )

@@ -20,7 +20,7 @@ HEADERS = {
 }
 HEADER = 2**16  # bytes in which a header must end
 ARCHIVE, ARRAY = b"PK", b"\x93NUMPY"  # how the files begin
-REMEDY = "write it again with numpy.savez and arrays of numbers"
+REMEDY = "write it again as an .npz file with an array of numbers for each modality"
 
 
 def read_arrays(
@@ -101,6 +101,8 @@ def _check_size(size: int, limit: float, smaller: str) -> None:
 
 def _array(stream: IO[bytes]) -> np.ndarray:
     x = np.lib.format.read_array(stream, allow_pickle=False)
+    if stream.read(1):
+        raise DamageError("an array has more values than its shape says")
     if x.dtype.kind == "f" and x.dtype.itemsize > 8:
         return x.astype(np.float64)
     return x.astype(x.dtype.newbyteorder("="), copy=False)
