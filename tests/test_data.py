@@ -279,7 +279,7 @@ def test_matching_laws(labels, times, most):
 
 @pytest.mark.parametrize(("sizes", "times"), [((40, 40), 5), ((30, 50, 35), 5), ((6, 6), 5)])
 def test_no_pair_is_matched_twice(sizes, times):
-    """Of each sample with those of every other set; every sample keeps its number of tuples."""
+    """Neither sample of a pair meets the other again; each keeps its number of tuples."""
     labels = [torch.arange(2 * n) % 2 for n in sizes]
     for seed in range(5):
         rows = match(labels, torch.Generator().manual_seed(seed), times)
