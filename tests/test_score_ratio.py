@@ -163,6 +163,7 @@ def test_a_ring_across_three_modalities_is_found() -> None:
         z[n // 2 : n // 2 + 2000],
         steps=400,
         hidden=(48, 48),
+        rank=4,
         training=srm.Training(batch=256, lr=3e-3),
     )
     found = srm.reduce(score, z[: n // 2], z[n // 2 :], {"all": 12})

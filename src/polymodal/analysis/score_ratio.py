@@ -65,29 +65,50 @@ def _whitening_factor(x: Tensor, ridge: float) -> Tensor:
 
 
 class RatioScore(nn.Module):
-    """s(x) = A x + b + g(x). g is a network that starts at 0; A and b start at their best values
-    without it, see `start_`.
+    """s(x) = A x + b + g(x), or, with `rank`, W (A W'x + b + g(W'x)) with W of `rank` columns.
+
+    g is a network that starts at 0; A and b start at their best values without it, see `start_`.
 
     Args:
         dim: d.
         hidden: widths of g's layers.
+        rank: how many directions s may depend on and point to; None: all.
     """
 
-    def __init__(self, dim: int, hidden: Sequence[int] = (128, 128)) -> None:
+    def __init__(
+        self, dim: int, hidden: Sequence[int] = (128, 128), rank: int | None = None
+    ) -> None:
         super().__init__()
-        self.linear = nn.Linear(dim, dim)
-        self.net = _network(dim, hidden)
+        if rank is not None and not 0 < rank <= dim:
+            raise ValueError(
+                f"The rank of a score in {dim} dimensions lies between 1 and {dim}, got {rank}."
+            )
+        size = rank or dim
+        self.directions: nn.Parameter | None = None
+        if rank is not None:
+            self.directions = nn.Parameter(torch.linalg.qr(torch.randn(dim, rank))[0])
+        self.linear = nn.Linear(size, size)
+        self.net = _network(size, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         """s (N, d) of x (N, d)."""
-        return self.linear(x) + self.net(x)
+        if self.directions is None:
+            return self.linear(x) + self.net(x)
+        y = x @ self.directions
+        return (self.linear(y) + self.net(y)) @ self.directions.T
 
     @torch.no_grad()
     def start_(self, x: Tensor, held_out: Tensor) -> None:
         """The best linear score: A = I - C^-1 for the covariance C of x, which is exact where x is
         normal; C is shrunk towards I by the amount with the least F on `held_out`.
         """
-        self.linear.weight.copy_(_linear_score(x, held_out))
+        best = _linear_score(x, held_out)
+        if self.directions is not None:
+            values, vectors = torch.linalg.eigh(best)
+            leading = values.abs().argsort(descending=True)[: self.directions.shape[1]]
+            self.directions.copy_(vectors[:, leading])
+            best = self.directions.T @ best @ self.directions
+        self.linear.weight.copy_(best)
         self.linear.bias.zero_()
 
 
@@ -145,6 +166,7 @@ def fit(
     held_out: Tensor,
     *,
     hidden: Sequence[int] = (128, 128),
+    rank: int | None = None,
     steps: int = 2000,
     training: Training = Training(),
 ) -> RatioScore:
@@ -152,11 +174,11 @@ def fit(
     the network is not better by two standard errors of F's difference.
 
     Args:
-        hidden: see `RatioScore`.
+        hidden, rank: see `RatioScore`.
         steps: at most, of the optimizer.
         training: its settings.
     """
-    score = RatioScore(x.shape[1], hidden).to(x)
+    score = RatioScore(x.shape[1], hidden, rank).to(x)
     score.start_(x, held_out)
     is_exact = x.shape[1] <= training.exact
     optimizer = torch.optim.AdamW(score.parameters(), lr=training.lr, weight_decay=training.decay)
