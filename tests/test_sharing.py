@@ -67,6 +67,8 @@ OTHERS: dict[str, list[Any]] = {
     "training_masks": [{"joint": 0.1}],
     "sampler": [{"rho": 5.0}, {"jitter": 0.25}],
     "max_scale": [5.0],
+    "features": [{"a": 3}],
+    "product": ["likelihoods"],
 }
 UNSHARED = ("vae", "cvae", "mmvm", "meme", "sbm", "coordinated")  # no draw that decoders share
 NOT_CHANGED = {

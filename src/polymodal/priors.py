@@ -57,6 +57,8 @@ class FullMixture(MixtureSameFamily):
     """
 
     def log_prob(self, z: Tensor) -> Tensor:
+        if self.batch_shape:  # of an expanded mixture
+            return super().log_prob(z)
         normals: Any = self.component_distribution
         factor, (count, size) = normals.scale_tril, normals.loc.shape
         inverse = torch.linalg.solve_triangular(

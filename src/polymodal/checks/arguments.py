@@ -60,8 +60,9 @@ def call(
     {'a': None, 'b': None}
     """
     parameters = inspect.signature(function).parameters
-    if not _takes_any(parameters):
-        check_names(given, [*[*parameters][len(arguments) :], *also], path)
+    taken, names = [*parameters][: len(arguments)], [*parameters][len(arguments) :]
+    unknown = [key for key in given if key in taken or not _takes_any(parameters)]
+    check_names(unknown, [*names, *also], path)
     return function(*arguments, **typed_arguments(function, given, path))
 
 
