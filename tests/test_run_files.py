@@ -22,6 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import polymodal.checks.files as files
+from bad_inputs import special
 from polymodal.checks.files import LIMIT, write
 from polymodal.cli import main as cli
 from polymodal.data.hashing import hash_of
@@ -222,21 +223,11 @@ def test_a_model_that_its_weights_cannot_fill_takes_no_memory(latent, copy) -> N
 @pytest.mark.parametrize(
     "name", ["run.json", "model.safetensors", "last.ckpt", "log.csv", "metrics.json"]
 )
-@pytest.mark.parametrize("kind", ["fifo", "device", "loop", "directory", "huge"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "loop", "folder", "huge"])
 def test_what_is_no_file_is_not_opened(kind, name, copy) -> None:
     path = copy / name
     path.unlink()
-    if kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    elif kind == "loop":
-        path.symlink_to(path)
-    elif kind == "directory":
-        path.mkdir()
-    else:
-        with open(path, "wb") as file:
-            file.truncate(20 * 10**9)
+    special(path, kind)
     if kind == "loop" and name in ("last.ckpt", "metrics.json"):
         assert load(copy).metrics.keys() <= {"table"}  # as if it were not there
     else:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -56,19 +57,26 @@ class FullMixture(MixtureSameFamily):
     and components.
     """
 
+    @cached_property
+    def _whitening(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of all components: L^-1 (D, C D), L^-1 mu (C D,), and the log of the weight over the
+        normal's constant (C,); once for all points.
+        """
+        normals: Any = self.component_distribution
+        factor, size = normals.scale_tril, normals.loc.shape[-1]
+        identity = torch.eye(size, dtype=factor.dtype, device=factor.device).expand_as(factor)
+        inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
+        centre = (inverse @ normals.loc.unsqueeze(-1)).flatten()
+        log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        constant = self.mixture_distribution.logits - log_det - 0.5 * size * math.log(2 * math.pi)
+        return inverse.flatten(0, 1).T, centre, constant
+
     def log_prob(self, z: Tensor) -> Tensor:
         if self.batch_shape:  # of an expanded mixture
             return super().log_prob(z)
-        normals: Any = self.component_distribution
-        factor, (count, size) = normals.scale_tril, normals.loc.shape
-        inverse = torch.linalg.solve_triangular(
-            factor, torch.eye(size, dtype=z.dtype, device=z.device).expand_as(factor), upper=False
-        )
-        centre = (inverse @ normals.loc.unsqueeze(-1)).flatten()
-        white = (z @ inverse.flatten(0, 1).T - centre).unflatten(-1, (count, size))
-        log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        log_normal = -0.5 * white.square().sum(-1) - log_det - 0.5 * size * math.log(2 * math.pi)
-        return (log_normal + self.mixture_distribution.logits).logsumexp(-1)
+        inverse, centre, constant = self._whitening
+        white = (z @ inverse - centre).unflatten(-1, (len(constant), -1))
+        return (constant - 0.5 * white.square().sum(-1)).logsumexp(-1)
 
 
 class NormalMixture(nn.Module):

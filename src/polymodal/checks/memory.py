@@ -8,14 +8,17 @@ from pathlib import Path
 
 GB = 1e9
 HEAP = 2**25 - 2**14  # bytes, just below 32 MB
-_LEFT = (("/proc/meminfo", r"MemAvailable: *(\d+) kB", 1024),)
-_LIMITS = (("/sys/fs/cgroup/memory.max", r"(\d+)", 1),)
+# Where the system writes what is left, the pattern of the number, and its unit in bytes.
+SIZES = (
+    ("/proc/meminfo", r"MemAvailable: *(\d+) kB", 1024),
+    ("/sys/fs/cgroup/memory.max", r"(\d+)", 1),
+)
 
 
 def available() -> float:
     """The memory that this process may still take, in bytes."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    sizes = [_size(*place) for place in (*_LEFT, *_LIMITS)]
+    sizes = [_size(*place) for place in SIZES]
     return min([pages, *(size for size in sizes if size is not None)])
 
 

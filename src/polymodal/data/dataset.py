@@ -70,6 +70,11 @@ class Dataset:
         if not all(isinstance(m, Modality) for m in self.modalities):
             raise ValueError(f"modalities must be Modality objects, got {self.modalities!r:.80}.")
         object.__setattr__(self, "index", {m: _rows(v, m) for m, v in self.index.items()})
+        self._check_tables()
+        self._check_rows()
+
+    def _check_tables(self) -> None:
+        """Converts the tables. Raises ValueError if they do not fit the modalities."""
         names = self.names
         if not names or set(names) != set(self.tables) or len(set(names)) < len(names):
             raise ValueError(
@@ -90,7 +95,6 @@ class Dataset:
             raise ValueError(f"Every modality must have the same number of samples, got {sizes}.")
         if not len(self):
             raise ValueError("The data set is empty; it needs at least one sample.")
-        self._check_rows()
 
     def _check_rows(self) -> None:
         """Converts masks and labels. Raises ValueError if they do not fit the samples."""

@@ -43,22 +43,23 @@ def match(
     >>> sorted(zip(a.tolist(), b.tolist()))
     [(0, 1), (1, 0)]
     """
-    rows: list[list[Tensor]] = [[] for _ in labels]
+    tuples: list[list[Tensor]] = []
     for value in labels[0].unique():
         same = [(label == value).nonzero().squeeze(1) for label in labels]
-        n = min(per_label, *map(len, same))
-        if not n:
-            continue
-        pools = [samples if fresh else samples[:n] for samples in same]
-        first, *others = (_permuted(pool, times * n, generator) for pool in pools)
-        others = [_without_repeats(first, other, generator) for other in others]
-        for drawn, samples in zip(rows, [first, *others], strict=True):
-            drawn.append(samples)
-    if not rows[0]:
+        if n := min(per_label, *map(len, same)):
+            pools = same if fresh else [samples[:n] for samples in same]
+            tuples.append(_paired(pools, times * n, generator))
+    if not tuples:
         raise ValueError("The data sets have no label in common, so nothing can be matched.")
-    matched = [torch.cat(r) for r in rows]
+    matched = [torch.cat(r) for r in zip(*tuples, strict=True)]
     order = torch.randperm(len(matched[0]), generator=generator)
     return [r[order] for r in matched]
+
+
+def _paired(pools: Sequence[Tensor], count: int, generator: torch.Generator) -> list[Tensor]:
+    """`count` entries of each pool, in random order, with as few repeated pairs as there can be."""
+    first, *others = [_permuted(pool, count, generator) for pool in pools]
+    return [first, *(_without_repeats(first, other, generator) for other in others)]
 
 
 def _without_repeats(first: Tensor, other: Tensor, generator: torch.Generator) -> Tensor:

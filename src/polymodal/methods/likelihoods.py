@@ -49,7 +49,7 @@ def fit_aggregate(
     model: Model, train: Iterable[Batch], val: Iterable[Batch], components: int
 ) -> dict[str, float]:
     """Fits a(z) to one draw of q(z | X) for each training sample; held-out log-densities, nats."""
-    aggregate = model.posterior.aggregate
+    aggregate: Any = model.posterior.aggregate
     fit_mixture(aggregate, _draws(train), components, RIDGE)
     z = _draws(val)
     return {

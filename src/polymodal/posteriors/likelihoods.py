@@ -19,8 +19,6 @@ from polymodal.networks import mlp
 from polymodal.networks.named import Named
 from polymodal.posteriors.joint import JointWithSurrogates, SampledProduct
 from polymodal.posteriors.masks import masks
-from polymodal.priors import NormalMixture
-from polymodal.sampling import Sampler
 
 LOWEST, HIGHEST = 0.1, 1.5  # bounds on s_m(z); every direction of an embedding has variance 1
 HIDDEN, DROPOUT = 256, 0.2
@@ -50,16 +48,9 @@ class EmbeddingLikelihood(nn.Module):
 
 
 class SampledLikelihoods(SampledProduct):
-    """Combines likelihoods into their `LikelihoodProduct` with the aggregate posterior.
-
-    Args:
-        aggregate: a(z).
-        sampler: can be replaced at any time.
+    """Combines likelihoods into their `LikelihoodProduct` with its `prior`, the aggregate posterior
+    a(z).
     """
-
-    def __init__(self, aggregate: NormalMixture, sampler: Sampler) -> None:
-        super().__init__(aggregate, sampler)
-        self.aggregate = aggregate
 
     def given(
         self,
@@ -80,6 +71,8 @@ class JointWithLikelihoods(JointWithSurrogates):
         combine: the product over the aggregate a(z), which is fitted to draws of the joint encoder.
     """
 
+    combine: SampledLikelihoods
+
     def __init__(
         self,
         joint: nn.Module,
@@ -88,8 +81,8 @@ class JointWithLikelihoods(JointWithSurrogates):
         embedding_size: int,
     ) -> None:
         super().__init__(joint, experts, combine, embedding_size)
-        self.product, self.aggregate = combine, combine.aggregate
-        latent = self.aggregate.loc.shape[1]
+        self.aggregate = combine.prior
+        latent = combine.prior().event_shape.numel()
         self.likelihoods = Named({m: EmbeddingLikelihood(latent, embedding_size) for m in experts})
 
     def surrogate(self, batch: Batch) -> Distribution:
@@ -103,4 +96,4 @@ class JointWithLikelihoods(JointWithSurrogates):
         present = masks(batch.present, list(q))
         if len(q) == 1 and present is None:
             return next(iter(q.values()))
-        return self.product.given(list(q.values()), present, logs)
+        return self.combine.given(list(q.values()), present, logs)
