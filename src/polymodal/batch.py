@@ -300,3 +300,8 @@ class Batch:
         x, present, kept = (on(device, values) for values in (self.x, self.present, self.kept))
         label = None if self.label is None else self.label.to(device)
         return replace(self, x=x, present=present, label=label, kept=kept)
+
+
+def batch_of(given: Batch | Mapping[str, Any]) -> Batch:
+    """A batch as it is, or one of these values by modality."""
+    return given if isinstance(given, Batch) else Batch(given)

@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from polymodal.batch import Batch, Modality
+from polymodal.batch import Batch, Modality, batch_of
 from polymodal.checks import Count, check_memory, checked, typed
 from polymodal.data.kinds import kind_of
 from polymodal.distributions import report_of, sum_of
@@ -119,7 +119,7 @@ class MultimodalVAE(nn.Module, Generic[P]):
         if batch is None:
             p = self.prior()
             return Draws(_finite(p.sample((n,)), "latents").unsqueeze(1), report_of(p))
-        q = self.posterior(self._checked(_batch(batch)))
+        q = self.posterior(self._checked(batch_of(batch)))
         return Draws(_finite(q.sample((n,)), "latents"), report_of(q))
 
     def latents(self, batch: Given = None, n: int = 1) -> Tensor:
@@ -165,7 +165,7 @@ class MultimodalVAE(nn.Module, Generic[P]):
         >>> # model.generate(batch.only(["svhn"]), n=8, targets=["mnist"])["mnist"]
         >>> # -> (8, B, 1, 28, 28)
         """
-        wanted, batch = self._targets(targets), None if batch is None else _batch(batch)
+        wanted, batch = self._targets(targets), None if batch is None else batch_of(batch)
         self.check_draws(batch, n, wanted)
         return self.decode(self.latents(batch, n), wanted, mean)
 
@@ -220,10 +220,6 @@ def _read(modality: Modality, batch: Batch) -> Tensor:
     values = kind.floats(batch.x[m], modality, f"{m!r}")
     kind.check(values, modality, f"The given {m!r}", present=batch.present.get(m, 1))
     return values
-
-
-def _batch(given: Batch | Mapping[str, Any]) -> Batch:
-    return given if isinstance(given, Batch) else Batch(given)
 
 
 def _finite(values: Tensor, what: str) -> Tensor:

@@ -73,7 +73,7 @@ def evaluate(
     >>> # evaluate(run, load_data("shapes"), metrics=["coherence"], subsets=["square"]).print()
     """
     splits, part = parts_of(data)
-    if not isinstance(getattr(run, "model", None), MultimodalVAE):
+    if not isinstance(run, Run):
         raise ValueError(f"The run must be what fit or load returned, got {shown(run)}.")
     names = [m.name for m in run.model.modalities]
     _check_modalities(part, names)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from polymodal.model import MultimodalVAE
 
 
+@runtime_checkable
 class Run(Protocol):
     """The part of `polymodal.Run` that a measurement uses."""
 
