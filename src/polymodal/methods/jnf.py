@@ -5,7 +5,8 @@ Equations and appendices without another source are those of Senellart et al. 20
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 from torch import nn
 
@@ -17,7 +18,7 @@ from polymodal.methods.joint import joint_stage, surrogate_stage
 from polymodal.methods.likelihoods import likelihood_stage
 from polymodal.methods.method import method
 from polymodal.methods.settings import EmbeddingSettings, FlowSettings, SamplerSettings
-from polymodal.model import Method
+from polymodal.model import Method, Stage
 from polymodal.posteriors import (
     JointWithLikelihoods,
     SampledLikelihoods,
@@ -42,7 +43,13 @@ def jnf(
     prior = builder.prior()
     combine = SampledProduct(prior, sampler.make())
     model = builder.with_surrogates(prior, lambda: builder.flow_experts(flow), combine)
-    return Method(model, [joint_stage(builder), surrogate_stage(builder.names)])
+    surrogates = _built_from(surrogate_stage(builder.names), builder, flow=flow)
+    return Method(model, [joint_stage(builder), surrogates])
+
+
+def _built_from(stage: Stage, builder: Builder, **settings: Any) -> Stage:
+    """The stage, equal to those of methods that differ in other settings only."""
+    return replace(stage, built_from=builder.values() | settings)
 
 
 @method(hidden=HIDDEN, min_modalities=2)
@@ -73,7 +80,12 @@ def jnf_dcca(
         return builder.flow_experts(flow, make_embeddings(builder, embedding), size)
 
     shared = embedding_stage(builder.names, embedding, part="embed")
-    stages = [joint_stage(builder), shared, surrogate_stage(builder.names, embed=True)]
+    surrogates = surrogate_stage(builder.names, embed=True)
+    stages = [
+        joint_stage(builder),
+        _built_from(shared, builder, embedding=embedding),
+        _built_from(surrogates, builder, embedding=embedding, flow=flow),
+    ]
     prior = builder.prior()
     if product == "experts":
         combine = SampledProduct(prior, sampler.make())
