@@ -272,6 +272,7 @@ def test_texts_that_are_no_json_or_csv(text, name, copy) -> None:
     [
         (lambda i: i.pop("seed"), "seed is missing"),
         (lambda i: i.pop("stages"), "stages is missing"),
+        (lambda i: i["stages"].pop("joint"), "stages.joint is missing"),
         (lambda i: i["settings"].pop("data"), "began"),
         (lambda i: i.update(rows="x"), "rows must be"),
         (lambda i: i.update(rows=None), "rows is missing"),

@@ -261,12 +261,19 @@ def load(run_dir: FilePath, method: Method | None = None) -> Run:
             with budget_of(file, directory / MODEL):
                 method = _rebuilt(info["settings"], modalities)
         load_into(method.model, file, directory / MODEL)
+    _check_stages(method, info, directory)
     method.model.eval()
     log = Log(None, Log.read(directory / LOG, info["rows"], identity))
     run = Run(method.model, method, modalities, info["settings"], info, {}, directory, log)
     if (directory / METRICS).exists():
         run._read_metrics(directory)
     return run
+
+
+def _check_stages(method: Method, info: Mapping[str, Any], directory: Path) -> None:
+    """Raises ValueError if run.json does not have an outcome of each stage."""
+    if missing := [s.name for s in method.stages if s.name not in info["stages"]]:
+        raise damaged(directory / RUN, f"stages.{missing[0]} is missing")
 
 
 def _rebuilt(settings: Mapping[str, Any], modalities: Sequence[Modality]) -> Method:
