@@ -1,26 +1,49 @@
 """Products of likelihoods: Bayes' rule on linear-Gaussian latents, whose posteriors are known."""
 
 import math
-from functools import partial
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Independent, MixtureSameFamily, Normal
+from torch.distributions import (
+    Categorical,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+)
 
 from polymodal import Modality, fit, load
 from polymodal.data.dataset import Dataset, Splits
 from polymodal.distributions import DiagNormal, LikelihoodProduct
 from polymodal.posteriors import EmbeddingLikelihood
+from polymodal.posteriors.likelihoods import Given
 from polymodal.priors import NormalMixture
-from polymodal.sampling import HMC
+from polymodal.sampling import HMC, Importance
 
 pytestmark = pytest.mark.usefixtures("double")
 NOISE = 0.5
 
 
-def log_likelihood(z: Tensor, matrix: Tensor, g: Tensor) -> Tensor:
-    return Independent(Normal(z @ matrix.T, NOISE), 1).log_prob(g)
+@dataclass
+class Linear:
+    """g = A z + noise."""
+
+    matrix: Tensor
+    g: Tensor
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return Independent(Normal(z @ self.matrix.T, NOISE), 1).log_prob(self.g)
+
+    def linear(self, z: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        left = self.g[rows].unsqueeze(1) - z @ self.matrix.T
+        weight = torch.full_like(left, NOISE**-2)
+        return left, self.matrix.expand(*z.shape[:2], -1, -1), weight
+
+
+def normals(loc: Tensor, covariance: Tensor, weights: Tensor) -> MixtureSameFamily:
+    return MixtureSameFamily(Categorical(weights), MultivariateNormal(loc, covariance))
 
 
 @pytest.mark.parametrize("given", [(0,), (1, 3), (0, 1, 2, 3, 4)])
@@ -35,9 +58,9 @@ def test_exact_likelihoods_give_the_exact_posterior(given: tuple[int, ...]) -> N
     covariance = torch.linalg.inv(precision)
     mean = sum(g[m] @ matrices[m] for m in given) / NOISE**2 @ covariance
     start = [DiagNormal(mean, torch.ones(items, size)) for _ in given]
-    logs = [partial(log_likelihood, matrix=matrices[m], g=g[m]) for m in given]
-    prior = DiagNormal(torch.zeros(size), torch.ones(size))
-    q = LikelihoodProduct(start, prior, HMC(warmup=100, chains=4), None, logs)
+    likelihoods = [Linear(matrices[m], g[m]) for m in given]
+    prior = normals(torch.zeros(1, size), torch.eye(size)[None], torch.ones(1))
+    q = LikelihoodProduct(start, prior, HMC(warmup=100, chains=4), None, likelihoods)
     draws = q.sample((800,))
     effective = q.report.ess.min()
     assert effective > 200
@@ -48,16 +71,63 @@ def test_exact_likelihoods_give_the_exact_posterior(given: tuple[int, ...]) -> N
 
 
 def test_absent_modalities_take_no_part_and_none_at_all_leaves_the_aggregate() -> None:
-    prior = DiagNormal(torch.zeros(2), torch.ones(2))
+    prior = normals(torch.zeros(1, 2), torch.eye(2)[None], torch.ones(1))
     experts = [DiagNormal(torch.full((3, 2), v), torch.ones(3, 2)) for v in (1.0, 5.0)]
     matrix, g = torch.eye(2), torch.ones(3, 2)
-    logs = [partial(log_likelihood, matrix=matrix, g=v * g) for v in (1.0, 5.0)]
+    likelihoods = [Linear(matrix, v * g) for v in (1.0, 5.0)]
     present = torch.tensor([[True, True, False], [True, False, False]])
-    q = LikelihoodProduct(experts, prior, HMC(), [*present], logs)
+    q = LikelihoodProduct(experts, prior, HMC(), [*present], likelihoods)
     z = torch.randn(4, 3, 2)
-    terms = [log(z) for log in logs]
+    terms = [likelihood.log_prob(z) for likelihood in likelihoods]
     expected = prior.log_prob(z) + torch.stack(terms, 0).mul(present.unsqueeze(1)).sum(0)
     torch.testing.assert_close(q.log_prob(z), expected)
+    log_ratio = q.log_prob(z) - q.start().log_prob(z)  # a constant, where means are linear
+    torch.testing.assert_close(log_ratio, log_ratio[:1].expand_as(log_ratio))
+    torch.testing.assert_close(log_ratio[:, 2], torch.zeros(4))
+
+
+def test_the_start_is_the_posterior_of_a_mixture_where_the_means_are_linear() -> None:
+    """q / start is the evidence, the sum over components and exact, whatever z; so are draws."""
+    size, items = 3, 4
+    half = torch.randn(5, size, size)
+    covariance = half @ half.mT + 0.1 * torch.eye(size)
+    loc, weights = 2 * torch.randn(5, size), torch.rand(5)
+    prior, matrices = normals(loc, covariance, weights), torch.randn(2, 2, size)
+    g = torch.randn(2, items, 2)
+    likelihoods = [Linear(a, x) for a, x in zip(matrices, g, strict=True)]
+    experts = [DiagNormal(torch.zeros(items, size), torch.ones(items, size))] * 2
+    q = LikelihoodProduct(experts, prior, Importance(50), None, likelihoods)
+    z, whole, seen = torch.randn(6, items, size), matrices.flatten(0, 1), torch.cat([*g], -1)
+    noisy = whole @ covariance @ whole.T + NOISE**2 * torch.eye(4)
+    evidence = normals(loc @ whole.T, noisy, weights).log_prob(seen)
+    start = q.start()
+    expected = evidence.expand(6, items)
+    torch.testing.assert_close(q.log_prob(z) - start.log_prob(z), expected)
+    draws = start.sample((40_000,))
+    share = start.weights.exp().unsqueeze(-1)
+    mean = (share * start.loc).sum(1)
+    inverse = torch.cholesky_inverse(start.factor).diagonal(dim1=-2, dim2=-1)
+    variance = (share * (inverse + start.loc.square())).sum(1) - mean.square()
+    wrong = (draws.mean(0) - mean) / (variance / 40_000).sqrt()
+    assert wrong.abs().max() < 4
+    torch.testing.assert_close(draws.var(0), variance, rtol=0.05, atol=0)
+    q.sample((2,))
+    assert q.report.ess.min() == pytest.approx(50.0)
+
+
+def test_learned_means_are_linearised_at_the_point() -> None:
+    net = EmbeddingLikelihood(3, 2).eval()
+    given = Given(net, torch.tensor([[1.0, 0.0], [0.5, 2.0]]))
+    z = torch.randn(2, 4, 3)
+    left, slope, weight = given.linear(z, slice(0, 2))
+    mu, log_scale = net.moments(z)
+    step = 1e-6 * torch.randn(3)
+    torch.testing.assert_close(
+        (net.moments(z + step)[0] - mu) / 1e-6, slope @ step / 1e-6, atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(left + mu, given.g.unsqueeze(1).expand_as(mu))
+    assert weight[0, :, 1].abs().max() == 0  # a direction that is 0 is not used
+    torch.testing.assert_close(weight[1], (-2 * log_scale[1]).exp())
 
 
 def test_the_density_of_a_mixture_is_torchs() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, MixtureSameFamily
 
+from polymodal.distributions.laplace import NormalLikelihood, laplace_mixture
 from polymodal.distributions.mixture import Mixture
 from polymodal.distributions.sampled import Sampled
 from polymodal.distributions.sums import sum_of
@@ -17,8 +18,7 @@ from polymodal.sampling import Sampler
 
 
 class SampledPosterior(Sampled):
-    """An unnormalised posterior given several modalities; its sampler starts at the mixture of the
-    modalities' own experts. Abstract: subclasses define `log_prob`.
+    """An unnormalised posterior given several modalities. Abstract: subclasses define `log_prob`.
 
     Args:
         experts: normalised distributions q(z | x_m) of batch_shape (B,).
@@ -49,10 +49,12 @@ class SampledPosterior(Sampled):
             return list(logs)
         return [torch.where(mask, log, 0) for mask, log in zip(self.present, logs, strict=True)]
 
-    def start(self) -> Mixture:
-        """The distribution of the samplers' starts: the equal mixture of the experts that are
-        present, the prior where none is.
-        """
+    def start(self) -> Distribution:
+        """The distribution of the samplers' starts."""
+        return self.any_expert()
+
+    def any_expert(self) -> Mixture:
+        """The equal mixture of the experts that are present, the prior where none is."""
         if self.present is None:
             return Mixture(self.experts)
         none = ~self.present.any(0)
@@ -69,7 +71,7 @@ class SampledPosterior(Sampled):
                 self.log_prob, lambda n: start.sample((n,)), start.log_prob, shape.numel()
             )
             if self.present is not None and bool((few := self.present.sum(0) < 2).any()):
-                exact = start.sample((shape.numel(),))
+                exact = self.any_expert().sample((shape.numel(),))
                 z = torch.where(few.unsqueeze(-1), exact, z)
         return z.reshape(*shape, *z.shape[1:])
 
@@ -94,25 +96,32 @@ class LikelihoodProduct(SampledPosterior):
     present, g_m an embedding of x_m and a the aggregate posterior.
 
     Every likelihood is bounded in z, so that the mass far from the data is at most that of a times
-    a constant: the integral is finite for every number of modalities.
+    a constant: the integral is finite for every number of modalities. Samplers start at the
+    posteriors of a's components with linearised likelihoods (`laplace_mixture`), which weigh the
+    components.
 
     Args:
         experts, sampler, present: see `SampledPosterior`.
-        aggregate: a(z), of batch_shape ().
-        log_likelihoods: for each expert, z (..., B, D) -> log p(g_m | z) (..., B), nats.
+        aggregate: a(z), a mixture of normals with full covariances, of batch_shape ().
+        likelihoods: one for each expert.
     """
 
     def __init__(
         self,
         experts: Sequence[Distribution],
-        aggregate: Distribution,
+        aggregate: MixtureSameFamily,
         sampler: Sampler,
         present: Sequence[Tensor] | None,
-        log_likelihoods: Sequence[Callable[[Tensor], Tensor]],
+        likelihoods: Sequence[NormalLikelihood],
     ) -> None:
         super().__init__(experts, aggregate, sampler, present)
-        self.log_likelihoods = log_likelihoods
+        self.aggregate, self.likelihoods = aggregate, likelihoods
 
     def log_prob(self, z: Tensor) -> Tensor:
-        logs = self.present_only([log_likelihood(z) for log_likelihood in self.log_likelihoods])
-        return self.prior.log_prob(z) + sum_of(logs)
+        logs = self.present_only([likelihood.log_prob(z) for likelihood in self.likelihoods])
+        return self.aggregate.log_prob(z) + sum_of(logs)
+
+    def start(self) -> Distribution:
+        """The mixture of the components' linearised posteriors."""
+        (count,) = self.batch_shape
+        return laplace_mixture(self.aggregate, self.likelihoods, count, self.present)

@@ -5,16 +5,18 @@ posteriors.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.func import jacrev, vmap
 
 from polymodal.batch import Batch
 from polymodal.distributions import LikelihoodProduct
+from polymodal.distributions.laplace import NormalLikelihood
 from polymodal.networks import mlp
 from polymodal.networks.named import Named
 from polymodal.posteriors.joint import JointWithSurrogates, SampledProduct
@@ -39,12 +41,37 @@ class EmbeddingLikelihood(nn.Module):
         first, *rest = mlp([latent, HIDDEN, HIDDEN, 2 * size])
         self.net = nn.Sequential(first, rest[0], nn.Dropout(DROPOUT), *rest[1:])
 
+    def moments(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """mu(z) and log s(z), (..., size), of z (..., D)."""
+        mu, raw = self.net(z).chunk(2, dim=-1)
+        return mu, math.log(LOWEST) + math.log(HIGHEST / LOWEST) * raw.sigmoid()
+
     def log_prob(self, z: Tensor, g: Tensor) -> Tensor:
         """log p(g | z) of z (..., B, D) and g (B, size): (..., B), nats."""
-        mu, raw = self.net(z).chunk(2, dim=-1)
-        log_scale = math.log(LOWEST) + math.log(HIGHEST / LOWEST) * raw.sigmoid()
+        mu, log_scale = self.moments(z)
         density = -0.5 * ((g - mu) / log_scale.exp()).square() - log_scale
         return torch.where(g != 0, density - 0.5 * math.log(2 * math.pi), 0).sum(-1)
+
+
+@dataclass(frozen=True)
+class Given:
+    """p(g | z) of embeddings g (B, size), as `laplace_mixture` reads it."""
+
+    likelihood: EmbeddingLikelihood
+    g: Tensor
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return self.likelihood.log_prob(z, self.g)
+
+    def linear(self, z: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        def mean(point: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+            mu, log_scale = self.likelihood.moments(point)
+            return mu, (mu, log_scale)
+
+        slope, (mu, log_scale) = vmap(jacrev(mean, has_aux=True))(z.flatten(0, 1))
+        mu, log_scale, slope = (v.unflatten(0, z.shape[:2]) for v in (mu, log_scale, slope))
+        g = self.g[rows].unsqueeze(1)
+        return g - mu, slope, torch.where(g != 0, (-2 * log_scale).exp(), 0)
 
 
 class SampledLikelihoods(SampledProduct):
@@ -56,10 +83,11 @@ class SampledLikelihoods(SampledProduct):
         self,
         experts: Sequence[Distribution],
         present: Sequence[Tensor] | None,
-        log_likelihoods: Sequence[Callable[[Tensor], Tensor]],
+        likelihoods: Sequence[NormalLikelihood],
     ) -> Distribution:
-        """The product, whose sampler starts at the mixture of the experts."""
-        return LikelihoodProduct(experts, self.prior(), self.sampler, present, log_likelihoods)
+        """The product of the aggregate posterior and the likelihoods."""
+        aggregate: Any = self.prior()
+        return LikelihoodProduct(experts, aggregate, self.sampler, present, likelihoods)
 
 
 class JointWithLikelihoods(JointWithSurrogates):
@@ -88,12 +116,12 @@ class JointWithLikelihoods(JointWithSurrogates):
     def surrogate(self, batch: Batch) -> Distribution:
         experts: Any = self.experts
         likelihoods: Any = self.likelihoods
-        q, logs = {}, []
+        q, given = {}, []
         for m, x in batch.x.items():
             g = experts[m].embed(x)
             q[m] = experts[m].given(g)
-            logs.append(partial(likelihoods[m].log_prob, g=g))
+            given.append(Given(likelihoods[m], g))
         present = masks(batch.present, list(q))
         if len(q) == 1 and present is None:
             return next(iter(q.values()))
-        return self.combine.given(list(q.values()), present, logs)
+        return self.combine.given(list(q.values()), present, given)
