@@ -5,7 +5,7 @@ EMBEDDERS names the ways to train them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -72,7 +72,7 @@ def make_embeddings(builder: Builder, settings: EmbeddingSettings) -> dict[str, 
     }
 
 
-def embedding_stage(names: Sequence[str], settings: EmbeddingSettings, part: str = "") -> Stage:
+def embedding_stage(builder: Builder, settings: EmbeddingSettings, part: str = "") -> Stage:
     """Trains g_m, then rotates every g_m to its most correlated directions and uses the leading
     ones.
 
@@ -80,18 +80,18 @@ def embedding_stage(names: Sequence[str], settings: EmbeddingSettings, part: str
     the spectrum is measured on validation samples and written into `posterior.spectrum`.
 
     Args:
-        names: of the modalities.
         part: the part of an expert that is its embedding; "": the expert itself.
     """
     learned = EMBEDDERS[settings.kind] is not None
     path = ".".join(["posterior.experts.{}", *filter(None, [part]), "0"])
-    trains = [path.format(m) for m in names] if learned else []
+    trains = [path.format(m) for m in builder.names] if learned else []
     ridge = LOSS_RIDGE if settings.ridge is None else settings.ridge
     loss = Step(embedding_loss, kind=settings.kind, ridge=ridge)
     closing = CCA_RIDGE if learned or settings.ridge is None else settings.ridge
     directions = settings.num_directions
     finish = Step(rotate_embeddings, learned=learned, num_directions=directions, ridge=closing)
-    return Stage("embeddings", loss, trains, finish=finish)
+    built_from = builder.values() | {"embedding": settings}
+    return Stage("embeddings", loss, trains, finish=finish, built_from=built_from)
 
 
 def _networks(model: MultimodalVAE) -> Mapping[str, nn.Module]:

@@ -5,8 +5,7 @@ Equations and appendices without another source are those of Senellart et al. 20
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
@@ -18,7 +17,7 @@ from polymodal.methods.joint import joint_stage, surrogate_stage
 from polymodal.methods.likelihoods import likelihood_stage
 from polymodal.methods.method import method
 from polymodal.methods.settings import EmbeddingSettings, FlowSettings, SamplerSettings
-from polymodal.model import Method, Stage
+from polymodal.model import Method
 from polymodal.posteriors import (
     JointWithLikelihoods,
     SampledLikelihoods,
@@ -43,13 +42,7 @@ def jnf(
     prior = builder.prior()
     combine = SampledProduct(prior, sampler.make())
     model = builder.with_surrogates(prior, lambda: builder.flow_experts(flow), combine)
-    surrogates = _built_from(surrogate_stage(builder.names), builder, flow=flow)
-    return Method(model, [joint_stage(builder), surrogates])
-
-
-def _built_from(stage: Stage, builder: Builder, **settings: Any) -> Stage:
-    """The stage, equal to those of methods that differ in other settings only."""
-    return replace(stage, built_from=builder.values() | settings)
+    return Method(model, [joint_stage(builder), surrogate_stage(builder, flow=flow)])
 
 
 @method(hidden=HIDDEN, min_modalities=2)
@@ -74,19 +67,14 @@ def jnf_dcca(
         aggregate: for product=likelihoods: how many normals a(z) is a mixture of.
         flow, sampler: see `jnf`.
     """
-    size = embedding.embedding_size
+    size, prior = embedding.embedding_size, builder.prior()
 
     def experts() -> dict[str, nn.Module]:
         return builder.flow_experts(flow, make_embeddings(builder, embedding), size)
 
-    shared = embedding_stage(builder.names, embedding, part="embed")
-    surrogates = surrogate_stage(builder.names, embed=True)
-    stages = [
-        joint_stage(builder),
-        _built_from(shared, builder, embedding=embedding),
-        _built_from(surrogates, builder, embedding=embedding, flow=flow),
-    ]
-    prior = builder.prior()
+    shared = embedding_stage(builder, embedding, part="embed")
+    surrogates = surrogate_stage(builder, embed=True, embedding=embedding, flow=flow)
+    stages = [joint_stage(builder), shared, surrogates]
     if product == "experts":
         combine = SampledProduct(prior, sampler.make())
         return Method(builder.with_surrogates(prior, experts, combine, size), stages)

@@ -77,10 +77,18 @@ def surrogate_kl(model: Surrogates, batch: Batch, progress: float) -> Loss:
     return elbo(model, batch, kept_joint(batch), likelihood=0, kl=0, consensus=1, experts=experts)
 
 
-def surrogate_stage(names: Sequence[str], embed: bool = False) -> Stage:
-    """L(0, 0, 1) with the other parts frozen; their outputs, also g_m(x_m), are computed once."""
-    trains = [f"posterior.experts.{key_of(m)}.{part}" for m in names for part in ("net", "head")]
-    return Stage("surrogates", Step(surrogate_kl), trains, Step(keep_joint, embed=embed))
+def surrogate_stage(builder: Builder, embed: bool = False, **settings: Any) -> Stage:
+    """L(0, 0, 1) with the other parts frozen; their outputs, also g_m(x_m), are computed once.
+    `settings`: from which the surrogates are built.
+    """
+    parts = [(key_of(m), part) for m in builder.names for part in ("net", "head")]
+    return Stage(
+        "surrogates",
+        Step(surrogate_kl),
+        [f"posterior.experts.{m}.{part}" for m, part in parts],
+        Step(keep_joint, embed=embed),
+        built_from=builder.values() | settings,
+    )
 
 
 def unimodal_elbos(
@@ -131,7 +139,7 @@ def jmvae(builder: Builder, *, alpha: NonNegative = 0.1, warmup: Share = 0.5) ->
 @method(hidden=HIDDEN)
 def jmvae_two_stage(builder: Builder) -> Method:
     """JMVAE in two stages (appendix E): the joint ELBO, then surrogates with the rest frozen."""
-    return Method(_gaussian(builder), [joint_stage(builder), surrogate_stage(builder.names)])
+    return Method(_gaussian(builder), [joint_stage(builder), surrogate_stage(builder)])
 
 
 @method(hidden=HIDDEN)
