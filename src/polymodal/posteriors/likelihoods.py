@@ -84,7 +84,7 @@ class SampledLikelihoods(SampledProduct):
         experts: Sequence[Distribution],
         present: Sequence[Tensor] | None,
         likelihoods: Sequence[NormalLikelihood],
-    ) -> Distribution:
+    ) -> LikelihoodProduct:
         """The product of the aggregate posterior and the likelihoods."""
         aggregate: Any = self.prior()
         return LikelihoodProduct(experts, aggregate, self.sampler, present, likelihoods)
@@ -114,6 +114,12 @@ class JointWithLikelihoods(JointWithSurrogates):
         self.likelihoods = Named({m: EmbeddingLikelihood(latent, embedding_size) for m in experts})
 
     def surrogate(self, batch: Batch) -> Distribution:
+        whole = self.product(batch)
+        alone = len(whole.experts) == 1 and whole.present is None
+        return whole.experts[0] if alone else whole
+
+    def product(self, batch: Batch) -> LikelihoodProduct:
+        """a(z) prod_m p(g_m | z), of a single modality too."""
         experts: Any = self.experts
         likelihoods: Any = self.likelihoods
         q, given = {}, []
@@ -121,7 +127,4 @@ class JointWithLikelihoods(JointWithSurrogates):
             g = experts[m].embed(x)
             q[m] = experts[m].given(g)
             given.append(Given(likelihoods[m], g))
-        present = masks(batch.present, list(q))
-        if len(q) == 1 and present is None:
-            return next(iter(q.values()))
-        return self.combine.given(list(q.values()), present, given)
+        return self.combine.given([*q.values()], masks(batch.present, [*q]), given)

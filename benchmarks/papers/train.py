@@ -1,6 +1,6 @@
 """Trains and measures the comparisons of runs.yaml, one after the other; what is finished is kept.
 
-    python benchmarks/papers/queue.py --data DATA [--only NAME ...] [--hours H]
+    python benchmarks/papers/train.py --data DATA [--only NAME ...] [--hours H]
 
 Each entry is one comparison and one seed. A run that was interrupted resumes where it stopped, and
 an entry whose results are written is passed over. The figures go to
@@ -102,7 +102,7 @@ def _run(directory: Path, seed: int) -> dict[str, Any]:
         "epochs": {name: stage.get("epochs") for name, stage in stages.items()},
         "seconds": {name: stage.get("seconds") for name, stage in stages.items()},
         "figures": {name: stage.get("figures", {}) for name, stage in stages.items()},
-        "evaluation": metrics["evaluation"],
+        "evaluation": metrics.get("asked"),
         "rows": metrics["table"],
     }
 
