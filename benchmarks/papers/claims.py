@@ -54,13 +54,13 @@ def _pairs(rule: Mapping[str, Any]) -> Iterator[Pair]:
         for quantity in map(canonical, rule["of"]):
             lower = METRICS[split(quantity)[0]].direction == "lower"
             for other in rule["among"]:
-                sides = [(rule["best"], quantity), (other, quantity)]
-                first, second = sides[::-1] if lower else sides
-                yield first, second, "greater", 0.0
+                best, second = (rule["best"], quantity), (other, quantity)
+                above, below = (second, best) if lower else (best, second)
+                yield above, below, "greater", 0.0
         return
     form = next(f for f in ("greater", "at_least", "near") if f in rule)
-    first, second = map(_side, rule[form])
-    yield first, second, form, float(rule.get("within", 0.0))
+    one, other = map(_side, rule[form])
+    yield one, other, form, float(rule.get("within", 0.0))
 
 
 def compare(first: Figure, second: Figure, form: str, within: float = 0.0) -> str:

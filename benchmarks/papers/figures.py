@@ -222,7 +222,7 @@ def _rows(run: Mapping[str, Any], labels: Mapping[str, str]) -> Iterator[dict[st
             continue
         accuracy = row["metric"] == "classifier_accuracy"
         model = "classifiers" if accuracy else model_of(run["label"], row["data"], labels)
-        given = [m for m in row["given"].split("+") if m]
+        given = [m for m in (row["given"] or "").split("+") if m]
         for quantity in _quantities(row["metric"], given, row["target"]):
             groups.setdefault((model, row["data"], quantity), []).append(row)
     for (model, data, quantity), rows in groups.items():

@@ -44,6 +44,11 @@ The standard error of ours is over seeds where there are two or more, else over 
 subsets: at most so much). Published numbers stand as printed, with the paper's standard deviation over trainings where it
 has one; claims are judged by that divided by the square root of the number of trainings.
 """
+ROWS = """\
+`jnf` is `senellart2023`, `jnf-slides` K. Yakovlev's slides on it; `mvae-slides` are A. Kumar's and `mmvae-slides`
+K. Petrushina's on MVAE and MMVAE, `sbm-slides` K. Yakovlev's on score-based autoencoders and score ratio matching.
+"""
+OWN = ("quantity", "model", "ours", "standard error", "over", "set-up")
 TABLE = ("quantity", "model", "published", "ours", "standard error", "over", "set-up")
 WORDS = {
     "coherence": "coherence",
@@ -85,9 +90,10 @@ def page(results: Path = data.RESULTS) -> str:
     tables, ours = data.paper_tables(content), data.measured(found, content["labels"])
     letters = dict(zip(found, _letters(), strict=False))
     parts = ["# What the papers report, and what is measured here\n", INTRO, FRECHET, ERRORS]
-    parts += [_protocols(content["protocols"]), _setups(found, letters)]
+    parts += [_protocols(content), _setups(found, letters)]
     parts += ["## Figures\n"]
     parts += [_table(table, content, ours, letters) for table in tables]
+    parts += [_unpublished(tables, ours, letters)]
     decided = _decided(tables, ours)
     parts += [_claims(decided, letters), _rows(rows(), decided)]
     return "\n".join(parts)
@@ -110,11 +116,13 @@ def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(c.replace('|', ', ') for c in line)} |\n" for line in cells)
 
 
-def _protocols(protocols: Mapping[str, Mapping[str, str]]) -> str:
+def _protocols(content: Mapping[str, Any]) -> str:
+    """Where the figures come from, and how they were measured."""
+    sources = "".join(f"- `{name}`: {words}\n" for name, words in content["sources"].items())
     header = ("protocol", "classifier", "FID", "draws", "test items", "ours")
     keys = ("classifier", "fid", "samples", "test_items", "ours")
-    lines = [(f"`{name}`", *(p[key] for key in keys)) for name, p in protocols.items()]
-    return f"## How figures were measured\n\n{markdown(header, lines)}"
+    lines = [(f"`{name}`", *(p[key] for key in keys)) for name, p in content["protocols"].items()]
+    return f"## Sources\n\n{sources}\n## How figures were measured\n\n{markdown(header, lines)}"
 
 
 def _setups(found: Mapping[str, Setup], letters: Mapping[str, str]) -> str:
@@ -162,7 +170,7 @@ def _table(
     letters: Mapping[str, str],
 ) -> str:
     about = {
-        "Source": content["sources"][table.source],
+        "Source": f"`{table.source}`",
         "Protocol": f"`{table.protocol}`",
         "Training": table.training,
         "Standard deviations": table.spread,
@@ -229,6 +237,24 @@ def _line(
     return (*first, value, error or "unknown", match.of, letters[match.setup])
 
 
+def _unpublished(
+    tables: Sequence[PaperTable], ours: Mapping[str, Figures], letters: Mapping[str, str]
+) -> str:
+    """Our figures of published quantities by models of which a paper has none on that data."""
+    printed = {(table.data, model) for table in tables for model, _ in table.figures}
+    quantities = {(table.data, quantity) for table in tables for quantity in table.quantities}
+    lines = []
+    for figures in ours.values():
+        for (of, model, quantity), figure in figures.items():
+            if (of, quantity) in quantities and (of, model) not in printed:
+                value, _, error = shown(figure.value, figure.se).partition(" ± ")
+                words = f"{of}: {_in_words(quantity)}"
+                lines.append((words, model, value, error, figure.of, letters[figure.setup]))
+    if not lines:
+        return ""
+    return f"### Models of ours without a published figure\n\n{markdown(OWN, lines)}"
+
+
 def _in_words(quantity: str) -> str:
     """A quantity for people.
 
@@ -280,7 +306,8 @@ def _rows(entries: Sequence[Mapping[str, Any]], decided: Decided) -> str:
     verdicts = {entry["row"]: verdict_of(entry, decided) for entry in entries}
     count = Counter(verdicts.values())
     summary = ", ".join(f"{v} {count[v]}" for v in rules.VERDICTS if count[v])
-    text = f"## Row by row\n\n{len(entries)} things that the papers and slides describe or claim: {summary}.\n\n"
+    text = f"## Row by row\n\n{len(entries)} things that the papers and slides describe or claim:"
+    text += f" {summary}. {ROWS}\n"
     return text + "".join(_row(entry, verdicts[entry["row"]]) for entry in entries)
 
 
