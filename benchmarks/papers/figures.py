@@ -132,6 +132,11 @@ def _paper_table(entry: Mapping[str, Any]) -> PaperTable:
     quantities = tuple(map(canonical, entry["quantities"]))
     figures = {}
     for model, values in entry["values"].items():
+        if len(values) != len(quantities):
+            raise ValueError(
+                f"{model} of table {entry['id']} must have {len(quantities)} values, one for each"
+                f" quantity, got {len(values)}."
+            )
         for quantity, value in zip(quantities, values, strict=True):
             if value is not None:
                 figures[model, quantity] = _published_figure(entry, quantity, value)
