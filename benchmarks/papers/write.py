@@ -3,7 +3,7 @@
     python benchmarks/papers/write.py [--out FILE]
 
 Reads published.yaml, claims.yaml and rows.yaml of this folder, and all results of
-benchmarks/results/papers, which `queue.py` writes.
+benchmarks/results/papers, which `train.py` writes.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-# This folder's queue.py must not hide the standard library's queue.
-sys.path[:] = [str(HERE.parent), *(p for p in sys.path if Path(p or ".").resolve() != HERE)]
+sys.path.insert(0, str(HERE.parent))
 
 import yaml  # noqa: E402
 from papers import claims as rules  # noqa: E402
