@@ -17,6 +17,7 @@ from torch.distributions import (
 from polymodal import Modality, fit, load
 from polymodal.data.dataset import Dataset, Splits
 from polymodal.distributions import DiagNormal, LikelihoodProduct
+from polymodal.distributions.laplace import laplace_mixture
 from polymodal.posteriors import EmbeddingLikelihood
 from polymodal.posteriors.likelihoods import Given
 from polymodal.priors import NormalMixture
@@ -113,6 +114,17 @@ def test_the_start_is_the_posterior_of_a_mixture_where_the_means_are_linear() ->
     torch.testing.assert_close(draws.var(0), variance, rtol=0.05, atol=0)
     q.sample((2,))
     assert q.report.ess.min() == pytest.approx(50.0)
+
+
+def test_narrow_components_are_weighed_by_bayes_rule() -> None:
+    """Where components are points, their posterior weights are w_c p(g | z_c) / p(g)."""
+    net, g = EmbeddingLikelihood(3, 2).eval(), torch.randn(4, 2)
+    loc, weights = 3 * torch.randn(5, 3), torch.rand(5)
+    prior = normals(loc, 1e-8 * torch.eye(3).expand(5, 3, 3), weights)
+    start = laplace_mixture(prior, [Given(net, g)], count=4, kept=5)
+    expected = weights.log() + net.log_prob(loc.unsqueeze(1), g).T
+    order = (start.loc.unsqueeze(2) - loc).norm(dim=-1).argmin(-1)
+    torch.testing.assert_close(start.weights, expected.log_softmax(-1).gather(1, order))
 
 
 def test_learned_means_are_linearised_at_the_point() -> None:
