@@ -176,14 +176,23 @@ def linear(n: int, size: int = 4) -> Splits:
     return Splits(*(whole.take(rows) for rows in parts), "linear")
 
 
-def test_a_run_learns_likelihoods_and_knows_more_given_more(tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("method", "between", "options"),
+    [
+        ("jnf_dcca", ["embeddings", "surrogates"], {"embedding": {"embedding_size": 4}}),
+        ("jnf", ["surrogates", "directions"], {}),
+    ],
+)
+def test_a_run_learns_likelihoods_and_knows_more_given_more(
+    method, between, options, tmp_path
+) -> None:
     torch.set_default_dtype(torch.float32)
-    small = {"latent": 4, "hidden": 32, "embedding": {"embedding_size": 4}, "progress": False}
+    small = {"latent": 4, "hidden": 32, "progress": False, **options}
     small |= {"networks": dict.fromkeys(["x0", "x1", "x2"], "linear"), "aggregate": 2}
     small |= {"epochs": 12, "lr": 5e-3, "sampler": {"name": "importance"}}
     data = linear(2400)
-    run = fit("jnf_dcca", data, out=tmp_path / "run", product="likelihoods", **small)
-    assert [*run.info["stages"]] == ["joint", "embeddings", "surrogates", "likelihoods"]
+    run = fit(method, data, out=tmp_path / "run", product="likelihoods", **small)
+    assert [*run.info["stages"]] == ["joint", *between, "likelihoods"]
     test = data.test.batch(torch.arange(100))
 
     def error(names: list[str]) -> float:

@@ -210,7 +210,7 @@ class Builder:
         experts: Callable[[], Mapping[str, nn.Module]],
         combine: Rule,
         embedding_size: int = 0,
-        posterior: type[JointWithSurrogates] = JointWithSurrogates,
+        posterior: Callable[..., JointWithSurrogates] = JointWithSurrogates,
     ) -> MultimodalVAE[JointWithSurrogates]:
         """Joint encoder, decoders and surrogates, made in this order: one seed gives one first
         stage to all methods with a joint encoder.

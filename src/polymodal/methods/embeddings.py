@@ -124,19 +124,36 @@ def rotate_embeddings(
     """Rotates g_m to its most correlated directions: CCA of embeddings, or (not `learned`) of x."""
     networks: Mapping[str, Any] = _networks(model)
     raw = {m: g[0] if learned else nn.Flatten() for m, g in networks.items()}
-    h, present = _collect(raw, train)
-    held_out, held_out_present = _collect(raw, val)
-    projections, correlations, used = fit_projections(
+    linear = {} if learned else {m: g[0][1] for m, g in networks.items()}
+    projections = {m: g[1] for m, g in networks.items()}
+    return fit_directions(raw, linear, projections, model, (train, val), num_directions, ridge)
+
+
+def fit_directions(
+    raw: Mapping[str, nn.Module],
+    linear: Mapping[str, nn.Linear],
+    projections: Mapping[str, Projection],
+    model: Any,
+    data: tuple[Iterable[Batch], Iterable[Batch]],
+    num_directions: int | None,
+    ridge: float,
+) -> dict[str, Any]:
+    """CCA of raw[m](x_m) on training batches, into the projections, or where they are too many
+    numbers into the linear layers before them; the validation batches' correlations go into
+    `posterior.spectrum`.
+    """
+    (h, present), (held_out, held_out_present) = (_collect(raw, batches) for batches in data)
+    found, correlations, used = fit_projections(
         h, num_directions, held_out, ridge, present, held_out_present
     )
     spectrum = model.posterior.spectrum
     size = len(spectrum)
     used = min(used, size)
-    for m, g in networks.items():
-        mean, matrix = projections[m]
-        if not learned:
-            mean, matrix = _set_linear(g[0][1], mean, matrix)
-        g[1].set_(mean, matrix, used)
+    for m, projection in projections.items():
+        mean, matrix = found[m]
+        if m in linear:
+            mean, matrix = _set_linear(linear[m], mean, matrix)
+        projection.set_(mean, matrix, used)
     spectrum.copy_(nn.functional.pad(correlations, (0, size))[:size])
     return {"spectrum": correlations[:size].tolist(), "num_directions": used}
 

@@ -5,6 +5,7 @@ Equations and appendices without another source are those of Senellart et al. 20
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 from torch import nn
@@ -14,7 +15,7 @@ from polymodal.methods.builder import Builder
 from polymodal.methods.common import EMBEDDING, HIDDEN
 from polymodal.methods.embeddings import embedding_stage, make_embeddings
 from polymodal.methods.joint import joint_stage, surrogate_stage
-from polymodal.methods.likelihoods import likelihood_stage
+from polymodal.methods.likelihoods import direction_stage, likelihood_stage, make_shared
 from polymodal.methods.method import method
 from polymodal.methods.settings import EmbeddingSettings, FlowSettings, SamplerSettings
 from polymodal.model import Method
@@ -26,11 +27,17 @@ from polymodal.posteriors import (
 from polymodal.priors import NormalMixture
 
 FLOW, SAMPLER = FlowSettings(), SamplerSettings()
+SHARED = 16  # directions of the surrogates' features that likelihoods describe
 
 
 @method(hidden=HIDDEN)
 def jnf(
-    builder: Builder, *, flow: FlowSettings = FLOW, sampler: SamplerSettings = SAMPLER
+    builder: Builder,
+    *,
+    flow: FlowSettings = FLOW,
+    sampler: SamplerSettings = SAMPLER,
+    product: Literal["experts", "likelihoods"] = "experts",
+    aggregate: Count = 20,
 ) -> Method:
     """JNF (Algorithm 1): the joint ELBO, then surrogates with flows; subsets have their product.
 
@@ -38,11 +45,20 @@ def jnf(
         flow: see `polymodal.methods.settings.FlowSettings`.
         sampler: how subsets of two and more are drawn, see
             `polymodal.methods.settings.SamplerSettings`.
+        product: the posterior given several modalities. "experts" (the paper, eq. (12)):
+            prod_m q(z | x_m) / p(z)^(n-1); "likelihoods": see `jnf_dcca`, of the 16 directions that
+            the features of the surrogates share by CCA in closed form.
+        aggregate: for product=likelihoods: how many normals a(z) is a mixture of.
     """
-    prior = builder.prior()
-    combine = SampledProduct(prior, sampler.make())
-    model = builder.with_surrogates(prior, lambda: builder.flow_experts(flow), combine)
-    return Method(model, [joint_stage(builder), surrogate_stage(builder, flow=flow)])
+    prior, stages = builder.prior(), [joint_stage(builder), surrogate_stage(builder, flow=flow)]
+    experts = partial(builder.flow_experts, flow)
+    if product == "experts":
+        combine = SampledProduct(prior, sampler.make())
+        return Method(builder.with_surrogates(prior, experts, combine), stages)
+    combine = SampledLikelihoods(NormalMixture(builder.latent, aggregate), sampler.make())
+    posterior = partial(JointWithLikelihoods, shared=make_shared(builder, SHARED))
+    model = builder.with_surrogates(prior, experts, combine, SHARED, posterior)
+    return Method(model, [*stages, direction_stage(), likelihood_stage(aggregate)])
 
 
 @method(hidden=HIDDEN, min_modalities=2)

@@ -60,8 +60,7 @@ def keep_joint(model: Surrogates, batch: Batch, embed: bool = False) -> Batch:
     q = model.posterior.joint(batch)
     x: Mapping[str, Tensor] = batch.x
     if embed:
-        experts: Any = model.posterior.experts
-        x = {m: experts[m].embed(v) for m, v in batch.x.items()}
+        x = {m: model.posterior.embed(m, v) for m, v in batch.x.items()}
     return Batch(x, batch.present, batch.label, {"loc": q.loc, "scale": q.scale})
 
 

@@ -8,9 +8,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from polymodal.analysis.projection import Projection
 from polymodal.batch import Batch
+from polymodal.methods.builder import Builder
+from polymodal.methods.embeddings import CCA_RIDGE, fit_directions
 from polymodal.methods.fitted_prior import fit_mixture
 from polymodal.methods.joint import keep_joint, kept_joint
 from polymodal.model import Loss, MultimodalVAE, Stage, Step
@@ -31,6 +34,43 @@ def likelihood_stage(components: int) -> Stage:
         Step(keep_joint, embed=True),
         Step(fit_aggregate, components=components),
     )
+
+
+def make_shared(builder: Builder, size: int) -> dict[str, nn.Module]:
+    """For each modality a linear map of its surrogate's features to `size` shared directions.
+
+    Raises ValueError for fewer than two modalities.
+    """
+    if len(builder.names) < 2:
+        raise ValueError(
+            f"product=likelihoods needs two modalities or more, got {builder.names}; take"
+            " product=experts."
+        )
+    features = 2 * builder.latent
+    return {
+        m: nn.Sequential(nn.Linear(features, size), Projection(size)).requires_grad_(False)
+        for m in builder.names
+    }
+
+
+def direction_stage() -> Stage:
+    """Finds the directions that the features of the frozen surrogates share: CCA in closed form."""
+    return Stage("directions", Step(no_loss), [], finish=Step(fit_shared))
+
+
+def no_loss(model: Model, batch: Batch, progress: float) -> Loss:
+    """Of a stage that trains nothing."""
+    raise ValueError("This stage has a closed form and no loss.")
+
+
+@torch.no_grad()
+def fit_shared(model: Model, train: Iterable[Batch], val: Iterable[Batch]) -> dict[str, Any]:
+    """Sets `posterior.shared`; all directions above the validation spectrum's noise are used."""
+    experts: Any = model.posterior.experts
+    shared: Any = model.posterior.shared
+    raw = {m: experts[m].net for m in experts}
+    linear, projections = ({m: g[i] for m, g in shared.items()} for i in (0, 1))
+    return fit_directions(raw, linear, projections, model, (train, val), None, CCA_RIDGE)
 
 
 def likelihood_loss(model: Model, batch: Batch, progress: float) -> Loss:

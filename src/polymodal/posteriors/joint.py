@@ -56,6 +56,11 @@ class JointWithSurrogates(JointEncoderPosterior):
         if embedding_size:
             self.register_buffer("spectrum", torch.zeros(embedding_size))
 
+    def embed(self, m: str, x: Tensor) -> Tensor:
+        """g_m(x_m), (B, embedding size)."""
+        expert: Any = self.experts[m]
+        return expert.embed(x)
+
     def surrogate(self, batch: Batch) -> Distribution:
         experts = self.unimodal(batch)
         q, present = list(experts.values()), masks(batch.present, list(experts))

@@ -95,8 +95,10 @@ class JointWithLikelihoods(JointWithSurrogates):
     and several have a(z) prod_m p(g_m | z).
 
     Args:
-        joint, experts, embedding_size: see `JointWithSurrogates`; experts read embeddings.
+        joint, experts, embedding_size: see `JointWithSurrogates`.
         combine: the product over the aggregate a(z), which is fitted to draws of the joint encoder.
+        shared: None: experts read embeddings. Else shared[m](features) -> g_m, of the features that
+            the surrogate's network has of x_m.
     """
 
     combine: SampledLikelihoods
@@ -107,8 +109,10 @@ class JointWithLikelihoods(JointWithSurrogates):
         experts: Mapping[str, nn.Module],
         combine: SampledLikelihoods,
         embedding_size: int,
+        shared: Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__(joint, experts, combine, embedding_size)
+        self.shared = None if shared is None else Named(shared)
         self.aggregate = combine.prior
         latent = combine.prior().event_shape.numel()
         self.likelihoods = Named({m: EmbeddingLikelihood(latent, embedding_size) for m in experts})
@@ -118,13 +122,25 @@ class JointWithLikelihoods(JointWithSurrogates):
         alone = len(whole.experts) == 1 and whole.present is None
         return whole.experts[0] if alone else whole
 
+    def embed(self, m: str, x: Tensor) -> Tensor:
+        if self.shared is None:
+            return super().embed(m, x)
+        expert: Any = self.experts[m]
+        return self.shared[m](expert.net(x))
+
+    def encode(self, m: str, x: Tensor) -> tuple[Distribution, Tensor]:
+        """q(z | x_m) and g_m(x_m)."""
+        expert: Any = self.experts[m]
+        if self.shared is None:
+            g = expert.embed(x)
+            return expert.given(g), g
+        features = expert.net(x)
+        return expert.head(features), self.shared[m](features)
+
     def product(self, batch: Batch) -> LikelihoodProduct:
         """a(z) prod_m p(g_m | z), of a single modality too."""
-        experts: Any = self.experts
         likelihoods: Any = self.likelihoods
-        q, given = {}, []
-        for m, x in batch.x.items():
-            g = experts[m].embed(x)
-            q[m] = experts[m].given(g)
-            given.append(Given(likelihoods[m], g))
-        return self.combine.given([*q.values()], masks(batch.present, [*q]), given)
+        encoded = {m: self.encode(m, x) for m, x in batch.x.items()}
+        given = [Given(likelihoods[m], g) for m, (_, g) in encoded.items()]
+        present = masks(batch.present, [*encoded])
+        return self.combine.given([q for q, _ in encoded.values()], present, given)
