@@ -5,7 +5,7 @@ EMBEDDERS names the ways to train them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -67,31 +67,34 @@ def make_embeddings(builder: Builder, settings: EmbeddingSettings) -> dict[str, 
         return nn.Sequential(shift, dropout, builder.encoder(m, size))
 
     return {
-        m.name: nn.Sequential(network(m), Projection(settings.embedding_size))
+        m.name: nn.Sequential(
+            network(m), Projection(settings.embedding_size, settings.num_directions)
+        )
         for m in builder.modalities
     }
 
 
-def embedding_stage(names: Sequence[str], settings: EmbeddingSettings, part: str = "") -> Stage:
+def embedding_stage(builder: Builder, settings: EmbeddingSettings, part: str = "") -> Stage:
     """Trains g_m, then rotates every g_m to its most correlated directions and uses the leading
     ones.
 
     The closing step is linear CCA (multiset CCA of three modalities and more) of the embeddings;
-    the spectrum is measured on validation samples and written into `posterior.spectrum`.
+    the spectrum is measured on validation samples and written into `posterior.spectrum`. All
+    directions are kept, so that the stage is the same for every `num_directions`.
 
     Args:
-        names: of the modalities.
         part: the part of an expert that is its embedding; "": the expert itself.
     """
     learned = EMBEDDERS[settings.kind] is not None
     path = ".".join(["posterior.experts.{}", *filter(None, [part]), "0"])
-    trains = [path.format(m) for m in names] if learned else []
+    trains = [path.format(m) for m in builder.names] if learned else []
     ridge = LOSS_RIDGE if settings.ridge is None else settings.ridge
     loss = Step(embedding_loss, kind=settings.kind, ridge=ridge)
     closing = CCA_RIDGE if learned or settings.ridge is None else settings.ridge
-    directions = settings.num_directions
-    finish = Step(rotate_embeddings, learned=learned, num_directions=directions, ridge=closing)
-    return Stage("embeddings", loss, trains, finish=finish)
+    finish = Step(rotate_embeddings, learned=learned, ridge=closing)
+    options = {k: v for k, v in settings if k != "num_directions"}
+    built_from = {**builder.values(), "embedding": options}
+    return Stage("embeddings", loss, trains, finish=finish, built_from=built_from)
 
 
 def _networks(model: MultimodalVAE) -> Mapping[str, nn.Module]:
@@ -118,27 +121,30 @@ def rotate_embeddings(
     train: Iterable[Batch],
     val: Iterable[Batch],
     learned: bool,
-    num_directions: int | None,
     ridge: float,
 ) -> dict[str, Any]:
-    """Rotates g_m to its most correlated directions: CCA of embeddings, or (not `learned`) of x."""
+    """Rotates g_m to its most correlated directions: CCA of embeddings, or (not `learned`) of x.
+
+    Returns the spectrum, and how many directions are correlated above the noise: those that are
+    used where num_directions is null.
+    """
     networks: Mapping[str, Any] = _networks(model)
     raw = {m: g[0] if learned else nn.Flatten() for m, g in networks.items()}
     h, present = _collect(raw, train)
     held_out, held_out_present = _collect(raw, val)
-    projections, correlations, used = fit_projections(
-        h, num_directions, held_out, ridge, present, held_out_present
+    projections, correlations, shared = fit_projections(
+        h, None, held_out, ridge, present, held_out_present
     )
     spectrum = model.posterior.spectrum
     size = len(spectrum)
-    used = min(used, size)
+    shared = min(shared, size)
     for m, g in networks.items():
         mean, matrix = projections[m]
         if not learned:
             mean, matrix = _set_linear(g[0][1], mean, matrix)
-        g[1].set_(mean, matrix, used)
+        g[1].set_(mean, matrix, shared)
     spectrum.copy_(nn.functional.pad(correlations, (0, size))[:size])
-    return {"spectrum": correlations[:size].tolist(), "num_directions": used}
+    return {"spectrum": correlations[:size].tolist(), "correlated_directions": shared}
 
 
 def _set_linear(layer: nn.Linear, mean: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -72,7 +72,7 @@ def jnf_dcca(
     def experts() -> dict[str, nn.Module]:
         return builder.flow_experts(flow, make_embeddings(builder, embedding), size)
 
-    shared = embedding_stage(builder.names, embedding, part="embed")
+    shared = embedding_stage(builder, embedding, part="embed")
     stages = [joint_stage(builder), shared, surrogate_stage(builder.names, embed=True)]
     prior = builder.prior()
     if product == "experts":

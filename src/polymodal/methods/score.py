@@ -151,7 +151,7 @@ def jnf_score(
     surrogates = FittedPrior(builder.prior(), diffusion_prior(sizes, denoiser, sampler.make()))
     posterior = JointWithDiffusion(joint, embeddings, surrogates, builder.latent, size)
     model = MultimodalVAE(surrogates.base, decoders, posterior, builder.modalities)
-    shared = embedding_stage(builder.names, embedding)
+    shared = embedding_stage(builder, embedding)
     encode = Step(latent_and_embeddings)
     fitting = diffusion_stages(surrogates.fitted, encode, name="surrogates", path="posterior.prior")
     return Method(model, [joint_stage(builder), shared, *fitting])

@@ -188,6 +188,8 @@ class Settings(Group):
         training: how the stages are trained.
         evaluation: what is measured.
         compare: recipes to train and to compare; the other settings are laid over each recipe.
+        vary: values of settings, {"method.latent": [10, 20]}: each recipe is one run for every
+            combination of them.
         seeds: seeds of the compared runs.
     """
 
@@ -199,4 +201,5 @@ class Settings(Group):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     compare: list[str] = []
+    vary: dict[str, Any] = {}
     seeds: list[Seed] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from polymodal.data import Splits
 from polymodal.metrics.evaluate import chosen_metrics, chosen_subsets
 from polymodal.model import Method
 from polymodal.runs.checkpointer import Checkpointer
+from polymodal.runs.files import RUN
 from polymodal.runs.info import commit, versions
 from polymodal.runs.state import state_of
 from polymodal.settings.resolve import to_dict
@@ -49,6 +50,16 @@ def check_reuse(given: Iterable[str], names: Sequence[str]) -> None:
     """Raises ValueError for a stage to reuse that is none of `names`, with the nearest."""
     for name in given:
         check_name(name, names, "stage to reuse")
+
+
+def check_sources(given: Mapping[str, Path]) -> None:
+    """Raises ValueError for a stage that is to be taken from what is no run directory."""
+    for stage, directory in given.items():
+        if not (directory / RUN).is_file():
+            raise ValueError(
+                f"Stage {stage!r} is to be taken from {directory}, which is no run directory; give"
+                f" one with a {RUN}."
+            )
 
 
 def check_place(settings: Settings, splits: Splits, seed: int, directory: Path) -> None:
