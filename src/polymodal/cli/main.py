@@ -207,7 +207,11 @@ def generate(
         ),
     ],
     given: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=FILE", help=".npy, .npz, .png; repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help=".npy, .npz, .png; or entries by name: attributes=Smiling,-Male. Repeatable.",
+        ),
     ] = None,
     want: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Repeatable; default: all not given.")
@@ -221,8 +225,8 @@ def generate(
     """Generate any modalities from any subset of them; from none: joint samples."""
     from polymodal.cli.generate import Request, generate_files
 
-    files = {name: Path(file) for name, file in pairs(given, "--given", "NAME=FILE").items()}
-    generate_files(run, Request(files, want or [], n, seed, sampler), out, standard_output())
+    values = pairs(given, "--given", "NAME=FILE")
+    generate_files(run, Request(values, want or [], n, seed, sampler), out, standard_output())
 
 
 @app.command(epilog="Example: polymodal report runs/jnf runs/jnf-dcca --out report.html")

@@ -64,6 +64,7 @@ class RunInfo(Group):
 
     Args:
         identity: a hash of all that determines the numbers, which the other files carry too.
+        usual: means over the training data of modalities whose entries have names.
         rows: of the log, when the run is finished.
     """
 
@@ -75,6 +76,7 @@ class RunInfo(Group):
     settings: Settings
     data: Sizes
     modalities: list[dict[str, Any]]
+    usual: dict[str, list[float]] = {}
     versions: dict[str, str]
     commit: str | None
     stages: dict[str, Outcome]

@@ -86,6 +86,11 @@ def run_info(settings: Settings, splits: Splits, seed: int) -> dict[str, Any]:
         "settings": to_dict(settings),
         "data": {"name": splits.name, **sizes},
         "modalities": [asdict(m) for m in splits.modalities],
+        "usual": {
+            m.name: splits.train.mean(m.name).tolist()
+            for m in splits.modalities
+            if m.names is not None
+        },
         "versions": versions(),
         "commit": commit(),
         "stages": {},
