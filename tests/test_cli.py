@@ -19,6 +19,7 @@ from polymodal.cli import main as cli
 from polymodal.data import Dataset, Splits
 from polymodal.data.digits import BALANCE
 from polymodal.experiments import plan as compare
+from polymodal.metrics import classifier_training, classifiers
 from polymodal.sampling import ParticleReport
 from polymodal.settings.recipes import load_recipe, recipes
 from polymodal.settings.resolve import resolve
@@ -346,6 +347,32 @@ def test_evaluate_writes_metrics_and_prints_direction_n_and_errors(run_dir: Path
     assert "closed form" not in said(capsys, "evaluate", run_dir, *again)[2]
     rows = json.loads((run_dir / "metrics.json").read_text())["table"]
     assert "sampler MALA(" in next(r for r in rows if r["n"] == 5)["evaluation"]
+
+
+def test_evaluate_takes_the_networks_of_classifiers(
+    run_dir: Path, capsys, monkeypatch, tmp_path
+) -> None:
+    monkeypatch.setattr(classifier_training, "STEPS", 1)
+    monkeypatch.setattr(classifiers, "cache_folder", lambda: tmp_path)
+    ask = ["evaluate", run_dir, "--metrics", "classifier_accuracy", "--limit", "5", "--classifier"]
+    status, _, err = said(capsys, *ask, "square=compact")
+    assert status == 0 and re.search(r"classifier of square \(compact, [\d,]+ weights\)", err)
+    for chosen, words in (
+        ("sqare=compact", "Did you mean evaluation.classifiers.square?"),
+        ("square=compct", "Did you mean compact?"),
+        ("square=senellart-cnn", "is for values of shape (1, 28, 28) or (3, 32, 32), and 'square'"),
+        ("square", "NAME=NETWORK"),
+    ):
+        assert words in refused(capsys, *ask, chosen)
+
+
+def test_classifiers_of_a_recipe_are_checked_before_training(tmp_path) -> None:
+    options = ["data.n=100", "evaluation.classifiers={square: senellart-cnn}"]
+    with pytest.raises(ValueError, match=r"leave square out of evaluation\.classifiers"):
+        compare.make_plan("shapes-jnf", tmp_path, options)
+    options[1] = "evaluation.classifiers={circle: compact}"
+    plan = compare.make_plan("shapes-jnf", tmp_path, options)
+    assert plan.settings.evaluation.classifiers == {"circle": "compact"}
 
 
 def test_evaluate_measures_the_subsets_asked_for(run_dir: Path, capsys) -> None:

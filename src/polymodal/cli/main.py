@@ -171,6 +171,13 @@ def evaluate(
     subsets: Annotated[
         str | None, typer.Option(help="What is given: all, or such as mnist,mnist+svhn.")
     ] = None,
+    classifier: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=NETWORK",
+            help="Network that classifies a modality: compact or senellart-cnn. Repeatable.",
+        ),
+    ] = None,
     sampler: Sampler = None,
     limit: Limit = None,
     data: Data = None,
@@ -182,6 +189,7 @@ def evaluate(
         "metrics": None if metrics is None else _words(metrics),
         "subsets": subsets if subsets in (None, "all") else _words(subsets),
         "limit": limit,
+        "classifiers": pairs(classifier, "--classifier", "NAME=NETWORK") or None,
     }
     given = {name: value for name, value in options.items() if value is not None}
     evaluate_runs(runs, given, sampler, data, standard_output())

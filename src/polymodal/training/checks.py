@@ -12,6 +12,7 @@ from typing import Any
 
 from polymodal.checks import check_name
 from polymodal.data import Splits
+from polymodal.metrics.classifier_networks import check_networks
 from polymodal.metrics.evaluate import chosen_metrics, chosen_subsets
 from polymodal.model import Method
 from polymodal.runs.checkpointer import Checkpointer
@@ -24,8 +25,9 @@ from polymodal.training.memory import check_run
 
 
 def check_evaluation(evaluation: EvaluationSettings, splits: Splits) -> None:
-    """Raises ValueError for metrics or subsets that the data do not allow."""
+    """Raises ValueError for metrics, subsets or classifiers that the data do not allow."""
     chosen_metrics(evaluation.metrics, splits.test, True)
+    check_networks(evaluation.classifiers, splits.modalities)
     if evaluation.subsets not in (None, "all"):
         chosen_subsets(evaluation.subsets, [m.name for m in splits.modalities])
 
