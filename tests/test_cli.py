@@ -211,7 +211,8 @@ def modalities_of(name: str | None) -> list[Modality]:
 
 def small_splits(settings, modalities, data=None) -> Splits:
     modalities = modalities_of(settings.name)
-    part = Dataset(modalities, {m.name: torch.rand(4, *m.shape) for m in modalities})
+    index = {m.name: torch.arange(100) % 4 for m in modalities}
+    part = Dataset(modalities, {m.name: torch.rand(4, *m.shape) for m in modalities}, index)
     return Splits(part, part, part)
 
 

@@ -10,12 +10,12 @@ def test_a_comparison_lays_itself_over_its_recipes_and_shares_equal_stages(tmp_p
     recipes = "[shapes-jmvae, shapes-telbo, shapes-jnf, shapes-jnf-dcca]"
     stages = "{embeddings: {epochs: 7}, surrogates: {lr: 2e-3}}"
     mine.write_text(
-        f"compare: {recipes}\nseeds: [1, 4]\ndata: {{n: 100}}\ntraining: {{stages: {stages}}}\n"
+        f"compare: {recipes}\nseeds: [1, 4]\ndata: {{n: 600}}\ntraining: {{stages: {stages}}}\n"
     )
-    plan = compare.make_plan(str(mine), tmp_path / "out", ["training.batch=16"])
+    plan = compare.make_plan(str(mine), tmp_path / "out", ["training.batch=48"])
     runs = {(r.label, r.seed): r for r in plan.runs}
     assert list(runs) == [(m, s) for s in (1, 4) for m in ("jmvae", "telbo", "jnf", "jnf-dcca")]
-    assert len(plan.data.train) == 63 and all(r.settings.training.batch == 16 for r in plan.runs)
+    assert len(plan.data.train) == 378 and all(r.settings.training.batch == 48 for r in plan.runs)
     assert runs["jnf-dcca", 1].settings.training.stage("embeddings").epochs == 7
     assert "embeddings" not in runs["jnf", 1].settings.training.stages
     # JMVAE's one stage trains with the surrogates' consensus: nobody else's; TELBO's surrogates
@@ -27,7 +27,7 @@ def test_a_comparison_lays_itself_over_its_recipes_and_shares_equal_stages(tmp_p
 
 
 def test_options_in_a_comparison_are_for_the_methods_that_have_them(tmp_path) -> None:
-    options = ["data.n=100", "method.embedding.num_directions=3", "method.hidden=32"]
+    options = ["data.n=600", "method.embedding.num_directions=3", "method.hidden=32"]
     plan = compare.make_plan("shapes", tmp_path, options)
     embeddings = {run.label: run.settings.method.options.get("embedding", {}) for run in plan.runs}
     chosen = {label: options.get("num_directions") for label, options in embeddings.items()}
@@ -38,12 +38,12 @@ def test_options_in_a_comparison_are_for_the_methods_that_have_them(tmp_path) ->
 
 
 def test_stages_of_other_settings_are_not_shared(tmp_path) -> None:
-    (tmp_path / "a.yaml").write_text("base: shapes-jnf-dcca\ndata: {n: 100}\n")
+    (tmp_path / "a.yaml").write_text("base: shapes-jnf-dcca\ndata: {n: 600}\n")
     (tmp_path / "b.yaml").write_text("base: a.yaml\ntraining: {stages: {surrogates: {lr: 1e-3}}}\n")
     (tmp_path / "c.yaml").write_text("base: a.yaml\nmethod: {embedding: {num_directions: 3}}\n")
     (tmp_path / "d.yaml").write_text("base: a.yaml\nmethod: {hidden: 64}\n")
     (tmp_path / "e.yaml").write_text("base: a.yaml\ntraining: {stages: {joint: {epochs: 9}}}\n")
-    (tmp_path / "f.yaml").write_text("base: shapes-jmvae\ndata: {n: 100}\n")
+    (tmp_path / "f.yaml").write_text("base: shapes-jmvae\ndata: {n: 600}\n")
     (tmp_path / "g.yaml").write_text("base: f.yaml\nmethod: {alpha: 1.0}\n")
     (tmp_path / "all.yaml").write_text(
         "compare: [a.yaml, b.yaml, c.yaml, d.yaml, e.yaml, f.yaml, g.yaml]\n"
@@ -66,11 +66,11 @@ def test_stages_of_other_settings_are_not_shared(tmp_path) -> None:
 def test_a_recipe_is_varied_over_an_option_and_shares_what_the_option_does_not_touch(
     tmp_path,
 ) -> None:
-    vary = ["data.n=100", "vary={method.embedding.num_directions: [1, 3], training.seed: [1]}"]
+    vary = ["data.n=600", "vary={method.embedding.num_directions: [1, 3], training.seed: [1]}"]
     with pytest.raises(ValueError, match=r"There is no setting training\.seed"):
         compare.make_plan("shapes-jnf-dcca", tmp_path, vary)
     plan = compare.make_plan(
-        "shapes-jnf-dcca", tmp_path, ["data.n=100", "vary.method.embedding.num_directions=[1,3,2]"]
+        "shapes-jnf-dcca", tmp_path, ["data.n=600", "vary.method.embedding.num_directions=[1,3,2]"]
     )
     first = tmp_path / "jnf-dcca-num_directions=1-seed0"
     assert plan.compares and [run.directory.name for run in plan.runs] == [
@@ -89,7 +89,7 @@ def test_a_comparison_is_varied_where_its_recipes_have_the_option(tmp_path) -> N
     mine = tmp_path / "mine.yaml"
     vary = "{method.flow.transforms: [0, 2], training.stages.embeddings.lr: [1e-3, 1e-2]}"
     recipes = "[shapes-jmvae-two-stage, shapes-jnf, shapes-jnf-dcca]"
-    mine.write_text(f"compare: {recipes}\ndata: {{n: 100}}\nvary: {vary}\n")
+    mine.write_text(f"compare: {recipes}\ndata: {{n: 600}}\nvary: {vary}\n")
     runs = {run.label: run for run in compare.make_plan(str(mine), tmp_path).runs}
     rates = ("lr=0.001", "lr=0.01")
     assert list(runs) == ["jmvae-two-stage", "jnf-transforms=0", "jnf-transforms=2"] + [
@@ -107,7 +107,7 @@ def test_a_comparison_is_varied_where_its_recipes_have_the_option(tmp_path) -> N
 
 
 def test_a_varied_setting_of_all_stages_wins_over_theirs(tmp_path) -> None:
-    options = ["data.n=100", "vary={training.lr: [0.1, 0.2]}"]
+    options = ["data.n=600", "vary={training.lr: [0.1, 0.2]}"]
     plan = compare.make_plan("shapes-jnf-dcca", tmp_path, options)
     for run, lr in zip(plan.runs, (0.1, 0.2), strict=True):
         assert run.label == f"jnf-dcca-lr={lr}" and not run.reuse
@@ -137,13 +137,38 @@ def test_a_varied_setting_of_all_stages_wins_over_theirs(tmp_path) -> None:
 )
 def test_what_cannot_vary_is_refused_before_training(vary: str, words: str, tmp_path) -> None:
     with pytest.raises(ValueError, match=words):
-        compare.make_plan("shapes-jnf-dcca", tmp_path, ["data.n=100", f"vary={vary}"])
+        compare.make_plan("shapes-jnf-dcca", tmp_path, ["data.n=600", f"vary={vary}"])
 
 
 def test_a_comparison_of_comparisons_and_a_missing_run_are_refused(tmp_path) -> None:
-    (tmp_path / "all.yaml").write_text("compare: [shapes, shapes-jnf]\ndata: {n: 100}\n")
+    (tmp_path / "all.yaml").write_text("compare: [shapes, shapes-jnf]\ndata: {n: 600}\n")
     with pytest.raises(ValueError, match="takes recipes of one run"):
         compare.make_plan(str(tmp_path / "all.yaml"), tmp_path)
     nowhere = {"joint": tmp_path / "nowhere"}
     with pytest.raises(ValueError, match=r"'joint' is to be taken from .*nowhere, which is no run"):
-        compare.make_plan("shapes-jnf", tmp_path, ["data.n=100"], reuse=nowhere)
+        compare.make_plan("shapes-jnf", tmp_path, ["data.n=600"], reuse=nowhere)
+
+
+def test_batches_that_are_too_small_for_deep_cca_are_refused_before_the_first_stage(
+    tmp_path,
+) -> None:
+    """16 and 16 dimensions need 33 rows: of training, of validation, and with both modalities."""
+    few = ["training.stages.embeddings.batch=32"]
+    missing = ["data.missing={pattern: unpaired}"]
+    for options, words in (
+        (["data.n=300"], "those of the validation data have at most 21 "),
+        (few, "those of the training data have at most 32 .*embeddings.batch=32"),
+        (missing, "those of the training data have at most 0 "),
+    ):
+        with pytest.raises(ValueError, match=f"'embeddings' needs .* at least 33 rows.*{words}"):
+            compare.make_plan("shapes-jnf-dcca", tmp_path, options)
+    small = ["data.n=300", "method.embedding.embedding_size=10"]
+    for options in (small, [*few, "method.embedding.kind=contrastive"]):
+        assert compare.make_plan("shapes-jnf-dcca", tmp_path, options).runs
+    for epochs in (0, 1):  # nothing is trained in 0 epochs
+        options = ["data.n=300", f"training.stages.embeddings.epochs={epochs}"]
+        if epochs:
+            with pytest.raises(ValueError, match="at least 33 rows"):
+                compare.make_plan("shapes-jnf-dcca", tmp_path, options)
+        else:
+            assert compare.make_plan("shapes-jnf-dcca", tmp_path, options).runs

@@ -122,7 +122,7 @@ def make_plan(
         return Plan(_runs(candidates, seeds, out), splits, settings, changes.all_notes(recipes))
     splits = load_splits(settings.data, settings.modalities)
     candidate = _candidate(settings, splits)
-    check_method(candidate.method, candidate.settings, len(splits.train))
+    check_method(candidate.method, candidate.settings, splits)
     check_reuse(reuse or {}, candidate.stages)
     check_sources(reuse or {})
     run = _planned("run", candidate, seed or 0, out, reuse or {})
@@ -217,7 +217,7 @@ def _compared(
     settings = {label: resolve(variant.recipe) for label, variant in made.items()}
     candidates = _with_known_stages({k: _candidate(s, splits) for k, s in settings.items()})
     for candidate in candidates.values():
-        check_method(candidate.method, candidate.settings, len(splits.train))
+        check_method(candidate.method, candidate.settings, splits)
     return splits, candidates
 
 

@@ -94,7 +94,15 @@ def embedding_stage(builder: Builder, settings: EmbeddingSettings, part: str = "
     finish = Step(rotate_embeddings, learned=learned, ridge=closing)
     options = {k: v for k, v in settings if k != "num_directions"}
     built_from = {**builder.values(), "embedding": options}
-    return Stage("embeddings", loss, trains, finish=finish, built_from=built_from)
+    couples = settings.kind == "dcca"  # see `total_correlation`
+    return Stage(
+        "embeddings",
+        loss,
+        trains,
+        finish=finish,
+        built_from=built_from,
+        min_pairs=2 * settings.embedding_size + 1 if couples else 0,
+    )
 
 
 def _networks(model: MultimodalVAE) -> Mapping[str, nn.Module]:
