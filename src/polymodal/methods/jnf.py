@@ -13,11 +13,11 @@ from polymodal.checks import Count
 from polymodal.methods.builder import Builder
 from polymodal.methods.common import EMBEDDING, HIDDEN
 from polymodal.methods.embeddings import embedding_stage, make_embeddings
-from polymodal.methods.joint import joint_stage, surrogate_stage
+from polymodal.methods.joint import joint_stage, product_figures, surrogate_stage
 from polymodal.methods.likelihoods import likelihood_stage
 from polymodal.methods.method import method
 from polymodal.methods.settings import EmbeddingSettings, FlowSettings, SamplerSettings
-from polymodal.model import Method
+from polymodal.model import Method, Step
 from polymodal.posteriors import (
     JointWithLikelihoods,
     SampledLikelihoods,
@@ -42,7 +42,8 @@ def jnf(
     prior = builder.prior()
     combine = SampledProduct(prior, sampler.make())
     model = builder.with_surrogates(prior, lambda: builder.flow_experts(flow), combine)
-    return Method(model, [joint_stage(builder), surrogate_stage(builder.names)])
+    finish = Step(product_figures, tail_variance=flow.tail_variance)
+    return Method(model, [joint_stage(builder), surrogate_stage(builder.names, finish=finish)])
 
 
 @method(hidden=HIDDEN, min_modalities=2)
@@ -73,7 +74,9 @@ def jnf_dcca(
         return builder.flow_experts(flow, make_embeddings(builder, embedding), size)
 
     shared = embedding_stage(builder, embedding, part="embed")
-    stages = [joint_stage(builder), shared, surrogate_stage(builder.names, embed=True)]
+    finish = Step(product_figures, tail_variance=flow.tail_variance)
+    last = surrogate_stage(builder.names, True, finish if product == "experts" else None)
+    stages = [joint_stage(builder), shared, last]
     prior = builder.prior()
     if product == "experts":
         combine = SampledProduct(prior, sampler.make())

@@ -7,7 +7,7 @@ without another source are those of Senellart et al. 2023 (hal-04207134).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -77,10 +77,39 @@ def surrogate_kl(model: Surrogates, batch: Batch, progress: float) -> Loss:
     return elbo(model, batch, kept_joint(batch), likelihood=0, kl=0, consensus=1, experts=experts)
 
 
-def surrogate_stage(names: Sequence[str], embed: bool = False) -> Stage:
+def surrogate_stage(names: Sequence[str], embed: bool = False, finish: Step | None = None) -> Stage:
     """L(0, 0, 1) with the other parts frozen; their outputs, also g_m(x_m), are computed once."""
     trains = [f"posterior.experts.{key_of(m)}.{part}" for m in names for part in ("net", "head")]
-    return Stage("surrogates", Step(surrogate_kl), trains, Step(keep_joint, embed=embed))
+    return Stage("surrogates", Step(surrogate_kl), trains, Step(keep_joint, embed=embed), finish)
+
+
+def product_figures(
+    model: Surrogates, train: Iterable[Batch], val: Iterable[Batch], tail_variance: float | None
+) -> dict[str, Any]:
+    """A stage's `finish`, on batches that `keep_joint` made: what decides whether eq. (12), the
+    product of n surrogates over p(z)^(n-1), has a finite integral.
+
+    A surrogate that says nothing of a direction has the variance v of the joint posteriors' draws
+    in it. The product then has the precision n / v - (n - 1), negative for v > n / (n - 1).
+
+    Args:
+        tail_variance: the bound on the surrogates' tails.
+
+    Returns: `largest_variance`, the largest eigenvalue of Cov(z) = Cov(loc) + E[scale^2];
+    `most_experts`, the largest n that is drawn from a product (0: none is): all modalities, or all
+    but one where the joint encoder answers for all; `tail_variance`.
+    """
+    moments = [(kept_joint(batch).loc, kept_joint(batch).scale) for batch in train]
+    loc, scale = (torch.cat(parts).double() for parts in zip(*moments, strict=True))
+    centred = loc - loc.mean(0)
+    covariance = centred.T @ centred / len(loc) + scale.square().mean(0).diag()
+    posterior = model.posterior
+    n = len(posterior.experts) - int(posterior.trained_patterns.all(-1).any())
+    return {
+        "largest_variance": float(torch.linalg.eigvalsh(covariance)[-1]),
+        "most_experts": n if n > 1 else 0,
+        "tail_variance": tail_variance,
+    }
 
 
 def unimodal_elbos(
