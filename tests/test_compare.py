@@ -158,6 +158,10 @@ def test_batches_that_are_too_small_for_deep_cca_are_refused_before_the_first_st
     for options, words in (
         (["data.n=300"], "those of the validation data have at most 21 "),
         (few, "those of the training data have at most 32 .*embeddings.batch=32"),
+        (
+            ["data.n=900", "training.stages.embeddings.batch=40"],  # 63 rows in two equal parts
+            "those of the validation data have at most 31 ",
+        ),
         (missing, "those of the training data have at most 0 "),
     ):
         with pytest.raises(ValueError, match=f"'embeddings' needs .* at least 33 rows.*{words}"):
