@@ -17,7 +17,7 @@ from polymodal.methods.joint import joint_stage, product_figures, surrogate_stag
 from polymodal.methods.likelihoods import likelihood_stage
 from polymodal.methods.method import method
 from polymodal.methods.settings import EmbeddingSettings, FlowSettings, SamplerSettings
-from polymodal.model import Method, Step
+from polymodal.model import Method, Stage, Step
 from polymodal.posteriors import (
     JointWithLikelihoods,
     SampledLikelihoods,
@@ -42,8 +42,15 @@ def jnf(
     prior = builder.prior()
     combine = SampledProduct(prior, sampler.make())
     model = builder.with_surrogates(prior, lambda: builder.flow_experts(flow), combine)
-    finish = Step(product_figures, tail_variance=flow.tail_variance)
-    return Method(model, [joint_stage(builder), surrogate_stage(builder.names, finish=finish)])
+    return Method(model, [joint_stage(builder), _surrogates(builder, flow)])
+
+
+def _surrogates(
+    builder: Builder, flow: FlowSettings, embed: bool = False, multiplied: bool = True
+) -> Stage:
+    """The stage of surrogates with flows, which are multiplied over the prior or not."""
+    figures = Step(product_figures, tail_variance=flow.tail_variance)
+    return surrogate_stage(builder.names, embed, figures if multiplied else None)
 
 
 @method(hidden=HIDDEN, min_modalities=2)
@@ -74,8 +81,7 @@ def jnf_dcca(
         return builder.flow_experts(flow, make_embeddings(builder, embedding), size)
 
     shared = embedding_stage(builder, embedding, part="embed")
-    finish = Step(product_figures, tail_variance=flow.tail_variance)
-    last = surrogate_stage(builder.names, True, finish if product == "experts" else None)
+    last = _surrogates(builder, flow, embed=True, multiplied=product == "experts")
     stages = [joint_stage(builder), shared, last]
     prior = builder.prior()
     if product == "experts":
