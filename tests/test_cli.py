@@ -19,6 +19,7 @@ from polymodal.cli import main as cli
 from polymodal.data import Dataset, Splits
 from polymodal.data.digits import BALANCE
 from polymodal.experiments import plan as compare
+from polymodal.metrics import classifier_training, classifiers
 from polymodal.sampling import ParticleReport
 from polymodal.settings.recipes import load_recipe, recipes
 from polymodal.settings.resolve import resolve
@@ -210,7 +211,8 @@ def modalities_of(name: str | None) -> list[Modality]:
 
 def small_splits(settings, modalities, data=None) -> Splits:
     modalities = modalities_of(settings.name)
-    part = Dataset(modalities, {m.name: torch.rand(4, *m.shape) for m in modalities})
+    index = {m.name: torch.arange(100) % 4 for m in modalities}
+    part = Dataset(modalities, {m.name: torch.rand(4, *m.shape) for m in modalities}, index)
     return Splits(part, part, part)
 
 
@@ -218,12 +220,15 @@ def small_splits(settings, modalities, data=None) -> Splits:
 def test_every_recipe_resolves_and_builds_its_methods(recipe: str, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(compare, "load_splits", small_splits)
     plan = compare.make_plan(recipe, tmp_path)
-    assert plan.compares == bool(resolve(load_recipe(recipe)).compare)
+    settings = resolve(load_recipe(recipe))
+    assert plan.compares == bool(settings.compare or settings.vary)
     assert len(plan.runs) >= (2 if plan.compares else 1)
     assert all(min(run.parameters.values()) > 0 for run in plan.runs)
     # In a comparison the joint encoder and the decoders are trained once for each seed.
-    trained = [run for run in plan.runs if "joint" in run.stages and "joint" not in run.reuse]
-    assert len(trained) == len({run.seed for run in plan.runs if "joint" in run.stages})
+    # (JMVAE's one stage of the same name trains the surrogates as well.)
+    joint = [run for run in plan.runs if "joint" in run.stages and len(run.stages) > 1]
+    trained = [run for run in joint if "joint" not in run.reuse]
+    assert len(trained) == len({run.seed for run in joint})
 
 
 PAPER = {
@@ -343,6 +348,32 @@ def test_evaluate_writes_metrics_and_prints_direction_n_and_errors(run_dir: Path
     assert "closed form" not in said(capsys, "evaluate", run_dir, *again)[2]
     rows = json.loads((run_dir / "metrics.json").read_text())["table"]
     assert "sampler MALA(" in next(r for r in rows if r["n"] == 5)["evaluation"]
+
+
+def test_evaluate_takes_the_networks_of_classifiers(
+    run_dir: Path, capsys, monkeypatch, tmp_path
+) -> None:
+    monkeypatch.setattr(classifier_training, "STEPS", 1)
+    monkeypatch.setattr(classifiers, "cache_folder", lambda: tmp_path)
+    ask = ["evaluate", run_dir, "--metrics", "classifier_accuracy", "--limit", "5", "--classifier"]
+    status, _, err = said(capsys, *ask, "square=compact")
+    assert status == 0 and re.search(r"classifier of square \(compact, [\d,]+ weights\)", err)
+    for chosen, words in (
+        ("sqare=compact", "Did you mean evaluation.classifiers.square?"),
+        ("square=compct", "Did you mean compact?"),
+        ("square=senellart-cnn", "is for values of shape (1, 28, 28) or (3, 32, 32), and 'square'"),
+        ("square", "NAME=NETWORK"),
+    ):
+        assert words in refused(capsys, *ask, chosen)
+
+
+def test_classifiers_of_a_recipe_are_checked_before_training(tmp_path) -> None:
+    options = ["data.n=100", "evaluation.classifiers={square: senellart-cnn}"]
+    with pytest.raises(ValueError, match=r"leave square out of evaluation\.classifiers"):
+        compare.make_plan("shapes-jnf", tmp_path, options)
+    options[1] = "evaluation.classifiers={circle: compact}"
+    plan = compare.make_plan("shapes-jnf", tmp_path, options)
+    assert plan.settings.evaluation.classifiers == {"circle": "compact"}
 
 
 def test_evaluate_measures_the_subsets_asked_for(run_dir: Path, capsys) -> None:

@@ -850,6 +850,7 @@ def test_celeba_official_files(celeba_files):
     folder, flags = celeba_files
     data = load_data("celeba", path=folder)
     assert [len(p) for p in parts(data).values()] == [3, 1, 2]
+    assert data.modalities[1].names == faces.ATTRIBUTES
     for part, rows in zip(
         parts(data).values(), (slice(0, 3), slice(3, 4), slice(4, 6)), strict=True
     ):

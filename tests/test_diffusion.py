@@ -114,6 +114,32 @@ def test_masks_give_every_exact_conditional(way: tuple[str, str], blocks: tuple[
         assert errors(x[:, unknown], mean, c)[1] > 0.1
 
 
+def test_langevin_dynamics_end_at_the_conditional_of_two_numbers() -> None:
+    """Of correlation .8, one given as 2: mean 1.6 and deviation .6. Fewer steps lag behind the
+    levels, and leave the spread too wide.
+    """
+    c = torch.tensor([[1.0, 0.8], [0.8, 1.0]])
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        return torch.linalg.solve(c + torch.diag(sigma[0] ** 2), x.T).T @ c
+
+    seen = torch.tensor([[True, False]]).expand(8000, 2)
+    given = Inpainting(torch.tensor([[2.0, 0.0]]).expand(8000, 2), seen, (1, 1))
+    x = Diffusion(solver="langevin")(denoise, given)[0][:, 1]
+    assert x.mean() == pytest.approx(1.6, abs=0.02) and x.std() == pytest.approx(0.6, abs=0.025)
+    x = Diffusion(solver="langevin", langevin_steps=1)(denoise, given)[0][:, 1]
+    assert x.mean() == pytest.approx(1.6, abs=0.03) and x.std() > 0.75
+
+
+@pytest.mark.parametrize("blocks", [(), (1,), (1, 2)])
+def test_langevin_dynamics_give_every_conditional(blocks: tuple[int, ...]) -> None:
+    given, unknown, mean, c = task(2000, blocks)
+    x, report = Diffusion(solver="langevin", high=20.0)(exact(covariance()), given)
+    assert torch.equal(x[given.observed], given.value[given.observed]) and report.calls == 601
+    wrong = errors(x[:, unknown], mean, c)
+    assert wrong[0] < 0.08 and wrong[1] < 0.1, wrong
+
+
 @pytest.mark.parametrize("weight", [1.0, 2.0, 3.0])
 def test_guided_joint_samples_have_the_variances_that_their_equations_say(weight: float) -> None:
     """p^w prod p_m^(1-w) at each level: along an eigenvector of the correlations its value to the
@@ -374,23 +400,24 @@ def test_the_variance_preserving_process_is_the_integral_of_its_beta() -> None:
 @pytest.mark.parametrize("conditioning", list(conditionings.CONDITIONINGS))
 def test_every_conditioning_draws_by_every_solver(conditioning: str, solver: str) -> None:
     """Only solvers of single steps repeat; joint samples are the same for every conditioning."""
-    if conditioning == "repaint" and solver in ("dpm", "pc"):
+    if conditioning == "repaint" and solver in ("dpm", "pc", "langevin"):
         with pytest.raises(ValueError, match="solver=ddim or heun"):
             Diffusion(conditioning, solver)
         return
-    sampler = Diffusion(conditioning, solver, steps=25, repeats=2)
+    sampler = Diffusion(conditioning, solver, steps=25, repeats=2, langevin_steps=2)
     still = lambda x, seen, sigma: torch.zeros_like(x)
     given = task(3, (1,))[0]
     x, report = sampler(exact(covariance()), given, still)
     assert torch.equal(x[given.observed], given.value[given.observed]) and x.isfinite().all()
-    each = {"dpm": 25, "ddim": 25, "heun": 49, "pc": 50}[solver]
+    each = {"dpm": 25, "ddim": 25, "heun": 49, "pc": 50, "langevin": 51}[solver]
     if conditioning == "repaint":
         each = {"ddim": 50, "heun": 98}[solver]
     assert report.calls == each and report.items == 3
     torch.manual_seed(1)
     joint, report = sampler(exact(covariance()), task(3, ())[0], still)
     torch.manual_seed(1)
-    masks, _ = Diffusion("masks", solver, steps=25)(exact(covariance()), task(3, ())[0])
+    alike = Diffusion("masks", solver, steps=25, langevin_steps=2)
+    masks, _ = alike(exact(covariance()), task(3, ())[0])
     torch.testing.assert_close(joint, masks, atol=0, rtol=0)
 
 
@@ -412,7 +439,10 @@ def test_mistakes_are_named() -> None:
         ({"solver": "euler"}, "There is no solver 'euler'"),
         ({"eta": 1.5}, "0 <= eta <= 1"),
         ({"solver": "pc", "steps": 19}, "take more than 19"),
-        ({"steps": 0}, "steps and repeats of at least 1"),
+        ({"steps": 0}, "steps, repeats and langevin_steps of at least 1"),
+        ({"langevin_steps": 0}, "steps, repeats and langevin_steps of at least 1"),
+        ({"step_size": 2.0}, r"step_size must be in \(0, 2\), got 2\.0"),
+        ({"step_size": math.nan}, r"step_size must be in \(0, 2\)"),
         ({"conditioning": "repaint"}, "solver=ddim or heun"),
     ):
         with pytest.raises(ValueError, match=words):

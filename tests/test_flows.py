@@ -7,7 +7,7 @@ from polymodal.batch import Modality
 from polymodal.distributions.normal import DiagNormal
 from polymodal.distributions.products import Product
 from polymodal.methods.jnf import jnf, jnf_dcca
-from polymodal.networks.flows import Flow, MaskedAffine, zuko
+from polymodal.networks.flows import FLOWS, Flow, MaskedAffine, zuko
 from polymodal.priors import FlowPrior, StandardNormal
 
 D, FEATURES, SIZE = 5, 13, 4
@@ -165,3 +165,14 @@ def test_a_prior_of_masked_maps_draws_single_points() -> None:
     with torch.no_grad():
         base = p.transform(z)
         torch.testing.assert_close(p.transform.inv(base), z)
+
+
+@pytest.mark.parametrize("kind", list(FLOWS))
+@pytest.mark.parametrize("conditional", [True, False])
+def test_a_flow_of_no_maps_is_its_base(kind: str, conditional: bool) -> None:
+    h = torch.randn(5, 7)
+    q = Flow(3, 7, kind, transforms=0, conditional=conditional)(h)
+    base = DiagNormal(h[:, :3], (0.5 * h[:, 3:6]).exp())
+    z = torch.randn(4, 5, 3)
+    torch.testing.assert_close(q.log_prob(z), base.log_prob(z))
+    assert isinstance(q, DiagNormal) and q.rsample((2,)).shape == (2, 5, 3)

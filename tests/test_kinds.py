@@ -23,7 +23,13 @@ EXAMPLES = {
         Modality("x", (3, 32, 32)),
         Modality("x", (4, 64, 64), link="sigmoid"),
     ],
-    "vector": [Modality("x", (40,)), Modality("x", (1,), "bernoulli"), Modality("x", (2, 3, 4, 5))],
+    "vector": [
+        Modality("x", (40,)),
+        Modality("x", (1,), "bernoulli"),
+        Modality("x", (2, 3, 4, 5)),
+        Modality("x", (3,), "bernoulli", names=("a", "b", "c")),
+        Modality("x", (20,), names=tuple(f"n{k}" for k in range(20))),
+    ],
 }
 CASES = [(name, m) for name, examples in EXAMPLES.items() for m in examples]
 

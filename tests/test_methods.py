@@ -395,8 +395,9 @@ def test_the_number_of_directions_is_chosen_or_given() -> None:
         stage = method.stages[1]
         train = [batch(seed=s, size=60) for s in range(3)]
         figures = stage.finish(method.model, train, [batch(seed=9, size=60)])
-        embeddings, used = method.model.posterior.embeddings, figures["num_directions"]
-        assert used == embeddings.num_directions == (number or used)
+        embeddings = method.model.posterior.embeddings
+        used = number or figures["correlated_directions"]
+        assert used == embeddings.num_directions
         h = embeddings.networks["a"](batch().x["a"])
         assert (h[:, :used].std(0) > 0).all() and (h[:, used:] == 0).all()
         spectrum = torch.tensor(figures["spectrum"]).double()
@@ -409,7 +410,7 @@ def test_other_embeddings_fit_the_slot(kind: str) -> None:
     stage = method.stages[1]
     data = batch(holes=True, size=40)
     figures = stage.finish(method.model, [data] * 3, [data])
-    assert 1 <= figures["num_directions"] <= 3
+    assert 1 <= figures["correlated_directions"] <= 3
     if kind == "contrastive":
         assert stage.trains and stage.loss(method.model, data, 0.0).value.shape == (40,)
     else:
@@ -498,7 +499,7 @@ def test_linear_embeddings_take_modalities_of_fewer_values_than_directions() -> 
         embedding = {"kind": "cca", "embedding_size": size}
         method = build("jnf_dcca", MODALITIES[:2], embedding=embedding)
         figures = method.stages[1].finish(method.model, [both], [both])
-        assert figures["num_directions"] == most
+        assert figures["correlated_directions"] == most
         networks = method.model.posterior.embeddings.networks
         a, b = (networks[m](both.x[m])[:, :most] for m in "ab")
         assert (networks["a"](x)[:, most:] == 0).all()

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -677,6 +678,27 @@ def test_classifiers_are_trained_once_and_read_again(barred: Splits, tmp_path, m
     for m in ("image", "vector"):
         mine, theirs = (c[m].net.state_dict() for c in (first, second))
         assert all(torch.equal(v, theirs[k]) for k, v in mine.items())
+
+
+def test_a_modality_has_the_network_that_is_chosen_for_it(tmp_path, monkeypatch) -> None:
+    torch.set_default_dtype(torch.float32)
+    modalities = [Modality(m, (1, 28, 28)) for m in "ab"]
+    x = {m: torch.rand(8, 1, 28, 28) for m in "ab"}
+    data = Dataset(modalities, x, label=torch.arange(8) % 2)
+    splits, told = Splits(data, data, data, "two"), []
+    steps = ClassifierTraining(steps=1)
+    made = Classifiers.fit_or_load(splits, steps, tmp_path, told.append, {"b": "compact"})
+    convolutions = [
+        sum(isinstance(part, nn.Conv2d) for part in made[m].net.modules()) for m in "ab"
+    ]
+    assert convolutions == [2, 5]  # table 8, and compact
+    assert "a (senellart-cnn, 15," in told[0] and "b (compact, " in told[2]
+    monkeypatch.setattr(training, "check_memory", partial(training.check_memory, most=1e6))
+    with pytest.raises(ValueError, match=r"compact of 'a' needs about .* GB"):
+        Classifiers.fit_or_load(splits, steps, tmp_path, networks={"a": "compact"})
+    with torch.device("meta"):
+        colour = senellart_cnn((3, 32, 32), 10)
+    assert sum(p.numel() for p in colour.parameters()) == 70_037_162
 
 
 def test_few_values_are_classified_by_the_nearest_however_soft_they_are(tmp_path) -> None:

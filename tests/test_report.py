@@ -6,6 +6,8 @@ import base64
 import io
 import math
 import re
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,11 +23,13 @@ from polymodal.data import Dataset, Splits
 from polymodal.distributions import Sampled
 from polymodal.distributions.normal import DiagNormal
 from polymodal.methods import METHODS
+from polymodal.metrics.evaluate import evaluate
 from polymodal.metrics.table import Table, combine
 from polymodal.priors import StandardNormal
+from polymodal.report.curves import figure_of, sweep_of
 from polymodal.report.page import label_of, samplers, write_report
 from polymodal.report.pictures import Picture, Scenes, _has_plane, _reduction, chosen, merged
-from polymodal.report.tables import rows_of, terminal_table
+from polymodal.report.tables import results, rows_of, terminal_table
 from polymodal.runs.run import Run, load
 from polymodal.sampling import ChainReport, ParticleReport
 from polymodal.training.fit import fit
@@ -418,3 +422,39 @@ def test_quantities_of_several_data_sets_are_told_apart() -> None:
         ("a | b, c (d)", 0.5),
         ("a | b, c (e)", 0.9),
     ]
+
+
+# Runs that differ in one number.
+
+
+def test_runs_that_differ_in_one_number_have_their_results_drawn_against_it(
+    splits: Splits, tmp_path
+) -> None:
+    """Each method is a line through its values in their order; a single run is level."""
+    settings = {"latent": 2, "training": TRAINING, "networks": dict.fromkeys("abc", "linear")}
+    runs = {f"jmvae-alpha={a}": fit("jmvae", splits, alpha=a, **settings) for a in (1.0, 0.1)}
+    runs["two"] = fit("jmvae_two_stage", splits, **settings)
+    for run in runs.values():
+        evaluate(run, splits, ["joint_log_likelihood"], limit=8, samples=2)
+    page = write_report(list(runs.values()), tmp_path / "r.html", data=splits, labels=list(runs))
+    assert "By method.alpha</h3>" in page.read_text()
+    sweep = sweep_of(runs)
+    assert sweep.path == "method.alpha" and sweep.values["jmvae-two-stage"] == {"two": None}
+    rows = rows_of(results(list(runs.values()), list(runs)))
+    line, *_, level = figure_of(rows, sweep).axes[0].lines
+    values = {k: cell.value for k, cell in rows[0].cells.items()}
+    assert list(line.get_xdata()) == [0.1, 1.0]
+    assert list(line.get_ydata()) == [values["jmvae-alpha=0.1"], values["jmvae-alpha=1.0"]]
+    assert list(level.get_ydata()) == [values["two"]] * 2
+
+
+def test_runs_that_differ_in_more_than_one_number_are_not_drawn_against_it(
+    every_run: dict[str, Run], splits: Splits
+) -> None:
+    assert sweep_of({k: every_run[k] for k in ("jnf", "mopoe")}) is None
+    other = replace(every_run["mopoe"], info=deepcopy(every_run["mopoe"].info))
+    other.info["settings"]["method"]["latent"] = 3
+    both = {"a": every_run["mopoe"], "b": other}
+    assert sweep_of(both).values == {"mopoe": {"a": 2, "b": 3}}
+    other.info["settings"]["method"]["beta"] = 3.0
+    assert sweep_of(both) is None  # two settings

@@ -286,6 +286,17 @@ def test_the_joint_stage_is_shared_across_surrogates() -> None:
     assert same(build("jnf"), build("jnf_score")) and same(build("jnf_score"), build("jnf"))
 
 
+def test_embeddings_are_shared_across_flows_and_numbers_of_directions_and_nothing_else() -> None:
+    size = SMALL["embedding"]
+    ours = build("jnf_dcca", embedding=size)
+    flows = build("jnf_dcca", embedding=size | {"num_directions": 1}, flow={"transforms": 0})
+    assert same(ours, flows, 1) and not same(ours, flows, 2)
+    for change in ({"ridge": 0.1}, {"dropout": 0.5}, {"augment": 1}, {"embedding_size": 2}):
+        assert not same(ours, build("jnf_dcca", embedding=size | change), 1)
+    others = [replace(MODALITIES[0], weight=3.0), *MODALITIES[1:]]
+    assert not same(ours, build("jnf_dcca", others, embedding=size), 1)
+
+
 @pytest.mark.parametrize("name", ["mopoe", "jmvae_two_stage", "cvae", "pooled"])
 def test_a_prior_fitted_afterwards_leaves_the_stages_before_as_they_are(name: str) -> None:
     options = {"prior": {"name": "flow"}} if name == "pooled" else {}

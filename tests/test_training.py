@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,10 +23,12 @@ from polymodal.batch import Batch
 from polymodal.data import Dataset, Splits
 from polymodal.methods import METHODS
 from polymodal.methods.builder import Builder
+from polymodal.methods.joint import product_figures
 from polymodal.methods.method import method as as_method
 from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
 from polymodal.settings.schema import StageSettings, TrainingSettings
-from polymodal.training.advice import warn_of_collapse
+from polymodal.training import session
+from polymodal.training.advice import warn_of_collapse, warn_of_product
 from polymodal.training.fit import fit
 from polymodal.training.keywords import settings_of
 from polymodal.training.optimizer import Rate
@@ -732,3 +735,63 @@ def test_a_small_divergence_between_posteriors_is_no_collapse(caplog) -> None:
     assert not caplog.records
     warn_of_collapse("surrogates", {"val_kl_prior_a": 0.01})
     assert "val_kl_prior_a 0.01" in caplog.text
+
+
+# Products of surrogates that cannot be normalised.
+
+TURN = torch.linalg.qr(torch.tensor([[1.0, 2.0, 0.5], [0.3, 1.0, 2.0], [2.0, 0.1, 1.0]])).Q
+
+
+def posteriors(variance: float) -> list[Batch]:
+    """Joint posteriors whose draws have the variances 1, .5 and `variance` along turned axes."""
+    x = torch.randn(20_000, 3, generator=torch.Generator().manual_seed(0))
+    spread = torch.tensor([1.0, 0.5, variance]).sub(0.1).sqrt()  # 0.1 is the posteriors' own
+    kept = {"loc": 5 + x / x.std(0) * spread @ TURN.T, "scale": torch.full((20_000, 3), 0.1**0.5)}
+    whole = Batch({"a": torch.zeros(20_000, 1)}, kept=kept)
+    return [whole.rows(slice(0, 7000)), whole.rows(slice(7000, 20_000))]
+
+
+@pytest.mark.parametrize(
+    ("variance", "count", "complete", "tail", "says"),
+    [
+        (1.55, 4, True, None, "= 1.5, .* n = 3 .* has no finite integral"),  # three are multiplied
+        (1.45, 4, True, None, None),
+        (1.4, 4, False, None, "= 1.33, .* n = 4 .* has no finite integral"),
+        (1.4, 4, False, 1.2, "held near the data only by method.flow.tail_variance=1.2"),
+        (1.4, 4, False, 1.5, "has no finite integral"),
+        (2.1, 2, False, None, "= 2, .* n = 2 "),
+        (3.5, 2, True, None, None),  # nothing is multiplied: the joint encoder answers for both
+    ],
+)
+def test_a_product_without_a_finite_integral_is_warned_of(
+    variance: float, count: int, complete: bool, tail: float | None, says: str | None, caplog
+) -> None:
+    patterns = torch.ones(1, count, dtype=torch.bool)
+    patterns[0, 0] = complete
+    posterior = SimpleNamespace(experts=range(count), trained_patterns=patterns)
+    figures = product_figures(SimpleNamespace(posterior=posterior), posteriors(variance), [], tail)
+    assert figures["largest_variance"] == pytest.approx(variance, abs=0.02)
+    warn_of_product("surrogates", figures)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == (says is not None)
+    if says is not None:
+        assert re.search(rf"'surrogates': .*{says}.*method\.product=likelihoods", said[0])
+
+
+def test_the_figures_of_the_product_are_kept_and_looked_at_when_surrogates_end(monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(session, "warn_of_product", lambda *given: seen.append(given))
+    data = polymodal.load_data("linear_gaussian", n=200)
+    options = {"latent": 2, "flow": {"hidden": [4], "tail_variance": 1.3}, "epochs": 1, **QUIET}
+    run = fit("jnf", data, **options)
+    figures = run.info["stages"]["surrogates"]["figures"]
+    assert seen[-1] == ("surrogates", figures)
+    assert figures["tail_variance"] == 1.3 and figures["most_experts"] == len(data.modalities) - 1
+    with torch.no_grad():
+        q = run.model.posterior.joint(data.train.batch(torch.arange(len(data.train))))
+        z = q.sample((200,)).flatten(0, 1)
+    assert figures["largest_variance"] == pytest.approx(
+        float(torch.linalg.eigvalsh(z.T.cov())[-1]), rel=0.05
+    )
+    likely = METHODS["jnf_dcca"](data.modalities, latent=2, product="likelihoods")
+    assert next(s for s in likely.stages if s.name == "surrogates").finish is None

@@ -48,10 +48,11 @@ class Modality:
         link: maps the decoder's output to the likelihood's mean: "identity", or "sigmoid" for
             values in [0, 1].
         kind: the kind of data, a key of `polymodal.data.kinds.KINDS`; None: by shape.
+        names: of the entries of a vector, such as attributes; None: they have none.
 
     Raises:
         ValueError: for another name, a shape that is empty or has more than 10^8 numbers, a weight
-            or scale outside 1e-6 to 1e6, or a value of another type.
+            or scale outside 1e-6 to 1e6, names that do not fit, or a value of another type.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Modality:
     scale: Scale = 1.0
     link: str = "identity"
     kind: str | None = None
+    names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         typed(str, self.name, "A modality's name")
@@ -73,6 +75,8 @@ class Modality:
                 f"Modality {self.name!r} needs a shape of one or more sizes such as (40,), with at"
                 f" most {MAX_SIZE:,} numbers, got {self.shape}."
             )
+        if self.names is not None:
+            _check_names_of_entries(self)
 
 
 def checked_fields(changes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -96,6 +100,20 @@ def _check_name(name: str) -> None:
             "A modality's name must be printable characters without"
             f" {' '.join(SEPARATORS)}, without a space at its ends and of at most {MAX_NAME} bytes,"
             f" got {name[:80]!r}."
+        )
+
+
+def _check_names_of_entries(m: Modality) -> None:
+    """Raises ValueError for names that do not tell the entries of a vector apart."""
+    names = m.names or ()
+    wrong = [n for n in names if not n.isprintable() or n != n.strip() or set(n) & set(",:")]
+    wrong += [n for n in names if n[:1] in ("", "-") or names.count(n) > 1]
+    if len(m.shape) != 1 or len(names) != m.shape[0] or wrong:
+        among = f", among them {shown(wrong[0])}" if wrong else ""
+        raise ValueError(
+            f"The names of modality {m.name!r} must be {math.prod(m.shape)} different words, one"
+            " for each entry of a vector, printable, without , and : and without - in front; got"
+            f" {len(names)} for shape {m.shape}{among}."
         )
 
 

@@ -282,6 +282,8 @@ class Stage:
             step after the training.
         built_from: plain values that determine how its parts were built. Stages of two methods are
             equal, and can be trained once for both, only if both say it.
+        min_pairs: the fewest rows of a batch in which some two modalities are present, for a loss
+            that is not defined on fewer; see `polymodal.training.checks`.
     """
 
     name: str
@@ -292,6 +294,7 @@ class Stage:
         None
     )
     built_from: Mapping[str, Any] | None = None
+    min_pairs: int = 0
 
     def modules(self, model: nn.Module) -> list[nn.Module]:
         """The parts of `model` that the stage trains. Raises ValueError for a name without one."""

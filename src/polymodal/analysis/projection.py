@@ -23,19 +23,20 @@ from polymodal.analysis.cca import (
 
 
 class Projection(nn.Module):
-    """h -> (h - mean) @ matrix with all but the first `kept` columns zero: the most correlated
+    """h -> (h - mean) @ matrix with all but the first `used` columns zero: the most correlated
     directions of h.
 
     The output keeps the shape of h, so that a network that reads it need not know how many
-    directions were kept. All three are buffers, saved with the model. A new projection changes
-    nothing: mean 0, matrix I, all kept.
+    directions are used. `mean`, `matrix` (of all directions) and `kept` are buffers, saved with the
+    model. A new projection changes nothing: mean 0, matrix I, all kept.
 
     Args:
         d: dimension of h.
+        used: how many directions are used; None: `kept`.
 
     >>> projection = Projection(3)
     >>> projection.set_(torch.zeros(3), 2 * torch.eye(3), kept=2)
-    >>> projection(torch.ones(1, 3)), int(projection.kept)
+    >>> projection(torch.ones(1, 3)), projection.used
     (tensor([[2., 2., 0.]]), 2)
     """
 
@@ -43,26 +44,34 @@ class Projection(nn.Module):
     matrix: Tensor
     kept: Tensor
 
-    def __init__(self, d: int) -> None:
+    def __init__(self, d: int, used: int | None = None) -> None:
         super().__init__()
+        self.chosen = used
         self.register_buffer("mean", torch.zeros(d))
         self.register_buffer("matrix", torch.eye(d))
         self.register_buffer("kept", torch.tensor(d))
 
+    @property
+    def used(self) -> int:
+        """How many directions are used."""
+        return int(self.kept) if self.chosen is None else self.chosen
+
     def forward(self, h: Tensor) -> Tensor:
         """h (..., d) -> (..., d)."""
-        return (h - self.mean) @ self.matrix
+        used = self.kept if self.chosen is None else self.chosen
+        leading = torch.arange(len(self.mean), device=self.matrix.device) < used
+        return (h - self.mean) @ (self.matrix * leading)
 
     @torch.no_grad()
     def set_(self, mean: Tensor, matrix: Tensor, kept: int) -> None:
-        """Copies `mean` (d,) and the first `kept` columns of `matrix` (d, d) into the buffers.
+        """Copies `mean` (d,), `matrix` (d, d) and `kept` into the buffers.
 
         Raises:
             ValueError: if a shape does not fit or `kept` is not in 1 .. d. Nothing is changed then.
         """
         self._check(mean, matrix, kept)
         self.mean.copy_(mean)
-        self.matrix.copy_(matrix * (torch.arange(len(mean), device=matrix.device) < kept))
+        self.matrix.copy_(matrix)
         self.kept.fill_(kept)
 
     def _check(self, mean: Tensor, matrix: Tensor, kept: int) -> None:

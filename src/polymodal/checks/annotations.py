@@ -63,6 +63,7 @@ CountOrZero = Annotated[int, Ge(0), at_most(10**9)]  # 0, 1, 2, ...
 Size = Annotated[int, Ge(1), at_most(10**6)]  # of a layer, a latent
 SizeOrZero = Annotated[int, Ge(0), at_most(10**6)]
 Depth = Annotated[int, Ge(1), at_most(1000)]  # of layers, one after the other
+DepthOrZero = Annotated[int, Ge(0), at_most(1000)]
 Seed = Annotated[int, Ge(0), at_most(2**32 - 1)]
 NonNegative = Annotated[float, Ge(0)]  # [0, inf)
 Positive = Annotated[float, Gt(0)]  # (0, inf)

@@ -80,7 +80,7 @@ def print_recipe(recipe: str, data: str | None, console: Console) -> None:
     from polymodal.settings.text import write
 
     settings = resolve(load_recipe(recipe))
-    if settings.compare:
+    if settings.compare or settings.vary:
         _print_comparison(recipe, settings, console)
         return
     if data is None:
@@ -104,9 +104,10 @@ def _print_comparison(recipe: str, settings: Any, console: Console) -> None:
     from polymodal.settings.recipes import load_recipe
     from polymodal.settings.text import write
 
-    say(console, f"# {settings.about}\n# A comparison. Its settings win over each recipe's:")
+    over = "A comparison. Its settings win over each recipe's" if settings.compare else "Varied"
+    say(console, f"# {settings.about}\n# {over}:")
     say(console, write(load_recipe(recipe)), end="")
-    for label, name in label_runs(settings.compare).items():
+    for label, name in label_runs(settings.compare).items() if settings.compare else ():
         say(console, f"# {label}: polymodal show {name}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from polymodal.batch import Batch, Modality
 from polymodal.checks import check_name
 from polymodal.cli.console import say
 from polymodal.data.kinds import kind_of
+from polymodal.data.kinds.named_values import value_of_words
 from polymodal.model import MultimodalVAE
 from polymodal.runs.files import check_output, write_output
 from polymodal.runs.run import load
@@ -31,14 +33,14 @@ class Request:
     """What is to be generated.
 
     Args:
-        given: the files of the given modalities; none: joint samples.
+        given: the files of the given modalities, or names of entries; none: joint samples.
         targets: names of modalities; none: all that are not given.
         n: draws for each given sample.
         seed: of the noise.
         sampler: the name of a sampler; None: the run's.
     """
 
-    given: Mapping[str, Path]
+    given: Mapping[str, str]
     targets: Sequence[str]
     n: int
     seed: int
@@ -57,7 +59,9 @@ def generate_files(run_dir: Path, request: Request, out: Path, console: Console)
     use_sampler(run.model, request.sampler)
     modalities = {m.name: m for m in run.modalities}
     _check_names([*request.given, *request.targets], modalities)
-    batch = _read(request.given, modalities)
+    batch, notes = _read(request.given, modalities, run.info.get("usual", {}))
+    for note in notes:
+        say(console, note)
     others = [m for m in run.model.decoders if m not in request.given]
     targets = list(request.targets) or others or list(run.model.decoders)
     x, report = run.model.sample(batch, request.n, targets, request.seed)
@@ -92,15 +96,31 @@ def _check_names(names: Sequence[str], modalities: Modalities) -> None:
         check_name(name, modalities, "modality", " in the run")
 
 
-def _read(files: Mapping[str, Path], modalities: Modalities) -> Batch | None:
-    """The given samples; None if there are none."""
-    if not files:
-        return None
+def _read(
+    given: Mapping[str, str], modalities: Modalities, usual: Mapping[str, Sequence[float]]
+) -> tuple[Batch | None, list[str]]:
+    """The given samples, None if there are none, and sentences on values that were given by name.
+
+    Named values are one sample, or the same for every sample of the files.
+    """
+    if not given:
+        return None, []
+    named = {m: text for m, text in given.items() if _is_named(text, modalities[m])}
+    by_name = {m: value_of_words(t, modalities[m], usual.get(m)) for m, t in named.items()}
+    files = {m: Path(text) for m, text in given.items() if m not in named}
     x = {m: kind_of(modalities[m]).read(file, modalities[m]) for m, file in files.items()}
     if len({len(v) for v in x.values()}) > 1:
         counts = ", ".join(f"{m} {len(v)}" for m, v in x.items())
         raise ValueError(f"The given files must hold the same number of samples, got {counts}.")
-    return Batch(x)
+    size = len(next(iter(x.values()))) if x else 1
+    x |= {m: value.expand(size, -1) for m, (value, _) in by_name.items()}
+    return Batch({m: x[m] for m in given}), [note for _, note in by_name.values()]
+
+
+def _is_named(text: str, modality: Modality) -> bool:
+    """Whether a text is words for the entries of a modality and no file."""
+    is_file = Path(text).suffix in (".npy", ".npz") or os.path.exists(text)
+    return modality.names is not None and not is_file
 
 
 def _arrays(x: Mapping[str, Tensor]) -> bytes:

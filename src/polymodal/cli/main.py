@@ -171,6 +171,13 @@ def evaluate(
     subsets: Annotated[
         str | None, typer.Option(help="What is given: all, or such as mnist,mnist+svhn.")
     ] = None,
+    classifier: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=NETWORK",
+            help="Network that classifies a modality: compact or senellart-cnn. Repeatable.",
+        ),
+    ] = None,
     sampler: Sampler = None,
     limit: Limit = None,
     data: Data = None,
@@ -182,6 +189,7 @@ def evaluate(
         "metrics": None if metrics is None else _words(metrics),
         "subsets": subsets if subsets in (None, "all") else _words(subsets),
         "limit": limit,
+        "classifiers": pairs(classifier, "--classifier", "NAME=NETWORK") or None,
     }
     given = {name: value for name, value in options.items() if value is not None}
     evaluate_runs(runs, given, sampler, data, standard_output())
@@ -207,7 +215,11 @@ def generate(
         ),
     ],
     given: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=FILE", help=".npy, .npz, .png; repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help=".npy, .npz, .png; or entries by name: attributes=Smiling,-Male. Repeatable.",
+        ),
     ] = None,
     want: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Repeatable; default: all not given.")
@@ -221,8 +233,8 @@ def generate(
     """Generate any modalities from any subset of them; from none: joint samples."""
     from polymodal.cli.generate import Request, generate_files
 
-    files = {name: Path(file) for name, file in pairs(given, "--given", "NAME=FILE").items()}
-    generate_files(run, Request(files, want or [], n, seed, sampler), out, standard_output())
+    values = pairs(given, "--given", "NAME=FILE")
+    generate_files(run, Request(values, want or [], n, seed, sampler), out, standard_output())
 
 
 @app.command(epilog="Example: polymodal report runs/jnf runs/jnf-dcca --out report.html")

@@ -99,7 +99,7 @@ def load_data(
             (a user's file; or `nan: true` in the mapping): a sample whose values of a modality are
             all NaN is missing that modality.
         modalities: {name: {"likelihood": ..., "weight": ..., "scale": ..., "link": ..., "kind":
-            ...}}, settings of modalities that replace those of the data set.
+            ..., "names": ...}}, settings of modalities that replace those of the data set.
         kwargs: options of the data set, such as n or matchings.
 
     Raises:

@@ -187,7 +187,7 @@ def _splits(faces: _Faces) -> Splits:
         )
     modalities = [
         Modality("image", (3, SIZE, SIZE), link="sigmoid"),
-        Modality("attributes", faces.attributes.shape[1:], "bernoulli"),
+        Modality("attributes", faces.attributes.shape[1:], "bernoulli", names=ATTRIBUTES),
     ]
     tables = {
         "image": torch.from_numpy(faces.images).permute(0, 3, 1, 2),

@@ -193,13 +193,22 @@ class Dataset:
         """Mean and variance (*shape) of the values of modality m where it is present, float64. A
         mean of 0 becomes that of half a value of 1.
         """
+        count = max(1, int(self.is_present(m).sum()))
+        mean, square = self._means(m)
+        return mean.clamp_min(0.5 / count), square - mean.square()
+
+    def mean(self, m: str) -> Tensor:
+        """The mean (*shape) of the values of modality m where it is present, float64."""
+        return self._means(m)[0]
+
+    def _means(self, m: str) -> Tensor:
+        """Means of the values and of their squares, (2, *shape)."""
         rows = self.rows_of(m)[self.is_present(m)]
         sums = torch.zeros(2, *self.tables[m].shape[1:], dtype=torch.float64, device=self.device)
         for some in rows.split(4096):
             x = gather(self.tables[m], some).double()
             sums += torch.stack([x.sum(0), x.square().sum(0)])
-        mean, square = sums / max(1, len(rows))
-        return mean.clamp_min(0.5 / max(1, len(rows))), square - mean.square()
+        return sums / max(1, len(rows))
 
     def check(self) -> Dataset:
         """The data set itself, if one can train on its values.

@@ -84,7 +84,9 @@ class Diffusion:
         solver: a key of `SOLVERS`. "dpm": DPM-Solver++(2M) (Lu et al. 2022); "heun": Karras et al.
             (2022), algorithm 1, two calls a step; "ddim": Song et al. (2021a), with `eta` = 1 the
             ancestral sampler; "pc": the predictor-corrector of the variance-preserving process
-            `VP(*vp)`, with `corrector` Langevin steps of signal-to-noise ratio `snr`.
+            `VP(*vp)`, with `corrector` Langevin steps of signal-to-noise ratio `snr`; "langevin":
+            annealed Langevin dynamics (Song and Ermon 2019), `langevin_steps` steps of size
+            `step_size` times the variance of the noise at each level.
         steps: of the solver.
         low, high, rho: of `karras_levels`; "pc" has its own levels, from t = 1 to `end`.
         weight: of the guidance or of the energy.
@@ -111,6 +113,8 @@ class Diffusion:
     snr: float = 0.16
     vp: Sequence[float] = (0.1, 20.0)
     end: float = 1e-3
+    langevin_steps: Size = 20
+    step_size: float = 1.0
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -156,12 +160,12 @@ class Diffusion:
             check_name(name, names, option)
 
     def _check_counts(self) -> None:
-        counts = self.steps >= 1 and self.repeats >= 1 and self.corrector >= 0
+        counts = min(self.steps, self.repeats, self.langevin_steps) >= 1 and self.corrector >= 0
         if not counts or not 0 < self.low < self.high < math.inf:
             raise ValueError(
-                "A diffusion sampler needs steps and repeats of at least 1, corrector of at least"
-                f" 0 and 0 < low < high, got {self.steps}, {self.repeats}, {self.corrector},"
-                f" {self.low} and {self.high}."
+                "A diffusion sampler needs steps, repeats and langevin_steps of at least 1,"
+                f" corrector of at least 0 and 0 < low < high, got {self.steps}, {self.repeats},"
+                f" {self.langevin_steps}, {self.corrector}, {self.low} and {self.high}."
             )
 
     def _check_numbers(self) -> None:
@@ -170,6 +174,11 @@ class Diffusion:
             raise ValueError(
                 f"A diffusion sampler needs 0 <= eta <= 1, 0 < end < 1 and snr > 0, got {self.eta},"
                 f" {self.end} and {self.snr}."
+            )
+        if not 0 < self.step_size < 2:
+            raise ValueError(
+                "Langevin steps of 2 times the noise's variance and more diverge: step_size must be"
+                f" in (0, 2), got {self.step_size}."
             )
         if not 0 < self.rho < math.inf or not math.isfinite(self.weight + self.snr):
             raise ValueError(

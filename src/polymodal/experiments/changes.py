@@ -61,17 +61,21 @@ class Changes:
         """The recipe without the stages' values of settings that are overridden for all stages, as
         by training.epochs=3.
         """
-        overridden = self._training
-        stages = {
-            stage: {k: v for k, v in settings.items() if k not in overridden}
-            for stage, settings in _stages(recipe).items()
-        }
-        return {**recipe, "training": {**(recipe.get("training") or {}), "stages": stages}}
+        return without_stage_values(recipe, self._training)
 
     @property
     def _training(self) -> dict[str, Any]:
         """The overrides for all stages, and for single ones under "stages"."""
         return typed(dict[str, Any], parse_overrides(self.overrides).get("training"), "training")
+
+
+def without_stage_values(recipe: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe without the stages' own values of settings that `training` has for all stages."""
+    stages = {
+        stage: {k: v for k, v in settings.items() if k not in training}
+        for stage, settings in _stages(recipe).items()
+    }
+    return {**recipe, "training": {**(recipe.get("training") or {}), "stages": stages}}
 
 
 def _stages(recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

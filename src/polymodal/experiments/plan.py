@@ -17,6 +17,7 @@ from polymodal.checks import check_names
 from polymodal.data import Splits
 from polymodal.experiments.changes import Changes
 from polymodal.experiments.sharing import common_stages
+from polymodal.experiments.vary import variants
 from polymodal.model import Method
 from polymodal.runs.run import Run
 from polymodal.settings.data import complete, load_splits
@@ -24,7 +25,13 @@ from polymodal.settings.merge import merge, parse_overrides
 from polymodal.settings.recipes import beside, is_file
 from polymodal.settings.resolve import resolve
 from polymodal.settings.schema import Settings
-from polymodal.training.checks import check_evaluation, check_method, check_place, check_reuse
+from polymodal.training.checks import (
+    check_evaluation,
+    check_method,
+    check_place,
+    check_reuse,
+    check_sources,
+)
 from polymodal.training.fit import fit
 from polymodal.training.memory import built
 
@@ -34,7 +41,7 @@ class Planned:
     """A run that is to be trained.
 
     Args:
-        label: its name in a comparison, without the seed.
+        label: its name in a comparison, without the seed; with the values of `vary`.
         settings: of the run, with the fields and the network of every modality.
         seed: of the run.
         directory: where it is written.
@@ -66,7 +73,7 @@ class Plan:
     @property
     def compares(self) -> bool:
         """Whether the recipe is a comparison."""
-        return bool(self.settings.compare)
+        return bool(self.settings.compare or self.settings.vary)
 
 
 @dataclass(frozen=True)
@@ -106,17 +113,18 @@ def make_plan(
     changes = Changes(overrides, data)
     whole = merge(changes.read(recipe), parse_overrides(overrides))
     settings = resolve(whole)
-    if settings.compare:
+    if settings.compare or settings.vary:
         if reuse:
             raise ValueError("A comparison chooses the stages to reuse; leave --reuse out.")
-        splits, candidates = _compared(recipe, whole, settings.compare, changes)
+        splits, candidates = _compared(recipe, whole, settings, changes)
         seeds = list(dict.fromkeys(settings.seeds or [0])) if seed is None else [seed]
         recipes = [recipe, *(beside(recipe, name) for name in settings.compare)]
         return Plan(_runs(candidates, seeds, out), splits, settings, changes.all_notes(recipes))
     splits = load_splits(settings.data, settings.modalities)
     candidate = _candidate(settings, splits)
-    check_method(candidate.method, candidate.settings, len(splits.train))
+    check_method(candidate.method, candidate.settings, splits)
     check_reuse(reuse or {}, candidate.stages)
+    check_sources(reuse or {})
     run = _planned("run", candidate, seed or 0, out, reuse or {})
     return Plan([run], splits, settings, changes.all_notes([recipe]))
 
@@ -185,25 +193,47 @@ def _common_words(names: Sequence[Sequence[str]]) -> int:
 
 
 def _compared(
-    recipe: str, whole: Mapping[str, Any], names: Sequence[str], changes: Changes
+    recipe: str, whole: Mapping[str, Any], given: Settings, changes: Changes
 ) -> tuple[Splits, dict[str, Candidate]]:
     """The data and the candidates of a comparison, by label.
 
     Args:
         recipe: the comparison.
         whole: the same, read, with the user's changes.
-        names: the recipes that it compares.
+        given: `whole`, resolved.
     """
-    above = {k: v for k, v in whole.items() if k not in ("compare", "seeds", "about")}
-    bases = {k: changes.read(beside(recipe, name)) for k, name in label_runs(names).items()}
-    layers = _layers_by_method(above, bases)
-    settings = {label: resolve(merge(base, layers[label])) for label, base in bases.items()}
-    first = _check_same_data(settings)
+    above = {k: v for k, v in whole.items() if k not in ("compare", "vary", "seeds", "about")}
+    if given.compare:
+        recipes = _compared_recipes(recipe, given.compare, above, changes)
+    else:
+        recipes = {(given.method.name or "run").replace("_", "-"): above}
+    first = _check_same_data({label: resolve(each) for label, each in recipes.items()})
     splits = load_splits(first.data, first.modalities)
+
+    def stages(each: Mapping[str, Any]) -> list[str]:
+        return _candidate(resolve(each), splits).stages
+
+    made = variants(recipes, given.vary, stages)
+    settings = {label: resolve(variant.recipe) for label, variant in made.items()}
     candidates = _with_known_stages({k: _candidate(s, splits) for k, s in settings.items()})
     for candidate in candidates.values():
-        check_method(candidate.method, candidate.settings, len(splits.train))
+        check_method(candidate.method, candidate.settings, splits)
     return splits, candidates
+
+
+def _compared_recipes(
+    recipe: str, names: Sequence[str], above: Mapping[str, Any], changes: Changes
+) -> dict[str, dict[str, Any]]:
+    """The recipes that a comparison lists, by label, with its settings `above` laid over each.
+
+    Raises ValueError for one that has several runs itself.
+    """
+    bases = {k: changes.read(beside(recipe, name)) for k, name in label_runs(names).items()}
+    for label, base in bases.items():
+        if base.get("compare") or base.get("vary"):
+            raise ValueError(f"A comparison takes recipes of one run, and {label!r} has several.")
+    layers = _layers_by_method(above, bases)
+    return {label: merge(base, layers[label]) for label, base in bases.items()}
 
 
 def _layers_by_method(

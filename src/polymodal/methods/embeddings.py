@@ -67,7 +67,9 @@ def make_embeddings(builder: Builder, settings: EmbeddingSettings) -> dict[str, 
         return nn.Sequential(shift, dropout, builder.encoder(m, size))
 
     return {
-        m.name: nn.Sequential(network(m), Projection(settings.embedding_size))
+        m.name: nn.Sequential(
+            network(m), Projection(settings.embedding_size, settings.num_directions)
+        )
         for m in builder.modalities
     }
 
@@ -77,7 +79,8 @@ def embedding_stage(builder: Builder, settings: EmbeddingSettings, part: str = "
     ones.
 
     The closing step is linear CCA (multiset CCA of three modalities and more) of the embeddings;
-    the spectrum is measured on validation samples and written into `posterior.spectrum`.
+    the spectrum is measured on validation samples and written into `posterior.spectrum`. All
+    directions are kept, so that the stage is the same for every `num_directions`.
 
     Args:
         part: the part of an expert that is its embedding; "": the expert itself.
@@ -88,10 +91,18 @@ def embedding_stage(builder: Builder, settings: EmbeddingSettings, part: str = "
     ridge = LOSS_RIDGE if settings.ridge is None else settings.ridge
     loss = Step(embedding_loss, kind=settings.kind, ridge=ridge)
     closing = CCA_RIDGE if learned or settings.ridge is None else settings.ridge
-    directions = settings.num_directions
-    finish = Step(rotate_embeddings, learned=learned, num_directions=directions, ridge=closing)
-    built_from = builder.values() | {"embedding": settings}
-    return Stage("embeddings", loss, trains, finish=finish, built_from=built_from)
+    finish = Step(rotate_embeddings, learned=learned, ridge=closing)
+    options = {k: v for k, v in settings if k != "num_directions"}
+    built_from = {**builder.values(), "embedding": options}
+    couples = settings.kind == "dcca"  # see `total_correlation`
+    return Stage(
+        "embeddings",
+        loss,
+        trains,
+        finish=finish,
+        built_from=built_from,
+        min_pairs=2 * settings.embedding_size + 1 if couples else 0,
+    )
 
 
 def _networks(model: MultimodalVAE) -> Mapping[str, nn.Module]:
@@ -118,15 +129,18 @@ def rotate_embeddings(
     train: Iterable[Batch],
     val: Iterable[Batch],
     learned: bool,
-    num_directions: int | None,
     ridge: float,
 ) -> dict[str, Any]:
-    """Rotates g_m to its most correlated directions: CCA of embeddings, or (not `learned`) of x."""
+    """Rotates g_m to its most correlated directions: CCA of embeddings, or (not `learned`) of x.
+
+    Returns the spectrum, and how many directions are correlated above the noise: those that are
+    used where num_directions is null.
+    """
     networks: Mapping[str, Any] = _networks(model)
     raw = {m: g[0] if learned else nn.Flatten() for m, g in networks.items()}
     linear = {} if learned else {m: g[0][1] for m, g in networks.items()}
     projections = {m: g[1] for m, g in networks.items()}
-    return fit_directions(raw, linear, projections, model, (train, val), num_directions, ridge)
+    return fit_directions(raw, linear, projections, model, (train, val), ridge)
 
 
 def fit_directions(
@@ -135,27 +149,28 @@ def fit_directions(
     projections: Mapping[str, Projection],
     model: Any,
     data: tuple[Iterable[Batch], Iterable[Batch]],
-    num_directions: int | None,
     ridge: float,
 ) -> dict[str, Any]:
     """CCA of raw[m](x_m) on training batches, into the projections, or where they are too many
     numbers into the linear layers before them; the validation batches' correlations go into
     `posterior.spectrum`.
+
+    Returns the spectrum, and how many directions are correlated above the noise.
     """
     (h, present), (held_out, held_out_present) = (_collect(raw, batches) for batches in data)
-    found, correlations, used = fit_projections(
-        h, num_directions, held_out, ridge, present, held_out_present
+    found, correlations, shared = fit_projections(
+        h, None, held_out, ridge, present, held_out_present
     )
     spectrum = model.posterior.spectrum
     size = len(spectrum)
-    used = min(used, size)
+    shared = min(shared, size)
     for m, projection in projections.items():
         mean, matrix = found[m]
         if m in linear:
             mean, matrix = _set_linear(linear[m], mean, matrix)
-        projection.set_(mean, matrix, used)
+        projection.set_(mean, matrix, shared)
     spectrum.copy_(nn.functional.pad(correlations, (0, size))[:size])
-    return {"spectrum": correlations[:size].tolist(), "num_directions": used}
+    return {"spectrum": correlations[:size].tolist(), "correlated_directions": shared}
 
 
 def _set_linear(layer: nn.Linear, mean: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:

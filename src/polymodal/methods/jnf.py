@@ -14,7 +14,7 @@ from polymodal.checks import Count
 from polymodal.methods.builder import Builder
 from polymodal.methods.common import EMBEDDING, HIDDEN
 from polymodal.methods.embeddings import embedding_stage, make_embeddings
-from polymodal.methods.joint import joint_stage, surrogate_stage
+from polymodal.methods.joint import flow_stage, joint_stage
 from polymodal.methods.likelihoods import direction_stage, likelihood_stage, make_shared
 from polymodal.methods.method import method
 from polymodal.methods.settings import EmbeddingSettings, FlowSettings, SamplerSettings
@@ -50,7 +50,7 @@ def jnf(
             the features of the surrogates share by CCA in closed form.
         aggregate: for product=likelihoods: how many normals a(z) is a mixture of.
     """
-    prior, stages = builder.prior(), [joint_stage(builder), surrogate_stage(builder, flow=flow)]
+    prior, stages = builder.prior(), [joint_stage(builder), flow_stage(builder, flow)]
     experts = partial(builder.flow_experts, flow)
     if product == "experts":
         combine = SampledProduct(prior, sampler.make())
@@ -89,8 +89,7 @@ def jnf_dcca(
         return builder.flow_experts(flow, make_embeddings(builder, embedding), size)
 
     shared = embedding_stage(builder, embedding, part="embed")
-    surrogates = surrogate_stage(builder, embed=True, embedding=embedding, flow=flow)
-    stages = [joint_stage(builder), shared, surrogates]
+    stages = [joint_stage(builder), shared, flow_stage(builder, flow, embedding)]
     if product == "experts":
         combine = SampledProduct(prior, sampler.make())
         return Method(builder.with_surrogates(prior, experts, combine, size), stages)

@@ -7,7 +7,8 @@ without another source are those of Senellart et al. 2023 (hal-04207134).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from polymodal.distributions import DiagNormal, product
 from polymodal.methods.builder import Builder
 from polymodal.methods.common import HIDDEN, warmed_up
 from polymodal.methods.method import method
+from polymodal.methods.settings import EmbeddingSettings, FlowSettings
 from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
 from polymodal.networks.named import key_of
 from polymodal.objectives import elbo
@@ -88,6 +90,44 @@ def surrogate_stage(builder: Builder, embed: bool = False, **settings: Any) -> S
         Step(keep_joint, embed=embed),
         built_from=builder.values() | settings,
     )
+
+
+def flow_stage(
+    builder: Builder, flow: FlowSettings, embedding: EmbeddingSettings | None = None
+) -> Stage:
+    """The stage of surrogates with flows, which are multiplied over the prior."""
+    stage = surrogate_stage(builder, embedding is not None, flow=flow, embedding=embedding)
+    return replace(stage, finish=Step(product_figures, tail_variance=flow.tail_variance))
+
+
+def product_figures(
+    model: Surrogates, train: Iterable[Batch], val: Iterable[Batch], tail_variance: float | None
+) -> dict[str, Any]:
+    """A stage's `finish`, on batches that `keep_joint` made: what decides whether eq. (12), the
+    product of n surrogates over p(z)^(n-1), has a finite integral.
+
+    A surrogate that says nothing of a direction has the variance v of the joint posteriors' draws
+    in it. The product then has the precision n / v - (n - 1), negative for v > n / (n - 1).
+
+    Args:
+        tail_variance: the bound on the surrogates' tails.
+
+    Returns: `largest_variance`, the largest eigenvalue of Cov(z) = Cov(loc) + E[scale^2];
+    `most_experts`, the largest n that is drawn from a product (0: none is): all modalities, or all
+    but one where the joint encoder answers for all; `tail_variance`.
+    """
+    moments = [(kept_joint(batch).loc, kept_joint(batch).scale) for batch in train]
+    loc, scale = (torch.cat(parts).double() for parts in zip(*moments, strict=True))
+    centred = loc - loc.mean(0)
+    covariance = centred.T @ centred / len(loc) + scale.square().mean(0).diag()
+    posterior = model.posterior
+    n = len(posterior.experts) - int(posterior.trained_patterns.all(-1).any())
+    n = n if posterior.over_prior else 0
+    return {
+        "largest_variance": float(torch.linalg.eigvalsh(covariance)[-1]),
+        "most_experts": n if n > 1 else 0,
+        "tail_variance": tail_variance,
+    }
 
 
 def unimodal_elbos(

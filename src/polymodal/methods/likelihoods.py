@@ -70,7 +70,7 @@ def fit_shared(model: Model, train: Iterable[Batch], val: Iterable[Batch]) -> di
     shared: Any = model.posterior.shared
     raw = {m: experts[m].net for m in experts}
     linear, projections = ({m: g[i] for m, g in shared.items()} for i in (0, 1))
-    return fit_directions(raw, linear, projections, model, (train, val), None, CCA_RIDGE)
+    return fit_directions(raw, linear, projections, model, (train, val), CCA_RIDGE)
 
 
 def likelihood_loss(model: Model, batch: Batch, progress: float) -> Loss:

@@ -8,7 +8,15 @@ from typing import Annotated, Any, Literal
 from annotated_types import MinLen
 from pydantic import ConfigDict
 
-from polymodal.checks import BelowOne, CountOrZero, Depth, Group, NonNegative, Positive, Size
+from polymodal.checks import (
+    BelowOne,
+    CountOrZero,
+    DepthOrZero,
+    Group,
+    NonNegative,
+    Positive,
+    Size,
+)
 from polymodal.diffusion.registry import DIFFUSIONS
 from polymodal.networks.flows import Flow
 from polymodal.sampling import SAMPLERS, make_sampler
@@ -22,7 +30,7 @@ class FlowSettings(Group):
     """
 
     kind: Literal["maf", "coupling", "spline"] = "maf"
-    transforms: Depth = 2
+    transforms: DepthOrZero = 2
     hidden: Annotated[tuple[Size, ...], MinLen(1)] = (128, 128, 128)
     conditional: bool = True
     max_scale: Positive = 1000.0

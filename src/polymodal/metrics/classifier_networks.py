@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from polymodal.batch import Modality
+from polymodal.checks import check_name, check_names
 from polymodal.data.dataset import gather
 from polymodal.metrics.labels import LabelledValues
 
@@ -130,6 +132,29 @@ NETWORKS: dict[str, Callable[[tuple[int, ...], int], Classifier]] = {
     "compact": compact,
     "senellart-cnn": senellart_cnn,
 }
+
+
+# The shapes that networks were made for; the others take any.
+SHAPES = {"senellart-cnn": ((1, 28, 28), (3, 32, 32))}
+
+
+def check_networks(chosen: Mapping[str, str], modalities: Sequence[Modality]) -> None:
+    """Raises ValueError for networks of unknown modalities, unknown networks (with the nearest),
+    and networks that were made for other shapes.
+
+    Args:
+        chosen: {modality: a key of NETWORKS}.
+    """
+    shapes = {m.name: m.shape for m in modalities}
+    check_names(chosen, shapes, "evaluation.classifiers")
+    for name, network in chosen.items():
+        check_name(network, NETWORKS, "classifier network", f" for modality {name!r}")
+        if shapes[name] not in SHAPES.get(network, (shapes[name],)):
+            raise ValueError(
+                f"The classifier network {network} is for values of shape"
+                f" {' or '.join(map(str, SHAPES[network]))}, and {name!r} has {shapes[name]}; leave"
+                f" {name} out of evaluation.classifiers, or take compact."
+            )
 
 
 def default_network(shape: tuple[int, ...]) -> str:

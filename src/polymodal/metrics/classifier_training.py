@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polymodal.batch import Modality, escaped
+from polymodal.checks import check_memory
 from polymodal.checks.files import write
 from polymodal.data.hashing import packed
 from polymodal.metrics.classifier_networks import NETWORKS, Classifier, Nearest, default_network
@@ -27,6 +28,7 @@ log = logging.getLogger("polymodal")
 
 VERSION = "2"  # of what this module computes: classifiers of another version are trained anew
 BATCH, STEPS, EPOCHS, RATE, DECAY = 256, 250, 1, 3e-3, 1e-2
+COPIES = 5  # of the weights, in memory: gradients, two averages, the best so far
 CHECKS = 5  # validations in the course of the training
 SHIFT, SMALLEST_SHIFTED = 2, 16  # pixels; images of at least that size are shifted
 
@@ -153,7 +155,16 @@ def _read_or_trained(
     file = cache.file(m, parts, network, training.steps)
     if (accuracy := _read(file, net)) is not None:
         return net, accuracy
-    cache.tell(f"Training the classifier of {m.name} on {len(train.rows)} different values, once.")
+    size = sum(p.numel() for p in net.parameters())
+    cache.tell(
+        f"Training the classifier of {m.name} ({network}, {size:,} weights) on"
+        f" {len(train.rows)} different values, once."
+    )
+    check_memory(
+        COPIES * 4 * size,
+        f"The classifier {network} of {m.name!r} needs",
+        f"leave {m.name} out of evaluation.classifiers, or take compact",
+    )
     net = net.to(device)
     train_network(net, train, val, training)
     accuracy = accuracy_of(net, test, device)

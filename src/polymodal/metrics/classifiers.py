@@ -5,6 +5,7 @@ values of the data set itself and kept in a cache.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from polymodal.checks import FilePath, keep_heap
 from polymodal.data.dataset import Splits
 from polymodal.data.readers.files import cache_folder
+from polymodal.metrics.classifier_networks import check_networks
 from polymodal.metrics.classifier_training import (
     ClassifierCache,
     ClassifierTraining,
@@ -65,6 +67,7 @@ class Classifiers(Mapping[str, LabelClassifier]):
         training: ClassifierTraining = TRAINING,
         cache: FilePath | None = None,
         progress: Callable[[str], None] | None = None,
+        networks: Mapping[str, str] = {},
     ) -> Classifiers:
         """Those of a data set: read from the cache, or trained on each different value of the
         training part.
@@ -79,9 +82,11 @@ class Classifiers(Mapping[str, LabelClassifier]):
             cache: the folder where they are kept; None: "classifiers" in the user's cache
                 directory.
             progress: is called with a line for each network that is trained, before and after.
+            networks: of some modalities, {modality: name}, instead of that of `training`.
 
-        Raises ValueError for data without labels.
+        Raises ValueError for data without labels, and networks that do not fit.
         """
+        check_networks(networks, splits.modalities)
         if not has_labels(splits.train):
             raise ValueError(
                 f"The data set {splits.name!r} has no labels, so that generated values cannot be"
@@ -98,8 +103,9 @@ class Classifiers(Mapping[str, LabelClassifier]):
             parts = [distinct(part, m.name) for part in (splits.train, splits.val, splits.test)]
             if not len(parts[0].rows):
                 continue  # its metrics say that there is no classifier
+            own = replace(training, network=networks.get(m.name, training.network))
             with own_random_state(torch.device(training.device)):
-                by_name[m.name] = fit_or_read(m, parts, training, store)
+                by_name[m.name] = fit_or_read(m, parts, own, store)
         return cls(by_name)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from polymodal.checks import Count, FilePath, check_name, checked, shown
 from polymodal.data.dataset import Dataset, Splits, parts_of
+from polymodal.metrics.classifier_networks import check_networks
 from polymodal.metrics.classifier_training import ClassifierTraining
 from polymodal.metrics.classifiers import Classifiers
 from polymodal.metrics.labels import has_labels
@@ -34,7 +35,7 @@ def evaluate(
     metrics: str | Sequence[str] | None = None,
     subsets: str | Sequence[str | Sequence[str]] | None = None,
     limit: Count | None = None,
-    classifiers: Classifiers | None = None,
+    classifiers: Classifiers | Mapping[str, str] | None = None,
     *,
     cache: FilePath | None = None,
     save: bool = True,
@@ -57,7 +58,8 @@ def evaluate(
             all of up to four modalities, of more each single one, all but one, and all.
         limit: measure on the first so many samples.
         classifiers: for coherence; None: those of the data set, trained once and kept
-            (`Classifiers.fit_or_load`).
+            (`Classifiers.fit_or_load`); {modality: name}: the same with the networks of these names
+            for some modalities, keys of `polymodal.metrics.classifier_networks.NETWORKS`.
         cache: the folder where they are kept; None: in the user's cache directory.
         save: into metrics.json, where other figures that were measured before stay. It is written
             in the course of the measurement, and the same call resumes one that was interrupted.
@@ -77,6 +79,7 @@ def evaluate(
         raise ValueError(f"The run must be what fit or load returned, got {shown(run)}.")
     names = [m.name for m in run.model.modalities]
     _check_modalities(part, names)
+    networks, classifiers = _networks_or_classifiers(classifiers, part)
     classifiable = classifiers is not None or splits is not None
     chosen = chosen_metrics(metrics, part, classifiable)
     given, how = chosen_subsets(subsets, names), MeasurementOptions(**options)
@@ -85,7 +88,7 @@ def evaluate(
     needed = any(metric.labels for metric in chosen.values())
     if needed and classifiers is None and splits is not None:
         training = ClassifierTraining(device=device)
-        classifiers = Classifiers.fit_or_load(splits, training, cache, progress)
+        classifiers = Classifiers.fit_or_load(splits, training, cache, progress, networks)
     train = None if splits is None else splits.train
     common = _common(run, splits, how, fingerprint(run, part, train, classifiers) if save else "")
     measurement = Measurement(
@@ -100,6 +103,18 @@ def evaluate(
         for row in measured_rows(measurement, chosen, given, progress, results.finished()):
             results.add(row)
     return results.table()
+
+
+def _networks_or_classifiers(
+    given: Classifiers | Mapping[str, str] | None, part: Dataset
+) -> tuple[Mapping[str, str], Classifiers | None]:
+    """The names of networks, or classifiers themselves. Raises ValueError for names that do not
+    fit.
+    """
+    if given is None or isinstance(given, Classifiers):
+        return {}, given
+    check_networks(given, part.modalities)
+    return given, None
 
 
 def _common(

@@ -57,7 +57,7 @@ class Flow(nn.Module):
         dim: D.
         features: size of h, at least 2 D.
         kind: a key of FLOWS: "maf", "coupling" or "spline".
-        transforms: how many maps (the paper: 2 MADE blocks).
+        transforms: how many maps (the paper: 2 MADE blocks); 0: the base alone.
         hidden: hidden layers of each map's network (the paper: 3 x 128).
         conditional: whether the maps depend on h.
         max_scale: of "maf" in two or more dimensions: every map's scales lie between this and its
@@ -113,6 +113,8 @@ class Flow(nn.Module):
         `h` (B, features) is needed by conditional maps.
         """
         modules = list(self.maps.transforms)
+        if not modules:
+            return base
         if all(_is_masked_affine(module) for module in modules):
             expanding = self.tail_variance is not None
             maps = MaskedAffine(modules, h, self.dim, self.max_scale, expanding)

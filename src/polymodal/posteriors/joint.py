@@ -43,6 +43,7 @@ class JointWithSurrogates(JointEncoderPosterior):
     """
 
     spectrum: Tensor
+    over_prior = True  # whether products are divided by a power of the prior
 
     def __init__(
         self,

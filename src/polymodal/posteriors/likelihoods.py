@@ -102,6 +102,7 @@ class JointWithLikelihoods(JointWithSurrogates):
     """
 
     combine: SampledLikelihoods
+    over_prior = False
 
     def __init__(
         self,

@@ -36,7 +36,7 @@ class Embeddings(NamedTuple):
 def embeddings_of(networks: Mapping[str, Any], spectrum: Tensor) -> Embeddings:
     """The embeddings of networks that end in a `polymodal.analysis.projection.Projection`."""
     projection = next(iter(networks.values()))[-1]
-    return Embeddings(networks, spectrum, int(projection.kept))
+    return Embeddings(networks, spectrum, projection.used)
 
 
 class Posterior(nn.Module):

@@ -20,6 +20,7 @@ from polymodal.data import Splits
 from polymodal.data.readers.files import downloads
 from polymodal.metrics.table import Table
 from polymodal.report import plots
+from polymodal.report.curves import curves, sweep_of
 from polymodal.report.pictures import Generated, Group, Picture, Scenes, drawn
 from polymodal.report.tables import NOTE, Row, methods_of, results, rows_of
 from polymodal.runs.files import check_output, write_output
@@ -202,7 +203,7 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
     generated, joint = scenes.generated(), scenes.joint()
     plane = scenes.plane()
     yield _overview(comparison)
-    yield _results(results(comparison.runs, comparison.labels), list(runs))
+    yield _results(results(comparison.runs, comparison.labels), runs)
     yield _generated(generated, comparison)
     yield Section("Joint samples", groups=joint.groups)
     yield Section("Reconstructions", groups=[scenes.reconstructed()])
@@ -267,12 +268,12 @@ def _yaml(run: Run) -> str:
 # Results.
 
 
-def _results(table: Table | None, labels: Sequence[str]) -> Section:
+def _results(table: Table | None, runs: Mapping[str, Run]) -> Section:
     if table is None:
         return Section("Results", [NOT_EVALUATED])
     rows = rows_of(table)
     methods = methods_of(rows)
-    missing = ", ".join(label for label in labels if label not in methods)
+    missing = ", ".join(label for label in runs if label not in methods)
     unevaluated = [f"Not evaluated yet: {missing} (polymodal evaluate RUN)."] if missing else []
     return Section(
         "Results",
@@ -281,7 +282,10 @@ def _results(table: Table | None, labels: Sequence[str]) -> Section:
         rows=[_result_row(row, methods) for row in rows],
         words=3,
         note=NOTE,
-        groups=_coherence([row for row in rows if row.metric == COHERENCE]),
+        groups=[
+            *curves(rows, sweep_of(runs)),
+            *_coherence([row for row in rows if row.metric == COHERENCE]),
+        ],
     )
 
 

@@ -46,7 +46,7 @@ def png(figure: Figure) -> bytes:
     return out.getvalue()
 
 
-def _panels(count: int, size: tuple[float, float] = (3.2, 2.5)) -> tuple[Figure, list[Axes]]:
+def panels_of(count: int, size: tuple[float, float] = (3.2, 2.5)) -> tuple[Figure, list[Axes]]:
     """A figure of `count` panels side by side, each of `size` in inches."""
     figure = Figure((size[0] * count, size[1]), dpi=DPI, layout="constrained")
     panels = [figure.add_subplot(1, count, k + 1) for k in range(count)]
@@ -58,18 +58,18 @@ def _panels(count: int, size: tuple[float, float] = (3.2, 2.5)) -> tuple[Figure,
     return figure, panels
 
 
-def _words(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
+def words(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
     axes.set_title(title, fontsize=8, color=INK, loc="left")
     axes.set_xlabel(x, fontsize=7, color=INK)
     axes.set_ylabel(y, fontsize=7, color=INK)
 
 
-def _colour(k: int) -> Any:
+def colour_of(k: int) -> Any:
     """The colour of the k-th of several curves or classes."""
     return colormaps["tab10"](k % 10)
 
 
-def _legend(axes: Axes, **options: Any) -> None:
+def legend(axes: Axes, **options: Any) -> None:
     axes.legend(**{"fontsize": 7, "frameon": False, **options})
 
 
@@ -85,16 +85,16 @@ def loss_curves(history: pd.DataFrame) -> Figure:
     """
     history = history[history["train_loss"].notna()]
     stages = list(dict.fromkeys(history["stage"]))
-    figure, panels = _panels(len(stages))
+    figure, panels = panels_of(len(stages))
     for axes, stage in zip(panels, stages, strict=True):
         rows = history[history["stage"] == stage]
         _curve(axes, rows, "train_loss", "training", FIRST)
         _curve(axes, rows, "val_loss", "validation", SECOND)
         axes.grid(axis="y", color=FAINT, lw=0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _words(axes, stage, "epoch")
+        words(axes, stage, "epoch")
     panels[0].set_ylabel("loss", fontsize=7, color=INK)
-    _legend(panels[0])
+    legend(panels[0])
     return figure
 
 
@@ -120,16 +120,16 @@ def bars(
     """
     methods = list(dict.fromkeys(m for group in values.values() for m in group))
     inches = 0.9 + 0.28 * len(values) * (len(methods) + 1)
-    figure, (axes,) = _panels(1, (max(3.2, inches), 2.5))
+    figure, (axes,) = panels_of(1, (max(3.2, inches), 2.5))
     width = 0.8 / len(methods)
     for k, method in enumerate(methods):
         shift = (k - (len(methods) - 1) / 2) * width
         places = {i + shift: g[method] for i, g in enumerate(values.values()) if method in g}
-        _bars(axes, places, width=0.92 * width, label=method, color=_colour(k))
+        _bars(axes, places, width=0.92 * width, label=method, color=colour_of(k))
     axes.set_xticks(range(len(values)), [_in_lines(group) for group in values])
-    _words(axes, title, "", y)
+    words(axes, title, "", y)
     if len(methods) > 1:
-        _legend(axes, loc="upper left", bbox_to_anchor=(1, 1))
+        legend(axes, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -152,7 +152,7 @@ def _in_lines(group: str) -> str:
 
 def spectrum(correlations: Tensor, num_directions: int) -> Figure:
     """Held-out correlations of the embeddings' directions, (K,), those that are used in blue."""
-    figure, (axes,) = _panels(1)
+    figure, (axes,) = panels_of(1)
     _correlations(axes, correlations, num_directions)
     return figure
 
@@ -165,7 +165,7 @@ def _correlations(axes: Axes, correlations: Tensor, num_directions: int) -> None
     axes.axvline(num_directions + 0.5, color=INK, lw=0.8, ls=":")
     axes.set_ylim(min(0.0, *values), 1)
     title = f"{num_directions} of {len(values)} directions used"
-    _words(axes, title, "direction", "correlation, held out")
+    words(axes, title, "direction", "correlation, held out")
 
 
 def spectra(
@@ -182,19 +182,19 @@ def spectra(
         correlations: of deep CCA's embeddings, (K,), of which `num_directions` are used; None: no
             such panel.
     """
-    figure, panels = _panels(2 if correlations is None else 3, (3.4, 2.7))
+    figure, panels = panels_of(2 if correlations is None else 3, (3.4, 2.7))
     if correlations is not None:
         _correlations(panels[0], correlations, num_directions)
     *_, left, right = panels
     for k, (m, eigenvalues) in enumerate(values.items()):
-        _eigenvalues(left, m, eigenvalues, kept[m], _colour(k))
+        _eigenvalues(left, m, eigenvalues, kept[m], colour_of(k))
         right.bar(m, len(eigenvalues), color=FAINT, width=0.7)
-        right.bar(m, kept[m], color=_colour(k), width=0.7)
+        right.bar(m, kept[m], color=colour_of(k), width=0.7)
     left.set_yscale("log")
-    _legend(left, fontsize=6)
-    _words(left, "Score ratio matching", "direction", "eigenvalue of H, held out")
+    legend(left, fontsize=6)
+    words(left, "Score ratio matching", "direction", "eigenvalue of H, held out")
     total = f"{sum(kept.values())} of {sum(map(len, values.values()))}"
-    _words(right, f"{total} dimensions kept", "modality", "dimensions")
+    words(right, f"{total} dimensions kept", "modality", "dimensions")
     return figure
 
 
@@ -217,7 +217,7 @@ def embedded(
 
     d = 1: histograms; d = 2: points; d > 2: points by t-SNE with this seed.
     """
-    figure, panels = _panels(len(embeddings), (2.9, 2.9))
+    figure, panels = panels_of(len(embeddings), (2.9, 2.9))
     for axes, (name, values) in zip(panels, embeddings.items(), strict=True):
         points = values.detach().double().cpu().numpy()
         if points.shape[1] > 2:
@@ -256,7 +256,7 @@ def _by_label(axes: Axes, points: np.ndarray, label: Tensor | None, classes: Seq
     draw = _bins(axes, points) if points.shape[1] == 1 else _dots(axes)
     for k, value in enumerate(np.unique(labels)):
         name = str(classes[int(value)] if classes else value)
-        draw(points[labels == value], color=_colour(k), label=name, lw=0)
+        draw(points[labels == value], color=colour_of(k), label=name, lw=0)
 
 
 def _bins(axes: Axes, points: np.ndarray) -> Callable[..., None]:
@@ -284,12 +284,12 @@ def _dots(axes: Axes) -> Callable[..., None]:
 
 def histograms(figures: Sequence[Histogram]) -> Figure:
     """A panel for each figure of a sampler's report; the range of good values is green."""
-    figure, panels = _panels(len(figures), (2.7, 2.2))
+    figure, panels = panels_of(len(figures), (2.7, 2.2))
     for axes, shown in zip(panels, figures, strict=True):
         values = shown.values[shown.values.isfinite()].double().cpu().numpy()
         if len(values):
             _histogram(axes, values, shown)
-        _words(axes, "", shown.title)
+        words(axes, "", shown.title)
     panels[0].set_ylabel("items", fontsize=7, color=INK)
     return figure
 
@@ -380,7 +380,7 @@ def _plane(axes: Axes, panel: Plane, colours: np.ndarray) -> None:
     axes.set_xlim(low[0].item(), high[0].item())
     axes.set_ylim(low[1].item(), high[1].item())
     axes.tick_params(labelsize=6)
-    _words(axes, panel.name, "z1", "z2")
+    words(axes, panel.name, "z1", "z2")
 
 
 def _density(panel: Plane, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -142,7 +142,7 @@ def terminal_table(table: Table) -> Rich:
     for name in ("metric", "target | given", "direction"):
         rich.add_column(name)
     for name in methods:
-        rich.add_column(Text(name), justify="right")
+        rich.add_column(Text(name), justify="right", overflow="fold")
     rich.add_column("unit")
     for name in ("n", "seed"):
         rich.add_column(name, justify="right")

@@ -20,7 +20,7 @@ from polymodal.settings.schema import OpenGroup, Settings
 
 # Settings without influence on what is computed; a run may be resumed with other values.
 NO_EFFECT_ON_RESULTS = {
-    "": ("about", "evaluation", "compare", "seeds"),
+    "": ("about", "evaluation", "compare", "vary", "seeds"),
     "data": ("path",),
     "training": ("progress", "logger", "checkpoint_minutes", "device"),
 }
@@ -64,6 +64,7 @@ class RunInfo(Group):
 
     Args:
         identity: a hash of all that determines the numbers, which the other files carry too.
+        usual: means over the training data of modalities whose entries have names.
         rows: of the log, when the run is finished.
     """
 
@@ -75,6 +76,7 @@ class RunInfo(Group):
     settings: Settings
     data: Sizes
     modalities: list[dict[str, Any]]
+    usual: dict[str, list[float]] = {}
     versions: dict[str, str]
     commit: str | None
     stages: dict[str, Outcome]

@@ -167,11 +167,14 @@ class EvaluationSettings(OpenGroup):
         subsets: the subsets of modalities that are given: "all", or a list such as ["mnist",
             "mnist+svhn"]; null: all of up to four modalities, of more each single one, all but one,
             and all.
+        classifiers: networks of the classifiers by modality, {"svhn": "senellart-cnn"}; the others
+            are chosen by the values and their shape.
         options: limit, and those of `polymodal.metrics.MeasurementOptions`, such as samples.
     """
 
     metrics: list[str] | None = None
     subsets: Literal["all"] | list[str | list[str]] | None = None
+    classifiers: dict[str, str] = {}
 
 
 class Settings(Group):
@@ -188,6 +191,8 @@ class Settings(Group):
         training: how the stages are trained.
         evaluation: what is measured.
         compare: recipes to train and to compare; the other settings are laid over each recipe.
+        vary: values of settings, {"method.latent": [10, 20]}: each recipe is one run for every
+            combination of them.
         seeds: seeds of the compared runs.
     """
 
@@ -199,4 +204,5 @@ class Settings(Group):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     compare: list[str] = []
+    vary: dict[str, Any] = {}
     seeds: list[Seed] = []

@@ -61,6 +61,32 @@ def warn_of_collapse(stage: str, row: Mapping[str, Any]) -> None:
         )
 
 
+def warn_of_product(stage: str, figures: Mapping[str, Any]) -> None:
+    """Warns if products of surrogates over the prior have no finite integral, see
+    `polymodal.methods.joint.product_figures`.
+
+    Args:
+        figures: of the end of the stage.
+    """
+    n, variance = figures.get("most_experts", 0), figures.get("largest_variance", 0.0)
+    if not n or variance <= n / (n - 1):
+        return
+    tail = figures.get("tail_variance")
+    bounded = tail is not None and tail < n / (n - 1)
+    log.warning(
+        "Stage %r: the joint posteriors have a variance of %.3g in one direction, above n / (n - 1)"
+        " = %.3g, so that the product of the surrogates of n = %d modalities over the prior (eq."
+        " 12) %s; set method.product=likelihoods (jnf_dcca).",
+        stage,
+        variance,
+        n / (n - 1),
+        n,
+        f"is held near the data only by method.flow.tail_variance={tail:g}"
+        if bounded
+        else "has no finite integral where they say little of it, and its draws leave the data",
+    )
+
+
 def _is_from_prior(term: str) -> bool:
     """Whether a term is a divergence from the prior; others are between posteriors. (It is exactly
     0 where the encoder is deterministic.)

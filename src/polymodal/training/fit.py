@@ -90,7 +90,7 @@ def fit(
         if not isinstance(method, Method):
             seed_all(fabric.device, seed, "weights")
             method = built(chosen, splits.modalities, len(splits.train))
-        check_method(method, chosen, len(splits.train))
+        check_method(method, chosen, splits)
         checkpointer.restore(method)
         method.model.to(fabric.device)
         start_decoders(method.model, splits.train)

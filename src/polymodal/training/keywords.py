@@ -40,6 +40,11 @@ def settings_of(
     if settings.compare:
         names = ", ".join(settings.compare)
         raise ValueError(f"This recipe compares {names}; fit trains one method, give one of those.")
+    if settings.vary:
+        raise ValueError(
+            "This recipe varies settings, and fit trains one run; leave vary out, or use"
+            " polymodal train."
+        )
     return settings
 
 

@@ -17,7 +17,7 @@ from polymodal.runs.checkpointer import Checkpointer
 from polymodal.runs.files import LAST
 from polymodal.runs.state import state_of
 from polymodal.settings.schema import TrainingSettings
-from polymodal.training.advice import warn_of_collapse
+from polymodal.training.advice import warn_of_collapse, warn_of_product
 from polymodal.training.device import make_fabric
 from polymodal.training.prepare import Batches, copy_into, prepared, training_only
 from polymodal.training.progress import Reporter
@@ -143,6 +143,7 @@ class Session:
         assert stage.finish is not None
         before = _untrained(stage, model)
         figures = plain(stage.finish(model, train, val))
+        warn_of_product(stage.name, figures)
         numbers = {k: v for k, v in figures.items() if isinstance(v, int | float)}
         self.checkpointer.log.append({"stage": stage.name, **numbers})
         after = model.state_dict()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +12,14 @@ from torch import Tensor
 
 from polymodal.batch import Modality, escaped
 from polymodal.data.kinds.kind import Kind, Shape, is_binary, register, scaled
-from polymodal.data.kinds.pixels import mosaic, png
+from polymodal.data.kinds.pixels import MOST, mosaic, png, rows_of_draws
 from polymodal.data.readers.pictures import read_picture, shares
 from polymodal.distributions.likelihoods import likelihood_of
 
 CHANNELS = (1, 3, 4)  # a last size of these is taken for channels
 SHOWN = (1, 3)  # numbers of channels that make a picture
 NETWORKS = {28: "digit-conv", 32: "svhn-conv", 64: "celeba-conv"}  # of square colour images
-MOST, SCALE = 16, 3  # samples and draws that a file shows, and pixels for each pixel
+SCALE = 3  # pixels of a file for each pixel
 
 
 @register
@@ -111,15 +110,8 @@ class Image(Kind):
         was; at most 16 given samples and 16 draws of each.
         """
         span = self.span(draws, modality)
-        if above:
-            given = [rows[:MOST] for rows in above]
-            rows = [self.show(x[:MOST], modality, span) for x in draws[:MOST]]
-        else:
-            given = []
-            images = self.show(draws[: MOST * MOST, 0], modality, span)
-            rows = list(images.split(math.ceil(math.sqrt(len(images)))))
-        picture = mosaic([*given, *rows], gap_after=len(given))
-        return {f"{escaped(modality.name)}.png": png(picture, SCALE)}
+        shown = [self.show(x[:MOST], modality, span) for x in draws[: MOST * MOST]]
+        return {f"{escaped(modality.name)}.png": png(rows_of_draws(shown, above), SCALE)}
 
 
 def _channels_last(shape: Sequence[int]) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+MOST = 16  # samples and draws that a file shows
 PAPER, GAP, WIDE = 255, 2, 6  # what lies between images, and how wide it is, in pixels
 
 
@@ -31,6 +33,21 @@ def mosaic(rows: Sequence[Tensor], gap_after: int = 0) -> np.ndarray:
             left = j * (width + GAP)
             _place(canvas[top : top + height, left : left + width], image)
     return canvas
+
+
+def rows_of_draws(draws: Sequence[Tensor], above: Sequence[Tensor] = ()) -> np.ndarray:
+    """Draws below what was given, at most MOST samples and MOST draws of each, as one image.
+
+    Args:
+        draws: n draws, each (B, 3, H, W).
+        above: what was given, (B, 3, H', W') each; nothing: the first of each draw, in a square of
+            at most MOST^2.
+    """
+    if above:
+        given, rows = [x[:MOST] for x in above], [x[:MOST] for x in draws[:MOST]]
+        return mosaic([*given, *rows], gap_after=len(given))
+    images = torch.cat([x[:1] for x in draws[: MOST * MOST]])
+    return mosaic(images.split(math.ceil(math.sqrt(len(images)))))
 
 
 def _length(count: int, size: int) -> int:
