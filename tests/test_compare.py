@@ -149,6 +149,23 @@ def test_a_comparison_of_comparisons_and_a_missing_run_are_refused(tmp_path) -> 
         compare.make_plan("shapes-jnf", tmp_path, ["data.n=600"], reuse=nowhere)
 
 
+def test_a_comparison_takes_a_stage_of_a_run_for_all_that_have_it(tmp_path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "run.json").touch()
+    small, given = ["data.n=600"], {"joint": source}
+    plan = compare.make_plan("shapes", tmp_path / "out", small, seed=0, reuse=given)
+    assert {run.label: run.reuse["joint"] for run in plan.runs} == {
+        "jmvae-two-stage": source,
+        "jnf": tmp_path / "out" / "jmvae-two-stage-seed0",
+        "jnf-dcca": tmp_path / "out" / "jmvae-two-stage-seed0",
+    }
+    with pytest.raises(ValueError, match="the comparison has 2; give --seed"):
+        compare.make_plan("shapes", tmp_path / "out", [*small, "seeds=[0,1]"], reuse=given)
+    with pytest.raises(ValueError, match="There is no stage to reuse 'joined'. Did you mean joint"):
+        compare.make_plan("shapes", tmp_path / "out", small, seed=0, reuse={"joined": source})
+
+
 def test_batches_that_are_too_small_for_deep_cca_are_refused_before_the_first_stage(
     tmp_path,
 ) -> None:

@@ -71,6 +71,8 @@ def _train(entry: Mapping[str, Any], out: Path, data: str) -> None:
     command += [str(recipe) if recipe.suffix == ".yaml" else entry["recipe"]]
     command += ["--out", str(out), "--seed", str(entry["seed"]), "--data", data]
     command += [*entry.get("overrides", ()), "training.progress=false"]
+    for stage, run in entry.get("reuse", {}).items():
+        command += ["--reuse", f"{stage}={out.parent / run.format(seed=entry['seed'])}"]
     print(" ".join(command[1:]), flush=True)
     subprocess.run(command, check=True)
 

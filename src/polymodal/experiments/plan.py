@@ -106,27 +106,41 @@ def make_plan(
         overrides: key=value; they win over every recipe.
         data: an .npz file, or the folder of the named data sets.
         seed: of the run, instead of 0 or the recipe's seeds.
-        reuse: {stage: run directory}, for a recipe that is no comparison.
+        reuse: {stage: run directory}; of a comparison, for all of its runs that have the stage.
 
     Raises ValueError for an unknown recipe, setting, stage or data set, with the nearest name.
     """
     changes = Changes(overrides, data)
     whole = merge(changes.read(recipe), parse_overrides(overrides))
-    settings = resolve(whole)
+    settings, given = resolve(whole), dict(reuse or {})
     if settings.compare or settings.vary:
-        if reuse:
-            raise ValueError("A comparison chooses the stages to reuse; leave --reuse out.")
         splits, candidates = _compared(recipe, whole, settings, changes)
         seeds = list(dict.fromkeys(settings.seeds or [0])) if seed is None else [seed]
+        _check_given(given, candidates.values(), seeds)
         recipes = [recipe, *(beside(recipe, name) for name in settings.compare)]
-        return Plan(_runs(candidates, seeds, out), splits, settings, changes.all_notes(recipes))
+        runs = _runs(candidates, seeds, out, given)
+        return Plan(runs, splits, settings, changes.all_notes(recipes))
     splits = load_splits(settings.data, settings.modalities)
     candidate = _candidate(settings, splits)
     check_method(candidate.method, candidate.settings, splits)
-    check_reuse(reuse or {}, candidate.stages)
-    check_sources(reuse or {})
-    run = _planned("run", candidate, seed or 0, out, reuse or {})
+    _check_given(given, [candidate], [seed or 0])
+    run = _planned("run", candidate, seed or 0, out, given)
     return Plan([run], splits, settings, changes.all_notes([recipe]))
+
+
+def _check_given(
+    given: Mapping[str, Path], candidates: Iterable[Candidate], seeds: Sequence[int]
+) -> None:
+    """Raises ValueError for a stage to reuse that no run has, or what is no run directory, or a
+    comparison of several seeds: a stage has one.
+    """
+    check_reuse(given, sorted({name for candidate in candidates for name in candidate.stages}))
+    check_sources(given)
+    if given and len(seeds) > 1:
+        raise ValueError(
+            f"A stage is reused by runs of its own seed, but the comparison has {len(seeds)}; give"
+            " --seed."
+        )
 
 
 def _candidate(settings: Settings, splits: Splits) -> Candidate:
@@ -290,16 +304,21 @@ def _with_own_stages(candidate: Candidate) -> Candidate:
 # Runs.
 
 
-def _runs(candidates: Mapping[str, Candidate], seeds: Sequence[int], out: Path) -> list[Planned]:
-    """The runs of a comparison, seed by seed; a run may reuse stages of an earlier one of its
-    seed.
+def _runs(
+    candidates: Mapping[str, Candidate],
+    seeds: Sequence[int],
+    out: Path,
+    given: Mapping[str, Path],
+) -> list[Planned]:
+    """The runs of a comparison, seed by seed; a run may reuse stages of an earlier one of its seed,
+    and the `given` ones.
     """
     runs = []
     for seed in seeds:
         earlier: dict[Path, Candidate] = {}
         for label, candidate in candidates.items():
             directory = out / f"{label}-seed{seed}"
-            reuse = _reusable(candidate, earlier)
+            reuse = _only(given, candidate.stages) | _reusable(candidate, earlier)
             runs.append(_planned(label, candidate, seed, directory, reuse))
             earlier[directory] = candidate
     return runs
