@@ -776,6 +776,8 @@ def test_a_product_without_a_finite_integral_is_warned_of(
     assert len(said) == (says is not None)
     if says is not None:
         assert re.search(rf"'surrogates': .*{says}.*method\.product=likelihoods", said[0])
+        n, limited = figures["most_experts"], "no finite integral" in said[0]
+        assert limited == said[0].endswith(f"tail_variance below {n / (n - 1):.3g}.")
 
 
 def test_the_figures_of_the_product_are_kept_and_looked_at_when_surrogates_end(monkeypatch) -> None:

@@ -71,19 +71,24 @@ def warn_of_product(stage: str, figures: Mapping[str, Any]) -> None:
     n, variance = figures.get("most_experts", 0), figures.get("largest_variance", 0.0)
     if not n or variance <= n / (n - 1):
         return
-    tail = figures.get("tail_variance")
-    bounded = tail is not None and tail < n / (n - 1)
+    limit, tail = n / (n - 1), figures.get("tail_variance")
+    likelihoods = "method.product=likelihoods (jnf_dcca)"
+    if tail is not None and tail < limit:
+        fault = f"is held near the data only by method.flow.tail_variance={tail:g}"
+        remedy = likelihoods
+    else:
+        fault = "has no finite integral where they say little of it, and its draws leave the data"
+        remedy = f"{likelihoods}, or method.flow.tail_variance below {limit:.3g}"
     log.warning(
         "Stage %r: the joint posteriors have a variance of %.3g in one direction, above n / (n - 1)"
         " = %.3g, so that the product of the surrogates of n = %d modalities over the prior (eq."
-        " 12) %s; set method.product=likelihoods (jnf_dcca).",
+        " 12) %s; set %s.",
         stage,
         variance,
-        n / (n - 1),
+        limit,
         n,
-        f"is held near the data only by method.flow.tail_variance={tail:g}"
-        if bounded
-        else "has no finite integral where they say little of it, and its draws leave the data",
+        fault,
+        remedy,
     )
 
 
