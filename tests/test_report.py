@@ -23,9 +23,9 @@ from polymodal.distributions.normal import DiagNormal
 from polymodal.methods import METHODS
 from polymodal.metrics.table import Table, combine
 from polymodal.priors import StandardNormal
-from polymodal.report.page import label_of, samplers, write_report
+from polymodal.report.page import _synergy, label_of, samplers, write_report
 from polymodal.report.pictures import Picture, Scenes, _has_plane, _reduction, chosen, merged
-from polymodal.report.tables import rows_of, terminal_table
+from polymodal.report.tables import rows_of, synergy, terminal_table
 from polymodal.runs.run import Run, load
 from polymodal.sampling import ChainReport, ParticleReport
 from polymodal.training.fit import fit
@@ -364,6 +364,35 @@ def test_figures_that_are_not_defined_are_never_the_best() -> None:
         False,
     ]
     assert terminal_table(combine([odd])).row_count == 1
+
+
+def test_synergy_has_a_row_for_each_subset_and_a_column_for_each_modality() -> None:
+    given, target = ["a", "b", "a+b"], ["a", "b"]
+    places = [(g, t) for g in given for t in target] * 2  # two methods; the last figure is missing
+    columns = {"given": [g for g, _ in places][:-1], "target": [t for _, t in places][:-1]}
+    measured = table(
+        method=["x"] * 6 + ["y"] * 5,
+        value=[float(-k) for k in range(11)],
+        se=[0.5] * 11,
+        seed=[0] * 11,
+        metric="synergy",
+        **columns,
+    )
+    both = Table(
+        pd.concat([measured.frame, table(method=["x"], value=[0.1], se=[0.1], seed=[0]).frame])
+    )
+    found = combine([both])
+    head, rows = synergy(found)
+    assert head == ["method", "given", "log p(a)", "log p(b)"]
+    assert [row[:2] for row in rows] == [[m, g] for m in "xy" for g in ("a", "b", "a, b")]
+    assert rows[1][2:] == ["-2.00 ± 0.50", "-3.00 ± 0.50"] and rows[5][2:] == ["-10.00 ± 0.50", ""]
+    assert not _synergy(found).is_empty and list(_synergy(found).rows) == rows
+    assert _synergy(None).is_empty
+    assert _synergy(combine([table(method=["x"], value=[1.0], se=[0.1], seed=[0])])).is_empty
+    other = Table(pd.concat([both.frame, both.frame.assign(data="e")]))
+    assert {row[0] for row in synergy(combine([other]))[1]} == {
+        f"{m} ({d})" for m in "xy" for d in "de"
+    }
 
 
 def test_equal_pictures_are_shown_once() -> None:

@@ -16,7 +16,16 @@ from polymodal.metrics.metric import (
     metric,
     named_metrics,
 )
-from polymodal.metrics.places import every, once, others, pairs, subsets, targets
+from polymodal.metrics.places import (
+    couples,
+    each_alone,
+    every,
+    once,
+    others,
+    pairs,
+    subsets,
+    targets,
+)
 from polymodal.metrics.statistics import mean_of
 from polymodal.posteriors.pooling import powerset
 
@@ -27,6 +36,8 @@ __all__ = [
     "MeasurementOptions",
     "Metric",
     "UnavailableError",
+    "couples",
+    "each_alone",
     "every",
     "mean_of",
     "metric",
