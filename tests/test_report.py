@@ -15,17 +15,29 @@ import pytest
 import torch
 from PIL import Image
 
+from polymodal.analysis.traversals import Attribution
 from polymodal.batch import Batch, Modality
 from polymodal.cli import main as cli
 from polymodal.data import Dataset, Splits
+from polymodal.data.kinds import mosaic
 from polymodal.distributions import Sampled
 from polymodal.distributions.normal import DiagNormal
 from polymodal.methods import METHODS
+from polymodal.metrics import attribute_latents
 from polymodal.metrics.table import Table, combine
 from polymodal.priors import StandardNormal
 from polymodal.report.page import _synergy, label_of, samplers, write_report
-from polymodal.report.pictures import Picture, Scenes, _has_plane, _reduction, chosen, merged
+from polymodal.report.pictures import (
+    Picture,
+    Scenes,
+    _has_plane,
+    _reduction,
+    chosen,
+    merged,
+    pixels,
+)
 from polymodal.report.tables import rows_of, synergy, terminal_table
+from polymodal.report.traversals import _bars, _picture, top_dimensions
 from polymodal.runs.run import Run, load
 from polymodal.sampling import ChainReport, ParticleReport
 from polymodal.training.fit import fit
@@ -252,6 +264,43 @@ def test_every_method_with_embeddings_shows_them(every_run, every_page) -> None:
     embedded = {m for m, r in every_run.items() if r.model.posterior.embeddings is not None}
     assert set(re.findall(r"<h3>(\w+)</h3>", part)) == embedded >= {"jnf_dcca", "jnf_score"}
     assert part.count("<img") == 2 * len(embedded)  # the spectrum, and the embeddings
+
+
+def test_every_method_has_its_traversals(every_run, every_page) -> None:
+    part = section(every_page, "Latent traversals")
+    shown = {m for m, run in every_run.items() if has_sections_of_its_own(m, run)}
+    groups = dict(re.findall(r"<h3>(\w+)</h3>(.*?)(?=<h3>|$)", part, re.DOTALL))
+    assert groups.keys() == shown and "as a share of the modality" in part
+    for m, group in groups.items():
+        size = every_run[m].model.prior().event_shape.numel()
+        assert f"Of {size} dimensions" in group
+        captions = re.findall(r"<figcaption>(.*?)</figcaption>", group)
+        assert captions[0] == "the dimensions that move most" and len(captions) > 1
+        decoded = every_run[m].model.decoders
+        assert all(re.findall(r"(\w+) \d\.\d\d", c) == list(decoded) for c in captions[1:])
+    assert "Of 4 dimensions 0 move several modalities" in groups["cvae"], "it decodes only c"
+
+
+def test_traversals_show_the_shares_and_the_moved_dimensions(every_run, splits) -> None:
+    """A dimension that no decoder reads moves nothing; the others are the most moving first."""
+    run, scenes = every_run["jnf"], Scenes({"jnf": every_run["jnf"]}, splits)
+    found = attribute_latents(run.model, splits.test)
+    order = found.order()
+    bars = _bars(found).axes[0]
+    heights = [p.get_height() for p in bars.patches]
+    assert heights == pytest.approx([float(s[d]) for s in found.shares.values() for d in order])
+    assert [t.get_text() for t in bars.get_xticklabels()] == [f"z{d}" for d in order]
+    d = order[0]
+    picture = _picture(run, d, found, scenes)
+    z = found.z[:1].repeat(9, 1)
+    z[:, d] = found.values[:, d]
+    x = run.model.decode(z.unsqueeze(1))
+    rows = [scenes.show(m, v[:, 0]) for m, v in x.items()]
+    assert picture.data == pixels(mosaic(rows), "").data
+    silent = Attribution(
+        {"a": torch.tensor([0.1, 0.0, 0.3]), "b": torch.zeros(3)}, {}, found.z, found.values
+    )
+    assert top_dimensions(silent) == [2, 0]
 
 
 def test_every_method_generates_what_it_can(every_run, splits, every_page) -> None:

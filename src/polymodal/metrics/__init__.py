@@ -27,6 +27,7 @@ from polymodal.metrics.places import (
     targets,
 )
 from polymodal.metrics.statistics import mean_of
+from polymodal.metrics.traversals import attribute_latents
 from polymodal.posteriors.pooling import powerset
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "MeasurementOptions",
     "Metric",
     "UnavailableError",
+    "attribute_latents",
     "couples",
     "each_alone",
     "every",

@@ -22,6 +22,7 @@ from polymodal.metrics.table import Table
 from polymodal.report import plots
 from polymodal.report.pictures import Generated, Group, Picture, Scenes, drawn
 from polymodal.report.tables import NOTE, Row, methods_of, results, rows_of, synergy
+from polymodal.report.traversals import TRAVERSED, traversals
 from polymodal.runs.files import check_output, write_output
 from polymodal.runs.info import computed
 from polymodal.runs.run import Run, load
@@ -214,6 +215,8 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
     yield _generated(generated, comparison)
     yield Section("Joint samples", groups=joint.groups)
     yield Section("Reconstructions", groups=[scenes.reconstructed()])
+    moved = traversals(scenes)
+    yield Section("Latent traversals", [TRAVERSED] if moved else [], groups=moved)
     yield Section("Losses", [LOSSES], groups=[_losses(runs)])
     yield Section("Embeddings of what is shared", groups=scenes.embedded())
     yield Section("Dimensions that matter", groups=scenes.reduced())

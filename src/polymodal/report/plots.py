@@ -109,7 +109,10 @@ def _curve(axes: Axes, rows: pd.DataFrame, column: str, name: str, colour: str) 
 
 
 def bars(
-    values: Mapping[str, Mapping[str, tuple[float, float]]], title: str = "", y: str = ""
+    values: Mapping[str, Mapping[str, tuple[float, float]]],
+    title: str = "",
+    y: str = "",
+    inches: float = 0.28,
 ) -> Figure:
     """Groups of bars from 0 up, with standard errors.
 
@@ -117,10 +120,11 @@ def bars(
         values: values[group][method] = (value, standard error), the latter NaN if it is not known.
         title: of the figure.
         y: of the vertical axis.
+        inches: width of the place of a bar.
     """
     methods = list(dict.fromkeys(m for group in values.values() for m in group))
-    inches = 0.9 + 0.28 * len(values) * (len(methods) + 1)
-    figure, (axes,) = _panels(1, (max(3.2, inches), 2.5))
+    width = 0.9 + inches * len(values) * (len(methods) + 1)
+    figure, (axes,) = _panels(1, (max(3.2, width), 2.5))
     width = 0.8 / len(methods)
     for k, method in enumerate(methods):
         shift = (k - (len(methods) - 1) / 2) * width
