@@ -130,6 +130,8 @@ def bars(
         shift = (k - (len(methods) - 1) / 2) * width
         places = {i + shift: g[method] for i, g in enumerate(values.values()) if method in g}
         _bars(axes, places, width=0.92 * width, label=method, color=_colour(k))
+    axes.grid(axis="y", color=FAINT, lw=0.5)
+    axes.set_ylim(bottom=0.0)  # after the last bar: it ends the scaling of the axis
     axes.set_xticks(range(len(values)), [_in_lines(group) for group in values])
     _words(axes, title, "", y)
     if len(methods) > 1:
@@ -142,8 +144,6 @@ def _bars(axes: Axes, places: Mapping[float, tuple[float, float]], **style: Any)
     heights = [height for height, _ in places.values()]
     errors = np.nan_to_num([error for _, error in places.values()])
     axes.bar(list(places), heights, yerr=errors, error_kw={"lw": 0.8, "ecolor": INK}, **style)
-    axes.grid(axis="y", color=FAINT, lw=0.5)
-    axes.set_ylim(bottom=0.0)
 
 
 def _in_lines(group: str) -> str:
