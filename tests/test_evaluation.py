@@ -123,9 +123,9 @@ def test_every_metric_has_its_rows() -> None:
     data = splits()
     table = evaluate(a_run(), data, **QUICK)
     assert list(table.frame.columns) == list(COLUMNS)
-    assert set(table.frame["metric"]) == {k for k, m in METRICS.items() if m.default} - {
-        "network_calls"
-    }  # of scores
+    of_some_methods = {"network_calls", "shared_probe", "private_probe"}
+    defaults = {k for k, m in METRICS.items() if m.default}
+    assert set(table.frame["metric"]) == defaults - of_some_methods
     subsets = ["+".join(s) for s in powerset(NAMES)]
     crossed = {(m, s) for s in subsets for m in NAMES if m not in s.split("+")}
     both = crossed | {(m, "a+b+c") for m in NAMES}

@@ -46,6 +46,8 @@ def test_bars_have_the_heights_and_errors_given() -> None:
         (round(p.get_x() + p.get_width() / 2, 3), p.get_height()) for p in figure.axes[0].patches
     }
     assert bars == {(-0.2, 0.4), (0.2, 0.8), (1.2, 0.5)}
+    low, high = figure.axes[0].get_ylim()
+    assert low == 0 and high > 0.8, "the bars of a later method are not cut"
 
 
 def test_the_spectrum_marks_the_directions_that_are_used() -> None:

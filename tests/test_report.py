@@ -17,19 +17,31 @@ import pytest
 import torch
 from PIL import Image
 
+from polymodal.analysis.traversals import Attribution
 from polymodal.batch import Batch, Modality
 from polymodal.cli import main as cli
 from polymodal.data import Dataset, Splits
+from polymodal.data.kinds import mosaic
 from polymodal.distributions import Sampled
 from polymodal.distributions.normal import DiagNormal
 from polymodal.methods import METHODS
+from polymodal.metrics import attribute_latents
 from polymodal.metrics.evaluate import evaluate
 from polymodal.metrics.table import Table, combine
 from polymodal.priors import StandardNormal
 from polymodal.report.curves import figure_of, sweep_of
-from polymodal.report.page import label_of, samplers, write_report
-from polymodal.report.pictures import Picture, Scenes, _has_plane, _reduction, chosen, merged
-from polymodal.report.tables import results, rows_of, terminal_table
+from polymodal.report.page import _synergy, label_of, samplers, write_report
+from polymodal.report.pictures import (
+    Picture,
+    Scenes,
+    _has_plane,
+    _reduction,
+    chosen,
+    merged,
+    pixels,
+)
+from polymodal.report.tables import results, rows_of, synergy, terminal_table
+from polymodal.report.traversals import _bars, _picture, top_dimensions
 from polymodal.runs.run import Run, load
 from polymodal.sampling import ChainReport, ParticleReport
 from polymodal.training.fit import fit
@@ -258,6 +270,47 @@ def test_every_method_with_embeddings_shows_them(every_run, every_page) -> None:
     assert part.count("<img") == 2 * len(embedded)  # the spectrum, and the embeddings
 
 
+def test_every_method_has_its_traversals(every_run, every_page) -> None:
+    part = section(every_page, "Latent traversals")
+    shown = {m for m, run in every_run.items() if has_sections_of_its_own(m, run)}
+    groups = dict(re.findall(r"<h3>(\w+)</h3>(.*?)(?=<h3>|$)", part, re.DOTALL))
+    assert groups.keys() == shown and "as a share of the modality" in part
+    for m, group in groups.items():
+        size = every_run[m].model.prior().event_shape.numel()
+        assert f"Of {size} dimensions" in group
+        captions = re.findall(r"<figcaption>(.*?)</figcaption>", group)
+        assert captions[0] == "the dimensions that move most" and len(captions) > 1
+        decoded = every_run[m].model.decoders
+        assert all(re.findall(r"(\w+) \d\.\d\d", c) == list(decoded) for c in captions[1:])
+    assert "Of 4 dimensions 0 move several modalities" in groups["cvae"], "it decodes only c"
+
+
+def test_traversals_show_the_shares_and_the_moved_dimensions(splits) -> None:
+    """Bars are of the most moving dimensions first; a dimension that moves nothing has no
+    picture.
+    """
+    model = METHODS["dmvae"](splits.modalities, latent=2, private=1).model.eval()
+    run = SimpleNamespace(model=model)
+    found = attribute_latents(model, splits.test)
+    rising = Attribution(
+        {m: torch.arange(5.0) + k for k, m in enumerate("abc")}, found.errors, found.z, found.values
+    )
+    bars = _bars(rising).axes[0]
+    assert [p.get_height() for p in bars.patches] == [4, 3, 2, 1, 0, 5, 4, 3, 2, 1, 6, 5, 4, 3, 2]
+    assert [t.get_text() for t in bars.get_xticklabels()] == ["z4", "z3", "z2", "z1", "z0"]
+    scenes = Scenes({"dmvae": run}, splits)
+    for d in (1, 3):
+        z = found.z[:1].repeat(9, 1)
+        z[:, d] = found.values[:, d]
+        x = model.decode(z.unsqueeze(1))
+        rows = [scenes.show(m, v[:, 0]) for m, v in x.items()]
+        assert _picture(run, d, found, scenes).data == pixels(mosaic(rows), "").data
+    silent = Attribution(
+        {"a": torch.tensor([0.1, 0.0, 0.3]), "b": torch.zeros(3)}, {}, found.z, found.values
+    )
+    assert top_dimensions(silent) == [2, 0]
+
+
 def test_every_method_generates_what_it_can(every_run, splits, every_page) -> None:
     part = section(every_page, "Generated given a subset")
     c_given_ab = part.split("c given a and b</h3>")[1]
@@ -368,6 +421,35 @@ def test_figures_that_are_not_defined_are_never_the_best() -> None:
         False,
     ]
     assert terminal_table(combine([odd])).row_count == 1
+
+
+def test_synergy_has_a_row_for_each_subset_and_a_column_for_each_modality() -> None:
+    given, target = ["a", "b", "a+b"], ["a", "b"]
+    places = [(g, t) for g in given for t in target] * 2  # two methods; the last figure is missing
+    columns = {"given": [g for g, _ in places][:-1], "target": [t for _, t in places][:-1]}
+    measured = table(
+        method=["x"] * 6 + ["y"] * 5,
+        value=[float(-k) for k in range(11)],
+        se=[0.5] * 11,
+        seed=[0] * 11,
+        metric="synergy",
+        **columns,
+    )
+    both = Table(
+        pd.concat([measured.frame, table(method=["x"], value=[0.1], se=[0.1], seed=[0]).frame])
+    )
+    found = combine([both])
+    head, rows = synergy(found)
+    assert head == ["method", "given", "log p(a)", "log p(b)"]
+    assert [row[:2] for row in rows] == [[m, g] for m in "xy" for g in ("a", "b", "a, b")]
+    assert rows[1][2:] == ["-2.00 ± 0.50", "-3.00 ± 0.50"] and rows[5][2:] == ["-10.00 ± 0.50", ""]
+    assert not _synergy(found).is_empty and list(_synergy(found).rows) == rows
+    assert _synergy(None).is_empty
+    assert _synergy(combine([table(method=["x"], value=[1.0], se=[0.1], seed=[0])])).is_empty
+    other = Table(pd.concat([both.frame, both.frame.assign(data="e")]))
+    assert {row[0] for row in synergy(combine([other]))[1]} == {
+        f"{m} ({d})" for m in "xy" for d in "de"
+    }
 
 
 def test_equal_pictures_are_shown_once() -> None:

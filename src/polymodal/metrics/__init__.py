@@ -16,8 +16,18 @@ from polymodal.metrics.metric import (
     metric,
     named_metrics,
 )
-from polymodal.metrics.places import every, once, others, pairs, subsets, targets
+from polymodal.metrics.places import (
+    couples,
+    each_alone,
+    every,
+    once,
+    others,
+    pairs,
+    subsets,
+    targets,
+)
 from polymodal.metrics.statistics import mean_of
+from polymodal.metrics.traversals import attribute_latents
 from polymodal.posteriors.pooling import powerset
 
 __all__ = [
@@ -27,6 +37,9 @@ __all__ = [
     "MeasurementOptions",
     "Metric",
     "UnavailableError",
+    "attribute_latents",
+    "couples",
+    "each_alone",
     "every",
     "mean_of",
     "metric",

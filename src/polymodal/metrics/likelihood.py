@@ -106,16 +106,69 @@ def monte_carlo_log_likelihood(
 
     Raises ValueError for K < 1, or a name that the batch does not hold.
     """
-    names = [target, *given]
+
+    def estimate(observed: Batch) -> Tensor:
+        q = model.posterior(observed.only(given))
+        return _log_mean(model, observed.only([target]), q, None, samples, decoding)
+
+    return where_complete(batch, [target, *given], estimate)
+
+
+@torch.no_grad()
+def importance_conditional_log_likelihood(
+    model: MultimodalVAE,
+    batch: Batch,
+    target: str,
+    given: Sequence[str],
+    samples: int = 1000,
+    decoding: Decoding = DECODING,
+) -> Tensor:
+    """Estimate of log p(x_i | x_S) = log p(x_i, x_S) - log p(x_S) of the model itself, (B,), nats.
+
+    Both terms by importance sampling: the first from q(z | x_i, x_S), the second from q(z | x_S)
+    (Suzuki et al. 2016; Wu and Goodman 2018; Shi et al. 2019). Each is below its limit in
+    expectation, so that their difference is no bound. Senellart et al. (2023), section 5.4: it says
+    how well the model explains x_i, not how well it generates x_i from x_S, which is
+    `monte_carlo_log_likelihood`. NaN where the sample lacks x_i or a part of x_S.
+
+    Args:
+        target: i, not one of `given`.
+        given: S, one or more names.
+        samples: K, for each of the two terms.
+
+    Raises:
+        NoDensityError: if the density of either posterior is not normalised.
+        ValueError: for K < 1, a name that the batch does not hold, or a target that is given.
+    """
+    if target in given:
+        raise ValueError(
+            f"The target must not be given, got target {target!r} given {list(given)}; leave it out"
+            " of `given`."
+        )
+
+    def estimate(observed: Batch) -> Tensor:
+        joint, marginal = (
+            importance_log_likelihood(model, observed.only(names), samples, decoding=decoding)
+            for names in ([target, *given], given)
+        )
+        return joint - marginal
+
+    return where_complete(batch, [target, *given], estimate)
+
+
+def where_complete(
+    batch: Batch, names: Sequence[str], estimate: Callable[[Batch], Tensor]
+) -> Tensor:
+    """`estimate` (n,) of the n samples that have all of `names`, NaN for the others: (B,).
+
+    The estimate is given the values without masks: absent samples must not change the encoding.
+    """
     present = batch.only(names).mask(names)
     value = next(iter(batch.x.values())).new_full((len(batch),), torch.nan)
     if not present.any():
         return value
     complete = batch if present.all() else batch.rows(present.nonzero().squeeze(1))
-    observed = Batch(complete.x)  # without masks: absent samples must not change the encoding
-    q = model.posterior(observed.only(given))
-    log_p = _log_mean(model, observed.only([target]), q, None, samples, decoding)
-    value[present] = log_p.to(value.dtype)
+    value[present] = estimate(Batch(complete.x)).to(value.dtype)
     return value
 
 
@@ -137,14 +190,14 @@ def _log_mean(
     blocks = []
     for block in pieces(samples, LATENTS // (len(batch) * q.event_shape.numel())):
         z = stratified(q, block.stop - block.start)
-        log_w = _log_likelihoods(model, batch, z, rows, decoding)
+        log_w = decoded_log_likelihood(model, batch, z, rows, decoding)
         if log_ratio is not None:
             log_w += log_ratio(z)
         blocks.append(log_w.logsumexp(0))
     return reduce(torch.logaddexp, blocks) - math.log(samples)
 
 
-def _log_likelihoods(
+def decoded_log_likelihood(
     model: MultimodalVAE, batch: Batch, z: Tensor, rows: int, decoding: Decoding
 ) -> Tensor:
     """log p(x|z), (K, B), from z (K, B, D), `rows` latents at a time: all of one sample, then of
@@ -187,15 +240,26 @@ def joint_log_likelihood(m: Measurement, given: Given, target: str) -> Value:
 @metric(places=others, direction="higher", unit="nats")
 def conditional_log_likelihood(m: Measurement, given: Given, target: str) -> Value:
     """log p(x_i | x_S) of what the model generates, by Monte Carlo."""
-    estimate = partial(
-        monte_carlo_log_likelihood,
-        target=target,
-        given=given,
-        samples=m.options.samples,
-        decoding=m.options.decoding,
-    )
+    return _conditional_mean(m, monte_carlo_log_likelihood, given, target)
+
+
+@metric(places=others, direction="higher", unit="nats", default=False)
+def conditional_log_likelihood_ratio(m: Measurement, given: Given, target: str) -> Value:
+    """log p(x_i, x_S) - log p(x_S) of the model, by importance sampling of both."""
+    return _conditional_mean(m, importance_conditional_log_likelihood, given, target)
+
+
+def _conditional_mean(
+    m: Measurement, estimate: Callable[..., Tensor], given: Given, target: str
+) -> Value:
+    """The mean of an estimate of log p(x_i | x_S) over the samples that have both."""
+    options = m.options
     with m.stream("conditional", given, target):
-        return mean_of(torch.cat([estimate(m.model, x) for x in m.batches([*given, target])]))
+        values = [
+            estimate(m.model, x, target, given, options.samples, options.decoding)
+            for x in m.batches([*given, target])
+        ]
+        return mean_of(torch.cat(values))
 
 
 @metric(places=every, direction="higher", unit="nats", default=False)

@@ -6,6 +6,7 @@ Each is a function (names of the modalities, subsets that are asked for) -> pair
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import combinations
 
 Given = tuple[str, ...]
 Place = tuple[Given, str]
@@ -49,6 +50,24 @@ def subsets(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
 def targets(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
     """Every target, with nothing given."""
     return (((), m) for m in names)
+
+
+def couples(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
+    """Every two modalities as one target, with nothing given.
+
+    >>> list(couples(["a", "b", "c"], []))
+    [((), 'a+b'), ((), 'a+c'), ((), 'b+c')]
+    """
+    return (((), "+".join(two)) for two in combinations(names, 2))
+
+
+def each_alone(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
+    """Every modality given itself.
+
+    >>> list(each_alone(["a", "b"], []))
+    [(('a',), 'a'), (('b',), 'b')]
+    """
+    return (((m,), m) for m in names)
 
 
 def once(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:

@@ -1,6 +1,10 @@
-"""Linear probe: how much of the label a linear classifier reads from the latents."""
+"""Linear probes: how much of the label a linear classifier reads from the latents, and from their
+shared and private parts.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,7 +13,7 @@ from polymodal.batch import Batch
 from polymodal.data.dataset import Dataset
 from polymodal.metrics.measurement import Measurement, complete_batches
 from polymodal.metrics.metric import UnavailableError, Value, metric
-from polymodal.metrics.places import Given, subsets
+from polymodal.metrics.places import Given, each_alone, once, subsets
 from polymodal.metrics.statistics import mean_of
 from polymodal.model import MultimodalVAE
 
@@ -66,19 +70,83 @@ def _training_rows(m: Measurement, train: Dataset, given: Given) -> Tensor:
     return order[:TRAINING]
 
 
-@metric(places=subsets, direction="higher", unit="share", labels=True)
-def probe(m: Measurement, given: Given, target: str) -> Value:
-    """Accuracy of a linear classifier on the latents' means."""
+class Encoded(NamedTuple):
+    """Latents' means and labels of the samples that a probe is fitted on, and of those on which it
+    is judged.
+    """
+
+    train: Tensor
+    train_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+
+
+def _labels(m: Measurement) -> tuple[Dataset, Tensor, Tensor]:
+    """The training part, its labels and those of the test data. Raises UnavailableError if there
+    are none.
+    """
     if m.train is None or m.train.label is None or m.data.label is None:
         raise UnavailableError(
             "A linear probe needs a training part, and class labels in both parts."
         )
+    return m.train, m.train.label, m.data.label
+
+
+def _encoded(m: Measurement, given: Given) -> Encoded:
+    """Kept for all probes of these modalities."""
+    return m.cached(("probe", given), lambda: _encode(m, given))
+
+
+def _encode(m: Measurement, given: Given) -> Encoded:
+    training, train_labels, test_labels = _labels(m)
 
     def means(data: Dataset, rows: Tensor) -> Tensor:
         batches = complete_batches(data, rows, given, m.options.batch)
         return torch.cat([latent_means(m.model, batch) for batch in batches])
 
-    fitted_on, rows = _training_rows(m, m.train, given), m.rows(given)
+    fitted_on, rows = _training_rows(m, training, given), m.rows(given)
     with m.stream("probe", given):
-        train, test = means(m.train, fitted_on), means(m.data, rows)
-    return mean_of(linear_probe(train, m.train.label[fitted_on], test, m.data.label[rows]))
+        train, test = means(training, fitted_on), means(m.data, rows)
+    return Encoded(train, train_labels[fitted_on], test, test_labels[rows])
+
+
+def _accuracy(m: Measurement, given: Given, columns: slice = slice(None)) -> Value:
+    """The accuracy of a probe that reads these columns of the latents' means."""
+    train, train_labels, test, test_labels = _encoded(m, given)
+    return mean_of(linear_probe(train[:, columns], train_labels, test[:, columns], test_labels))
+
+
+@metric(places=subsets, direction="higher", unit="share", labels=True)
+def probe(m: Measurement, given: Given, target: str) -> Value:
+    """Accuracy of a linear classifier on the latents' means."""
+    return _accuracy(m, given)
+
+
+@metric(places=subsets, direction="higher", unit="share", labels=True)
+def shared_probe(m: Measurement, given: Given, target: str) -> Value | None:
+    """Accuracy of a linear classifier on the means of the shared latent only.
+
+    Of methods with private latents.
+    """
+    private = m.model.posterior.private_columns
+    if not private:
+        return None
+    return _accuracy(m, given, slice(min(columns.start for columns in private.values())))
+
+
+@metric(places=each_alone, direction="none", unit="share", labels=True)
+def private_probe(m: Measurement, given: Given, target: str) -> Value | None:
+    """Accuracy of a linear classifier on the means of a modality's private latent only.
+
+    At `probe_chance` the label is in the shared latent alone, if that is where `shared_probe` finds
+    it. Of methods with private latents.
+    """
+    columns = m.model.posterior.private_columns.get(target)
+    return None if columns is None else _accuracy(m, given, columns)
+
+
+@metric(places=once, direction="none", unit="share", labels=True)
+def probe_chance(m: Measurement, given: Given, target: str) -> Value:
+    """Accuracy of a probe that reads nothing: the share of the most frequent training label."""
+    _, train_labels, test_labels = _labels(m)
+    return mean_of((test_labels == train_labels.mode().values).double())

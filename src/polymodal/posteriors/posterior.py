@@ -93,3 +93,10 @@ class Posterior(nn.Module):
     def embeddings(self) -> Embeddings | None:
         """The embeddings that the posterior reads; None if it reads x itself."""
         return None
+
+    @property
+    def private_columns(self) -> Mapping[str, slice]:
+        """The columns of z of each modality's private latent, behind those of the shared latent;
+        empty if the method has no private latents.
+        """
+        return {}

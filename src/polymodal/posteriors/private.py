@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate, pairwise
 from typing import Any
 
 from torch import nn
@@ -53,6 +54,11 @@ class SharedPrivate(Posterior):
             observed(self.private[m](batch.x[m]) if m in batch.x else None, p, batch, m)
             for m, p in zip(self.private, priors, strict=True)
         ]
+
+    @property
+    def private_columns(self) -> Mapping[str, slice]:
+        ends = list(accumulate(part.event_shape.numel() for part in self.prior().parts))
+        return {m: slice(*columns) for m, columns in zip(self.private, pairwise(ends), strict=True)}
 
     def strata(self, batch: Batch) -> Strata:
         """A stratum for each modality m: its shared expert, with the log-density of the mixture;

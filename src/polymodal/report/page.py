@@ -22,7 +22,8 @@ from polymodal.metrics.table import Table
 from polymodal.report import plots
 from polymodal.report.curves import curves, sweep_of
 from polymodal.report.pictures import Generated, Group, Picture, Scenes, drawn
-from polymodal.report.tables import NOTE, Row, methods_of, results, rows_of
+from polymodal.report.tables import NOTE, Row, methods_of, results, rows_of, synergy
+from polymodal.report.traversals import TRAVERSED, traversals
 from polymodal.runs.files import check_output, write_output
 from polymodal.runs.info import computed
 from polymodal.runs.run import Run, load
@@ -40,6 +41,12 @@ LOSSES = "Mean loss of each epoch, a panel for each stage; training in blue, val
 SAMPLED = (
     "Posteriors without a closed form are drawn by a sampler. The table shows medians over the"
     " items; in the histograms the range of good values is green."
+)
+SYNERGY = (
+    "log p(x_m) in nats, by importance sampling from the posterior of what is given: all rows of a"
+    " column estimate one number from below, and the more the given modalities tell about the"
+    " latent, the closer they come. Synergy: all modalities together come at least as close as x_m"
+    " by itself. How far the others fall below x_m by itself says what they do not tell about it."
 )
 NOT_EVALUATED = "These runs have not been evaluated yet: polymodal evaluate RUN."
 EMPTY = "–"  # a figure that a sampler does not report
@@ -203,10 +210,14 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
     generated, joint = scenes.generated(), scenes.joint()
     plane = scenes.plane()
     yield _overview(comparison)
-    yield _results(results(comparison.runs, comparison.labels), runs)
+    table = results(comparison.runs, comparison.labels)
+    yield _results(table, runs)
+    yield _synergy(table)
     yield _generated(generated, comparison)
     yield Section("Joint samples", groups=joint.groups)
     yield Section("Reconstructions", groups=[scenes.reconstructed()])
+    moved = traversals(scenes)
+    yield Section("Latent traversals", [TRAVERSED] if moved else [], groups=moved)
     yield Section("Losses", [LOSSES], groups=[_losses(runs)])
     yield Section("Embeddings of what is shared", groups=scenes.embedded())
     yield Section("Dimensions that matter", groups=scenes.reduced())
@@ -292,6 +303,12 @@ def _results(table: Table | None, runs: Mapping[str, Run]) -> Section:
 def _result_row(row: Row, methods: Sequence[str]) -> list[Any]:
     cells = [row.cells.get(method, "") for method in methods]
     return [row.metric, row.quantity, row.direction, *cells, row.unit, row.n, row.seeds]
+
+
+def _synergy(table: Table | None) -> Section:
+    """log p(x_m) from every subset, where it was measured."""
+    head, rows = ([], []) if table is None else synergy(table)
+    return Section("Synergy", [SYNERGY] if rows else [], head=head, rows=rows, words=2)
 
 
 def _coherence(rows: Sequence[Row]) -> list[Group]:

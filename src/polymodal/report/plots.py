@@ -109,7 +109,10 @@ def _curve(axes: Axes, rows: pd.DataFrame, column: str, name: str, colour: str) 
 
 
 def bars(
-    values: Mapping[str, Mapping[str, tuple[float, float]]], title: str = "", y: str = ""
+    values: Mapping[str, Mapping[str, tuple[float, float]]],
+    title: str = "",
+    y: str = "",
+    inches: float = 0.28,
 ) -> Figure:
     """Groups of bars from 0 up, with standard errors.
 
@@ -117,15 +120,18 @@ def bars(
         values: values[group][method] = (value, standard error), the latter NaN if it is not known.
         title: of the figure.
         y: of the vertical axis.
+        inches: width of the place of a bar.
     """
     methods = list(dict.fromkeys(m for group in values.values() for m in group))
-    inches = 0.9 + 0.28 * len(values) * (len(methods) + 1)
-    figure, (axes,) = panels_of(1, (max(3.2, inches), 2.5))
+    total = 0.9 + inches * len(values) * (len(methods) + 1)
+    figure, (axes,) = panels_of(1, (max(3.2, total), 2.5))
     width = 0.8 / len(methods)
     for k, method in enumerate(methods):
         shift = (k - (len(methods) - 1) / 2) * width
         places = {i + shift: g[method] for i, g in enumerate(values.values()) if method in g}
         _bars(axes, places, width=0.92 * width, label=method, color=colour_of(k))
+    axes.grid(axis="y", color=FAINT, lw=0.5)
+    axes.set_ylim(bottom=0.0)  # after the last bar: it ends the scaling of the axis
     axes.set_xticks(range(len(values)), [_in_lines(group) for group in values])
     words(axes, title, "", y)
     if len(methods) > 1:
@@ -138,8 +144,6 @@ def _bars(axes: Axes, places: Mapping[float, tuple[float, float]], **style: Any)
     heights = [height for height, _ in places.values()]
     errors = np.nan_to_num([error for _, error in places.values()])
     axes.bar(list(places), heights, yerr=errors, error_kw={"lw": 0.8, "ecolor": INK}, **style)
-    axes.grid(axis="y", color=FAINT, lw=0.5)
-    axes.set_ylim(bottom=0.0)
 
 
 def _in_lines(group: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 from rich.table import Table as Rich
@@ -130,6 +131,27 @@ def _range(values: pd.Series) -> str:
 def methods_of(rows: Sequence[Row]) -> list[str]:
     """The columns, in the order in which they come."""
     return list(dict.fromkeys(m for row in rows for m in row.cells))
+
+
+def synergy(table: Table) -> tuple[list[str], list[list[str]]]:
+    """The metric `synergy` of a combined table: a row for each method and subset given, a column
+    for each modality's log p(x_m); a header and rows, both empty if it was not measured.
+    """
+    frame = table.frame[table.frame["metric"] == "synergy"]
+    if frame.empty:
+        return [], []
+    targets, several = list(dict.fromkeys(frame["target"])), frame["data"].nunique() > 1
+    rows = []
+    for (data, method, given), group in frame.groupby(["data", "method", "given"], sort=False):
+        records = {row["target"]: row for row in group.to_dict("records")}
+        cells = [_estimate(records[m]) if m in records else "" for m in targets]
+        name = f"{method} ({data})" if several else method
+        rows.append([name, given.replace("+", ", "), *cells])
+    return ["method", "given", *(f"log p({m})" for m in targets)], rows
+
+
+def _estimate(row: Mapping[str, Any]) -> str:
+    return shown(row["value"], row["se"], row["se_seeds"])
 
 
 def terminal_table(table: Table) -> Rich:
