@@ -19,6 +19,8 @@ from polymodal.checks import Count, check_names, shown, suggest, typed, typed_ar
 MAX_SIZE = 10**8  # numbers in one value
 MAX_NAME = 200  # bytes of a name that stands for a file, see `escaped`
 SEPARATORS = "+,="  # they join names in subsets, lists and arguments
+END, UNKNOWN = "<end>", "<unk>"  # the first words of a vocabulary
+OF_THE_DATA = ("name", "shape", "vocabulary")  # fields that settings cannot change
 Scale = Annotated[float, Ge(1e-6), Le(1e6)]
 
 
@@ -48,10 +50,13 @@ class Modality:
         link: maps the decoder's output to the likelihood's mean: "identity", or "sigmoid" for
             values in [0, 1].
         kind: the kind of data, a key of `polymodal.data.kinds.KINDS`; None: by shape.
+        vocabulary: of text, the words (or characters) that the ids 0, 1, ... stand for; the first
+            two are <end>, which ends a text and fills what follows, and <unk>, an unknown word.
 
     Raises:
         ValueError: for another name, a shape that is empty or has more than 10^8 numbers, a weight
-            or scale outside 1e-6 to 1e6, or a value of another type.
+            or scale outside 1e-6 to 1e6, a vocabulary without <end> and <unk> or with a word twice,
+            or a value of another type.
     """
 
     name: str
@@ -61,6 +66,7 @@ class Modality:
     scale: Scale = 1.0
     link: str = "identity"
     kind: str | None = None
+    vocabulary: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         typed(str, self.name, "A modality's name")
@@ -73,14 +79,16 @@ class Modality:
                 f"Modality {self.name!r} needs a shape of one or more sizes such as (40,), with at"
                 f" most {MAX_SIZE:,} numbers, got {self.shape}."
             )
+        if self.vocabulary:
+            _check_vocabulary(self)
 
 
 def checked_fields(changes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """{name: {field: value}}, typed: values for fields of modalities other than name and shape.
+    """{name: {field: value}}, typed: values for fields of modalities that are not `OF_THE_DATA`.
 
     Raises ValueError for an unknown field, with the nearest, or a value of another type.
     """
-    names = [f.name for f in fields(Modality)][2:]
+    names = [f.name for f in fields(Modality) if f.name not in OF_THE_DATA]
     checked = {}
     for m, change in changes.items():
         check_names(change, names, f"modalities.{m}")
@@ -96,6 +104,17 @@ def _check_name(name: str) -> None:
             "A modality's name must be printable characters without"
             f" {' '.join(SEPARATORS)}, without a space at its ends and of at most {MAX_NAME} bytes,"
             f" got {name[:80]!r}."
+        )
+
+
+def _check_vocabulary(modality: Modality) -> None:
+    """Raises ValueError unless a vocabulary has the two first words and each word once."""
+    words = modality.vocabulary
+    if words[:2] != (END, UNKNOWN) or len(set(words)) < len(words) or len(words) < 3:
+        raise ValueError(
+            f"The vocabulary of {modality.name!r} must be {END!r}, {UNKNOWN!r} and at least one"
+            f" other word, each of them once, got {len(words)} words that begin with"
+            f" {list(words[:3])}."
         )
 
 

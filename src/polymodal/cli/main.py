@@ -207,7 +207,10 @@ def generate(
         ),
     ],
     given: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=FILE", help=".npy, .npz, .png; repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE", help="FILE: .npy, .npz, .png, .txt, or a text; repeatable."
+        ),
     ] = None,
     want: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Repeatable; default: all not given.")
