@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 import polymodal
-from polymodal.batch import Modality
+from polymodal.batch import END, UNKNOWN, Modality
 from polymodal.cli import catalog as cli_catalog
 from polymodal.cli import main as cli
 from polymodal.data import Dataset, Splits
+from polymodal.data.digit_names import TEXT
 from polymodal.data.digits import BALANCE
 from polymodal.experiments import plan as compare
 from polymodal.sampling import ParticleReport
@@ -204,6 +205,11 @@ def modalities_of(name: str | None) -> list[Modality]:
             Modality("image", (3, 64, 64), link="sigmoid"),
             Modality("attributes", (40,), "bernoulli"),
         ],
+        "cub": [
+            Modality("image", (3, 64, 64), link="sigmoid"),
+            Modality("caption", (32,), "tokens", kind="text", vocabulary=(END, UNKNOWN, "bird")),
+        ],
+        "mnist-svhn-text": [grey("mnist", BALANCE), svhn, TEXT],
         None: [Modality("a", (5,)), Modality("b", (7,), "bernoulli")],
     }[name]
 
