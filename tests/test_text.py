@@ -157,7 +157,7 @@ def test_sentences_end_in_a_grid_of_4_by_4(length: int) -> None:
     assert seen == [(2, 128, 4, 4)]
 
 
-@pytest.mark.parametrize("name", ["sentence-conv", "character-conv", "mlp"])
+@pytest.mark.parametrize("name", ["sentence-conv", "text-conv", "mlp"])
 def test_encoders_read_words_and_not_the_size_of_their_ids(name: str) -> None:
     """With equal vectors for all words but one, only that word changes what is read."""
     torch.manual_seed(0)

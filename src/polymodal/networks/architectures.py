@@ -36,10 +36,10 @@ from polymodal.networks.layers import (
 from polymodal.networks.text import (
     SIZE,
     Words,
-    character_decoder,
-    character_encoder,
     sentence_decoder,
     sentence_encoder,
+    text_decoder,
+    text_encoder,
 )
 
 VECTOR = 64  # size of the vectors of words for networks that are not made for text
@@ -144,6 +144,39 @@ def _celeba_decoder(dim: int, shape: Shape) -> nn.Module:
     )
 
 
+def _bird(width: int) -> Network:
+    """Four strided convolutions of `width`, twice, four and eight times as many channels, for 64x64
+    images.
+    """
+    return Network(partial(_bird_encoder, width), partial(_bird_decoder, width), _square(64))
+
+
+def _bird_encoder(width: int, shape: Shape, out: int) -> nn.Module:
+    return ChannelsLast(
+        *strided(shape[0], width, 4),
+        *strided(width, 2 * width, 4),
+        *strided(2 * width, 4 * width, 4),
+        *strided(4 * width, 8 * width, 4),
+        FromGrid(),
+        nn.Linear(128 * width, out),  # the authors' convolution of a 4x4 map
+    )
+
+
+def _bird_decoder(width: int, dim: int, shape: Shape) -> nn.Module:
+    return _channels_last(
+        nn.Linear(dim, 128 * width),
+        ToGrid(8 * width, 4),
+        nn.ReLU(),
+        nn.ConvTranspose2d(8 * width, 4 * width, 4, 2, 1),
+        relu(),
+        nn.ConvTranspose2d(4 * width, 2 * width, 4, 2, 1),
+        relu(),
+        nn.ConvTranspose2d(2 * width, width, 4, 2, 1),
+        relu(),
+        UpToImage(width, shape[0]),
+    )
+
+
 def _digit(width: int, activation: Activation = relu, kernel: int = 3) -> Network:
     """Three strided convolutions of `width`, twice and four times as many channels, for 28x28
     images. With another activation than ReLU the weights are initialised by `he`.
@@ -193,7 +226,7 @@ def _short(shape: Shape) -> bool:
 _SVHN = Network(_svhn_encoder, _svhn_decoder, _square(32))
 _CELEBA = Network(_celeba_encoder, _celeba_decoder, _square(64))
 _SENTENCE = Network(sentence_encoder, sentence_decoder, _short, SIZE)
-_CHARACTER = Network(character_encoder, character_decoder, _short, SIZE)
+_TEXT = Network(text_encoder, text_decoder, _short, SIZE)
 
 # `polymodal list networks` shows these comments.
 NETWORKS: dict[str, Network] = {
@@ -208,8 +241,10 @@ NETWORKS: dict[str, Network] = {
         16, silu, 4
     ),  # digit-conv-small with SiLU: bears 3 times the learning rate
     "celeba-conv": _CELEBA,  # residual, for 64x64 images (Senellart et al. 2023, table 5, E_1, D_1)
+    "cub-conv": _bird(64),  # 4 strided convolutions for 64x64 images (CUB, Shi et al. 2019)
+    "cub-conv-small": _bird(16),  # cub-conv with a quarter of the channels
     "sentence-conv": _SENTENCE,  # 2d convolutions over word vectors (CUB, Shi et al. 2019), text
-    "character-conv": _CHARACTER,  # 1d convolutions over characters (Sutter et al. 2021), text
+    "text-conv": _TEXT,  # 1d convolutions (MNIST-SVHN-Text, Sutter et al. 2021), text
 }
 
 

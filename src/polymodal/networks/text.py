@@ -108,7 +108,7 @@ def sentence_decoder(dim: int, shape: tuple[int, ...]) -> nn.Module:
 
 
 class _Steps(nn.Module):
-    """(B, L, size) -> (B, size, longer), with zeros after the last character, and ReLU."""
+    """(B, L, size) -> (B, size, longer), with zeros after the last word, and ReLU."""
 
     def __init__(self, longer: int) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class _Steps(nn.Module):
         return pad(x.transpose(1, 2), (0, self.longer - x.shape[1])).relu()
 
 
-class _ToCharacters(nn.Module):
+class _ToSteps(nn.Module):
     """(B, SIZE, longer) -> logits (B, L, V) of the first L."""
 
     def __init__(self, length: int, words: int) -> None:
@@ -129,9 +129,9 @@ class _ToCharacters(nn.Module):
         return self.linear(x[:, :, : self.length].transpose(1, 2))
 
 
-def character_encoder(shape: tuple[int, ...], out: int) -> nn.Module:
-    """1d convolutions over characters (Sutter et al. 2021, the authors' code for MNIST-SVHN-Text,
-    with 8 characters).
+def text_encoder(shape: tuple[int, ...], out: int) -> nn.Module:
+    """1d convolutions over the vectors of words or characters (Sutter et al. 2021, the authors'
+    code for MNIST-SVHN-Text, with 8 characters).
     """
     halvings = _halvings(shape[0])
     layers: list[nn.Module] = [_Steps(GRID * 2**halvings)]
@@ -141,11 +141,11 @@ def character_encoder(shape: tuple[int, ...], out: int) -> nn.Module:
     return nn.Sequential(he(nn.Sequential(*layers)), nn.Linear(SIZE, out))
 
 
-def character_decoder(dim: int, shape: tuple[int, ...]) -> nn.Module:
-    """The mirror image of `character_encoder`."""
+def text_decoder(dim: int, shape: tuple[int, ...]) -> nn.Module:
+    """The mirror image of `text_encoder`."""
     length, words = shape
     layers: list[nn.Module] = [nn.Linear(dim, SIZE), nn.Unflatten(1, (SIZE, 1))]
     layers += [nn.ConvTranspose1d(SIZE, SIZE, GRID), relu()]
     for _ in range(_halvings(length)):
         layers += [nn.ConvTranspose1d(SIZE, SIZE, 4, 2, 1), relu()]
-    return nn.Sequential(he(nn.Sequential(*layers)), _ToCharacters(length, words))
+    return nn.Sequential(he(nn.Sequential(*layers)), _ToSteps(length, words))

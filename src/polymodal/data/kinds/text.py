@@ -53,7 +53,7 @@ class Text(Kind):
         """2d convolutions for words, 1d ones for characters; mlp for texts of more than 128."""
         if modality.shape[0] > LONGEST:
             return "mlp"
-        return "character-conv" if is_of_characters(modality) else "sentence-conv"
+        return "text-conv" if is_of_characters(modality) else "sentence-conv"
 
     def describe(self, name: str, parts: Sequence[np.ndarray]) -> Modality:
         """Texts of at most as many words as the longest, and at most 128; every word of every part

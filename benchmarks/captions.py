@@ -1,0 +1,143 @@
+"""Whether captions that are generated from photographs of birds say what the photographs show.
+
+    polymodal train cub --data FOLDER --out runs/cub
+    python benchmarks/captions.py runs/cub/*-seed0 --data FOLDER [--out benchmarks/results]
+
+FOLDER holds the files of CUB. For every test photograph one caption is generated, from one draw of
+the latent, and each of the words in COLOURS that it says is looked up in the photograph's own
+captions: the agreement is the share of these captions that also say it, averaged over the colours of
+the generated caption (0 without a colour). The baseline is the mean agreement with the captions of
+all other photographs, and the ceiling that of each photograph's first caption with its other
+captions. The standard error is that of the mean difference over photographs. For the way back,
+photographs are generated from the first caption of each; `blue_difference` is how much less blue
+(channel minus mean of channels, in [0, 1]) they are where that caption says "yellow". Results are
+written into results/captions.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import polymodal
+from polymodal import Run, Splits
+from polymodal.data import load_data, texts_of
+
+COLOURS = (
+    "black white brown yellow grey gray red orange blue green tan beige pink purple cream rust gold"
+).split()
+SHOWN = 8  # captions that the results show
+
+
+def mentions(texts: Sequence[str]) -> Tensor:
+    """Which colours each text says, (n, colours) of 0 and 1."""
+    said = [set(text.split()) for text in texts]
+    return torch.tensor([[float(c in words) for c in COLOURS] for words in said])
+
+
+def agreements(generated: Tensor, known: Tensor) -> Tensor:
+    """The agreement of caption i with photograph j, (n, n).
+
+    Args:
+        generated: `mentions` of captions, (n, colours).
+        known: the share of the captions of each photograph that say each colour, (n, colours).
+    """
+    return generated @ known.T / generated.sum(1, keepdim=True).clamp_min(1)
+
+
+def figures_of(matrix: Tensor) -> dict[str, float]:
+    """Agreement, baseline, and their difference in standard errors."""
+    n = len(matrix)
+    own = matrix.diagonal()
+    others = (matrix.sum(1) - own) / (n - 1)
+    difference = own - others
+    error = difference.std() / n**0.5
+    return {
+        "agreement": own.mean().item(),
+        "baseline": others.mean().item(),
+        "difference_se": error.item(),
+        "standard_errors": (difference.mean() / error).item(),
+        "n": n,
+    }
+
+
+def captions_of(data: Splits) -> list[list[str]]:
+    """The captions of each test photograph, in the order of the photographs."""
+    test, caption = data.test, data.modalities[1]
+    texts = texts_of(test.tables["caption"], caption)
+    by_image: list[list[str]] = [[] for _ in test.tables["image"]]
+    for place, row in zip(test.rows_of("image").tolist(), test.rows_of("caption"), strict=True):
+        by_image[place].append(texts[row])
+    return by_image
+
+
+def measured(run: Run, data: Splits) -> dict[str, Any]:
+    """The figures of a run, and some of its captions."""
+    human, caption = captions_of(data), data.modalities[1]
+    batch = data.test.batch(torch.arange(len(human)))  # the first samples are different photographs
+    x, _ = run.model.sample(batch.only(["image"]), 1, ["caption"], 0)
+    texts = texts_of(x["caption"][0], caption)
+    said = torch.stack([mentions(captions).mean(0) for captions in human])
+    rest = torch.stack([mentions(captions[1:]).mean(0) for captions in human])
+    figures: dict[str, Any] = figures_of(agreements(mentions(texts), said))
+    figures["ceiling"] = figures_of(agreements(mentions([c[0] for c in human]), rest))["agreement"]
+    figures["different_captions"] = len(set(texts))
+    figures["with_a_colour"] = mentions(texts).amax(1).mean().item()
+    figures["from_captions"] = _yellow(run, batch, human)
+    figures["shown"] = [
+        {"generated": text, "first": captions[0]}
+        for text, captions in zip(texts[:SHOWN], human, strict=False)
+    ]
+    return figures
+
+
+def _yellow(run: Run, batch: Any, human: Sequence[Sequence[str]]) -> dict[str, float]:
+    """How much less blue photographs from captions with "yellow" are, and its standard error."""
+    x, _ = run.model.sample(batch.only(["caption"]), 1, ["image"], 0)
+    is_yellow = torch.tensor(["yellow" in captions[0].split() for captions in human])
+    result = {}
+    for name, images in (("generated", x["image"][0]), ("real", batch.x["image"])):
+        blue = images[:, 2].mean((1, 2)) - images.mean((1, 2, 3))
+        yellow, other = blue[is_yellow], blue[~is_yellow]
+        result[f"{name}_blue_difference"] = (other.mean() - yellow.mean()).item()
+        variance = yellow.var() / len(yellow) + other.var() / len(other)
+        result[f"{name}_se"] = variance.sqrt().item()
+    return result
+
+
+def row(directory: Path, data: Splits) -> dict[str, Any]:
+    """The figures of the run in a directory, and how it was trained."""
+    run = polymodal.load(directory)
+    stages = run.info["stages"].values()
+    return {
+        "method": run.method_name,
+        "seed": run.seed,
+        "networks": run.settings["networks"],
+        "epochs": {name: stage["epochs"] for name, stage in run.info["stages"].items()},
+        "seconds": round(sum(stage.get("seconds") or 0.0 for stage in stages), 1),
+        **measured(run, data),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    args = parser.parse_args()
+    data = load_data("cub", path=args.data)
+    rows = [row(directory, data) for directory in args.runs]
+    result = {"colours": COLOURS, "data": {m: len(p) for m, p in data.parts.items()}, "rows": rows}
+    print(json.dumps(rows, indent=1))
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "captions.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
