@@ -493,7 +493,7 @@ def test_mistakes_in_what_is_typed(capsys, tmp_path, monkeypatch) -> None:
         ),
         ({"a": np.ones((30, 2)), "b": np.ones((30, 2)), "label": np.zeros(29, int)}, "abels"),
         ({"a": np.ones((30, 2)), "b": np.ones((29, 2))}, "same number of samples"),
-        ({"a": np.ones((30, 2)), "b": np.array(["x"] * 30)}, "numbers"),
+        ({"a": np.ones((30, 2)), "b": np.array([["x"]] * 30)}, "numbers"),
     ],
     ids=["nan", "infinite", "empty", "missing everywhere", "labels", "lengths", "words"],
 )

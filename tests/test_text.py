@@ -153,8 +153,10 @@ def test_sentences_end_in_a_grid_of_4_by_4(length: int) -> None:
     (grid,) = (layer for layer in encoder.modules() if isinstance(layer, FromGrid))
     seen = []
     grid.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
-    encoder(torch.zeros(2, length))
-    assert seen == [(2, 128, 4, 4)]
+    ids = torch.full((2, length), 2.0)
+    ids[1, -1] = 3
+    first, other = encoder(ids)
+    assert seen == [(2, 128, 4, 4)] and not torch.equal(first, other)  # the last word is read
 
 
 @pytest.mark.parametrize("name", ["sentence-conv", "text-conv", "mlp"])
