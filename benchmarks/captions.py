@@ -3,15 +3,16 @@
     polymodal train cub --data FOLDER --out runs/cub
     python benchmarks/captions.py runs/cub/*-seed0 --data FOLDER [--out benchmarks/results]
 
-FOLDER holds the files of CUB. For every test photograph one caption is generated, from one draw of
-the latent, and each of the words in COLOURS that it says is looked up in the photograph's own
-captions: the agreement is the share of these captions that also say it, averaged over the colours of
-the generated caption (0 without a colour). The baseline is the mean agreement with the captions of
-all other photographs, and the ceiling that of each photograph's first caption with its other
-captions. The standard error is that of the mean difference over photographs. For the way back,
-photographs are generated from the first caption of each; `blue_difference` is how much less blue
-(channel minus mean of channels, in [0, 1]) they are where that caption says "yellow". Results are
-written into results/captions.json.
+FOLDER holds the files of CUB. For every test photograph 10 captions are generated, each from a draw of
+the latent: the most probable word of each place ("most_probable"), and words that are drawn ("drawn").
+Each of the words in COLOURS that a caption says is looked up in the photograph's own captions: the
+agreement is the share of these that also say it, averaged over the colours of the generated caption
+(0 without a colour) and over the 10. The baseline is the mean agreement with the captions of all other
+photographs, and the ceiling the agreement of each photograph's first caption with its other captions.
+The standard error is that of the mean difference over photographs. For the way back, photographs are
+generated from the first caption of each; `blue_difference` is how much less blue (channel minus mean
+of channels, in [0, 1]) they are where that caption says "yellow". Results are written into
+results/captions.json.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ COLOURS = (
     "black white brown yellow grey gray red orange blue green tan beige pink purple cream rust gold"
 ).split()
 SHOWN = 8  # captions that the results show
+DRAWS = 10  # captions of each photograph
 
 
 def mentions(texts: Sequence[str]) -> Tensor:
@@ -77,23 +79,33 @@ def captions_of(data: Splits) -> list[list[str]]:
     return by_image
 
 
+def drawn(run: Run, given: Any, mean: bool) -> list[list[str]]:
+    """DRAWS captions of each given photograph, the words drawn or the most probable ones."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        ids = run.model.generate(given, DRAWS, ["caption"], mean)["caption"]
+    caption = next(m for m in run.modalities if m.name == "caption")
+    return [texts_of(draw, caption) for draw in ids]
+
+
 def measured(run: Run, data: Splits) -> dict[str, Any]:
     """The figures of a run, and some of its captions."""
-    human, caption = captions_of(data), data.modalities[1]
+    human = captions_of(data)
     batch = data.test.batch(torch.arange(len(human)))  # the first samples are different photographs
-    x, _ = run.model.sample(batch.only(["image"]), 1, ["caption"], 0)
-    texts = texts_of(x["caption"][0], caption)
     said = torch.stack([mentions(captions).mean(0) for captions in human])
     rest = torch.stack([mentions(captions[1:]).mean(0) for captions in human])
-    figures: dict[str, Any] = figures_of(agreements(mentions(texts), said))
-    figures["ceiling"] = figures_of(agreements(mentions([c[0] for c in human]), rest))["agreement"]
-    figures["different_captions"] = len(set(texts))
-    figures["with_a_colour"] = mentions(texts).amax(1).mean().item()
+    first = agreements(mentions([c[0] for c in human]), rest)
+    figures: dict[str, Any] = {"ceiling": figures_of(first)["agreement"]}
+    for name, mean in (("most_probable", True), ("drawn", False)):
+        texts = drawn(run, batch.only(["image"]), mean)
+        matrix = torch.stack([agreements(mentions(t), said) for t in texts]).mean(0)
+        share = torch.stack([mentions(t).amax(1) for t in texts]).mean().item()
+        examples = [
+            {"generated": text, "first": captions[0]}
+            for text, captions in zip(texts[0][:SHOWN], human, strict=False)
+        ]
+        figures[name] = {**figures_of(matrix), "with_a_colour": share, "shown": examples}
     figures["from_captions"] = _yellow(run, batch, human)
-    figures["shown"] = [
-        {"generated": text, "first": captions[0]}
-        for text, captions in zip(texts[:SHOWN], human, strict=False)
-    ]
     return figures
 
 

@@ -112,6 +112,9 @@ def test_given_texts_are_files_or_texts(tmp_path, caplog) -> None:
         kind.read(tmp_path / "no.txt", CAPTION)
     with pytest.raises(ValueError, match="There is no file"):
         kind.read(tmp_path / "none.txt", CAPTION)
+    (tmp_path / "a.csv").touch()
+    with pytest.raises(ValueError, match=r"'caption' is read from \.txt .*, got the file .*a\.csv"):
+        kind.read(tmp_path / "a.csv", CAPTION)
 
 
 def test_ids_that_are_no_words_are_refused() -> None:

@@ -13,6 +13,7 @@ WIDTH, LINES = 120, 6  # pixels, and lines of a text of words
 LETTER = 7  # pixels of a character
 HEIGHT, FONT, MARGIN = 12, 10, 2  # pixels: of a line, of its letters, around the text
 PAPER, INK = 245, 20
+SPACE = "  "  # between words: one of the font is too narrow at this size
 
 
 def lettered(texts: Sequence[str], length: int | None = None) -> Tensor:
@@ -45,7 +46,7 @@ def _wrapped(text: str, font: Any, width: int) -> list[str]:
     """The words of a text in lines of at most `width` pixels."""
     lines = [""]
     for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
+        longer = f"{lines[-1]}{SPACE}{word}".strip()
         if font.getlength(longer) <= width:
             lines[-1] = longer
         else:

@@ -82,12 +82,19 @@ class Text(Kind):
 
     def load(self, file: Path, name: str) -> np.ndarray:
         """A .txt file with one text a line, an array of texts or ids, or a text itself in place of
-        the name of a file.
+        the name of a file. Raises ValueError for other files.
         """
         suffix = file.suffix.lower()
         if suffix in ARRAYS:
-            return super().load(file, name)
-        return np.array(_lines(file) if suffix == ".txt" else [str(file)])
+            return super().load(regular(file), name)
+        if suffix == ".txt":
+            return np.array(_lines(file))
+        if os.path.exists(file):
+            raise ValueError(
+                f"{name!r} is read from .txt (one text a line), .npy and .npz files, or is the text"
+                f" itself, got the file {file}."
+            )
+        return np.array([str(file)])
 
     def read(self, file: Path, modality: Modality) -> Tensor:
         """The texts (B, L) in a file, or the text that stands in the place of its name. Unknown
@@ -95,8 +102,7 @@ class Text(Kind):
 
         Raises ValueError as `Kind.read`.
         """
-        is_file = file.suffix.lower() in (".txt", *ARRAYS) or os.path.exists(file)
-        x = self.load(regular(file) if is_file else file, modality.name)
+        x = self.load(file, modality.name)
         if holds_words(x):
             for sentence in remarks(x.reshape(-1).tolist(), modality):
                 log.warning("%s", sentence)
