@@ -131,7 +131,9 @@ def row(directory: Path, data: Splits) -> dict[str, Any]:
         "method": run.method_name,
         "seed": run.seed,
         "networks": run.settings["networks"],
-        "epochs": {name: stage["epochs"] for name, stage in run.info["stages"].items()},
+        "options": run.settings["method"],
+        "batch": run.settings["training"]["batch"],
+        "steps": {name: stage["steps"] for name, stage in run.info["stages"].items()},
         "seconds": round(sum(stage.get("seconds") or 0.0 for stage in stages), 1),
         **measured(run, data),
     }

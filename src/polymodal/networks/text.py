@@ -1,8 +1,8 @@
 """Networks of text: encoders read the vectors of words (B, L, size), decoders give logits (B, L,
 V), for texts of up to LONGEST words or characters.
 
-Neither normalises over the batch as the authors' networks do, because a sample's loss would then
-depend on the other samples; the weights of convolutions are initialised by `he` instead.
+The networks of sentences do not normalise over the batch as the authors' do, since a sample's loss
+would then depend on the other samples; weights of convolutions are initialised by `he` instead.
 """
 
 from __future__ import annotations
