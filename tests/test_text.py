@@ -104,8 +104,7 @@ def test_given_texts_are_files_or_texts(tmp_path, caplog) -> None:
         assert kind.read(type(tmp_path)("a small bird"), CAPTION).tolist() == [[2, 1, 5, 0, 0]]
     (said,) = caplog.messages
     assert said == (
-        "1 words of 'caption' are not among the 4 that the model knows and are read as <unk>:"
-        " 'small'."
+        "Words of 'caption' that are not among the 4 of the vocabulary are read as <unk>: 'small'."
     )
     (tmp_path / "no.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match="must be text in UTF-8"):

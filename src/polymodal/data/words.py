@@ -97,13 +97,13 @@ def remarks(texts: Sequence[str], modality: Modality) -> list[str]:
     if unknown := sorted({word for words in split for word in words} - known):
         few = ", ".join(repr(word) for word in unknown[:10])
         said.append(
-            f"{len(unknown)} words of {modality.name!r} are not among the"
-            f" {len(modality.vocabulary) - 2} that the model knows and are read as {UNKNOWN}: {few}"
-            f"{', ...' if len(unknown) > 10 else ''}."
+            f"Words of {modality.name!r} that are not among the {len(modality.vocabulary) - 2} of"
+            f" the vocabulary are read as {UNKNOWN}: {few}{', ...' if len(unknown) > 10 else ''}."
         )
     if cut := sum(len(words) > length for words in split):
         said.append(
-            f"{cut} texts of {modality.name!r} are longer than {length} words and are cut there."
+            f"Texts of {modality.name!r} of more than {length} words are cut there: {cut} of"
+            f" {len(texts)}."
         )
     return said
 
