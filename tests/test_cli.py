@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 import polymodal
-from polymodal.batch import Modality
+from polymodal.batch import END, UNKNOWN, Modality
 from polymodal.cli import catalog as cli_catalog
 from polymodal.cli import main as cli
 from polymodal.data import Dataset, Splits
+from polymodal.data.digit_names import TEXT
 from polymodal.data.digits import BALANCE
 from polymodal.experiments import plan as compare
 from polymodal.metrics import classifier_training, classifiers
@@ -205,6 +206,11 @@ def modalities_of(name: str | None) -> list[Modality]:
             Modality("image", (3, 64, 64), link="sigmoid"),
             Modality("attributes", (40,), "bernoulli"),
         ],
+        "cub": [
+            Modality("image", (3, 64, 64), link="sigmoid"),
+            Modality("caption", (32,), "tokens", kind="text", vocabulary=(END, UNKNOWN, "bird")),
+        ],
+        "mnist-svhn-text": [grey("mnist", BALANCE), svhn, TEXT],
         None: [Modality("a", (5,)), Modality("b", (7,), "bernoulli")],
     }[name]
 
@@ -518,7 +524,7 @@ def test_mistakes_in_what_is_typed(capsys, tmp_path, monkeypatch) -> None:
         ),
         ({"a": np.ones((30, 2)), "b": np.ones((30, 2)), "label": np.zeros(29, int)}, "abels"),
         ({"a": np.ones((30, 2)), "b": np.ones((29, 2))}, "same number of samples"),
-        ({"a": np.ones((30, 2)), "b": np.array(["x"] * 30)}, "numbers"),
+        ({"a": np.ones((30, 2)), "b": np.array([["x"]] * 30)}, "numbers"),
     ],
     ids=["nan", "infinite", "empty", "missing everywhere", "labels", "lengths", "words"],
 )

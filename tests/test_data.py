@@ -703,7 +703,7 @@ ONES = np.arange(20.0).reshape(10, 2)
     [
         ({"label": np.arange(10)}, "holds no modality"),
         ({"a": np.zeros((0, 2))}, "needs at least one sample"),
-        ({"a": np.array(["x"] * 10)}, "must hold real numbers.*got words"),
+        ({"a": np.array([["x"]] * 10)}, "must hold real numbers.*got words"),
         ({"a": np.array([None] * 10)}, "Python objects.*array of numbers for each"),
         (
             {"a": ONES, "labels": np.arange(9)},

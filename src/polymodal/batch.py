@@ -19,6 +19,8 @@ from polymodal.checks import Count, check_names, shown, suggest, typed, typed_ar
 MAX_SIZE = 10**8  # numbers in one value
 MAX_NAME = 200  # bytes of a name that stands for a file, see `escaped`
 SEPARATORS = "+,="  # they join names in subsets, lists and arguments
+END, UNKNOWN = "<end>", "<unk>"  # the first words of a vocabulary
+OF_THE_DATA = ("name", "shape", "vocabulary")  # fields that settings cannot change
 Scale = Annotated[float, Ge(1e-6), Le(1e6)]
 
 
@@ -49,10 +51,13 @@ class Modality:
             values in [0, 1].
         kind: the kind of data, a key of `polymodal.data.kinds.KINDS`; None: by shape.
         names: of the entries of a vector, such as attributes; None: they have none.
+        vocabulary: of text, the words (or characters) that the ids 0, 1, ... stand for; the first
+            two are <end>, which ends a text and fills what follows, and <unk>, an unknown word.
 
     Raises:
         ValueError: for another name, a shape that is empty or has more than 10^8 numbers, a weight
-            or scale outside 1e-6 to 1e6, names that do not fit, or a value of another type.
+            or scale outside 1e-6 to 1e6, names that do not fit, a vocabulary without <end> and
+            <unk> or with a word twice, or a value of another type.
     """
 
     name: str
@@ -63,6 +68,7 @@ class Modality:
     link: str = "identity"
     kind: str | None = None
     names: tuple[str, ...] | None = None
+    vocabulary: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         typed(str, self.name, "A modality's name")
@@ -77,14 +83,16 @@ class Modality:
             )
         if self.names is not None:
             _check_names_of_entries(self)
+        if self.vocabulary:
+            _check_vocabulary(self)
 
 
 def checked_fields(changes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """{name: {field: value}}, typed: values for fields of modalities other than name and shape.
+    """{name: {field: value}}, typed: values for fields of modalities that are not `OF_THE_DATA`.
 
     Raises ValueError for an unknown field, with the nearest, or a value of another type.
     """
-    names = [f.name for f in fields(Modality)][2:]
+    names = [f.name for f in fields(Modality) if f.name not in OF_THE_DATA]
     checked = {}
     for m, change in changes.items():
         check_names(change, names, f"modalities.{m}")
@@ -114,6 +122,17 @@ def _check_names_of_entries(m: Modality) -> None:
             f"The names of modality {m.name!r} must be {math.prod(m.shape)} different words, one"
             " for each entry of a vector, printable, without , and : and without - in front; got"
             f" {len(names)} for shape {m.shape}{among}."
+        )
+
+
+def _check_vocabulary(modality: Modality) -> None:
+    """Raises ValueError unless a vocabulary has the two first words and each word once."""
+    words = modality.vocabulary
+    if words[:2] != (END, UNKNOWN) or len(set(words)) < len(words) or len(words) < 3:
+        raise ValueError(
+            f"The vocabulary of {modality.name!r} must be {END!r}, {UNKNOWN!r} and at least one"
+            f" other word, each of them once, got {len(words)} words that begin with"
+            f" {list(words[:3])}."
         )
 
 

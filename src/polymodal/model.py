@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from polymodal.batch import Batch, Modality, batch_of
 from polymodal.checks import Count, check_memory, checked, typed
 from polymodal.data.kinds import kind_of
-from polymodal.distributions import report_of, sum_of
+from polymodal.distributions import likelihood_of, report_of, sum_of
 from polymodal.networks.named import Named
 from polymodal.posteriors import Posterior
 from polymodal.sampling import SamplerReport
@@ -174,7 +174,7 @@ class MultimodalVAE(nn.Module, Generic[P]):
         """Raises ValueError if n draws of the targets for each sample need more memory than there
         is.
         """
-        sizes = {m.name: math.prod(m.shape) for m in self.modalities}
+        sizes = {m.name: decoded_size(m) for m in self.modalities}
         values = LAYER + sum(sizes[m] for m in targets)
         samples = 1 if batch is None else len(batch)
         check_memory(4.0 * n * samples * values, f"Generating with n={n:,} needs", "lower n")
@@ -220,6 +220,11 @@ def _read(modality: Modality, batch: Batch) -> Tensor:
     values = kind.floats(batch.x[m], modality, f"{m!r}")
     kind.check(values, modality, f"The given {m!r}", present=batch.present.get(m, 1))
     return values
+
+
+def decoded_size(modality: Modality) -> int:
+    """How many numbers a decoder gives for one value."""
+    return math.prod(likelihood_of(modality).output_shape(modality))
 
 
 def _finite(values: Tensor, what: str) -> Tensor:

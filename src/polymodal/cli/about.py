@@ -208,6 +208,7 @@ def _data(data: str | None) -> Iterator[Finding]:
     yield from _digits(folder)
     yield _svhn(folder)
     yield _celeba(folder)
+    yield _cub(folder)
 
 
 def _digits(folder: Path) -> Iterator[Finding]:
@@ -237,6 +238,16 @@ def _celeba(folder: Path) -> Finding:
     files = [images, *(find(folder, FOLDERS, name) for name in names)]
     advice = f"put img_align_celeba.zip, {names[0]} and {names[1]} into the data folder"
     return _located("celeba", _either(files, find(folder, FOLDERS, PACKED)), advice)
+
+
+def _cub(folder: Path) -> Finding:
+    from polymodal.data.readers import cub
+    from polymodal.data.readers.files import find
+
+    images = find(folder, cub.OFFICIAL_FOLDERS, "images.txt")
+    files = [images, find(folder, cub.CAPTION_FOLDERS, cub.CAPTIONS)]
+    advice = f"put CUB_200_2011 and {cub.CAPTIONS} into the data folder"
+    return _located("cub", _either(files, find(folder, cub.PACKED_FOLDERS, cub.PACKED)), advice)
 
 
 def _either(files: list[Path | None], packed: Path | None) -> list[Path | None]:

@@ -218,7 +218,7 @@ def generate(
         list[str] | None,
         typer.Option(
             metavar="NAME=FILE",
-            help=".npy, .npz, .png; or entries by name: attributes=Smiling,-Male. Repeatable.",
+            help=".npy, .npz, .png, .txt; a text; or entries: attributes=Smiling,-Male.",
         ),
     ] = None,
     want: Annotated[

@@ -20,7 +20,9 @@ from polymodal.checks import (
     typed_arguments,
 )
 from polymodal.data.celeba import ATTRIBUTES, celeba
+from polymodal.data.cub import cub
 from polymodal.data.dataset import Dataset, Splits, gather
+from polymodal.data.digit_names import mnist_svhn_text
 from polymodal.data.digits import match, mnist_fashion, mnist_svhn, mnist_svhn_fashion
 from polymodal.data.kinds import KINDS, Kind, kind_of
 from polymodal.data.linear_gaussian import LinearGaussian, linear_gaussian
@@ -29,6 +31,7 @@ from polymodal.data.npz import npz_file
 from polymodal.data.polymnist import polymnist
 from polymodal.data.readers.files import data_folder
 from polymodal.data.shapes import circles, shapes, squares
+from polymodal.data.words import ids_of, texts_of, vocabulary_of
 from polymodal.distributions.likelihoods import likelihood_of
 
 __all__ = [
@@ -44,8 +47,10 @@ __all__ = [
     "celeba",
     "change_modalities",
     "circles",
+    "cub",
     "data_folder",
     "gather",
+    "ids_of",
     "kind_of",
     "linear_gaussian",
     "load_data",
@@ -55,12 +60,15 @@ __all__ = [
     "mnist_fashion",
     "mnist_svhn",
     "mnist_svhn_fashion",
+    "mnist_svhn_text",
     "npz_file",
     "polymnist",
     "remove_values",
     "shapes",
     "squares",
+    "texts_of",
     "unpaired",
+    "vocabulary_of",
 ]
 
 DATASETS: dict[str, Callable[..., Splits]] = {
@@ -69,8 +77,10 @@ DATASETS: dict[str, Callable[..., Splits]] = {
     "mnist-svhn": mnist_svhn,
     "mnist-fashion": mnist_fashion,
     "mnist-svhn-fashion": mnist_svhn_fashion,
+    "mnist-svhn-text": mnist_svhn_text,
     "polymnist": polymnist,
     "celeba": celeba,
+    "cub": cub,
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from polymodal.distributions.counts import (
     negative_binomial_start,
     poisson_start,
 )
+from polymodal.distributions.tokens import TokenSequence
 
 
 class Isotropic(Distribution):
@@ -106,6 +108,10 @@ def _counts(x: Tensor) -> Tensor:
     return (x >= 0) & (x == x.round())
 
 
+def _ids(count: int, x: Tensor) -> Tensor:
+    return _counts(x) & (x < count)
+
+
 def _one_hot(x: Tensor) -> Tensor:
     return ((x == 0) | (x == 1)) & (x.sum(-1, keepdim=True) == 1)
 
@@ -126,12 +132,21 @@ class Likelihood:
         values: the values that x can have; None: any number, or [0, 1] under the link "sigmoid".
         start: `start(mean, variance)`, the output at which x has these moments; a decoder then
             starts there. None: it starts as it is.
+        words: whether values are ids of words; a decoder then gives as many numbers for each of
+            them as the modality's vocabulary has words.
     """
 
     make: Callable[[Tensor, Modality], Distribution]
     params: int = 1
     values: Values | None = None
     start: Callable[[Tensor, Tensor], Tensor] | None = None
+    words: bool = False
+
+    def output_shape(self, modality: Modality) -> tuple[int, ...]:
+        """The shape of a decoder's output for one value."""
+        if self.words:
+            return (*modality.shape, len(modality.vocabulary))
+        return modality.shape if self.params == 1 else (self.params, *modality.shape)
 
     @property
     def counts(self) -> bool:
@@ -178,6 +193,10 @@ def _negative_binomial(raw: Tensor, m: Modality) -> Distribution:
     return NegativeBinomialCounts(log_mean, log_inverse_dispersion, len(m.shape))
 
 
+def _tokens(raw: Tensor, m: Modality) -> Distribution:
+    return TokenSequence(raw)
+
+
 LIKELIHOODS: dict[str, Likelihood] = {
     "normal": Likelihood(_normal),
     "laplace": Likelihood(_laplace),
@@ -187,19 +206,33 @@ LIKELIHOODS: dict[str, Likelihood] = {
     "negative_binomial": Likelihood(
         _negative_binomial, params=2, values=COUNTS, start=negative_binomial_start
     ),
+    "tokens": Likelihood(_tokens, words=True),
 }
 
 
 def likelihood_of(modality: Modality) -> Likelihood:
-    """The likelihood that `modality` names. Raises ValueError for an unknown likelihood or link."""
+    """The likelihood that `modality` names.
+
+    Raises ValueError for an unknown likelihood or link, and for one of words without a vocabulary.
+    """
     of = f" for modality {modality.name!r}"
     check_name(modality.likelihood, LIKELIHOODS, "likelihood", of)
     check_name(modality.link, LINKS, "link", of)
-    return LIKELIHOODS[modality.likelihood]
+    likelihood = LIKELIHOODS[modality.likelihood]
+    if likelihood.words and not (modality.vocabulary and len(modality.shape) == 1):
+        raise ValueError(
+            f"The likelihood {modality.likelihood!r} of {modality.name!r} needs a vocabulary and a"
+            f" shape (L,), got {len(modality.vocabulary)} words and shape {modality.shape}."
+        )
+    return likelihood
 
 
 def values_of(modality: Modality) -> Values | None:
     """The values that a modality can have; None: any finite number."""
-    if values := likelihood_of(modality).values:
-        return values
+    likelihood = likelihood_of(modality)
+    if likelihood.words:
+        count = len(modality.vocabulary)
+        return Values(f"ids 0 to {count - 1} of its words", partial(_ids, count))
+    if likelihood.values:
+        return likelihood.values
     return UNIT if modality.link == "sigmoid" else None

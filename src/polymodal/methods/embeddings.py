@@ -62,8 +62,10 @@ def make_embeddings(builder: Builder, settings: EmbeddingSettings) -> dict[str, 
     def network(m: Modality) -> nn.Module:
         size = settings.embedding_size
         if closed:
+            _check_numbers(m, settings.kind)
             return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(m.shape), size))
-        shift, dropout = RandomShift(settings.augment), Dropout(settings.dropout)
+        shift = RandomShift(settings.augment)
+        dropout = Dropout(0.0 if m.vocabulary else settings.dropout)  # a scaled id is another word
         return nn.Sequential(shift, dropout, builder.encoder(m, size))
 
     return {
@@ -72,6 +74,15 @@ def make_embeddings(builder: Builder, settings: EmbeddingSettings) -> dict[str, 
         )
         for m in builder.modalities
     }
+
+
+def _check_numbers(m: Modality, kind: str) -> None:
+    """Raises ValueError for text, of whose ids no linear map has a meaning."""
+    if m.vocabulary:
+        raise ValueError(
+            f"embedding.kind={kind} reads numbers, and {m.name!r} is text; take"
+            " embedding.kind=dcca."
+        )
 
 
 def embedding_stage(builder: Builder, settings: EmbeddingSettings, part: str = "") -> Stage:

@@ -12,6 +12,7 @@ from polymodal.batch import Modality
 from polymodal.checks import check_name, check_names
 from polymodal.data.dataset import gather
 from polymodal.metrics.labels import LabelledValues
+from polymodal.networks.text import Words
 
 FEW = 256  # different values of a modality up to which `Nearest` classifies them
 WIDE = 48  # image sizes from which `compact` begins with a stride
@@ -63,6 +64,27 @@ def compact(shape: tuple[int, ...], outputs: int) -> Classifier:
         size = trunk.eval()(torch.zeros(1, *shape)).shape[1]
     trunk.extend([nn.Linear(size, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Dropout(0.5)])
     return Classifier(trunk, 512, outputs)
+
+
+class _WordFeatures(nn.Module):
+    """Ids (B, L) -> (B, 128): the largest value of each feature of three neighbouring words (Kim
+    2014).
+    """
+
+    def __init__(self, words: int) -> None:
+        super().__init__()
+        self.words = Words(words, 64)
+        self.layers = nn.Sequential(nn.Conv1d(64, 128, 3, padding=1), nn.ReLU(), nn.Dropout(0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(self.words(x).transpose(1, 2)).amax(-1)
+
+
+def classifier_of(m: Modality, network: str, outputs: int) -> Classifier:
+    """The network of that name for a modality; for text one that reads words, whatever the name."""
+    if m.vocabulary:
+        return Classifier(_WordFeatures(len(m.vocabulary)), 128, outputs)
+    return NETWORKS[network](m.shape, outputs)
 
 
 def _dense(a: int, b: int) -> list[nn.Module]:

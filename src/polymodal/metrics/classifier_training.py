@@ -18,7 +18,13 @@ from polymodal.batch import Modality, escaped
 from polymodal.checks import check_memory
 from polymodal.checks.files import write
 from polymodal.data.hashing import packed
-from polymodal.metrics.classifier_networks import NETWORKS, Classifier, Nearest, default_network
+from polymodal.metrics.classifier_networks import (
+    NETWORKS,
+    Classifier,
+    Nearest,
+    classifier_of,
+    default_network,
+)
 from polymodal.metrics.decoding import Precision, autocast
 from polymodal.metrics.labels import LabelledValues
 from polymodal.networks.augment import shifted
@@ -131,7 +137,8 @@ def fit_or_read(
     """
     train, _, test = parts
     device, several, size = torch.device(training.device), train.labels.dim() == 2, len(test.rows)
-    if training.network is None and (nearest := Nearest.of(train)) is not None:
+    nearest = None if training.network or m.vocabulary else Nearest.of(train)
+    if nearest is not None:
         accuracy = accuracy_of(nearest.to(device), test, device)
         return LabelClassifier(nearest.eval(), False, accuracy, size)
     training = replace(training, network=training.network or default_network(m.shape))
@@ -151,7 +158,7 @@ def _read_or_trained(
     val = val if len(val.rows) else train
     network, device = training.network or "", torch.device(training.device)
     seed_all(torch.device("cpu"), "classifier", m.name)
-    net = NETWORKS[network](m.shape, _outputs(parts))
+    net = classifier_of(m, network, _outputs(parts))
     file = cache.file(m, parts, network, training.steps)
     if (accuracy := _read(file, net)) is not None:
         return net, accuracy

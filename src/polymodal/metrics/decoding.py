@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from polymodal.model import MultimodalVAE
+from polymodal.model import MultimodalVAE, decoded_size
 
 Precision = Literal["bf16"]
 PRECISIONS = (None, "bf16")
@@ -65,7 +65,7 @@ class Decoding:
         if memory is None:
             memory = MEMORY.get(device.type, MEMORY_ELSEWHERE)
         wanted = set(names)
-        largest = max(math.prod(m.shape) for m in model.modalities if m.name in wanted)
+        largest = max(decoded_size(m) for m in model.modalities if m.name in wanted)
         return max(1, memory // (4 * ACTIVATIONS * max(HIDDEN, largest)))
 
     def autocast(self, device: torch.device) -> AbstractContextManager:

@@ -18,6 +18,7 @@ from torch import nn
 from polymodal.batch import Modality
 from polymodal.checks import check_name
 from polymodal.distributions.likelihoods import likelihood_of
+from polymodal.distributions.tokens import LONGEST
 from polymodal.networks.layers import (
     ChannelsLast,
     CountFeatures,
@@ -26,11 +27,22 @@ from polymodal.networks.layers import (
     Reshape,
     ToGrid,
     UpToImage,
+    he,
     mlp,
     relu,
     silu,
     strided,
 )
+from polymodal.networks.text import (
+    SIZE,
+    Words,
+    sentence_decoder,
+    sentence_encoder,
+    text_decoder,
+    text_encoder,
+)
+
+VECTOR = 64  # size of the vectors of words for networks that are not made for text
 
 Shape = tuple[int, ...]
 Activation = Callable[[], nn.Module]
@@ -48,11 +60,14 @@ class Network:
         encoder: `encoder(shape, out)`.
         decoder: `decoder(dim, shape)`.
         fits: `fits(shape)`, whether it can read values of this shape.
+        vector: of text, the size of the vectors of words that the encoder reads: its shape is then
+            (L, vector). 0: it reads numbers; of text, vectors of 64.
     """
 
     encoder: Callable[[Shape, int], nn.Module]
     decoder: Callable[[int, Shape], nn.Module]
     fits: Callable[[Shape], bool] = _any_shape
+    vector: int = 0
 
 
 def _mlp(*hidden: int) -> Network:
@@ -129,9 +144,42 @@ def _celeba_decoder(dim: int, shape: Shape) -> nn.Module:
     )
 
 
+def _bird(width: int) -> Network:
+    """Four strided convolutions of `width`, twice, four and eight times as many channels, for 64x64
+    images.
+    """
+    return Network(partial(_bird_encoder, width), partial(_bird_decoder, width), _square(64))
+
+
+def _bird_encoder(width: int, shape: Shape, out: int) -> nn.Module:
+    return ChannelsLast(
+        *strided(shape[0], width, 4),
+        *strided(width, 2 * width, 4),
+        *strided(2 * width, 4 * width, 4),
+        *strided(4 * width, 8 * width, 4),
+        FromGrid(),
+        nn.Linear(128 * width, out),  # the authors' convolution of a 4x4 map
+    )
+
+
+def _bird_decoder(width: int, dim: int, shape: Shape) -> nn.Module:
+    return _channels_last(
+        nn.Linear(dim, 128 * width),
+        ToGrid(8 * width, 4),
+        nn.ReLU(),
+        nn.ConvTranspose2d(8 * width, 4 * width, 4, 2, 1),
+        relu(),
+        nn.ConvTranspose2d(4 * width, 2 * width, 4, 2, 1),
+        relu(),
+        nn.ConvTranspose2d(2 * width, width, 4, 2, 1),
+        relu(),
+        UpToImage(width, shape[0]),
+    )
+
+
 def _digit(width: int, activation: Activation = relu, kernel: int = 3) -> Network:
     """Three strided convolutions of `width`, twice and four times as many channels, for 28x28
-    images. With another activation than ReLU the weights are initialised by `_he`.
+    images. With another activation than ReLU the weights are initialised by `he`.
     """
     encoder = partial(_digit_encoder, width, activation, kernel)
     return Network(encoder, partial(_digit_decoder, width, activation), _square(28))
@@ -147,7 +195,7 @@ def _digit_encoder(
         FromGrid(),
         nn.Linear(64 * width, out),
     )
-    return net if activation is relu else _he(net)
+    return net if activation is relu else he(net)
 
 
 def _digit_decoder(width: int, activation: Activation, dim: int, shape: Shape) -> nn.Module:
@@ -161,29 +209,8 @@ def _digit_decoder(width: int, activation: Activation, dim: int, shape: Shape) -
         activation(),
         UpToImage(width, shape[0]),
     )
-    net = net if activation is relu else _he(net)
+    net = net if activation is relu else he(net)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _he(net: nn.Module) -> nn.Module:
-    """Initialises weights with variance 2 / n for n inputs of an output, and biases with 0 (He et
-    al. 2015). With SiLU, signals then lose 15 to 40 % of their size from layer to layer; by torch's
-    own initialisation they shrink three- to fivefold, and a decoder then gives a mean image for
-    hundreds of steps.
-    """
-    for layer in net.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(layer.weight, std=math.sqrt(2 / _inputs(layer)))
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-    return net
-
-
-def _inputs(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> float:
-    """How many inputs an output of the layer sees, on average."""
-    if isinstance(layer, nn.ConvTranspose2d):
-        return layer.weight[:, 0].numel() / math.prod(layer.stride)
-    return float(layer.weight[0].numel())
 
 
 def _square(size: int) -> Callable[[Shape], bool]:
@@ -191,8 +218,15 @@ def _square(size: int) -> Callable[[Shape], bool]:
     return lambda shape: len(shape) == 3 and shape[1:] == (size, size)
 
 
+def _short(shape: Shape) -> bool:
+    """Whether a shape is that of texts which the networks of text can read."""
+    return len(shape) == 1 and shape[0] <= LONGEST
+
+
 _SVHN = Network(_svhn_encoder, _svhn_decoder, _square(32))
 _CELEBA = Network(_celeba_encoder, _celeba_decoder, _square(64))
+_SENTENCE = Network(sentence_encoder, sentence_decoder, _short, SIZE)
+_TEXT = Network(text_encoder, text_decoder, _short, SIZE)
 
 # `polymodal list networks` shows these comments.
 NETWORKS: dict[str, Network] = {
@@ -207,13 +241,18 @@ NETWORKS: dict[str, Network] = {
         16, silu, 4
     ),  # digit-conv-small with SiLU: bears 3 times the learning rate
     "celeba-conv": _CELEBA,  # residual, for 64x64 images (Senellart et al. 2023, table 5, E_1, D_1)
+    "cub-conv": _bird(64),  # 4 strided convolutions for 64x64 images (CUB, Shi et al. 2019)
+    "cub-conv-small": _bird(16),  # cub-conv with a quarter of the channels
+    "sentence-conv": _SENTENCE,  # 2d convolutions over word vectors (CUB, Shi et al. 2019), text
+    "text-conv": _TEXT,  # 1d convolutions (MNIST-SVHN-Text, Sutter et al. 2021), text
 }
 
 
 def network_of(modality: Modality, name: str) -> Network:
-    """The network `name`, for the values of `modality`; encoders of counts read `CountFeatures`.
+    """The network `name`, for the values of `modality`; encoders of counts read `CountFeatures`,
+    those of text the vectors of its words.
 
-    Raises ValueError for an unknown name or a network that cannot read the modality's shape.
+    Raises ValueError for an unknown name or a network that cannot read the modality's values.
     """
     check_name(name, NETWORKS, "network", f" for modality {modality.name!r}")
     if not NETWORKS[name].fits(modality.shape):
@@ -221,10 +260,24 @@ def network_of(modality: Modality, name: str) -> Network:
             f"The network {name!r} cannot read modality {modality.name!r} of shape"
             f" {modality.shape}."
         )
-    network = NETWORKS[name]
-    if likelihood_of(modality).counts:
+    network, likelihood = NETWORKS[name], likelihood_of(modality)
+    if likelihood.words:
+        words = len(modality.vocabulary)
+        return replace(network, encoder=partial(_word_encoder, network, words))
+    if network.vector:
+        raise ValueError(
+            f"The network {name!r} reads text, and the likelihood of {modality.name!r} is"
+            f" {modality.likelihood}, not tokens; choose another network."
+        )
+    if likelihood.counts:
         return replace(network, encoder=partial(_count_encoder, network))
     return network
+
+
+def _word_encoder(network: Network, words: int, shape: Shape, out: int) -> nn.Module:
+    """The encoder of the vectors of words."""
+    size = network.vector or VECTOR
+    return nn.Sequential(Words(words, size), network.encoder((*shape, size), out))
 
 
 def _count_encoder(network: Network, shape: Shape, out: int) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -152,3 +153,27 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)
+
+
+Weighted = nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d
+
+
+def he(net: nn.Module) -> nn.Module:
+    """Initialises weights with variance 2 / n for n inputs of an output, and biases with 0 (He et
+    al. 2015). With SiLU, signals then lose 15 to 40 % of their size from layer to layer; by torch's
+    own initialisation they shrink three- to fivefold, and a decoder then gives a mean image for
+    hundreds of steps.
+    """
+    for layer in net.modules():
+        if isinstance(layer, Weighted):
+            nn.init.normal_(layer.weight, std=math.sqrt(2 / _inputs(layer)))
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return net
+
+
+def _inputs(layer: Weighted) -> float:
+    """How many inputs an output of the layer sees, on average."""
+    if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d):
+        return layer.weight[:, 0].numel() / math.prod(layer.stride)
+    return float(layer.weight[0].numel())

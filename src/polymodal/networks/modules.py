@@ -107,9 +107,8 @@ class Decoder(nn.Module):
         self.register_buffer("columns", index, persistent=False)
         self.modality = modality
         self.likelihood = likelihood_of(modality)
-        params = self.likelihood.params
-        self.output_shape = modality.shape if params == 1 else (params, *modality.shape)
-        if params > 1 and len(modality.shape) > 1:
+        self.output_shape = self.likelihood.output_shape(modality)
+        if self.likelihood.params > 1 and len(modality.shape) > 1:
             raise ValueError(
                 f"The likelihood {modality.likelihood!r} of {modality.name!r} reads vectors, not"
                 " images."

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from polymodal.batch import Modality
+from polymodal.batch import OF_THE_DATA, Modality
 from polymodal.checks import FilePath
 from polymodal.data import Splits, change_modalities, load_data
 from polymodal.data.kinds import kind_of
@@ -84,4 +84,4 @@ def complete(settings: Settings, modalities: Sequence[Modality]) -> Settings:
 
 def _fields(modality: Modality) -> dict[str, Any]:
     """The fields of a modality that settings can change."""
-    return {k: v for k, v in asdict(modality).items() if k not in ("name", "shape")}
+    return {k: v for k, v in asdict(modality).items() if k not in OF_THE_DATA}

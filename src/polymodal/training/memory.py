@@ -6,7 +6,6 @@ meant to refuse what is too large by orders of magnitude, not to be exact.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 
 from polymodal.batch import Modality
 from polymodal.checks import check_memory
-from polymodal.model import Method
+from polymodal.model import Method, decoded_size
 from polymodal.runs.run import build
 from polymodal.runs.tensors import Budget
 from polymodal.settings.resolve import to_dict
@@ -70,7 +69,7 @@ def check_run(settings: Settings, method: Method, samples: int) -> None:
 
 def _of_batch(method: Method, settings: StageSettings, samples: int) -> int:
     """Bytes of the values of one batch and of the layers that it passes, with their gradients."""
-    values = sum(math.prod(m.shape) for m in method.model.modalities)
+    values = sum(decoded_size(m) for m in method.model.modalities)
     weights = [p.shape for p in method.model.parameters() if p.dim() > 1]
     layers = sum(shape[0] * (POSITIONS if len(shape) > 2 else 1) for shape in weights)
     return 8 * min(settings.batch, samples) * (values + layers)
