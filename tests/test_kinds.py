@@ -23,6 +23,10 @@ EXAMPLES = {
         Modality("x", (3, 32, 32)),
         Modality("x", (4, 64, 64), link="sigmoid"),
     ],
+    "audio": [
+        Modality("x", (1, 32, 32), link="sigmoid", kind="audio"),
+        Modality("x", (1, 8, 12), link="sigmoid", kind="audio"),
+    ],
     "vector": [Modality("x", (40,)), Modality("x", (1,), "bernoulli"), Modality("x", (2, 3, 4, 5))],
 }
 CASES = [(name, m) for name, examples in EXAMPLES.items() for m in examples]

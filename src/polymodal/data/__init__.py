@@ -29,6 +29,7 @@ from polymodal.data.npz import npz_file
 from polymodal.data.polymnist import polymnist
 from polymodal.data.readers.files import data_folder
 from polymodal.data.shapes import circles, shapes, squares
+from polymodal.data.spoken import mnist_audio
 from polymodal.distributions.likelihoods import likelihood_of
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "mar",
     "match",
     "mcar",
+    "mnist_audio",
     "mnist_fashion",
     "mnist_svhn",
     "mnist_svhn_fashion",
@@ -69,6 +71,7 @@ DATASETS: dict[str, Callable[..., Splits]] = {
     "mnist-svhn": mnist_svhn,
     "mnist-fashion": mnist_fashion,
     "mnist-svhn-fashion": mnist_svhn_fashion,
+    "mnist-audio": mnist_audio,
     "polymnist": polymnist,
     "celeba": celeba,
 }
