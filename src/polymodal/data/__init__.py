@@ -30,6 +30,7 @@ from polymodal.data.polymnist import polymnist
 from polymodal.data.readers.files import data_folder
 from polymodal.data.shapes import circles, shapes, squares
 from polymodal.data.spoken import mnist_audio
+from polymodal.data.vocalisations import vocalisations
 from polymodal.distributions.likelihoods import likelihood_of
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "shapes",
     "squares",
     "unpaired",
+    "vocalisations",
 ]
 
 DATASETS: dict[str, Callable[..., Splits]] = {
@@ -74,6 +76,7 @@ DATASETS: dict[str, Callable[..., Splits]] = {
     "mnist-audio": mnist_audio,
     "polymnist": polymnist,
     "celeba": celeba,
+    "vocalisations": vocalisations,
 }
 
 
