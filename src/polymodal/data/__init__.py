@@ -20,6 +20,7 @@ from polymodal.checks import (
     typed_arguments,
 )
 from polymodal.data.celeba import ATTRIBUTES, celeba
+from polymodal.data.celebamask import celebamask
 from polymodal.data.dataset import Dataset, Splits, gather
 from polymodal.data.digits import match, mnist_fashion, mnist_svhn, mnist_svhn_fashion
 from polymodal.data.kinds import KINDS, Kind, kind_of
@@ -44,6 +45,7 @@ __all__ = [
     "Splits",
     "by_label",
     "celeba",
+    "celebamask",
     "change_modalities",
     "circles",
     "data_folder",
@@ -76,6 +78,7 @@ DATASETS: dict[str, Callable[..., Splits]] = {
     "mnist-audio": mnist_audio,
     "polymnist": polymnist,
     "celeba": celeba,
+    "celebamask": celebamask,
     "vocalisations": vocalisations,
 }
 

@@ -14,6 +14,7 @@ from polymodal.batch import Modality
 from polymodal.checks import FilePath
 from polymodal.data.dataset import Dataset, Splits
 from polymodal.data.digits import hold_out, match
+from polymodal.data.kinds.pixels import colour
 from polymodal.data.readers.digits import Part, idx_digits
 from polymodal.data.readers.files import data_folder, find
 from polymodal.data.readers.pictures import colours, read_picture
@@ -192,16 +193,9 @@ def texture(k: int) -> Tensor:
     shape = _noise((2.0, 1.5, 1.2)[k % 3], along, turn, generator)
     detail = _noise((0.7, 1.0, 0.85)[k % 3], along, turn, generator)
     hue = 0.3 * k
-    dark = _colour(hue + 0.08, 0.8, 0.15)
-    full = _colour(hue, 0.9, 0.6)
-    light = _colour(hue - 0.1, 0.5, 0.95)
+    dark = colour(hue + 0.08, 0.8, 0.15)
+    full = colour(hue, 0.9, 0.6)
+    light = colour(hue - 0.1, 0.5, 0.95)
     t = torch.special.ndtr(0.8 * shape + 0.6 * detail)[..., None]  # uniform on [0, 1]
     colours = torch.where(t < 0.5, dark.lerp(full, 2 * t), full.lerp(light, 2 * t - 1))
     return (255 * colours).round().to(torch.uint8)
-
-
-def _colour(hue: float, saturation: float, value: float) -> Tensor:
-    """(3,) red, green, blue in [0, 1]."""
-    import colorsys
-
-    return torch.tensor(colorsys.hsv_to_rgb(hue % 1, saturation, value), dtype=torch.float64)

@@ -129,6 +129,37 @@ def _celeba_decoder(dim: int, shape: Shape) -> nn.Module:
     )
 
 
+def _celebahq_encoder(shape: Shape, out: int) -> nn.Module:
+    return ChannelsLast(
+        *strided(shape[0], 32, 4),
+        *strided(32, 64, 4),
+        *strided(64, 128, 4),
+        *strided(128, 128, 4),
+        *strided(128, 128, 4),
+        ResBlock(128),
+        FromGrid(),
+        nn.Linear(2048, out),
+    )
+
+
+def _celebahq_decoder(dim: int, shape: Shape) -> nn.Module:
+    return _channels_last(
+        nn.Linear(dim, 2048),
+        ToGrid(128, 4),
+        ResBlock(128),
+        nn.ReLU(),
+        nn.ConvTranspose2d(128, 128, 4, 2, 1),
+        relu(),
+        nn.ConvTranspose2d(128, 128, 4, 2, 1),
+        relu(),
+        nn.ConvTranspose2d(128, 64, 4, 2, 1),
+        relu(),
+        nn.ConvTranspose2d(64, 32, 4, 2, 1),
+        relu(),
+        UpToImage(32, shape[0]),
+    )
+
+
 def _digit(width: int, activation: Activation = relu, kernel: int = 3) -> Network:
     """Three strided convolutions of `width`, twice and four times as many channels, for 28x28
     images. With another activation than ReLU the weights are initialised by `_he`.
@@ -193,6 +224,7 @@ def _square(size: int) -> Callable[[Shape], bool]:
 
 _SVHN = Network(_svhn_encoder, _svhn_decoder, _square(32))
 _CELEBA = Network(_celeba_encoder, _celeba_decoder, _square(64))
+_CELEBAHQ = Network(_celebahq_encoder, _celebahq_decoder, _square(128))
 
 # `polymodal list networks` shows these comments.
 NETWORKS: dict[str, Network] = {
@@ -207,6 +239,7 @@ NETWORKS: dict[str, Network] = {
         16, silu, 4
     ),  # digit-conv-small with SiLU: bears 3 times the learning rate
     "celeba-conv": _CELEBA,  # residual, for 64x64 images (Senellart et al. 2023, table 5, E_1, D_1)
+    "celebahq-conv": _CELEBAHQ,  # 5 strided convolutions and a residual block, for 128x128 images
 }
 
 
