@@ -1,5 +1,5 @@
-"""Analyses of samples: canonical correlation (`cca`, `dcca`, `projection`) and score ratio matching
-(`score_ratio`).
+"""Analyses of samples: canonical correlation (`cca`, `dcca`, `projection`), score ratio matching
+(`score_ratio`), and which neurons follow which band of frequency (`bands`).
 
-Both take tensors and know no model, so that each can be used by itself.
+They take tensors, and functions of tensors, and know no model, so that each can be used by itself.
 """

@@ -28,6 +28,7 @@ from polymodal.data.linear_gaussian import LinearGaussian, linear_gaussian
 from polymodal.data.missing import PATTERNS, by_label, mar, mcar, remove_values, unpaired
 from polymodal.data.npz import npz_file
 from polymodal.data.polymnist import polymnist
+from polymodal.data.polymnist_released import polymnist_released
 from polymodal.data.readers.files import data_folder
 from polymodal.data.shapes import circles, shapes, squares
 from polymodal.data.spoken import mnist_audio
@@ -62,6 +63,7 @@ __all__ = [
     "mnist_svhn_fashion",
     "npz_file",
     "polymnist",
+    "polymnist_released",
     "remove_values",
     "shapes",
     "squares",
@@ -77,6 +79,7 @@ DATASETS: dict[str, Callable[..., Splits]] = {
     "mnist-svhn-fashion": mnist_svhn_fashion,
     "mnist-audio": mnist_audio,
     "polymnist": polymnist,
+    "polymnist-released": polymnist_released,
     "celeba": celeba,
     "celebamask": celebamask,
     "vocalisations": vocalisations,

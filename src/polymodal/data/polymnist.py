@@ -71,6 +71,11 @@ def polymnist(
     return Splits(part(0, "train"), part(1, "val"), part(2, "test"), "polymnist")
 
 
+def view(name: str) -> Modality:
+    """One modality: Laplace of scale .75 around a sigmoid."""
+    return Modality(name, (3, SIDE, SIDE), "laplace", scale=0.75, link="sigmoid")
+
+
 def _check_sizes(views: int, val: float, limit: int | None) -> None:
     if views < 2 or not 0 < val < 1 or (limit is not None and limit < 1):
         raise ValueError(
@@ -91,9 +96,7 @@ def _composed(
         f"m{k}": _over(ink, rows[k], scene, len(labels), generator)
         for k, scene in enumerate(scenes)
     }
-    modalities = [
-        Modality(m, (3, SIDE, SIDE), "laplace", scale=0.75, link="sigmoid") for m in tables
-    ]
+    modalities = [view(m) for m in tables]
     return Dataset(modalities, tables, label=labels[rows[0]])
 
 
