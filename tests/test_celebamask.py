@@ -40,7 +40,7 @@ def release(tmp_path, monkeypatch):
     root = tmp_path / "CelebAMask-HQ"
     (root / IMAGES).mkdir(parents=True)
     (root / MASKS / "0").mkdir(parents=True)
-    rows, mapping = ["10", " ".join(ATTRIBUTES)], ["idx orig_idx orig_file"]
+    rows, mapping = ["10", " ".join(reversed(ATTRIBUTES))], ["idx orig_idx orig_file"]
     for i, place in enumerate(PLACES):
         picture = np.zeros((2 * SIDE, 2 * SIDE, 3), np.uint8)
         for part, inside in drawn(i).items():
@@ -51,7 +51,7 @@ def release(tmp_path, monkeypatch):
         flags = np.full(40, -1)
         flags[ATTRIBUTES.index("Eyeglasses")] = 1 if i % 2 == 0 else -1
         flags[ATTRIBUTES.index("Young")] = 1
-        rows.append(f"{i}.jpg  " + " ".join(map(str, flags)))
+        rows.append(f"{i}.jpg  " + " ".join(map(str, flags[::-1])))
         mapping.append(f"{i:<9}{place:<9}{place + 1:06d}.jpg")
     (root / ANNOTATIONS).write_text("\n".join(rows) + "\n")
     (root / MAPPING).write_text("\n".join(mapping) + "\n")

@@ -93,18 +93,20 @@ def _files(folder: Path) -> _Files:
 
 
 def _attributes(file: Path) -> np.ndarray:
-    """(N, 40) of 0 and 1: a line with N, one with the names, and one for each face, `0.jpg` first,
-    of -1 and 1.
+    """(N, 40) of 0 and 1 in the order of ATTRIBUTES, from a line with N, one with the names, and
+    one for each face, `0.jpg` first, of -1 and 1.
     """
     with reading(file, "fetch it again"):
-        count, names, *rows = [line.split() for line in file.read_text().splitlines() if line]
+        lines = file.read_text().splitlines()
+        count, names, *rows = [line.split() for line in lines if line.strip()]
         values = np.array([row[1:] for row in rows], int)
         right = [row[0] for row in rows] == [f"{i}.jpg" for i in range(int(count[0]))]
-        if tuple(names) != ATTRIBUTES or not right or not np.isin(values, (-1, 1)).all():
+        if sorted(names) != sorted(ATTRIBUTES) or not right or not np.isin(values, (-1, 1)).all():
             raise DamageError(
                 "it is no table of -1 and 1 for CelebA's 40 attributes and for 0.jpg, 1.jpg, ..."
             )
-    return (values > 0).astype(np.uint8)
+        columns = [names.index(name) for name in ATTRIBUTES]
+    return (values[:, columns] > 0).astype(np.uint8)
 
 
 def _places(file: Path) -> np.ndarray:

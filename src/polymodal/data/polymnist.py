@@ -46,7 +46,8 @@ def polymnist(
     The likelihood is the papers' Laplace of scale .75, here around a sigmoid as for other images
     (decoders in their code end without one: `modalities: {m0: {link: identity}, ...}`).
 
-    The paper's photographs do not come with this package, so that figures differ from the paper's.
+    The paper's photographs do not come with this package, so that figures differ from the paper's;
+    `polymnist-released` reads the authors' own files.
     The backgrounds are, in this order:
 
     - `backgrounds`, if given: a folder of image files (in the order of their names) or a list of
