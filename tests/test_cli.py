@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,13 @@ def modalities_of(name: str | None) -> list[Modality]:
             Modality("caption", (32,), "tokens", kind="text", vocabulary=(END, UNKNOWN, "bird")),
         ],
         "mnist-svhn-text": [grey("mnist", BALANCE), svhn, TEXT],
+        "mnist-audio": [grey("mnist"), replace(grey("audio"), shape=(1, 32, 32), kind="audio")],
+        "vocalisations": [Modality("call", (1, 32, 32)), Modality("neurons", (60,), "poisson")],
+        "celebamask": [
+            Modality("image", (3, 128, 128), link="sigmoid"),
+            Modality("mask", (1, 128, 128), "bernoulli", kind="mask"),
+            Modality("attributes", (18,), "bernoulli"),
+        ],
         None: [Modality("a", (5,)), Modality("b", (7,), "bernoulli")],
     }[name]
 

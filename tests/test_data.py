@@ -32,8 +32,8 @@ from polymodal.data import (
     shapes,
     squares,
 )
+from polymodal.data.readers import decoded, files
 from polymodal.data.readers import digits as digit_files
-from polymodal.data.readers import files
 
 faces = import_module("polymodal.data.celeba")  # the package's attribute is the function
 
@@ -827,7 +827,7 @@ def test_data_folder_order(tmp_path, monkeypatch):
 @pytest.fixture
 def celeba_files(tmp_path, monkeypatch):
     """Six images: a bright centre square of 148, dark outside, of grey 40 * i."""
-    monkeypatch.setattr(faces, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(decoded, "cache_folder", lambda: tmp_path / "cache")
     names = [f"{i + 1:06d}.jpg" for i in range(6)]
     (tmp_path / "img_align_celeba").mkdir()
     for i, name in enumerate(names):
@@ -875,10 +875,10 @@ def test_celeba_uses_its_cache_and_does_without(celeba_files, monkeypatch):
     folder, _ = celeba_files
     first = celeba(path=folder)
     with monkeypatch.context() as patch:
-        patch.setattr(faces, "_face", lambda jpeg: pytest.fail("decoded again"))
+        patch.setattr(faces, "_face", lambda *jpeg: pytest.fail("decoded again"))
         assert same(first, celeba(path=folder))
     (folder / "blocked").write_text("a file where the cache's folder should be")
-    monkeypatch.setattr(faces, "cache_folder", lambda: folder / "blocked")
+    monkeypatch.setattr(decoded, "cache_folder", lambda: folder / "blocked")
     assert same(first, celeba(path=folder))
 
 

@@ -23,6 +23,15 @@ EXAMPLES = {
         Modality("x", (3, 32, 32)),
         Modality("x", (4, 64, 64), link="sigmoid"),
     ],
+    "audio": [
+        Modality("x", (1, 32, 32), link="sigmoid", kind="audio"),
+        Modality("x", (1, 8, 12), link="sigmoid", kind="audio"),
+    ],
+    "mask": [
+        Modality("x", (1, 32, 32), "bernoulli", kind="mask"),
+        Modality("x", (18, 9, 7), "bernoulli", kind="mask"),
+        Modality("x", (2, 128, 128), "bernoulli", kind="mask"),
+    ],
     "vector": [
         Modality("x", (40,)),
         Modality("x", (1,), "bernoulli"),
@@ -151,6 +160,7 @@ def test_a_modality_is_of_the_kind_it_names_or_of_its_shapes() -> None:
         ((3, 28, 28), "digit-conv"),
         ((3, 32, 32), "svhn-conv"),
         ((3, 64, 64), "celeba-conv"),
+        ((3, 128, 128), "celebahq-conv"),
         ((1, 28, 28), "mlp"),
         ((3, 32, 28), "mlp"),
         ((28,), "mlp"),

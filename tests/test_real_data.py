@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from polymodal.data import ATTRIBUTES, load_data
+from polymodal.data.readers import decoded
 from polymodal.data.readers.archives import read_arrays
 from polymodal.data.readers.digits import PACKED_SVHN
 
@@ -52,7 +53,7 @@ def test_svhn_is_split_where_its_source_says(real_data):
 
 
 def test_celeba(real_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(faces, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(decoded, "cache_folder", lambda: tmp_path)
     data = load_data("celeba", path=real_data, limit=500)
     assert (len(data.train), len(data.val), len(data.test)) == (500, 500, 500)
     packed = read_arrays(real_data / "celeba-10k" / faces.PACKED)

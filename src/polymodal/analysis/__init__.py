@@ -1,5 +1,6 @@
 """Analyses of samples: canonical correlation (`cca`, `dcca`, `projection`), score ratio matching
-(`score_ratio`) and latent traversals (`traversals`).
+(`score_ratio`), latent traversals (`traversals`), and which neurons follow which band of frequency
+(`bands`).
 
 All take tensors and functions of tensors and know no model, so that each can be used by itself.
 """

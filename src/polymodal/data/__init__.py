@@ -20,6 +20,7 @@ from polymodal.checks import (
     typed_arguments,
 )
 from polymodal.data.celeba import ATTRIBUTES, celeba
+from polymodal.data.celebamask import celebamask
 from polymodal.data.cub import cub
 from polymodal.data.dataset import Dataset, Splits, gather
 from polymodal.data.digit_names import mnist_svhn_text
@@ -29,8 +30,11 @@ from polymodal.data.linear_gaussian import LinearGaussian, linear_gaussian
 from polymodal.data.missing import PATTERNS, by_label, mar, mcar, remove_values, unpaired
 from polymodal.data.npz import npz_file
 from polymodal.data.polymnist import polymnist
+from polymodal.data.polymnist_released import polymnist_released
 from polymodal.data.readers.files import data_folder
 from polymodal.data.shapes import circles, shapes, squares
+from polymodal.data.spoken import mnist_audio
+from polymodal.data.vocalisations import vocalisations
 from polymodal.data.words import ids_of, texts_of, vocabulary_of
 from polymodal.distributions.likelihoods import likelihood_of
 
@@ -45,6 +49,7 @@ __all__ = [
     "Splits",
     "by_label",
     "celeba",
+    "celebamask",
     "change_modalities",
     "circles",
     "cub",
@@ -57,18 +62,21 @@ __all__ = [
     "mar",
     "match",
     "mcar",
+    "mnist_audio",
     "mnist_fashion",
     "mnist_svhn",
     "mnist_svhn_fashion",
     "mnist_svhn_text",
     "npz_file",
     "polymnist",
+    "polymnist_released",
     "remove_values",
     "shapes",
     "squares",
     "texts_of",
     "unpaired",
     "vocabulary_of",
+    "vocalisations",
 ]
 
 DATASETS: dict[str, Callable[..., Splits]] = {
@@ -78,9 +86,13 @@ DATASETS: dict[str, Callable[..., Splits]] = {
     "mnist-fashion": mnist_fashion,
     "mnist-svhn-fashion": mnist_svhn_fashion,
     "mnist-svhn-text": mnist_svhn_text,
+    "mnist-audio": mnist_audio,
     "polymnist": polymnist,
+    "polymnist-released": polymnist_released,
     "celeba": celeba,
     "cub": cub,
+    "celebamask": celebamask,
+    "vocalisations": vocalisations,
 }
 
 

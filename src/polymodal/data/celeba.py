@@ -4,11 +4,9 @@ first 10,000 images.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import zipfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,16 +15,10 @@ import torch
 
 from polymodal.batch import Modality
 from polymodal.checks import FilePath
-from polymodal.checks.files import atomic
 from polymodal.data.dataset import Splits, consecutive
 from polymodal.data.readers.archives import read_arrays
-from polymodal.data.readers.files import (
-    cache_folder,
-    data_folder,
-    find,
-    log,
-    reading,
-)
+from polymodal.data.readers.decoded import decoded
+from polymodal.data.readers.files import data_folder, find, reading
 from polymodal.data.readers.pictures import colours, read_picture
 
 SIZE = 64
@@ -57,45 +49,15 @@ def _face(jpeg: bytes, name: str) -> np.ndarray:
     return np.asarray(square.resize((SIZE, SIZE), Image.Resampling.BILINEAR))
 
 
-def _fill(out: np.ndarray, read: Callable[[int], bytes], source: Path) -> None:
-    """Decodes all faces into `out`."""
-
-    def decode(i: int) -> None:
-        with reading(source, f"image {i} cannot be read: fetch it again"):
-            content = read(i)
-        out[i] = _face(content, f"Image {i} of {source}")
-
-    with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
-        for _ in pool.map(decode, range(len(out)), chunksize=64):
-            pass
-
-
-def _cache_file(source: Path, count: int) -> Path:
-    """The file that holds the decoded faces of a source of this size and time of change."""
-    stat = source.stat()
-    described = f"{source.resolve()} {stat.st_size} {stat.st_mtime_ns} {count} bilinear"
-    key = hashlib.sha256(described.encode()).hexdigest()
-    return cache_folder() / "decoded" / f"celeba{SIZE}-{key[:16]}.npy"
-
-
 def _decoded(count: int, read: Callable[[int], bytes], source: Path) -> np.ndarray:
     """All faces (count, 64, 64, 3), decoded once and then mapped from the cache directory."""
-    target = _cache_file(source, count)
-    shape = (count, SIZE, SIZE, 3)
-    if target.is_file():
-        return np.load(target, mmap_mode="c")
-    log.warning("Decoding %d images of %s once, into %s", count, source, target)
-    try:
-        with atomic(target) as temporary:
-            mapped = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-            _fill(mapped, read, source)
-            mapped.flush()
-        return np.load(target, mmap_mode="c")
-    except OSError as error:  # a cache that cannot be written costs only time
-        log.warning("%s cannot be written (%s); decoding in memory.", target, error)
-        out = np.empty(shape, np.uint8)
-        _fill(out, read, source)
-        return out
+
+    def decode(i: int) -> np.ndarray:
+        with reading(source, f"image {i} cannot be read: fetch it again"):
+            content = read(i)
+        return _face(content, f"Image {i} of {source}")
+
+    return decoded(decode, (count, SIZE, SIZE, 3), source, f"celeba{SIZE}", "bilinear")
 
 
 @dataclass(frozen=True)

@@ -264,7 +264,8 @@ class Splits:
         train, val, test: the parts, of the same modalities. Their labels become places among the
             classes of all three.
         name: the data set's name.
-        truth: the distribution that the data were drawn from, if it is known in closed form.
+        truth: the distribution that the data were drawn from, or what was planted in them, if it is
+            known.
     """
 
     train: Dataset

@@ -99,7 +99,7 @@ def hold_out(parts: Mapping[str, Part], share: float) -> dict[str, Part]:
     }
 
 
-def _matched(
+def matched_splits(
     name: str,
     modalities: Sequence[Modality],
     digits: Sequence[Mapping[str, Part]],
@@ -108,6 +108,11 @@ def _matched(
     fresh: bool,
     seed: int,
 ) -> Splits:
+    """Modalities matched by label: modality k has the images of digits[k], of which the last
+    `share` of the training part are held out for validation; see `match`.
+
+    Raises ValueError for a share or a number of matchings out of range.
+    """
     if not 0 < share < 1 or times < 1:
         raise ValueError(
             f"{name} needs 0 < val < 1 and matchings >= 1, got val {share} and matchings {times}."
@@ -169,7 +174,7 @@ def mnist_svhn(
     svhn, share = _svhn(path, val)
     modalities = [_grey("mnist", BALANCE), SVHN_IMAGE]
     digits = [idx_digits("mnist", path), svhn]
-    return _matched("mnist-svhn", modalities, digits, share, matchings, fresh, seed)
+    return matched_splits("mnist-svhn", modalities, digits, share, matchings, fresh, seed)
 
 
 def mnist_fashion(
@@ -183,7 +188,7 @@ def mnist_fashion(
     """MNIST digits and Fashion-MNIST garments, digit k with class k; see `mnist_svhn`."""
     modalities = [_grey("mnist", 1.0), _grey("fashion", 1.0)]
     digits = [idx_digits("mnist", path), idx_digits("fashion-mnist", path)]
-    return _matched("mnist-fashion", modalities, digits, val, matchings, fresh, seed)
+    return matched_splits("mnist-fashion", modalities, digits, val, matchings, fresh, seed)
 
 
 def mnist_svhn_fashion(
@@ -201,4 +206,4 @@ def mnist_svhn_fashion(
     svhn, share = _svhn(path, val)
     modalities = [_grey("mnist", BALANCE), SVHN_IMAGE, _grey("fashion", BALANCE)]
     digits = [idx_digits("mnist", path), svhn, idx_digits("fashion-mnist", path)]
-    return _matched("mnist-svhn-fashion", modalities, digits, share, matchings, fresh, seed)
+    return matched_splits("mnist-svhn-fashion", modalities, digits, share, matchings, fresh, seed)

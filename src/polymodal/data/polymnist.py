@@ -14,6 +14,7 @@ from polymodal.batch import Modality
 from polymodal.checks import FilePath
 from polymodal.data.dataset import Dataset, Splits
 from polymodal.data.digits import hold_out, match
+from polymodal.data.kinds.pixels import colour
 from polymodal.data.readers.digits import Part, idx_digits
 from polymodal.data.readers.files import data_folder, find
 from polymodal.data.readers.pictures import colours, read_picture
@@ -45,7 +46,8 @@ def polymnist(
     The likelihood is the papers' Laplace of scale .75, here around a sigmoid as for other images
     (decoders in their code end without one: `modalities: {m0: {link: identity}, ...}`).
 
-    The paper's photographs do not come with this package, so that figures differ from the paper's.
+    The paper's photographs do not come with this package, so that figures differ from the paper's;
+    `polymnist-released` reads the authors' own files.
     The backgrounds are, in this order:
 
     - `backgrounds`, if given: a folder of image files (in the order of their names) or a list of
@@ -70,6 +72,11 @@ def polymnist(
     return Splits(part(0, "train"), part(1, "val"), part(2, "test"), "polymnist")
 
 
+def view(name: str) -> Modality:
+    """One modality: Laplace of scale .75 around a sigmoid."""
+    return Modality(name, (3, SIDE, SIDE), "laplace", scale=0.75, link="sigmoid")
+
+
 def _check_sizes(views: int, val: float, limit: int | None) -> None:
     if views < 2 or not 0 < val < 1 or (limit is not None and limit < 1):
         raise ValueError(
@@ -90,9 +97,7 @@ def _composed(
         f"m{k}": _over(ink, rows[k], scene, len(labels), generator)
         for k, scene in enumerate(scenes)
     }
-    modalities = [
-        Modality(m, (3, SIDE, SIDE), "laplace", scale=0.75, link="sigmoid") for m in tables
-    ]
+    modalities = [view(m) for m in tables]
     return Dataset(modalities, tables, label=labels[rows[0]])
 
 
@@ -192,16 +197,9 @@ def texture(k: int) -> Tensor:
     shape = _noise((2.0, 1.5, 1.2)[k % 3], along, turn, generator)
     detail = _noise((0.7, 1.0, 0.85)[k % 3], along, turn, generator)
     hue = 0.3 * k
-    dark = _colour(hue + 0.08, 0.8, 0.15)
-    full = _colour(hue, 0.9, 0.6)
-    light = _colour(hue - 0.1, 0.5, 0.95)
+    dark = colour(hue + 0.08, 0.8, 0.15)
+    full = colour(hue, 0.9, 0.6)
+    light = colour(hue - 0.1, 0.5, 0.95)
     t = torch.special.ndtr(0.8 * shape + 0.6 * detail)[..., None]  # uniform on [0, 1]
     colours = torch.where(t < 0.5, dark.lerp(full, 2 * t), full.lerp(light, 2 * t - 1))
     return (255 * colours).round().to(torch.uint8)
-
-
-def _colour(hue: float, saturation: float, value: float) -> Tensor:
-    """(3,) red, green, blue in [0, 1]."""
-    import colorsys
-
-    return torch.tensor(colorsys.hsv_to_rgb(hue % 1, saturation, value), dtype=torch.float64)

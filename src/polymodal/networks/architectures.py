@@ -177,6 +177,37 @@ def _bird_decoder(width: int, dim: int, shape: Shape) -> nn.Module:
     )
 
 
+def _celebahq_encoder(shape: Shape, out: int) -> nn.Module:
+    return ChannelsLast(
+        *strided(shape[0], 32, 4),
+        *strided(32, 64, 4),
+        *strided(64, 128, 4),
+        *strided(128, 128, 4),
+        *strided(128, 128, 4),
+        ResBlock(128),
+        FromGrid(),
+        nn.Linear(2048, out),
+    )
+
+
+def _celebahq_decoder(dim: int, shape: Shape) -> nn.Module:
+    return _channels_last(
+        nn.Linear(dim, 2048),
+        ToGrid(128, 4),
+        ResBlock(128),
+        nn.ReLU(),
+        nn.ConvTranspose2d(128, 128, 4, 2, 1),
+        relu(),
+        nn.ConvTranspose2d(128, 128, 4, 2, 1),
+        relu(),
+        nn.ConvTranspose2d(128, 64, 4, 2, 1),
+        relu(),
+        nn.ConvTranspose2d(64, 32, 4, 2, 1),
+        relu(),
+        UpToImage(32, shape[0]),
+    )
+
+
 def _digit(width: int, activation: Activation = relu, kernel: int = 3) -> Network:
     """Three strided convolutions of `width`, twice and four times as many channels, for 28x28
     images. With another activation than ReLU the weights are initialised by `he`.
@@ -227,6 +258,7 @@ _SVHN = Network(_svhn_encoder, _svhn_decoder, _square(32))
 _CELEBA = Network(_celeba_encoder, _celeba_decoder, _square(64))
 _SENTENCE = Network(sentence_encoder, sentence_decoder, _short, SIZE)
 _TEXT = Network(text_encoder, text_decoder, _short, SIZE)
+_CELEBAHQ = Network(_celebahq_encoder, _celebahq_decoder, _square(128))
 
 # `polymodal list networks` shows these comments.
 NETWORKS: dict[str, Network] = {
@@ -245,6 +277,7 @@ NETWORKS: dict[str, Network] = {
     "cub-conv-small": _bird(16),  # cub-conv with a quarter of the channels
     "sentence-conv": _SENTENCE,  # 2d convolutions over word vectors (CUB, Shi et al. 2019), text
     "text-conv": _TEXT,  # 1d convolutions (MNIST-SVHN-Text, Sutter et al. 2021), text
+    "celebahq-conv": _CELEBAHQ,  # 5 strided convolutions and a residual block, for 128x128 images
 }
 
 

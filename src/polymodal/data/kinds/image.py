@@ -18,7 +18,8 @@ from polymodal.distributions.likelihoods import likelihood_of
 
 CHANNELS = (1, 3, 4)  # a last size of these is taken for channels
 SHOWN = (1, 3)  # numbers of channels that make a picture
-NETWORKS = {28: "digit-conv", 32: "svhn-conv", 64: "celeba-conv"}  # of square colour images
+# Of square colour images.
+NETWORKS = {28: "digit-conv", 32: "svhn-conv", 64: "celeba-conv", 128: "celebahq-conv"}
 SCALE = 3  # pixels of a file for each pixel
 
 
@@ -45,7 +46,7 @@ class Image(Kind):
         return super().are_shares(modality) or likelihood_of(modality).values is None
 
     def network(self, modality: Modality) -> str:
-        """A convolutional network for colour images of 28 x 28, 32 x 32 and 64 x 64, else mlp."""
+        """A convolutional network for square colour images of 28, 32, 64 or 128, else mlp."""
         channels, height, width = modality.shape
         return NETWORKS.get(height, "mlp") if channels == 3 and height == width else "mlp"
 

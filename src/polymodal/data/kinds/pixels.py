@@ -79,3 +79,10 @@ def png(image: np.ndarray, scale: int = 1) -> bytes:
     content = io.BytesIO()
     Image.fromarray(image.repeat(scale, 0).repeat(scale, 1)).save(content, "png", optimize=True)
     return content.getvalue()
+
+
+def colour(hue: float, saturation: float, value: float) -> Tensor:
+    """(3,) red, green, blue in [0, 1], float64; a hue of 1 is that of 0."""
+    import colorsys
+
+    return torch.tensor(colorsys.hsv_to_rgb(hue % 1, saturation, value), dtype=torch.float64)

@@ -15,8 +15,11 @@ from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 
+from filelock import FileLock
+
 from polymodal.checks import FilePath
 from polymodal.checks.files import atomic
+from polymodal.data.readers.download import download
 
 log = logging.getLogger("polymodal")
 # Whether files that are not there are downloaded.
@@ -91,32 +94,85 @@ def check_md5(content: bytes, md5: str) -> None:
         raise DamageError(f"its content has md5 {computed}, the published file {md5}")
 
 
-def fetch(url: str, target: Path, md5: str) -> Path:
-    """Downloads `url` to `target`; `md5` is that of the decompressed content, checked before the
-    file gets its name.
+def sha256_of(file: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fetch(url: str, target: Path, md5: str = "", sha256: str = "") -> Path:
+    """Downloads `url` to `target`, which gets its name only when it is complete and checked.
+
+    Until then it is `<target>.part`, which a later call resumes. One process downloads; others wait
+    for it.
+
+    Args:
+        md5: that of the decompressed content; "": unknown.
+        sha256: that of the file as it is served; "": unknown.
 
     Raises ValueError, saying which file to put where, when it cannot be downloaded or is not the
     published one.
     """
-    import pooch
-
     if not downloads.get():
         raise ValueError(
             f"{target.name} is not in {target.parent}, which the run names, and nothing is"
             " downloaded there; say where it lies (--data)."
         )
-    log.warning("Downloading %s to %s", url, target)
+    if not (md5 or sha256):
+        raise ValueError(f"A download of {target.name} needs its md5 or sha256, to be checked.")
     try:
-        with atomic(target) as temporary:
-            pooch.HTTPDownloader(timeout=30)(url, str(temporary), None)
-            check_md5(unpacked(target, temporary.read_bytes()), md5)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(target):
+            if not target.exists():  # another process may have fetched it
+                _fetch(url, target, md5, sha256)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        why = type(error).__name__ if isinstance(error, OSError) else str(error)
+        why = getattr(error, "strerror", None) or str(error)
         raise ValueError(
-            f"{target.name} is not in {target.parent} and could not be fetched from {url} ({why});"
-            " put the file there yourself, or say where it lies (path=, --data, $POLYMODAL_DATA)."
+            f"{target.name} is not in {target.parent} and could not be fetched from {url}, since"
+            f" {why}; put the file there yourself, or say where it lies (path=, --data,"
+            " $POLYMODAL_DATA)."
         ) from error
     return target
+
+
+@contextlib.contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Inside, no other process fetches `target`."""
+    lock = target.with_name(f".{target.name}.lock")
+    with FileLock(lock):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                lock.unlink()  # who has opened it in the meantime takes a new file
+
+
+def _fetch(url: str, target: Path, md5: str, sha256: str) -> None:
+    """Downloads and checks; a file that was resumed and is wrong is fetched once more from its
+    beginning. What is wrong is removed.
+    """
+    part = target.with_name(f"{target.name}.part")
+    log.warning("Downloading %s to %s", url, target)
+    for resumed in (True, False) if part.exists() else (False,):
+        download(url, part)
+        try:
+            _check(part, target, md5, sha256)
+        except (DamageError, OSError, EOFError, zlib.error):
+            part.unlink()
+            if not resumed:
+                raise
+            continue
+        with atomic(target) as beside:
+            os.replace(part, beside)
+        return
+
+
+def _check(part: Path, target: Path, md5: str, sha256: str) -> None:
+    """Raises an error unless what was downloaded is the published file."""
+    if sha256 and (computed := sha256_of(part)) != sha256:
+        raise DamageError(f"it has sha256 {computed}, the published file {sha256}")
+    if md5:
+        check_md5(unpacked(target, part.read_bytes()), md5)
 
 
 def unpacked(file: Path, stored: bytes) -> bytes:
