@@ -192,7 +192,7 @@ def _splits(files: _Files, images: np.ndarray, mask: np.ndarray, columns: Sequen
     modalities = [
         Modality("image", (3, size, size), link="sigmoid"),
         Modality("mask", (mask.shape[-1], size, size), "bernoulli", kind="mask"),
-        Modality("attributes", (len(columns),), "bernoulli"),
+        Modality("attributes", (len(columns),), "bernoulli", names=tuple(names)),
     ]
     tables = {
         "image": torch.from_numpy(images).permute(0, 3, 1, 2),
