@@ -385,8 +385,11 @@ def test_every_run_of_a_comparison_is_checked_before_the_first(override, says, t
     assert says in refused(lambda: make_plan(recipe, tmp_path / "out", small))
 
 
+ONE = ["method.embedding={embedding_size: 1, num_directions: 1}"]  # of 4 rows for validation
+
+
 def test_places_of_all_runs_are_looked_at_before_the_first(tmp_path) -> None:
-    small = ["data.n=60", "training.epochs=1", "training.progress=false", "method.hidden=4"]
+    small = ["data.n=60", "training.epochs=1", "training.progress=false", "method.hidden=4", *ONE]
     plan = make_plan(comparison(tmp_path), tmp_path / "out", small)
     last = plan.runs[-1].directory
     last.parent.mkdir()
@@ -400,14 +403,14 @@ def test_places_of_all_runs_are_looked_at_before_the_first(tmp_path) -> None:
 
 def test_a_setting_for_all_stages_says_which_own_settings_it_replaces(tmp_path) -> None:
     recipe = comparison(tmp_path)
-    plan = make_plan(recipe, tmp_path, ["data.n=60", "training.batch=32"])
+    plan = make_plan(recipe, tmp_path, ["data.n=60", "training.batch=32", *ONE])
     assert [run.settings.training.stage("embeddings").batch for run in plan.runs] == [32, 32]
     (note,) = plan.notes
     assert note == (
         "training.batch=32 holds for every stage, and replaces embeddings.batch=800;"
         " training.stages.embeddings.batch=800 keeps it."
     )
-    kept = ["training.batch=32", "training.stages.embeddings.batch=800", "data.n=60"]
+    kept = ["training.batch=32", "training.stages.embeddings.batch=800", "data.n=60", *ONE]
     plan = make_plan(recipe, tmp_path, kept)
     assert plan.runs[1].settings.training.stage("embeddings").batch == 800 and not plan.notes
 

@@ -768,7 +768,7 @@ def test_a_product_without_a_finite_integral_is_warned_of(
 ) -> None:
     patterns = torch.ones(1, count, dtype=torch.bool)
     patterns[0, 0] = complete
-    posterior = SimpleNamespace(experts=range(count), trained_patterns=patterns)
+    posterior = SimpleNamespace(experts=range(count), trained_patterns=patterns, over_prior=True)
     figures = product_figures(SimpleNamespace(posterior=posterior), posteriors(variance), [], tail)
     assert figures["largest_variance"] == pytest.approx(variance, abs=0.02)
     warn_of_product("surrogates", figures)
@@ -795,5 +795,5 @@ def test_the_figures_of_the_product_are_kept_and_looked_at_when_surrogates_end(m
     assert figures["largest_variance"] == pytest.approx(
         float(torch.linalg.eigvalsh(z.T.cov())[-1]), rel=0.05
     )
-    likely = METHODS["jnf_dcca"](data.modalities, latent=2, product="likelihoods")
-    assert next(s for s in likely.stages if s.name == "surrogates").finish is None
+    likely = fit("jnf", data, product="likelihoods", **options)
+    assert likely.info["stages"]["surrogates"]["figures"]["most_experts"] == 0

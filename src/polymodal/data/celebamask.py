@@ -189,10 +189,11 @@ def celebamask(
 
 def _splits(files: _Files, images: np.ndarray, mask: np.ndarray, columns: Sequence[int]) -> Splits:
     size, attributes = images.shape[1], files.attributes[files.order][:, columns]
+    names = tuple(ATTRIBUTES[column] for column in columns)
     modalities = [
         Modality("image", (3, size, size), link="sigmoid"),
         Modality("mask", (mask.shape[-1], size, size), "bernoulli", kind="mask"),
-        Modality("attributes", (len(columns),), "bernoulli", names=tuple(names)),
+        Modality("attributes", (len(columns),), "bernoulli", names=names),
     ]
     tables = {
         "image": torch.from_numpy(images).permute(0, 3, 1, 2),
