@@ -17,6 +17,7 @@ from polymodal.cli.catalog import entries
 from polymodal.data.kinds import KINDS
 from polymodal.methods import METHODS
 from polymodal.metrics import METRICS
+from polymodal.metrics.frechet import frechet_distance
 from polymodal.networks.architectures import NETWORKS
 from polymodal.runs.run import build
 from polymodal.sampling import SAMPLERS
@@ -129,6 +130,27 @@ def test_the_recipes_of_a_page_are_read_and_their_methods_built(
     modalities = [Modality("photo", (3, 32, 32)), Modality("tags", (5,))]
     assert build(to_dict(complete(settings, modalities)), modalities).stages
     assert set(settings.evaluation.metrics or ()) <= set(entries("metrics"))
+
+
+def test_a_formula_of_the_text_is_the_one_that_a_test_measures() -> None:
+    """Hoelder's objective in `test_objectives`, the bias of `frechet` in `test_metrics`."""
+    page = (DOCS / "methods" / "hoelder.md").read_text()
+    formula = r"w_m \log p(x_m|z) + \beta \big(\log p(z) - \log q(z)\big)"
+    assert formula in page and "log-density of the whole mixture" in page
+    assert "2F/N + F(F + 1)/(2N)" in (frechet_distance.__doc__ or "")
+
+
+def test_equal_bits_are_promised_for_equal_numbers_of_threads_only() -> None:
+    promises = []
+    for page in [*TEXTS, *(ROOT / "src").rglob("*.py")]:
+        promises += re.findall(r"bit for bit.{,90}", " ".join(page.read_text().split()))
+    assert len(promises) > 2 and all("threads" in promise for promise in promises), promises
+
+
+def test_the_first_page_shows_no_figure_of_its_own() -> None:
+    """A measured figure stands on the page of measurements, which names its file."""
+    text = FENCE.sub("", (DOCS / "index.md").read_text())
+    assert not re.findall(r"(?<![\w.])\d*\.\d+", text)
 
 
 def test_every_page_is_reached() -> None:

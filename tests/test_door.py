@@ -485,6 +485,8 @@ def test_arguments_are_refused_in_one_sentence(arguments, capsys, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     status, out, err = said(capsys, *arguments)
     assert status == 2 and not out and is_one_sentence(err.strip()), err
+    option = next((a for a in reversed(arguments) if a.startswith("--")), "")
+    assert option in err or f"training.{option[2:]}" in err, err  # not another fault
     assert not list(tmp_path.iterdir())
 
 

@@ -494,6 +494,22 @@ def test_elbo_is_below_iwae_of_the_mixture_of_experts(trial: int) -> None:
     ).all()
 
 
+def test_hoelder_has_the_objective_of_its_page() -> None:
+    """sum_c pi_c E_{q_c}[sum_m w_m log p(x_m|z) + beta (log p(z) - log q(z))], q the mixture."""
+    beta, data = 0.5, batch(4)
+    m = method("hoelder", beta=beta)
+    value, error = mean_loss(m, data)
+    with torch.no_grad():
+        q = m.model.posterior(data)
+        z = q.sample((20_000,))
+        likelihood = sum(
+            v.weight * m.model.decoders[v.name](z).log_prob(data.x[v.name]) for v in MODALITIES
+        )
+        each = likelihood + beta * (m.model.prior().log_prob(z) - q.log_prob(z))
+    width = (error.square() + each.var(0) / len(z)).sqrt()
+    assert ((value + each.mean(0)).abs() < 5 * width).all()
+
+
 @pytest.mark.parametrize(
     "pooling", ["product", "mixture", "mixture_of_products", "hoelder", "mixture_of_barycentres"]
 )

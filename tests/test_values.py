@@ -185,7 +185,8 @@ def test_nan_is_refused_both_ways() -> None:
     run, _ = trained()
     x = X[:2].clone()
     x[0, 0] = torch.nan
-    assert "NaN or infinite" in refusal(lambda: run.model.generate(Batch({"a": x})))
+    said = refusal(lambda: run.model.generate(Batch({"a": x})))
+    assert said.startswith("The given 'a' has 1 values that are NaN or infinite, in 1 of 2 samples")
     absent = Batch({"a": x, "b": X[:2, :3]}, {"a": torch.tensor([False, True])})
     assert run.model.generate(absent)["a"].isfinite().all()
     refusal(lambda: run.model.generate(Batch({"a": X[:0]})))
@@ -205,7 +206,7 @@ def test_nan_is_refused_both_ways() -> None:
         lambda: data(index={"a": torch.arange(60) + 1}),
         lambda: data(index={"a": torch.arange(60.0)}),
         lambda: data(X[:, :3]),
-        lambda: data(X[:0]),
+        lambda: Dataset(MODALITIES[:1], {"a": X[:0]}),
         lambda: load_data(3),
         lambda: load_data("shapes", n=10**12),
         lambda: load_data("linear_gaussian", n=1e12),
