@@ -6,6 +6,7 @@ import io
 import os
 import re
 import tempfile
+import warnings
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -389,6 +390,18 @@ def test_damaged_pictures_are_told_in_one_sentence(junk, cut) -> None:
     tinted("RGB").save(content, "png")
     for damaged in (junk, content.getvalue()[: min(cut, 40)]):
         refusal(lambda d=damaged: read_picture(io.BytesIO(d), "a picture"))
+
+
+def test_the_library_of_pictures_says_nothing_itself() -> None:
+    """A TIFF file that was cut: the sentence alone, no warning about its tags."""
+    content = io.BytesIO()
+    tinted("RGB").save(content, "tiff")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for length in range(8, len(content.getvalue()) - 60, 5):
+            damaged = io.BytesIO(content.getvalue()[:length])
+            refusal(lambda d=damaged: read_picture(d, "a picture"))
+    assert not said
 
 
 def test_four_channels_are_no_colour() -> None:

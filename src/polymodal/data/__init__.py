@@ -141,8 +141,8 @@ def load_data(
     splits = splits.map(lambda part, data: data.first(limit))
     if pattern is not None:
         splits = remove_values(splits, pattern, seed)
-    for part in splits.parts.values():
-        part.check()
+    for name, part in splits.parts.items():
+        part.check(name)
     return splits
 
 

@@ -210,8 +210,11 @@ class Dataset:
             sums += torch.stack([x.sum(0), x.square().sum(0)])
         return sums / max(1, len(rows))
 
-    def check(self) -> Dataset:
+    def check(self, part: str = "") -> Dataset:
         """The data set itself, if one can train on its values.
+
+        Args:
+            part: its name, for the sentences.
 
         Raises:
             ValueError: for values that are NaN, infinite or not admitted by the likelihood where
@@ -221,8 +224,9 @@ class Dataset:
         present = {m: self.is_present(m) for m in self.names}
         for m in self.modalities:
             if not present[m.name].any():
+                of = f" of the {part} part" if part else ""
                 raise ValueError(
-                    f"Modality {m.name!r} is missing from all {len(self)} samples; leave it out."
+                    f"Modality {m.name!r} is missing from all {len(self)} samples{of}; leave it out."
                 )
             rows, words = self.rows_of(m.name), f"Modality {m.name!r}"
             kind_of(m).check(self.tables[m.name], m, words, rows, present[m.name])

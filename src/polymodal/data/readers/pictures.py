@@ -34,7 +34,7 @@ def read_picture(source: Path | IO[bytes], name: str | Path) -> np.ndarray:
     if isinstance(source, Path):
         regular(source)
     with reading(name, REMEDY), warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore")  # of sizes, which `_check` bounds, and damaged remarks
         try:
             image = Image.open(source, formats=FORMATS)
         except Image.DecompressionBombError:
