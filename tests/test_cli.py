@@ -528,7 +528,7 @@ def test_mistakes_in_what_is_typed(capsys, tmp_path, monkeypatch) -> None:
         ({"a": np.ones((0, 2)), "b": np.ones((0, 2))}, "at least one sample"),
         (
             {"a": np.ones((30, 2)), "b": np.ones((30, 2)), "b_present": np.zeros(30)},
-            " samples of the train part; leave it out",
+            "'b' is missing from all",
         ),
         ({"a": np.ones((30, 2)), "b": np.ones((30, 2)), "label": np.zeros(29, int)}, "abels"),
         ({"a": np.ones((30, 2)), "b": np.ones((29, 2))}, "same number of samples"),

@@ -584,6 +584,12 @@ def two(a=None, b=None, **changes):
     return Dataset(**good | changes)
 
 
+def test_a_part_in_which_a_modality_is_missing_is_named() -> None:
+    data = two(present={"b": torch.tensor([True, False, False, False])}).take(torch.tensor([1, 2]))
+    with pytest.raises(ValueError, match="'b' is missing from all 2 samples of the val part"):
+        data.check("val")
+
+
 def b_values(*values):
     return {"a": torch.ones(4, 2), "b": torch.tensor(values)[:, None]}
 

@@ -296,6 +296,7 @@ def test_keys_of_run_json_are_named(change, word, copy) -> None:
         (lambda m: m["table"][0].pop("unit"), "table[0].unit is missing"),
         (lambda m: m["table"][0].update(value="much"), "table[0].value"),
         (lambda m: m["table"][0].update(n=-1), "table[0].n"),
+        (lambda m: m["table"][0].update(reason={"a": 1}), "table[0].reason"),
         (lambda m: m.update(table=3), "table must be a list"),
         (lambda m: m.pop("weights"), "weights is missing"),
     ],

@@ -224,9 +224,11 @@ class Dataset:
         present = {m: self.is_present(m) for m in self.names}
         for m in self.modalities:
             if not present[m.name].any():
-                of = f" of the {part} part" if part else ""
+                samples = (
+                    f"{len(self)} samples of the {part} part" if part else f"{len(self)} samples"
+                )
                 raise ValueError(
-                    f"Modality {m.name!r} is missing from all {len(self)} samples{of}; leave it out."
+                    f"Modality {m.name!r} is missing from all {samples}; leave it out."
                 )
             rows, words = self.rows_of(m.name), f"Modality {m.name!r}"
             kind_of(m).check(self.tables[m.name], m, words, rows, present[m.name])

@@ -61,6 +61,7 @@ class Result(OpenGroup):
     seed: int
     direction: str
     unit: str
+    reason: str | None = None
 
 
 class Results(OpenGroup):
