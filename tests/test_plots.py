@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgba
 from PIL import Image
 
 from polymodal.data.kinds import mosaic
-from polymodal.report import plots
+from polymodal.report import planes, plots
 from polymodal.report.pictures import pixels
 from polymodal.sampling import Histogram
 
@@ -103,11 +103,11 @@ def test_spectra_have_a_line_and_a_bar_for_each_modality() -> None:
 def test_extent_measures_what_is_bright() -> None:
     image = torch.zeros(2, 1, 10, 10)
     image[0, 0, 2:5, 4:9] = 1  # 3 high, 5 wide
-    assert plots.extent(image).tolist() == pytest.approx([0.5, 0.0])
+    assert planes.extent(image).tolist() == pytest.approx([0.5, 0.0])
 
 
 def test_points_of_class_one_are_blue_and_large_ones_strong() -> None:
-    colours = plots.point_colours(3, torch.tensor([0, 1, 1]), torch.tensor([1.0, 1.0, 0.3]))
+    colours = planes.point_colours(3, torch.tensor([0, 1, 1]), torch.tensor([1.0, 1.0, 0.3]))
     red, blue, pale = colours[:, :3]
     assert red[0] > red[2] and blue[2] > blue[0] and pale.sum() > blue.sum()
 
@@ -115,8 +115,8 @@ def test_points_of_class_one_are_blue_and_large_ones_strong() -> None:
 def test_contours_enclose_their_share_of_the_mass() -> None:
     normal = torch.distributions.MultivariateNormal(torch.zeros(2), torch.eye(2))
     z = 4 * torch.randn(2000, 2, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
-    plane = plots.Plane("a", z, normal.log_prob, torch.rand(2, 1, 8, 8))
-    figure = plots.latent_plane([plane], torch.rand(1, 8, 8), torch.arange(2000) % 2)
+    plane = planes.Plane("a", z, normal.log_prob, torch.rand(2, 1, 8, 8))
+    figure = planes.latent_plane([plane], torch.rand(1, 8, 8), torch.arange(2000) % 2)
     axes = figure.subfigs[0].axes[0]
     lines = [c for c in axes.collections if type(c).__name__ == "QuadContourSet"][-1]
     # Of a standard normal, the disc of radius sqrt(-2 log(1 - share)) holds that share; densities

@@ -21,7 +21,7 @@ from polymodal.metrics.measurement import complete_rows
 from polymodal.metrics.probe import latent_means
 from polymodal.model import MultimodalVAE
 from polymodal.posteriors import Embeddings
-from polymodal.report import plots
+from polymodal.report import planes, plots
 from polymodal.runs.run import Run
 from polymodal.sampling import SamplerReport
 
@@ -237,15 +237,15 @@ class Scenes:
             return None
         train = self.data.train.batch(chosen(self.data.train, POINTS))
         panels = [self._panel(k, model, train, given, second) for k, model in shown.items()]
-        size = plots.extent(self.show(first, train.x[first]))
+        size = planes.extent(self.show(first, train.x[first]))
         image = self.show(first, given.x[first])[0]
-        figure = plots.latent_plane(panels, image, train.label, size)
+        figure = planes.latent_plane(panels, image, train.label, size)
         alt = f"Latent plane with one posterior given {first}, for {', '.join(shown)}"
         return Group([drawn(figure, alt)], "", _plane_text(first, second, len(train)))
 
     def _largest_example(self, name: str) -> Batch:
         """The test sample with the largest bright part, among those of the highest label."""
-        size, label = plots.extent(self.show(name, self.batch.x[name])), self.batch.label
+        size, label = planes.extent(self.show(name, self.batch.x[name])), self.batch.label
         if label is not None:
             size = torch.where(label == label.max(), size, -1.0)
         row = int(size.argmax())
@@ -253,7 +253,7 @@ class Scenes:
 
     def _panel(
         self, label: str, model: MultimodalVAE, train: Batch, given: Batch, target: str
-    ) -> plots.Plane:
+    ) -> planes.Plane:
         with torch.no_grad():
             q, z = model.posterior(given), latent_means(model, train)
         samples = sampled(model, given, PLANE_DRAWS, [target]).x[target][:, 0]
@@ -261,7 +261,7 @@ class Scenes:
         def log_prob(at: Tensor) -> Tensor:
             return q.log_prob(at.unsqueeze(1)).squeeze(1)
 
-        return plots.Plane(label, z, log_prob, self.show(target, samples))
+        return planes.Plane(label, z, log_prob, self.show(target, samples))
 
 
 def _has_plane(model: MultimodalVAE, given: Batch, target: str) -> bool:

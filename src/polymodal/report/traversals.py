@@ -20,7 +20,8 @@ TRAVERSED = (
     " variance that it has over test samples. Bars: the variance of the decoded means, as a share"
     " of the modality's own variance over the test data, both summed over the modality's values;"
     " with standard errors over the samples. A dimension moves a modality if the share is at least"
-    " 1 %. Pictures: one test sample, a column for each value and a row for each modality."
+    " 1 %; shares of dimensions that act together may add up to more than 1. Pictures: one test"
+    " sample, a column for each value and a row for each modality."
 )
 
 

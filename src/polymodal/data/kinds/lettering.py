@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,21 +26,41 @@ def lettered(texts: Sequence[str], length: int | None = None) -> Tensor:
     >>> lettered(["a bird", "a small bird"]).shape
     torch.Size([2, 3, 76, 120])
     """
-    from PIL import Image, ImageDraw, ImageFont
+    if length is not None:
+        width = min(WIDTH, LETTER * length + 2 * MARGIN)
+        return written([[(text, INK)] for text in texts], width, 1)
+    lines = [_wrapped(text, _font(), WIDTH - 2 * MARGIN) for text in texts]
+    return written([[(line, INK) for line in each] for each in lines], WIDTH, LINES)
 
-    width = WIDTH if length is None else min(WIDTH, LETTER * length + 2 * MARGIN)
-    size = (width, HEIGHT * (LINES if length is None else 1) + 2 * MARGIN)
-    font = ImageFont.load_default(FONT)
+
+def written(texts: Sequence[Sequence[tuple[str, int]]], width: int, lines: int) -> Tensor:
+    """Lines of letters, each with its ink (0 is black), as pictures (n, 3, H, W) in [0, 1] with
+    room for so many lines; further ones are left out.
+    """
+    from PIL import Image, ImageDraw
+
+    font, size = _font(), (width, HEIGHT * lines + 2 * MARGIN)
     pictures = np.empty((len(texts), size[1], size[0]), np.uint8)
     for picture, text in zip(pictures, texts, strict=True):
         image = Image.new("L", size, PAPER)
-        lines = [text] if length is not None else _wrapped(text, font, width - 2 * MARGIN)
-        for i, line in enumerate(lines[:LINES]):
+        for i, (line, ink) in enumerate(text[:lines]):
             place = (MARGIN, MARGIN + i * HEIGHT - 1)
-            ImageDraw.Draw(image).text(place, line, INK, font)
+            ImageDraw.Draw(image).text(place, line, ink, font)
         picture[:] = np.asarray(image)
     grey = torch.from_numpy(pictures).float() / 255
     return grey[:, None].expand(-1, 3, -1, -1)
+
+
+def width_of(lines: Sequence[str]) -> int:
+    """The pixels of a picture in which each of these lines fits."""
+    font = _font()
+    return math.ceil(max(map(font.getlength, lines))) + 2 * MARGIN
+
+
+def _font() -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(FONT)
 
 
 def _wrapped(text: str, font: Any, width: int) -> list[str]:

@@ -5,19 +5,18 @@ A bernoulli value is a probability; it is present where that is above 1/2.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.checks import check_name, shown
+from polymodal.data.kinds.draws import draws_as_csv
+from polymodal.data.kinds.lettering import width_of, written
 
-LINES, LINE, MARGIN = 14, 12, 3  # names in a picture, and pixels of a line and at its ends
+LINES = 14  # names in a picture
 NOTHING, WIDEST = "(none)", " -8.88e+88"
 OTHERS = "-*"
 FORM = "such as Smiling,-Male (- for 0) or height:1.8"
@@ -90,39 +89,24 @@ def _usual(
 
 
 def as_csv(draws: Tensor, modality: Modality) -> bytes:
-    """Draws (n, B, d) as a table with a column for each name, and the numbers of sample and draw,
-    counted from 1.
-    """
-    content = io.StringIO()
-    table = csv.writer(content, lineterminator="\n")
-    table.writerow(["sample", "draw", *(modality.names or ())])
-    for b in range(draws.shape[1]):
-        for k in range(draws.shape[0]):
-            table.writerow([b + 1, k + 1, *(f"{v:.6g}" for v in draws[k, b].tolist())])
-    return content.getvalue().encode()
+    """Draws (n, B, d) as a table with a column for each name."""
+
+    def cells(sample: Tensor) -> list[list[str]]:
+        return [[f"{v:.6g}" for v in draw] for draw in sample.tolist()]
+
+    return draws_as_csv(draws, modality.names or (), cells)
 
 
 def drawn(x: Tensor, modality: Modality) -> Tensor:
     """Values (n, d) as pictures (n, 3, H, W) of words, one below the other: the names of those that
     are present, darker the more probable, or (no bernoulli) names with their values; at most LINES.
     """
-    from PIL import Image, ImageDraw, ImageFont
-
-    font = ImageFont.load_default()
-    lines = [_lines(row, modality) for row in x.detach().cpu().double().tolist()]
-    number = "" if modality.likelihood == "bernoulli" else WIDEST
-    words = [NOTHING, *(name + number for name in modality.names or ())]
-    width = math.ceil(max(font.getlength(word) for word in words)) + 2 * MARGIN
-    height = LINE * min(LINES, len(modality.names or ())) + 2 * MARGIN
-    pictures = []
-    for each in lines:
-        image = Image.new("L", (width, height), 255)
-        draw = ImageDraw.Draw(image)
-        for k, (word, strength) in enumerate(each or [(NOTHING, 0.5)]):
-            ink = round(190 * (1 - strength))
-            draw.text((MARGIN, MARGIN + k * LINE), word, fill=ink, font=font)
-        pictures.append(np.asarray(image))
-    return torch.from_numpy(np.stack(pictures) / 255).float()[:, None].expand(-1, 3, -1, -1)
+    values = x.detach().cpu().double().tolist()
+    lines = [_lines(row, modality) or [(NOTHING, 0.5)] for row in values]
+    names, number = modality.names or (), "" if modality.likelihood == "bernoulli" else WIDEST
+    width = width_of([NOTHING, *(name + number for name in names)])
+    inked = [[(word, round(190 * (1 - dark))) for word, dark in each] for each in lines]
+    return written(inked, width, min(LINES, len(names)))
 
 
 def _lines(values: Sequence[float], modality: Modality) -> list[tuple[str, float]]:

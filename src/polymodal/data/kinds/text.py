@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from polymodal.batch import Modality, escaped
 from polymodal.checks.files import read_bytes, regular
+from polymodal.data.kinds.draws import draws_as_csv
 from polymodal.data.kinds.kind import Fault, Kind, Shape, register
 from polymodal.data.kinds.lettering import lettered
 from polymodal.data.words import (
@@ -124,12 +123,8 @@ class Text(Kind):
         self, draws: Tensor, modality: Modality, above: Sequence[Tensor] = ()
     ) -> Mapping[str, bytes]:
         """`<name>.csv`, the name `escaped`: sample, draw, text."""
-        content = io.StringIO()
-        rows = csv.writer(content, lineterminator="\n")
-        rows.writerow(["sample", "draw", "text"])
-        for i, sample in enumerate(draws.movedim(1, 0)):
-            rows.writerows([i, k, text] for k, text in enumerate(texts_of(sample, modality)))
-        return {f"{escaped(modality.name)}.csv": content.getvalue().encode()}
+        table = draws_as_csv(draws, ["text"], lambda x: [[t] for t in texts_of(x, modality)])
+        return {f"{escaped(modality.name)}.csv": table}
 
 
 def _lines(file: Path) -> list[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from polymodal.data.readers.archives import read_arrays
+from polymodal.data.readers.decoded import decoded
 from polymodal.data.readers.files import DamageError, find, reading, unpacked
 from polymodal.data.readers.pictures import colours, read_picture
 
@@ -97,11 +97,15 @@ def official_birds(folder: Path, crop: bool) -> Birds | None:
     paths = [words[0] for words in _table(images)]
     count = len(paths)
     boxes = _numbers(home / "bounding_boxes.txt", count, 4) if crop else None
+
+    def image(i: int) -> np.ndarray:
+        return _image(home / "images" / paths[i], None if boxes is None else boxes[i])
+
     species = _numbers(home / "image_class_labels.txt", count, 1)[:, 0].astype(np.int64) - 1
     names = [words[0] for words in _table(home / "classes.txt")]
     attributes = home / ATTRIBUTES
     return Birds(
-        _images([home / "images" / path for path in paths], boxes),
+        decoded(image, (count, SIZE, SIZE, 3), images, f"cub{SIZE}", "cut" if crop else "whole"),
         [_captions((captions / path).with_suffix(".txt")) for path in paths],
         [names[i] for i in species],
         _numbers(home / "train_test_split.txt", count, 1)[:, 0] == 1,
@@ -138,19 +142,6 @@ def _captions(file: Path) -> list[str]:
         if not any(lines):
             raise DamageError("it holds no caption")
         return [line for line in lines if line]
-
-
-def _images(files: Sequence[Path], boxes: np.ndarray | None) -> np.ndarray:
-    """All images (N, 64, 64, 3)."""
-    out = np.empty((len(files), SIZE, SIZE, 3), np.uint8)
-
-    def read(i: int) -> None:
-        out[i] = _image(files[i], None if boxes is None else boxes[i])
-
-    with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
-        for _ in pool.map(read, range(len(out)), chunksize=64):
-            pass
-    return out
 
 
 def _image(file: Path, box: np.ndarray | None) -> np.ndarray:
