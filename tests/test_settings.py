@@ -393,3 +393,5 @@ def test_the_first_difference_is_named() -> None:
     assert first_difference(one, other) == ("b.c", [1], [2])
     assert first_difference({"b": {"d": 2}}, {"b": {}}) == ("b.d", 2, "nothing")
     assert first_difference({}, {"x": 0}) == ("x", "nothing", 0)
+    assert first_difference({}, {"x": None, "y": [], "z": ()}) is None  # settings that came later
+    assert first_difference({"x": 0}, {"x": None}) == ("x", 0, None)

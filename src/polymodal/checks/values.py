@@ -35,16 +35,22 @@ def plain(value: Any, levels: int = NESTED) -> Any:
 def first_difference(ours: Any, theirs: Any, path: str = "") -> tuple[str, Any, Any] | None:
     """The first key at which two nested mappings differ, with both values; None if they are equal.
 
-    A key that only one of them has is "nothing" in the other.
+    A key that only one of them has is "nothing" in the other; it makes no difference if its value
+    is empty, so that a setting which came later with an empty default changes no earlier run.
     """
     if not (isinstance(ours, Mapping) and isinstance(theirs, Mapping)):
-        return None if ours == theirs else (path, _or_nothing(ours), _or_nothing(theirs))
+        same = ours == theirs or (ABSENT in (ours, theirs) and _empty(ours) and _empty(theirs))
+        return None if same else (path, _or_nothing(ours), _or_nothing(theirs))
     for key in dict.fromkeys([*ours, *theirs]):
         pair = ours.get(key, ABSENT), theirs.get(key, ABSENT)
         difference = first_difference(*pair, below(path, key))
         if difference:
             return difference
     return None
+
+
+def _empty(value: Any) -> bool:
+    return value is ABSENT or value is None or value in ((), [], {}, "")
 
 
 def _or_nothing(value: Any) -> Any:
