@@ -390,8 +390,10 @@ def test_recipes_by_name_file_or_nearest(tmp_path) -> None:
 def test_the_first_difference_is_named() -> None:
     one, other = {"a": 1, "b": {"c": [1], "d": 2}}, {"a": 1, "b": {"c": [2]}}
     assert first_difference(one, one) is None
-    assert first_difference(one, other) == ("b.c", [1], [2])
+    assert first_difference(one, other) == ("b.c.0", 1, 2)
     assert first_difference({"b": {"d": 2}}, {"b": {}}) == ("b.d", 2, "nothing")
     assert first_difference({}, {"x": 0}) == ("x", "nothing", 0)
     assert first_difference({}, {"x": None, "y": [], "z": ()}) is None  # settings that came later
     assert first_difference({"x": 0}, {"x": None}) == ("x", 0, None)
+    assert first_difference({"x": [{"a": 1}]}, {"x": [{"a": 1, "b": None}]}) is None
+    assert first_difference({"x": [1]}, {"x": [1, 2]}) == ("x", [1], [1, 2])

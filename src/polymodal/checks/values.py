@@ -33,11 +33,14 @@ def plain(value: Any, levels: int = NESTED) -> Any:
 
 
 def first_difference(ours: Any, theirs: Any, path: str = "") -> tuple[str, Any, Any] | None:
-    """The first key at which two nested mappings differ, with both values; None if they are equal.
+    """The first key (of lists, place) at which two nested values differ, with both values; None if they are equal.
 
     A key that only one of them has is "nothing" in the other; it makes no difference if its value
     is empty, so that a setting which came later with an empty default changes no earlier run.
     """
+    lists = isinstance(ours, list | tuple) and isinstance(theirs, list | tuple)
+    if lists and len(ours) == len(theirs):
+        ours, theirs = ({str(i): v for i, v in enumerate(each)} for each in (ours, theirs))
     if not (isinstance(ours, Mapping) and isinstance(theirs, Mapping)):
         same = ours == theirs or (ABSENT in (ours, theirs) and _empty(ours) and _empty(theirs))
         return None if same else (path, _or_nothing(ours), _or_nothing(theirs))
