@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily, MultivariateNormal
 
-from polymodal.batch import Batch, Modality
+from polymodal.batch import Batch
 from polymodal.distributions.mixture import Joint
 from polymodal.distributions.normal import DiagLaplace, DiagNormal
+from polymodal.modality import Modality
 from polymodal.networks.flows import Flow
 from polymodal.networks.named import Named
 

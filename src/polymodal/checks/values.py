@@ -33,7 +33,8 @@ def plain(value: Any, levels: int = NESTED) -> Any:
 
 
 def first_difference(ours: Any, theirs: Any, path: str = "") -> tuple[str, Any, Any] | None:
-    """The first key (of lists, place) at which two nested values differ, with both values; None if they are equal.
+    """The first key (of lists: place) at which two nested values differ, with both values; None if
+    they are equal.
 
     A key that only one of them has is "nothing" in the other; it makes no difference if its value
     is empty, so that a setting which came later with an empty default changes no earlier run.

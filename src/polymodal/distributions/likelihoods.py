@@ -21,7 +21,6 @@ from torch.distributions import (
     OneHotCategorical,
 )
 
-from polymodal.batch import Modality
 from polymodal.checks import check_name
 from polymodal.distributions.counts import (
     NegativeBinomialCounts,
@@ -30,6 +29,7 @@ from polymodal.distributions.counts import (
     poisson_start,
 )
 from polymodal.distributions.tokens import TokenSequence
+from polymodal.modality import Modality
 
 
 class Isotropic(Distribution):
