@@ -48,7 +48,7 @@ START = now()
 ARGS = arguments(__doc__.splitlines()[0], TASKS)
 
 from polymodal import fit  # noqa: E402
-from polymodal.batch import Batch  # noqa: E402
+from polymodal.batch import Batch, Modality  # noqa: E402
 from polymodal.checks import keep_heap  # noqa: E402
 from polymodal.data import Dataset, Splits  # noqa: E402
 from polymodal.metrics.decoding import Decoding  # noqa: E402
@@ -56,7 +56,6 @@ from polymodal.metrics.likelihood import (  # noqa: E402
     importance_log_likelihood,
     monte_carlo_log_likelihood,
 )
-from polymodal.modality import Modality  # noqa: E402
 from polymodal.runs.run import Run  # noqa: E402
 from polymodal.training.stage_trainer import StageTrainer  # noqa: E402
 

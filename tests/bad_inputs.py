@@ -41,13 +41,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from polymodal import evaluate, fit, load, load_data
-from polymodal.batch import Batch
+from polymodal.batch import Batch, Modality
 from polymodal.checks import Group
 from polymodal.cli import main as cli
 from polymodal.data import Dataset, Splits, kind_of
 from polymodal.experiments.plan import make_plan
 from polymodal.methods import METHODS
-from polymodal.modality import Modality
 from polymodal.runs.run import Run
 from polymodal.settings import load_recipe, resolve
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
+from polymodal.batch import Modality
 from polymodal.data import ATTRIBUTES, Dataset, load_data
 from polymodal.data.celebamask import ANNOTATIONS, CHOSEN, IMAGES, MAPPING, MASKS, PARTS
 from polymodal.data.kinds import KINDS
 from polymodal.data.readers import decoded
-from polymodal.modality import Modality
 from polymodal.runs.run import build
 from polymodal.settings import load_recipe, resolve, to_dict
 from polymodal.settings.data import complete

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import polymodal
+from polymodal.batch import END, UNKNOWN, Modality
 from polymodal.cli import catalog as cli_catalog
 from polymodal.cli import main as cli
 from polymodal.data import Dataset, Splits
@@ -21,7 +22,6 @@ from polymodal.data.digit_names import TEXT
 from polymodal.data.digits import BALANCE
 from polymodal.experiments import plan as compare
 from polymodal.metrics import classifier_training, classifiers
-from polymodal.modality import END, UNKNOWN, Modality
 from polymodal.sampling import ParticleReport
 from polymodal.settings.recipes import load_recipe, recipes
 from polymodal.settings.resolve import resolve

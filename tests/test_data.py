@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 
-from polymodal.batch import Batch
+from polymodal.batch import Batch, Modality
 from polymodal.data import (
     Dataset,
     LinearGaussian,
@@ -34,7 +34,6 @@ from polymodal.data import (
 )
 from polymodal.data.readers import decoded, files
 from polymodal.data.readers import digits as digit_files
-from polymodal.modality import Modality
 
 faces = import_module("polymodal.data.celeba")  # the package's attribute is the function
 

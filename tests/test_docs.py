@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from polymodal.batch import Modality
 from polymodal.cli.catalog import entries
 from polymodal.data.kinds import KINDS
 from polymodal.methods import METHODS
 from polymodal.metrics import METRICS
 from polymodal.metrics.frechet import frechet_distance
-from polymodal.modality import Modality
 from polymodal.networks.architectures import NETWORKS
 from polymodal.runs.run import build
 from polymodal.sampling import SAMPLERS

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 import polymodal
-from polymodal.batch import Batch
+from polymodal.batch import Batch, Modality
 from polymodal.cli.catalog import entries
 from polymodal.data import Dataset, LinearGaussian, Splits
 from polymodal.distributions.likelihoods import IsotropicNormal
@@ -29,7 +29,6 @@ from polymodal.metrics.evaluate import chosen_subsets, evaluate
 from polymodal.metrics.frechet import frechet_distance
 from polymodal.metrics.measurement import Measurement
 from polymodal.metrics.table import COLUMNS, Table, combine, shown
-from polymodal.modality import Modality
 from polymodal.model import Method, MultimodalVAE
 from polymodal.networks.named import Named
 from polymodal.posteriors import Posterior

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from polymodal.batch import Modality
 from polymodal.data import Dataset
 from polymodal.distributions.normal import DiagNormal, product
 from polymodal.methods import METHODS
 from polymodal.metrics import METRICS, Measurement, UnavailableError
-from polymodal.modality import Modality
 from polymodal.model import MultimodalVAE
 from polymodal.posteriors import PooledExperts, SharedPrivate
 from polymodal.posteriors.pooling import whole

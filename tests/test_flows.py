@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from polymodal.batch import Modality
 from polymodal.distributions.normal import DiagNormal
 from polymodal.distributions.products import Product
 from polymodal.methods.jnf import jnf, jnf_dcca
-from polymodal.modality import Modality
 from polymodal.networks.flows import FLOWS, Flow, MaskedAffine, zuko
 from polymodal.priors import FlowPrior, StandardNormal
 

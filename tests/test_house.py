@@ -18,7 +18,7 @@ from polymodal.methods import METHODS
 ROOT = Path(polymodal.__file__).parent
 # From the ground up: a room may import from the rooms before it.
 FLOORS = (
-    "checks modality batch rng sampling distributions data analysis networks diffusion priors posteriors"
+    "checks batch rng sampling distributions data analysis networks diffusion priors posteriors"
     " model objectives methods metrics settings runs training experiments report cli"
 ).split()
 FILES = sorted(ROOT.rglob("*.py"))

@@ -5,11 +5,10 @@ rounding.
 import pytest
 import torch
 
-from polymodal.batch import Batch
+from polymodal.batch import Batch, Modality
 from polymodal.distributions.normal import DiagNormal
 from polymodal.methods import METHODS
 from polymodal.methods.joint import joint_elbo, keep_joint, surrogate_kl
-from polymodal.modality import Modality
 from polymodal.objectives import elbo, iwae, stratified_iwae
 from polymodal.posteriors.pooled import PooledExperts
 from polymodal.posteriors.pooling import singletons

@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from polymodal.batch import END, UNKNOWN, Modality
 from polymodal.data import load_data
 from polymodal.data.kinds import KINDS, Kind, kind_of, kind_of_array, mosaic, png
 from polymodal.data.kinds.pixels import GAP, WIDE
 from polymodal.distributions.likelihoods import LIKELIHOODS, likelihood_of
-from polymodal.modality import END, UNKNOWN, Modality
 from polymodal.networks.architectures import network_of
 
 # Modalities of every kind; a new kind adds its own.

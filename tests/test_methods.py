@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Distribution
 
 from fixed_noise import FixedNoise
-from polymodal.batch import Batch
+from polymodal.batch import Batch, Modality
 from polymodal.checks import Group
 from polymodal.data.dataset import Dataset, Splits
 from polymodal.distributions.divergences import divergence
@@ -15,7 +15,6 @@ from polymodal.distributions.normal import DiagNormal
 from polymodal.methods import METHODS
 from polymodal.methods.extras import EXTRAS
 from polymodal.methods.joint import joint_elbo, surrogate_kl
-from polymodal.modality import Modality
 from polymodal.networks.heads import normal_head
 from polymodal.posteriors import JointWithSurrogates
 from polymodal.posteriors.pooling import powerset

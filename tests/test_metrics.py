@@ -15,7 +15,7 @@ from scipy.linalg import sqrtm
 from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal
 
-from polymodal.batch import Batch
+from polymodal.batch import Batch, Modality
 from polymodal.data import Dataset, LinearGaussian, Splits
 from polymodal.distributions import stratified
 from polymodal.distributions.likelihoods import IsotropicNormal
@@ -39,7 +39,6 @@ from polymodal.metrics.likelihood import (
 from polymodal.metrics.measurement import MeasurementOptions
 from polymodal.metrics.probe import latent_means, linear_probe
 from polymodal.metrics.statistics import macro_mean_and_error, mean_and_error
-from polymodal.modality import Modality
 from polymodal.model import MultimodalVAE
 from polymodal.networks.architectures import network_of
 from polymodal.networks.augment import shifted

@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
+from polymodal.batch import Modality
 from polymodal.data import Dataset, Splits, by_label, load_data, mar, mcar, remove_values, unpaired
-from polymodal.modality import Modality
 from polymodal.settings.resolve import resolve
 
 N = 40_000

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import polymodal
+from polymodal.batch import Modality
 from polymodal.cli.main import run as command
 from polymodal.data import ATTRIBUTES
 from polymodal.data.kinds import kind_of
 from polymodal.data.kinds.named_values import drawn, value_of_words
-from polymodal.modality import Modality
 
 NAMES = ("red", "round", "soft", "5_o_Clock")
 TAGS = Modality("tags", (4,), "bernoulli", names=NAMES)

@@ -10,14 +10,13 @@ import torch
 from torch import nn
 from torch.distributions import Independent, Laplace, Normal, kl_divergence
 
-from polymodal.batch import Batch
+from polymodal.batch import Batch, Modality
 from polymodal.data.linear_gaussian import LinearGaussian
 from polymodal.distributions.likelihoods import IsotropicNormal
 from polymodal.distributions.mixture import Mixture
 from polymodal.distributions.normal import DiagLaplace, DiagNormal, product
 from polymodal.methods import METHODS
 from polymodal.methods.common import random_subset
-from polymodal.modality import Modality
 from polymodal.model import MultimodalVAE
 from polymodal.networks.modules import Expert
 from polymodal.objectives import ElboTerm, elbo, elbos, mmd, stratified_iwae, variational_bound

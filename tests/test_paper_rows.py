@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from polymodal.batch import Batch
+from polymodal.batch import Batch, Modality
 from polymodal.data import LinearGaussian
 from polymodal.data.celeba import ATTRIBUTES
 from polymodal.data.digits import match
@@ -18,7 +18,6 @@ from polymodal.distributions.likelihoods import IsotropicNormal
 from polymodal.distributions.mixture import Mixture
 from polymodal.distributions.normal import DiagNormal, product
 from polymodal.methods import METHODS
-from polymodal.modality import Modality
 from polymodal.model import Method, MultimodalVAE
 from polymodal.networks.masked_affine import MaskedAffine
 from polymodal.objectives import iwae

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from polymodal.batch import Modality
 from polymodal.data import load_data, polymnist
 from polymodal.data.polymnist import texture
-from polymodal.modality import Modality
 
 # Size of the photographs: red is x, green is y, blue 10 times the view; below 128, unlike inverses.
 HEIGHT, WIDTH = 100, 120

@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+from polymodal.batch import Modality
 from polymodal.data import load_data
 from polymodal.data.readers import decoded
-from polymodal.modality import Modality
 
 COUNTS = {"train": [10, 12, 20], "test": [3, 2, 4]}  # tuples of the digits 0, 1, 2
 

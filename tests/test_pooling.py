@@ -8,10 +8,10 @@ from itertools import combinations
 import pytest
 import torch
 
+from polymodal.batch import Modality
 from polymodal.distributions.mixture import Mixture
 from polymodal.distributions.normal import DiagNormal, product
 from polymodal.methods import METHODS
-from polymodal.modality import Modality
 from polymodal.posteriors.pooling import POOLINGS, barycentre, correlated, geometric, hoelder
 
 pytestmark = pytest.mark.usefixtures("double")

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from polymodal.analysis.traversals import Attribution
-from polymodal.batch import Batch
+from polymodal.batch import Batch, Modality
 from polymodal.cli import main as cli
 from polymodal.data import Dataset, Splits
 from polymodal.data.kinds import mosaic
@@ -28,7 +28,6 @@ from polymodal.methods import METHODS
 from polymodal.metrics import attribute_latents
 from polymodal.metrics.evaluate import evaluate
 from polymodal.metrics.table import Table, combine
-from polymodal.modality import Modality
 from polymodal.priors import StandardNormal
 from polymodal.report.curves import figure_of, sweep_of
 from polymodal.report.page import _synergy, label_of, samplers, write_report

@@ -9,7 +9,7 @@ from torch import nn
 from torch.distributions import MultivariateNormal, Normal
 
 from polymodal import fit, load
-from polymodal.batch import Batch
+from polymodal.batch import Batch, Modality
 from polymodal.data.dataset import Dataset, Splits
 from polymodal.diffusion.conditioning import Inpainting, spread
 from polymodal.diffusion.denoisers import TRUNKS, Denoiser, denoising_score_matching
@@ -22,7 +22,6 @@ from polymodal.diffusion.whitening import LatentWhitening
 from polymodal.distributions import report_of
 from polymodal.distributions.normal import DiagNormal
 from polymodal.methods.diffusion_stages import diffusion_prior
-from polymodal.modality import Modality
 
 SIZES = {"a": 2, "b": 1, "c": 3}
 BLOCKS = list(SIZES.values())

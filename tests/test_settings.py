@@ -10,6 +10,7 @@ import pytest
 import torch
 from pydantic import field_validator, model_validator
 
+from polymodal.batch import Modality
 from polymodal.checks import (
     BelowOne,
     Count,
@@ -25,7 +26,6 @@ from polymodal.checks import (
 )
 from polymodal.data import load_data
 from polymodal.methods import METHODS
-from polymodal.modality import Modality
 from polymodal.settings.data import complete, load_splits
 from polymodal.settings.recipes import load_recipe, recipes
 from polymodal.settings.resolve import resolve, to_dict

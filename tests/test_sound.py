@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.io import wavfile
 
+from polymodal.batch import Modality
 from polymodal.cli.generate import Request, generate_files
 from polymodal.data import load_data
 from polymodal.data.kinds import KINDS
@@ -22,7 +23,6 @@ from polymodal.data.spectrogram import (
     sound,
 )
 from polymodal.data.spoken import spoken_digits
-from polymodal.modality import Modality
 from polymodal.training.fit import fit
 from test_data import digits, everything, parts  # noqa: F401
 

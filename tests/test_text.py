@@ -13,14 +13,13 @@ import torch
 from PIL import Image
 
 import polymodal
-from polymodal.batch import Batch
+from polymodal.batch import END, UNKNOWN, Batch, Modality
 from polymodal.cli import main as cli
 from polymodal.data import Dataset, Splits, ids_of, load_data, texts_of, vocabulary_of
 from polymodal.data.kinds import KINDS, kind_of
 from polymodal.distributions.likelihoods import likelihood_of
 from polymodal.distributions.tokens import TokenSequence
 from polymodal.metrics.classifier_networks import classifier_of
-from polymodal.modality import END, UNKNOWN, Modality
 from polymodal.networks.architectures import network_of
 from polymodal.networks.layers import FromGrid
 from polymodal.report.page import write_report

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 
 from polymodal.analysis.traversals import attribute, traversal_values, traverse
+from polymodal.batch import Modality
 from polymodal.data import Dataset, LinearGaussian
 from polymodal.methods import METHODS
 from polymodal.metrics import attribute_latents
-from polymodal.modality import Modality
 from polymodal.model import MultimodalVAE
 from polymodal.priors import StandardNormal
 from test_exact import LinearDecoder

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from polymodal import Batch, Dataset, Modality, Splits, fit, load_data
+from polymodal.batch import escaped
 from polymodal.data.kinds import kind_of
 from polymodal.data.labels import mapped
 from polymodal.data.missing import by_label
@@ -27,7 +28,6 @@ from polymodal.data.readers.archives import read_arrays
 from polymodal.data.readers.pictures import read_picture, shares
 from polymodal.distributions.likelihoods import likelihood_of
 from polymodal.methods import METHODS
-from polymodal.modality import escaped
 
 FOREIGN = re.compile(
     r"torch|pydantic|omegaconf|PIL|zipfile|allow_pickle|pickle|ndarray|dtype|<U|>f"

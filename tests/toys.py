@@ -9,10 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from polymodal.batch import Batch
+from polymodal.batch import Batch, Modality
 from polymodal.data import Dataset, Splits
 from polymodal.distributions.normal import DiagNormal, product
-from polymodal.modality import Modality
 from polymodal.model import Loss, Method, MultimodalVAE, Stage, Step
 from polymodal.networks.architectures import network_of
 from polymodal.networks.modules import Decoder

@@ -12,11 +12,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from polymodal.batch import Batch, batch_of
+from polymodal.batch import Batch, Modality, batch_of
 from polymodal.checks import Count, check_memory, checked, typed
 from polymodal.data.kinds import kind_of
 from polymodal.distributions import likelihood_of, report_of, sum_of
-from polymodal.modality import Modality
 from polymodal.networks.named import Named
 from polymodal.posteriors import Posterior
 from polymodal.sampling import SamplerReport

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily, MultivariateNormal
 
-from polymodal.batch import Batch
+from polymodal.batch import Batch, Modality
 from polymodal.distributions.mixture import Joint
 from polymodal.distributions.normal import DiagLaplace, DiagNormal
-from polymodal.modality import Modality
 from polymodal.networks.flows import Flow
 from polymodal.networks.named import Named
 

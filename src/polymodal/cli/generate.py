@@ -13,12 +13,11 @@ import numpy as np
 from rich.console import Console
 from torch import Tensor
 
-from polymodal.batch import Batch
+from polymodal.batch import Batch, Modality
 from polymodal.checks import check_name
 from polymodal.cli.console import say
 from polymodal.data.kinds import kind_of
 from polymodal.data.kinds.named_values import value_of_words
-from polymodal.modality import Modality
 from polymodal.model import MultimodalVAE
 from polymodal.runs.files import check_output, write_output
 from polymodal.runs.run import load

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
+from polymodal.batch import checked_fields
 from polymodal.checks import (
     Count,
     FilePath,
@@ -36,7 +37,6 @@ from polymodal.data.spoken import mnist_audio
 from polymodal.data.vocalisations import vocalisations
 from polymodal.data.words import ids_of, texts_of, vocabulary_of
 from polymodal.distributions.likelihoods import likelihood_of
-from polymodal.modality import checked_fields
 
 __all__ = [
     "ATTRIBUTES",

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from polymodal.batch import Modality
 from polymodal.checks import FilePath, Size
 from polymodal.data.celeba import ATTRIBUTES
 from polymodal.data.dataset import Splits, consecutive
@@ -25,7 +26,6 @@ from polymodal.data.readers.files import (
     sha256_of,
 )
 from polymodal.data.readers.pictures import colours, read_picture
-from polymodal.modality import Modality
 
 FOLDERS = ("CelebAMask-HQ", "celebamask-hq", ".")
 IMAGES, MASKS = "CelebA-HQ-img", "CelebAMask-HQ-mask-anno"

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from polymodal.batch import Modality
 from polymodal.checks import Count, FilePath, Seed
 from polymodal.data.dataset import Dataset, Splits
 from polymodal.data.readers.cub import SIZE, Birds, official_birds, packed_birds
 from polymodal.data.readers.files import data_folder
 from polymodal.data.words import ids_of, vocabulary_of
-from polymodal.modality import Modality
 
 LENGTH, AT_LEAST = 32, 4  # words of a caption with its end; occurrences of a word (Shi et al. 2019)
 HELD_OUT = 10  # one of so many training images is for validation

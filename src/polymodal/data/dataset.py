@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polymodal.batch import Batch, as_mask, check_mappings, check_masks, on
+from polymodal.batch import Batch, Modality, as_mask, check_mappings, check_masks, on
 from polymodal.checks import shown
 from polymodal.data.kinds import kind_of
 from polymodal.data.labels import Class, moved, united, with_classes
-from polymodal.modality import Modality
 
 PARTS = ("train", "val", "test")
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import torch
 
+from polymodal.batch import END, UNKNOWN, Modality
 from polymodal.checks import Depth, FilePath
 from polymodal.data.dataset import Dataset, Splits
 from polymodal.data.digits import mnist_svhn
 from polymodal.data.words import ids_of
-from polymodal.modality import END, UNKNOWN, Modality
 
 NAMES = "zero one two three four five six seven eight nine".split()
 LENGTH = 8  # characters

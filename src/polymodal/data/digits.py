@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from polymodal.batch import Modality
 from polymodal.checks import Depth, FilePath
 from polymodal.data.dataset import Dataset, Splits
 from polymodal.data.readers.digits import Part, idx_digits, svhn_digits
-from polymodal.modality import Modality
 
 # log p(x) of a 28 x 28 image counts as much as that of a 3 x 32 x 32 one (Wu & Goodman 2018; Shi et
 # al. 2019).

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from polymodal.batch import Batch
+from polymodal.batch import Batch, Modality
 from polymodal.checks import Count, Seed, Size, check_memory
 from polymodal.data.dataset import Splits, consecutive
-from polymodal.modality import Modality
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polymodal.batch import as_mask, check_masks
+from polymodal.batch import Modality, as_mask, check_masks
 from polymodal.checks import Positive
 from polymodal.data.dataset import PARTS, Dataset, Splits
 from polymodal.data.kinds import kind_of, kind_of_array
 from polymodal.data.readers.archives import MAX_GB, read_arrays
-from polymodal.modality import Modality
 
 LABELS, MASK = ("label", "labels"), "_present"
 HELD_OUT = 0.1  # share of validation and of test if the file does not name them

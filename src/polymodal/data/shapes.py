@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from polymodal.batch import Modality
 from polymodal.checks import Count, Seed, check_memory
 from polymodal.data.dataset import Splits, consecutive
-from polymodal.modality import Modality
 
 SIZE, THICKNESS, RADII = 32, 0.25, (0.3, 0.9)
 

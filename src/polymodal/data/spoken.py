@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from polymodal.batch import Modality
 from polymodal.checks import Depth, FilePath
 from polymodal.data.dataset import Splits
 from polymodal.data.digits import matched_splits
@@ -18,7 +19,6 @@ from polymodal.data.readers.digits import Part, idx_digits
 from polymodal.data.readers.files import DamageError, data_folder, find, log, reading, sha256_of
 from polymodal.data.readers.sound import read_wav
 from polymodal.data.spectrogram import RATE, fit_length, log_mel
-from polymodal.modality import Modality
 
 MELS, FRAMES = 32, 32  # 0.62 s
 PACKED, RECORDINGS = "fsdd.npz", "recordings"

@@ -9,9 +9,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from polymodal.batch import Modality
 from polymodal.checks import Count, Seed, Size, check_memory
 from polymodal.data.dataset import Splits, consecutive
-from polymodal.modality import Modality
 
 ROWS, FRAMES = 32, 32  # of a spectrogram
 NOISE = 0.03  # of its values

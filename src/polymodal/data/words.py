@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polymodal.batch import END, UNKNOWN, Modality
 from polymodal.distributions.tokens import END_ID
-from polymodal.modality import END, UNKNOWN, Modality
 
 UNKNOWN_ID = 1
 MOST_WORDS = 10_000  # of a vocabulary that is made of a user's texts

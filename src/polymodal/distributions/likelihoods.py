@@ -21,6 +21,7 @@ from torch.distributions import (
     OneHotCategorical,
 )
 
+from polymodal.batch import Modality
 from polymodal.checks import check_name
 from polymodal.distributions.counts import (
     NegativeBinomialCounts,
@@ -29,7 +30,6 @@ from polymodal.distributions.counts import (
     poisson_start,
 )
 from polymodal.distributions.tokens import TokenSequence
-from polymodal.modality import Modality
 
 
 class Isotropic(Distribution):

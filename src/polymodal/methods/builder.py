@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import nn
 
+from polymodal.batch import Modality
 from polymodal.checks import check_name, check_names
 from polymodal.data.kinds import kind_of
 from polymodal.distributions import product
 from polymodal.methods.settings import FlowSettings
-from polymodal.modality import Modality
 from polymodal.model import MultimodalVAE
 from polymodal.networks import HEADS, Decoder, Expert, JointEncoder, Network, mlp, network_of
 from polymodal.networks.flows import Flow

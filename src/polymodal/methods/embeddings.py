@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from polymodal.analysis.dcca import contrastive, total_correlation
 from polymodal.analysis.projection import Projection, fit_projections
-from polymodal.batch import Batch
+from polymodal.batch import Batch, Modality
 from polymodal.methods.builder import Builder
 from polymodal.methods.settings import EmbeddingSettings
-from polymodal.modality import Modality
 from polymodal.model import Loss, MultimodalVAE, Stage, Step
 from polymodal.networks.augment import Dropout, RandomShift
 

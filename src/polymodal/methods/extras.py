@@ -11,10 +11,10 @@ from functools import partial
 from inspect import Parameter
 from typing import Any, Literal
 
+from polymodal.batch import Modality
 from polymodal.checks import Size
 from polymodal.methods.fitted_prior import Kind, with_fitted_prior
 from polymodal.methods.gradients import combined, rule_of
-from polymodal.modality import Modality
 from polymodal.model import Method
 
 DESCRIPTION = """Options of every method:

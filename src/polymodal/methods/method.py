@@ -10,10 +10,10 @@ from dataclasses import replace
 from functools import partial, wraps
 from typing import Any, get_type_hints
 
+from polymodal.batch import Modality
 from polymodal.checks import Size, SizeOrZero, check_names, typed_arguments
 from polymodal.methods.builder import Builder
 from polymodal.methods.extras import DESCRIPTION, EXTRAS, extended
-from polymodal.modality import Modality
 from polymodal.model import Method
 
 METHODS: dict[str, Callable[..., Method]] = {}

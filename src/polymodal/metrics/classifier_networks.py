@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from polymodal.batch import Modality
 from polymodal.checks import check_name, check_names
 from polymodal.data.dataset import gather
 from polymodal.metrics.labels import LabelledValues
-from polymodal.modality import Modality
 from polymodal.networks.text import Words
 
 FEW = 256  # different values of a modality up to which `Nearest` classifies them

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
+from polymodal.batch import Modality, escaped
 from polymodal.checks import check_memory
 from polymodal.checks.files import write
 from polymodal.data.hashing import packed
@@ -26,7 +27,6 @@ from polymodal.metrics.classifier_networks import (
 )
 from polymodal.metrics.decoding import Precision, autocast
 from polymodal.metrics.labels import LabelledValues
-from polymodal.modality import Modality, escaped
 from polymodal.networks.augment import shifted
 from polymodal.rng import seed_all
 

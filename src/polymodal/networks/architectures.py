@@ -15,10 +15,10 @@ from functools import partial
 import torch
 from torch import nn
 
+from polymodal.batch import Modality
 from polymodal.checks import check_name
 from polymodal.distributions.likelihoods import likelihood_of
 from polymodal.distributions.tokens import LONGEST
-from polymodal.modality import Modality
 from polymodal.networks.layers import (
     ChannelsLast,
     CountFeatures,

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from polymodal.batch import Batch
+from polymodal.batch import Batch, Modality
 from polymodal.distributions.likelihoods import likelihood_of
 from polymodal.distributions.normal import DiagNormal
-from polymodal.modality import Modality
 from polymodal.networks.architectures import Network
 from polymodal.networks.heads import normal_head
 from polymodal.networks.layers import mlp

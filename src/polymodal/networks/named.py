@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from polymodal.modality import escaped
+from polymodal.batch import escaped
 
 _SET_LATER = frozenset(vars(nn.Module()))  # attributes that modules assign, such as "training"
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import nn
 
+from polymodal.batch import Modality
 from polymodal.checks import FilePath, first_difference
 from polymodal.checks.files import damaged, make_directory
-from polymodal.modality import Modality
 from polymodal.model import Method
 from polymodal.runs.files import LAST, LOG, MODEL, RUN, finite, refuse_code, write_json
 from polymodal.runs.info import check_unused, computed, identity_of, read_info

@@ -12,9 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from polymodal.batch import Modality
 from polymodal.checks import Count, CountOrZero, Group, NonNegative, call, typed
 from polymodal.checks.files import damaged
-from polymodal.modality import Modality
 from polymodal.runs.files import LAST, LOG, METRICS, MODEL, RUN, read_json
 from polymodal.settings.schema import OpenGroup, Settings
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from polymodal.batch import Modality
 from polymodal.checks import CountOrZero, FilePath, checked, find, typed
 from polymodal.checks.files import damaged, make_directory
 from polymodal.data.hashing import hash_of
 from polymodal.methods import METHODS
-from polymodal.modality import Modality
 from polymodal.model import Method, MultimodalVAE
 from polymodal.runs.files import (
     LAST,

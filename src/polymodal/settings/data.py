@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from polymodal.batch import OF_THE_DATA, Modality
 from polymodal.checks import FilePath
 from polymodal.data import Splits, change_modalities, load_data
 from polymodal.data.kinds import kind_of
-from polymodal.modality import OF_THE_DATA, Modality
 from polymodal.settings.schema import DataSettings, Settings
 
 

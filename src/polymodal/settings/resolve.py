@@ -42,7 +42,7 @@ def resolve(
     recipe = given if isinstance(given, Settings) else typed(Layer, given, "The recipe")
     layers = (plain(recipe), plain(more or {}), parse_overrides(overrides))
     settings = typed(Settings, merge(*layers))
-    from polymodal.modality import checked_fields
+    from polymodal.batch import checked_fields
 
     checked = {
         "modalities": checked_fields(settings.modalities),

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from polymodal.batch import Modality
 from polymodal.data.dataset import Dataset, gather
-from polymodal.modality import Modality
 
 log = logging.getLogger("polymodal")
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from polymodal.batch import Modality
 from polymodal.checks import check_memory
-from polymodal.modality import Modality
 from polymodal.model import Method, decoded_size
 from polymodal.runs.run import build
 from polymodal.runs.tensors import Budget

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polymodal.batch import Batch
+from polymodal.batch import Batch, Modality
 from polymodal.data.dataset import Dataset, gather
-from polymodal.modality import Modality
 from polymodal.model import MultimodalVAE, Stage
 from polymodal.rng import seed_all
 

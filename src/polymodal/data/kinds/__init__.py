@@ -11,10 +11,10 @@ from pkgutil import iter_modules
 
 import numpy as np
 
+from polymodal.batch import Modality
 from polymodal.checks import check_name
 from polymodal.data.kinds.kind import KINDS, Kind, register
 from polymodal.data.kinds.pixels import mosaic, png
-from polymodal.modality import Modality
 
 __all__ = ["KINDS", "Kind", "kind_of", "kind_of_array", "mosaic", "png", "register"]
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polymodal.batch import Modality, escaped
 from polymodal.checks.files import regular
 from polymodal.data.kinds.image import Image
 from polymodal.data.kinds.kind import Kind, Shape, register
 from polymodal.data.readers.sound import read_wav, wav
 from polymodal.data.spectrogram import RATE, fit_length, log_mel, sound
-from polymodal.modality import Modality, escaped
 
 LEAST, MOST = 4, 128  # sizes of mel bands that have bins of their own
 WAVES = 64  # sounds that are written

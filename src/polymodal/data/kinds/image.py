@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polymodal.batch import Modality, escaped
 from polymodal.data.kinds.kind import Kind, Shape, is_binary, register, scaled
 from polymodal.data.kinds.pixels import MOST, mosaic, png, rows_of_draws
 from polymodal.data.readers.pictures import read_picture, shares
 from polymodal.distributions.likelihoods import likelihood_of
-from polymodal.modality import Modality, escaped
 
 CHANNELS = (1, 3, 4)  # a last size of these is taken for channels
 SHOWN = (1, 3)  # numbers of channels that make a picture

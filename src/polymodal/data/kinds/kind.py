@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polymodal.batch import as_numbers, in_words
+from polymodal.batch import Modality, as_numbers, in_words
 from polymodal.checks.files import regular
 from polymodal.data.readers.archives import array_for
 from polymodal.distributions.likelihoods import UNIT, values_of
-from polymodal.modality import Modality
 
 Shape = tuple[int, ...]
 # Values that a modality cannot have: which of them (bool), what they are, to be read after "has 3

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polymodal.batch import Modality
 from polymodal.data.kinds.image import Image
 from polymodal.data.kinds.kind import Kind, Shape, register
 from polymodal.data.kinds.pixels import colour
-from polymodal.modality import Modality
 
 NETWORKS = {32: "svhn-conv", 64: "celeba-conv", 128: "celebahq-conv"}  # of square masks
 FEW = 64  # samples that are looked at first

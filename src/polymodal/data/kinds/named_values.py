@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from polymodal.batch import Modality
 from polymodal.checks import check_name, shown
 from polymodal.data.kinds.draws import draws_as_csv
 from polymodal.data.kinds.lettering import width_of, written
-from polymodal.modality import Modality
 
 LINES = 14  # names in a picture
 NOTHING, WIDEST = "(none)", " -8.88e+88"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from polymodal.batch import Modality, escaped
 from polymodal.checks.files import read_bytes, regular
 from polymodal.data.kinds.draws import draws_as_csv
 from polymodal.data.kinds.kind import Fault, Kind, Shape, register
@@ -26,7 +27,6 @@ from polymodal.data.words import (
 )
 from polymodal.distributions.likelihoods import likelihood_of
 from polymodal.distributions.tokens import LONGEST, after_end
-from polymodal.modality import Modality, escaped
 
 log = logging.getLogger("polymodal")
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 from torch.nn.functional import pad
 
+from polymodal.batch import Modality, escaped
 from polymodal.data.kinds.kind import Kind, Shape, register, scaled
 from polymodal.data.kinds.named_values import as_csv, drawn
 from polymodal.data.kinds.pixels import png, rows_of_draws
-from polymodal.modality import Modality, escaped
 
 
 @register
