@@ -723,7 +723,6 @@ def right_masks(rng: random.Random, world: World) -> Case:
     def write(file: Path) -> None:
         write_archive(file, {k: npy(v) for k, v in members.items()})
 
-    options = {"missing": "nan"} if by_nan else {}
     value = {"a": mask == 1}
     what = f"mask {kind} {by_nan} {entropy}"
     return archive(
@@ -731,7 +730,6 @@ def right_masks(rng: random.Random, world: World) -> Case:
         write,
         value,
         read=lambda s: {k: v.numpy() for k, v in s.train.present.items()},
-        **options,
     )
 
 
@@ -1070,7 +1068,9 @@ def given_array(rng: random.Random, world: World) -> Case:
     """Samples that are given in arrays."""
     numbers = np.random.default_rng(entropy := rng.randint(0, 2**32))
     x = numbers.random((32, 32))
-    kind = one(rng, "right", "right", "bytes", "nan", "range", "shape", "name", "objects", "empty")
+    kind = one(
+        rng, "right", "right", "bytes", "infinite", "range", "shape", "name", "objects", "empty"
+    )
     value: Any = Refused
     if kind == "right":
         order = rng.choice(["<f8", ">f8", "<f4", ">f4", "<f2", "g"])
@@ -1081,8 +1081,8 @@ def given_array(rng: random.Random, world: World) -> Case:
     elif kind == "bytes":
         x = (x * 255).astype("u1")
         value = x[None] / 255
-    elif kind == "nan":
-        x[3, 4] = one(rng, np.nan, np.inf, -np.inf)
+    elif kind == "infinite":
+        x[3, 4] = one(rng, np.inf, -np.inf)
     elif kind == "range":
         x[3, 4] = one(rng, 1.5, -0.5, 255, 1e30)
     elif kind == "shape":

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from polymodal.batch import END, UNKNOWN, Modality
+from polymodal.batch import END, UNKNOWN, Column, Modality
 from polymodal.data import load_data
 from polymodal.data.kinds import KINDS, Kind, kind_of, kind_of_array, mosaic, png
 from polymodal.data.kinds.pixels import GAP, WIDE
@@ -39,6 +39,10 @@ EXAMPLES = {
         Modality("x", (3,), "bernoulli", names=("a", "b", "c")),
         Modality("x", (20,), names=tuple(f"n{k}" for k in range(20))),
     ],
+    "table": [
+        Modality("x", (2,), "table", kind="table", columns=(Column("a"), Column("b", "bounded"))),
+        Modality("x", (1,), "table", kind="table", columns=(Column("a", "boolean", ("n", "y")),)),
+    ],
     "text": [
         Modality("x", (32,), "tokens", kind="text", vocabulary=(END, UNKNOWN, *"ab cd ef".split())),
         Modality("x", (8,), "tokens", kind="text", vocabulary=(END, UNKNOWN, *"ab -")),
@@ -55,7 +59,8 @@ def values(modality, n=3, seed=0):
     if modality.vocabulary:
         return texts(modality, n, generator)
     x = torch.randint(0, 256, (n, *modality.shape), generator=generator) / 255
-    return (x > 0.5).float() if modality.likelihood == "bernoulli" else x
+    coded = any(column.type == "boolean" for column in modality.columns)
+    return (x > 0.5).float() if modality.likelihood == "bernoulli" or coded else x
 
 
 def texts(modality, n, generator):
@@ -106,8 +111,8 @@ class TestLaws:
         for wrong, sentence in (
             (np.zeros((2, 7, 9, 2, 2, 2)), rf"'x' must have shape \({sizes}\) or \(B, {sizes}\)"),
             (
-                np.full(modality.shape, np.nan),
-                "values that are NaN or infinite, in .* samples .*; repair",
+                np.full(modality.shape, np.inf),
+                "values that are infinite, in .* samples .*; repair",
             ),
             (np.zeros((0, *modality.shape)), "at least one sample"),
             (np.full(modality.shape, "a"), "must be real numbers, got words"),

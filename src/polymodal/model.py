@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from polymodal.batch import Batch, Modality, batch_of
+from polymodal.batch import Batch, Modality, batch_of, has_holes, is_observed
 from polymodal.checks import Count, check_memory, checked, typed
 from polymodal.data.kinds import kind_of
-from polymodal.distributions import likelihood_of, report_of, sum_of
+from polymodal.distributions import likelihood_of, observed_log_prob, report_of, sum_of
 from polymodal.networks.named import Named
 from polymodal.posteriors import Posterior
 from polymodal.sampling import SamplerReport
@@ -97,9 +97,14 @@ class MultimodalVAE(nn.Module, Generic[P]):
         modality is absent.
         """
         copies = self.copies(z, batch.x)
-        return {
-            m: batch.where(m, self.decoders[m](v).log_prob(batch.x[m])) for m, v in copies.items()
-        }
+        return {m: batch.where(m, self.log_p(m, batch, v)) for m, v in copies.items()}
+
+    def log_p(self, m: str, batch: Batch, z: Tensor) -> Tensor:
+        """log p(x_m|z), (..., B), nats, of the observed entries of modality m, as if it were
+        present in every sample.
+        """
+        p, x = self.decoders[m](z), batch.x[m]
+        return observed_log_prob(p, x) if batch.has_holes(m) else p.log_prob(x)
 
     def log_likelihood(self, batch: Batch, z: Tensor, weighted: bool = False) -> Tensor:
         """sum_m log p(x_m|z) over the modalities of the batch, (..., B), nats; `weighted`: times
@@ -199,7 +204,11 @@ class MultimodalVAE(nn.Module, Generic[P]):
                 sizes = ", ".join(map(str, modalities[m].shape))
                 raise ValueError(f"{m!r} must have shape (B, {sizes}), got {tuple(x.shape)}.")
         dtype = next((p.dtype for p in self.parameters()), torch.get_default_dtype())
-        return replace(batch, x={m: _read(modalities[m], batch).to(dtype) for m in batch.x})
+        read = {m: _read(modalities[m], batch).to(dtype) for m in batch.x}
+        holes = frozenset(m for m, v in read.items() if has_holes(v))
+        observed = {m: is_observed(read[m]) & batch.mask([m]) for m in holes}
+        present = {**batch.present, **{m: v for m, v in observed.items() if not v.all()}}
+        return Batch(read, present, batch.label, batch.kept, holes)
 
     def sample(
         self, batch: Batch | None, n: int, targets: Sequence[str], seed: int

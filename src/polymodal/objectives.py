@@ -177,7 +177,7 @@ def _log_likelihoods(
     for m, copy in model.copies(z, {m for term in terms for m in term.names}).items():
         rows = [i for i, term in enumerate(terms) if m in term.names]
         latents = copy if len(rows) == len(terms) else copy[rows]
-        logs = model.decoders[m](latents).log_prob(batch.x[m])
+        logs = model.log_p(m, batch, latents)
         yield m, {i: where_present(terms[i].present, m, v) for i, v in zip(rows, logs, strict=True)}
 
 

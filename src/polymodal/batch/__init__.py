@@ -7,9 +7,12 @@ from polymodal.batch.batch import (
     batch_of,
     check_mappings,
     check_masks,
+    has_holes,
     in_words,
+    is_observed,
     on,
     where_present,
+    with_holes,
 )
 from polymodal.batch.modality import (
     CODED,
@@ -37,7 +40,10 @@ __all__ = [
     "check_masks",
     "checked_fields",
     "escaped",
+    "has_holes",
     "in_words",
+    "is_observed",
     "on",
     "where_present",
+    "with_holes",
 ]

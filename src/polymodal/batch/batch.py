@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -56,15 +57,20 @@ def in_words(dtype: np.dtype) -> str:
     return nouns.get(dtype.kind, "records or dates" if dtype.kind in "VMm" else "numbers")
 
 
-def as_mask(mask: Any, size: int, what: str) -> Tensor:
-    """A mask (size,) as bool, from bool or zeros and ones. Raises ValueError for all else."""
+def as_mask(mask: Any, size: int, what: str, shape: Sequence[int] | None = None) -> Tensor:
+    """A mask (size,), or (size, *shape) if a shape is given, as bool, from bool or zeros and ones.
+
+    Raises ValueError for all else.
+    """
     if not (isinstance(mask, Tensor) and mask.dtype == torch.bool):
         numbers = as_numbers(mask, what)
         mask = numbers.bool() if bool(((numbers == 0) | (numbers == 1)).all()) else numbers
-    if mask.dtype != torch.bool or mask.shape != (size,):
+    whole = None if shape is None else (size, *shape)
+    if mask.dtype != torch.bool or tuple(mask.shape) not in ((size,), whole):
+        each = "" if whole is None else f" or of each entry, of shape {whole},"
         raise ValueError(
-            f"{what} must hold {size} zeros and ones, one for each sample, got values of shape"
-            f" {tuple(mask.shape)}."
+            f"{what} must hold {size} zeros and ones, one for each sample,{each} got values of"
+            f" shape {tuple(mask.shape)}."
         )
     return mask
 
@@ -101,6 +107,26 @@ def _fill(x: Tensor, present: Tensor) -> Tensor:
     )
 
 
+def with_holes(x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+    """Values (B, *shape) with NaN where an entry is not observed, and which samples have any entry.
+
+    Args:
+        observed: (B, *shape) bool.
+    """
+    x = x if x.is_floating_point() else x.to(torch.get_default_dtype()) / 255
+    return torch.where(observed, x, math.nan), observed.flatten(1).any(1)
+
+
+def has_holes(x: Tensor) -> bool:
+    """Whether an entry of the values is a hole, that is NaN."""
+    return x.is_floating_point() and bool(x.isnan().any())
+
+
+def is_observed(x: Tensor) -> Tensor:
+    """Which samples of values (B, *shape) have an entry that is no hole, (B,) bool."""
+    return (~x.isnan()).flatten(1).any(1)
+
+
 def on(device: torch.device | str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The values on `device`."""
     return {k: v.to(device) for k, v in values.items()}
@@ -117,16 +143,20 @@ def where_present(present: Mapping[str, Tensor], m: str, value: Tensor) -> Tenso
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch of several modalities, any of which may be missing, wholly or for some samples.
+    """A batch of several modalities, any of which may be missing, wholly, for some samples, or in
+    single entries.
 
     Args:
         x: x[m] of shape (B, *shape_m), tensors or arrays of real numbers. They become torch's
             default floating point; bytes, and tensors of float64, stay as they are until a model
-            reads them. A modality that is not a key is missing for the whole batch.
-        present: present[m] of shape (B,), 0 or 1: which samples have modality m. No key: all of
-            them. The values of absent entries are replaced by zeros when the batch is made.
+            reads them. A modality that is not a key is missing for the whole batch. NaN is a hole:
+            an entry that was not observed.
+        present: present[m] of shape (B,), 0 or 1: which samples have modality m; or of shape
+            (B, *shape_m): which entries, the others become holes, and a sample without any is
+            absent. No key: all of them. Absent values are zeros once the batch is made.
         label: (B,) classes 0, 1, ..., or None; for evaluation and for methods that predict labels.
         kept: values that a stage computed once, each (B, ...); see `polymodal.model.Stage`.
+        holes: the modalities that may have holes; None: looked for where it matters.
 
     >>> x = {"a": torch.ones(2, 3), "b": torch.ones(2, 1)}
     >>> batch = Batch(x, {"b": torch.tensor([True, False])})
@@ -140,6 +170,7 @@ class Batch:
     present: Mapping[str, Tensor] = field(default_factory=dict)
     label: Tensor | None = None
     kept: Mapping[str, Tensor] = field(default_factory=dict)
+    holes: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         check_mappings(x=self.x, present=self.present)
@@ -147,7 +178,13 @@ class Batch:
         object.__setattr__(self, "x", x)
         self._check_sizes()
         check_masks(self.present, x)
-        present = {m: as_mask(v, len(self), f"present[{m!r}]") for m, v in self.present.items()}
+        present = {
+            m: as_mask(v, len(self), f"present[{m!r}]", x[m].shape[1:])
+            for m, v in self.present.items()
+        }
+        for m, mask in present.items():
+            if mask.dim() > 1:
+                x[m], present[m] = with_holes(x[m], mask)
         object.__setattr__(self, "present", present)
         filled = {m: _fill(v, present[m]) if m in present else v for m, v in x.items()}
         object.__setattr__(self, "x", filled)
@@ -167,6 +204,10 @@ class Batch:
     def device(self) -> torch.device:
         return next(iter(self.x.values())).device
 
+    def has_holes(self, m: str) -> bool:
+        """Whether entries of modality m may be holes."""
+        return has_holes(self.x[m]) if self.holes is None else m in self.holes
+
     def only(self, names: Iterable[str]) -> Batch:
         """The batch as if only `names` had been observed. Raises ValueError for a name it does not
         hold.
@@ -181,6 +222,7 @@ class Batch:
             {m: v for m, v in self.present.items() if m in names},
             self.label,
             self.kept,
+            self.holes,
         )
 
     def mask(self, names: Iterable[str]) -> Tensor:
@@ -206,7 +248,8 @@ class Batch:
         x = {m: v[index] for m, v in self.x.items()}
         present = {m: v[index] for m, v in self.present.items()}
         kept = {k: v[index] for k, v in self.kept.items()}
-        return Batch(x, present, None if self.label is None else self.label[index], kept)
+        label = None if self.label is None else self.label[index]
+        return Batch(x, present, label, kept, self.holes)
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with everything on `device`."""

@@ -6,7 +6,7 @@ import inspect
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from polymodal.batch import checked_fields
 from polymodal.checks import (
@@ -103,7 +103,7 @@ def load_data(
     path: FilePath | None = None,
     limit: Count | None = None,
     seed: Seed = 0,
-    missing: str | Mapping[str, Any] | None = None,
+    missing: Mapping[str, Any] | None = None,
     modalities: Mapping[str, Mapping[str, Any]] | None = None,
     **kwargs: Any,
 ) -> Splits:
@@ -117,9 +117,7 @@ def load_data(
         seed: seed of matchings, splits, synthetic samples and missing values.
         missing: {"pattern": "mcar", "rate": .5} removes values from the training and validation
             parts, or from those that `parts` lists. Patterns, with their arguments: `mcar`, `mar`
-            (depends on the values of one modality), `label` (`by_label`) and `unpaired`. "nan"
-            (a user's file; or `nan: true` in the mapping): a sample whose values of a modality are
-            all NaN is missing that modality.
+            (depends on the values of one modality), `label` (`by_label`) and `unpaired`.
         modalities: {name: {"likelihood": ..., "weight": ..., "scale": ..., "link": ..., "kind":
             ..., "names": ...}}, settings of modalities that replace those of the data set.
         kwargs: options of the data set, such as n or matchings.
@@ -132,9 +130,9 @@ def load_data(
     >>> len(data.train), [m.name for m in data.modalities], list(data.train.present)
     (20, ['square', 'circle'], ['square', 'circle'])
     """
-    pattern, nan_is_missing = _missing(missing)
+    pattern = typed(dict[str, Any] | None, missing, "missing")
     modalities = typed(dict[str, dict[str, Any]] | None, modalities, "modalities")
-    shared = {"path": path, "seed": seed, "limit": limit, "nan_is_missing": nan_is_missing}
+    shared = {"path": path, "seed": seed, "limit": limit}
     splits = _load(os.fspath(name_or_path), shared, kwargs)
     if modalities:
         splits = change_modalities(splits, modalities)
@@ -146,21 +144,9 @@ def load_data(
     return splits
 
 
-def _missing(missing: Any) -> tuple[dict[str, Any] | None, bool]:
-    """The pattern of missing values, if there is one, and whether NaN means missing."""
-    given = typed(Literal["nan"] | dict[str, Any] | None, missing, "missing")
-    if given is None or given == "nan":
-        return None, given == "nan"
-    pattern = {k: v for k, v in missing.items() if k != "nan"}
-    nan_is_missing = typed(bool, missing.get("nan", False), "missing.nan")
-    return (None if nan_is_missing and not pattern else pattern), nan_is_missing
-
-
 def _load(name: str, shared: Mapping[str, Any], options: Mapping[str, Any]) -> Splits:
     """The data set of this name, or in this file, with those shared settings that it has."""
     key = dataset_key(name)
-    if key is not None and shared["nan_is_missing"]:
-        raise ValueError(f"missing=nan is for files of arrays, and {name} has no NaN.")
     if key is None and shared["path"] is not None:
         raise ValueError(
             f"{name} is a file, so that path={shared['path']} has no meaning; leave path out."

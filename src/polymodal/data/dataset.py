@@ -12,7 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polymodal.batch import Batch, Modality, as_mask, check_mappings, check_masks, on
+from polymodal.batch import (
+    Batch,
+    Modality,
+    as_mask,
+    check_mappings,
+    check_masks,
+    has_holes,
+    is_observed,
+    on,
+    with_holes,
+)
 from polymodal.checks import shown
 from polymodal.data.kinds import kind_of
 from polymodal.data.labels import Class, moved, united, with_classes
@@ -46,6 +56,7 @@ class Dataset:
         label: (N,) whole numbers or words, which become classes 0, 1, ... in their order; or None.
         kept: what a stage keeps, each (N, ...).
         classes: the labels of the classes, as they were given; none: those that occur in `label`.
+        holes: the modalities whose tables have holes; None: looked for.
 
     Raises:
         ValueError: if names, shapes or lengths do not fit together, or there is no sample. `check`
@@ -64,6 +75,7 @@ class Dataset:
     label: Tensor | None = None
     kept: Mapping[str, Tensor] = field(default_factory=dict)
     classes: Sequence[Class] = ()
+    holes: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         check_mappings(tables=self.tables, index=self.index, present=self.present)
@@ -106,9 +118,12 @@ class Dataset:
                     f"index[{m!r}] must hold rows of its table, whole numbers from 0 to {last}."
                 )
         check_masks(self.present, self.tables)
+        shapes = {m.name: None if m.name in self.index else m.shape for m in self.modalities}
         present = {
-            m: as_mask(mask, len(self), f"present[{m!r}]") for m, mask in self.present.items()
+            m: as_mask(mask, len(self), f"present[{m!r}]", shapes[m])
+            for m, mask in self.present.items()
         }
+        self._find_holes(present)
         object.__setattr__(self, "present", present)
         if self.label is None:
             return
@@ -117,6 +132,22 @@ class Dataset:
             raise ValueError(f"{len(self)} samples need as many labels, got {len(label)}.")
         object.__setattr__(self, "label", label)
         object.__setattr__(self, "classes", classes)
+
+    def _find_holes(self, present: dict[str, Tensor]) -> None:
+        """Makes holes of masks of entries, and samples without any entry absent in `present`."""
+        for m, mask in present.items():
+            if mask.dim() > 1:
+                table, present[m] = with_holes(self.tables[m], mask)
+                object.__setattr__(self, "tables", {**self.tables, m: table})
+                object.__setattr__(self, "holes", None)
+        if self.holes is not None:
+            return
+        holes = frozenset(m for m, table in self.tables.items() if has_holes(table))
+        object.__setattr__(self, "holes", holes)
+        for m in holes:
+            observed = is_observed(self.tables[m])[self.rows_of(m)]
+            if not observed.all():
+                present[m] = observed & present[m] if m in present else observed
 
     def __len__(self) -> int:
         return self._size(self.names[0])
@@ -151,6 +182,7 @@ class Dataset:
             _picked(self.present, samples),
             self._labels(samples),
             _picked(self.kept, samples),
+            self.holes,
         )
 
     def batches(self, size: int) -> Iterator[Batch]:
@@ -190,25 +222,25 @@ class Dataset:
         )
 
     def moments(self, m: str) -> tuple[Tensor, Tensor]:
-        """Mean and variance (*shape) of the values of modality m where it is present, float64. A
-        mean of 0 becomes that of half a value of 1.
+        """Mean and variance (*shape) of the observed values of modality m, float64. A mean of 0
+        becomes that of half a value of 1.
         """
         count = max(1, int(self.is_present(m).sum()))
         mean, square = self._means(m)
-        return mean.clamp_min(0.5 / count), square - mean.square()
+        return mean.clamp_min(0.5 / count), (square - mean.square()).clamp_min(0)
 
     def mean(self, m: str) -> Tensor:
-        """The mean (*shape) of the values of modality m where it is present, float64."""
+        """The mean (*shape) of the observed values of modality m, float64."""
         return self._means(m)[0]
 
     def _means(self, m: str) -> Tensor:
         """Means of the values and of their squares, (2, *shape)."""
         rows = self.rows_of(m)[self.is_present(m)]
-        sums = torch.zeros(2, *self.tables[m].shape[1:], dtype=torch.float64, device=self.device)
+        sums = torch.zeros(3, *self.tables[m].shape[1:], dtype=torch.float64, device=self.device)
         for some in rows.split(4096):
             x = gather(self.tables[m], some).double()
-            sums += torch.stack([x.sum(0), x.square().sum(0)])
-        return sums / max(1, len(rows))
+            sums += torch.stack([x.nansum(0), x.square().nansum(0), (~x.isnan()).sum(0)])
+        return sums[:2] / sums[2].clamp_min(1)
 
     def check(self, part: str = "") -> Dataset:
         """The data set itself, if one can train on its values.

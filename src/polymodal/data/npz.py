@@ -70,14 +70,12 @@ def _describe(name: str, parts: list[np.ndarray]) -> Modality:
     return kind_of_array(parts[0]).describe(name, parts)
 
 
-def _present(name: str, arrays: Arrays, nan_is_missing: bool) -> Tensor | None:
+def _present(name: str, arrays: Arrays) -> Tensor | None:
     """Which samples have a modality, (N,) bool; None if all have it."""
-    x, given = arrays[name], arrays.get(name + MASK)
-    present = torch.ones(len(x), dtype=torch.bool)
-    if given is not None:
-        present &= as_mask(given, len(x), name + MASK)
-    if nan_is_missing and x.dtype.kind == "f":
-        present &= torch.from_numpy(~np.isnan(x.reshape(len(x), -1)).all(1))
+    given = arrays.get(name + MASK)
+    if given is None:
+        return None
+    present = as_mask(given, len(arrays[name]), name + MASK)
     return None if present.all() else present
 
 
@@ -89,12 +87,12 @@ def _label(arrays: Arrays) -> Any:
     return given[0] if given else None
 
 
-def _dataset(arrays: Arrays, modalities: list[Modality], nan_is_missing: bool) -> Dataset:
+def _dataset(arrays: Arrays, modalities: list[Modality]) -> Dataset:
     """One part, from its arrays."""
     masks_given = [name.removesuffix(MASK) for name in arrays if name.endswith(MASK)]
     check_masks(masks_given, [m.name for m in modalities], "{}" + MASK)
     tables = {m.name: kind_of(m).table(arrays[m.name], m) for m in modalities}
-    masks = {m.name: _present(m.name, arrays, nan_is_missing) for m in modalities}
+    masks = {m.name: _present(m.name, arrays) for m in modalities}
     present = {m: mask for m, mask in masks.items() if mask is not None}
     return Dataset(modalities, tables, present=present, label=_label(arrays))
 
@@ -124,9 +122,7 @@ def _complete(parts: dict[str, Dataset], seed: int) -> dict[str, Dataset]:
     return parts | dict(zip(("train", *lacking), cut, strict=True))
 
 
-def npz_file(
-    path: str | Path, *, seed: int = 0, nan_is_missing: bool = False, max_gb: Positive = MAX_GB
-) -> Splits:
+def npz_file(path: str | Path, *, seed: int = 0, max_gb: Positive = MAX_GB) -> Splits:
     """The data in an .npz file: one array (N, ...) for each modality, in the file's order.
 
     `label` or `labels` (N,) are whole numbers or words for evaluation; `<modality>_present` (N,)
@@ -141,7 +137,6 @@ def npz_file(
     Args:
         path: the file.
         seed: seed of the random split.
-        nan_is_missing: whether a sample whose values of a modality are all NaN is missing it.
         max_gb: what the arrays of the file may take in memory.
 
     Raises:
@@ -155,7 +150,7 @@ def npz_file(
         raise ValueError(f"{file} holds no modality; write one array for each under its name.")
     try:
         modalities = [_describe(n, [held[n] for held in arrays.values()]) for n in names]
-        parts = {part: _dataset(held, modalities, nan_is_missing) for part, held in arrays.items()}
+        parts = {part: _dataset(held, modalities) for part, held in arrays.items()}
         parts = _complete(parts, seed)
         return Splits(parts["train"], parts["val"], parts["test"], file.stem)
     except ValueError as error:

@@ -1,6 +1,7 @@
 """Distributions of latents and of values: experts, mixtures, products, divergences, p(x|z)."""
 
 from polymodal.distributions.divergences import detach, divergence
+from polymodal.distributions.entries import observed_log_prob
 from polymodal.distributions.likelihoods import LIKELIHOODS, likelihood_of
 from polymodal.distributions.mixture import Joint, Mixture, Proposal, choose
 from polymodal.distributions.normal import DiagLaplace, DiagNormal, Point, product
@@ -25,6 +26,7 @@ __all__ = [
     "detach",
     "divergence",
     "likelihood_of",
+    "observed_log_prob",
     "product",
     "report_of",
     "stratified",

@@ -44,7 +44,11 @@ class Counts(Distribution):
 
     def log_prob(self, x: Tensor) -> Tensor:
         axes = tuple(range(-len(self.event_shape), 0))
-        return self._log_pmf(_exact(x)).sum(axes).to(self.log_mean.dtype)
+        return self.entry_log_prob(x).sum(axes).to(self.log_mean.dtype)
+
+    def entry_log_prob(self, x: Tensor) -> Tensor:
+        """The log-probability of each count, (..., B, *shape), nats, float64."""
+        return self._log_pmf(_exact(x))
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         with torch.no_grad():

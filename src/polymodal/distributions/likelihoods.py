@@ -6,20 +6,13 @@ nats, summed over the event.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import (
-    Bernoulli,
-    Distribution,
-    Independent,
-    OneHotCategorical,
-)
+from torch.distributions import Bernoulli, Distribution, Independent, OneHotCategorical
 
 from polymodal.batch import Modality
 from polymodal.checks import check_name
@@ -29,64 +22,9 @@ from polymodal.distributions.counts import (
     negative_binomial_start,
     poisson_start,
 )
+from polymodal.distributions.scaled import IsotropicLaplace, IsotropicNormal
+from polymodal.distributions.table import TableValues, admits_cells, layout_of
 from polymodal.distributions.tokens import TokenSequence
-
-
-class Isotropic(Distribution):
-    """Independent values of any shape around `loc` with one fixed scale, computed in few passes
-    over memory. Abstract.
-    """
-
-    arg_constraints: dict = {}
-
-    def __init__(self, loc: Tensor, scale: float, event_dim: int) -> None:
-        self.loc, self.scale = loc, scale
-        batch_dim = loc.dim() - event_dim
-        super().__init__(loc.shape[:batch_dim], loc.shape[batch_dim:], validate_args=False)
-
-    def _summed(self, x: Tensor) -> Tensor:
-        return x.sum(tuple(range(-len(self.event_shape), 0)))
-
-    def _noise(self, like: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    @property
-    def mean(self) -> Tensor:
-        return self.loc
-
-    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        with torch.no_grad():
-            loc = self.loc.expand(self._extended_shape(sample_shape))
-            return loc + self.scale * self._noise(loc)
-
-
-class IsotropicNormal(Isotropic):
-    """N(loc, scale^2 I)."""
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        constant = self.event_shape.numel() * (math.log(self.scale) + 0.5 * math.log(2 * math.pi))
-        return self._summed((x - self.loc).square()) * (-0.5 / self.scale**2) - constant
-
-    def _noise(self, like: Tensor) -> Tensor:
-        return torch.randn_like(like)
-
-
-class IsotropicLaplace(Isotropic):
-    """Laplace(loc, scale): -|x - loc| / scale - log(2 scale), summed over the event.
-
-    # -2 (1 / .5 + log 1)
-    >>> IsotropicLaplace(torch.zeros(5, 2), 0.5, event_dim=1).log_prob(torch.ones(2))[0]
-    tensor(-4.)
-    """
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        constant = self.event_shape.numel() * math.log(2 * self.scale)
-        return self._summed((x - self.loc).abs()) * (-1 / self.scale) - constant
-
-    def _noise(self, like: Tensor) -> Tensor:
-        size = torch.empty_like(like).exponential_()
-        sign = torch.empty_like(like).bernoulli_(0.5).mul_(2).sub_(1)
-        return size * sign
 
 
 @dataclass(frozen=True)
@@ -121,31 +59,41 @@ COUNTS = Values("counts", _counts)
 ONE_HOT = Values("one-hot", _one_hot)
 
 
+Scale = float | Tensor | None
+
+
 @dataclass(frozen=True)
 class Likelihood:
     """A density p(x | z) that a decoder's output parametrises.
 
     Args:
-        make: `make(raw, modality)`, the distribution of x; raw is (..., B, params, *shape), without
-            the axis of `params` when that is 1.
+        make: `make(raw, modality, scale)`, the distribution of x; raw is (..., B, params, *shape),
+            without the axis of `params` when that is 1; scale broadcasts to the shape; of tables it
+            is Student's degrees of freedom. None: the likelihood has none, or its default.
         params: how many numbers a decoder gives for each number of x.
         values: the values that x can have; None: any number, or [0, 1] under the link "sigmoid".
         start: `start(mean, variance)`, the output at which x has these moments; a decoder then
             starts there. None: it starts as it is.
         words: whether values are ids of words; a decoder then gives as many numbers for each of
             them as the modality's vocabulary has words.
+        scaled: whether it has a scale.
+        columns: whether values are rows of a table, whose columns have distributions of their own.
     """
 
-    make: Callable[[Tensor, Modality], Distribution]
+    make: Callable[[Tensor, Modality, Scale], Distribution]
     params: int = 1
     values: Values | None = None
     start: Callable[[Tensor, Tensor], Tensor] | None = None
     words: bool = False
+    scaled: bool = False
+    columns: bool = False
 
     def output_shape(self, modality: Modality) -> tuple[int, ...]:
         """The shape of a decoder's output for one value."""
         if self.words:
             return (*modality.shape, len(modality.vocabulary))
+        if self.columns:
+            return (layout_of(modality.columns).size,)
         return modality.shape if self.params == 1 else (self.params, *modality.shape)
 
     @property
@@ -161,45 +109,71 @@ def _identity(x: Tensor) -> Tensor:
 LINKS: dict[str, Callable[[Tensor], Tensor]] = {"identity": _identity, "sigmoid": torch.sigmoid}
 
 
-def _normal(raw: Tensor, m: Modality) -> Distribution:
-    return IsotropicNormal(LINKS[m.link](raw), m.scale, len(m.shape))
+def _around(raw: Tensor, m: Modality, scale: Scale) -> tuple[Tensor, float | Tensor]:
+    """Location and scale of x in the user's units."""
+    loc, width = LINKS[m.link](raw), 1.0 if scale is None else scale
+    if not m.spread:
+        return loc, width
+    location, spread = (entries(v, m.shape, raw) for v in (m.location, m.spread))
+    return location + spread * loc, spread * width
 
 
-def _laplace(raw: Tensor, m: Modality) -> Distribution:
-    return IsotropicLaplace(LINKS[m.link](raw), m.scale, len(m.shape))
+def entries(values: Sequence[float], shape: Sequence[int], like: Tensor) -> Tensor:
+    """One number for each entry of the shape, or one for all, as a tensor."""
+    tensor = like.new_tensor(values)
+    return tensor.reshape(shape) if len(values) > 1 else tensor.squeeze()
 
 
-def _independent(values: Distribution, event_dim: int) -> Distribution:
-    """The joint distribution of independent values, the last `event_dim` axes being one event."""
-    return Independent(values, event_dim, validate_args=False)
+def _normal(raw: Tensor, m: Modality, scale: Scale) -> Distribution:
+    return IsotropicNormal(*_around(raw, m, scale), len(m.shape))
 
 
-def _bernoulli(raw: Tensor, m: Modality) -> Distribution:
-    return _independent(Bernoulli(logits=raw, validate_args=False), len(m.shape))
+def _laplace(raw: Tensor, m: Modality, scale: Scale) -> Distribution:
+    return IsotropicLaplace(*_around(raw, m, scale), len(m.shape))
 
 
-def _categorical(raw: Tensor, m: Modality) -> Distribution:
+class Entries(Independent):
+    """Independent values, the last `event_dim` axes of which are one event."""
+
+    def __init__(self, values: Distribution, event_dim: int) -> None:
+        super().__init__(values, event_dim, validate_args=False)
+
+    def entry_log_prob(self, x: Tensor) -> Tensor:
+        """The log-density of each value, (..., B, *values), nats."""
+        return self.base_dist.log_prob(x)
+
+
+def _bernoulli(raw: Tensor, m: Modality, scale: Scale) -> Distribution:
+    return Entries(Bernoulli(logits=raw, validate_args=False), len(m.shape))
+
+
+def _categorical(raw: Tensor, m: Modality, scale: Scale) -> Distribution:
     """One-hot over the last dimension of the shape (tokens x vocabulary, or classes)."""
-    return _independent(OneHotCategorical(logits=raw, validate_args=False), len(m.shape) - 1)
+    return Entries(OneHotCategorical(logits=raw, validate_args=False), len(m.shape) - 1)
 
 
-def _poisson(raw: Tensor, m: Modality) -> Distribution:
+def _poisson(raw: Tensor, m: Modality, scale: Scale) -> Distribution:
     return PoissonCounts(raw, len(m.shape))
 
 
-def _negative_binomial(raw: Tensor, m: Modality) -> Distribution:
+def _negative_binomial(raw: Tensor, m: Modality, scale: Scale) -> Distribution:
     """Mean exp(a) and inverse dispersion exp(b), from raw = (a, b)."""
     log_mean, log_inverse_dispersion = raw.unbind(-1 - len(m.shape))
     return NegativeBinomialCounts(log_mean, log_inverse_dispersion, len(m.shape))
 
 
-def _tokens(raw: Tensor, m: Modality) -> Distribution:
+def _tokens(raw: Tensor, m: Modality, scale: Scale) -> Distribution:
     return TokenSequence(raw)
 
 
+def _table(raw: Tensor, m: Modality, scale: Scale) -> Distribution:
+    location, spread = (entries(v, m.shape, raw) for v in (m.location or (0,), m.spread or (1,)))
+    return TableValues(raw, layout_of(m.columns), location, spread, scale)
+
+
 LIKELIHOODS: dict[str, Likelihood] = {
-    "normal": Likelihood(_normal),
-    "laplace": Likelihood(_laplace),
+    "normal": Likelihood(_normal, scaled=True),
+    "laplace": Likelihood(_laplace, scaled=True),
     "bernoulli": Likelihood(_bernoulli, values=UNIT),
     "categorical": Likelihood(_categorical, values=ONE_HOT),
     "poisson": Likelihood(_poisson, values=COUNTS, start=poisson_start),
@@ -207,6 +181,7 @@ LIKELIHOODS: dict[str, Likelihood] = {
         _negative_binomial, params=2, values=COUNTS, start=negative_binomial_start
     ),
     "tokens": Likelihood(_tokens, words=True),
+    "table": Likelihood(_table, columns=True),
 }
 
 
@@ -224,6 +199,11 @@ def likelihood_of(modality: Modality) -> Likelihood:
             f"The likelihood {modality.likelihood!r} of {modality.name!r} needs a vocabulary and a"
             f" shape (L,), got {len(modality.vocabulary)} words and shape {modality.shape}."
         )
+    if likelihood.columns and not modality.columns:
+        raise ValueError(
+            f"The likelihood {modality.likelihood!r} of {modality.name!r} needs `columns`, one for"
+            " each entry of a shape (d,); use another likelihood for values without columns."
+        )
     return likelihood
 
 
@@ -233,6 +213,8 @@ def values_of(modality: Modality) -> Values | None:
     if likelihood.words:
         count = len(modality.vocabulary)
         return Values(f"ids 0 to {count - 1} of its words", partial(_ids, count))
+    if likelihood.columns:
+        return Values("cells of their columns' types", partial(admits_cells, modality.columns))
     if likelihood.values:
         return likelihood.values
     return UNIT if modality.link == "sigmoid" else None

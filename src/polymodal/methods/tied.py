@@ -27,7 +27,7 @@ Distance = Literal["mean", "wasserstein", "kl"]
 
 
 def _weighted_log(model: MultimodalVAE, batch: Batch, m: str, z: Tensor) -> Tensor:
-    return model.weights[m] * model.decoders[m](z).log_prob(batch.x[m])
+    return model.weights[m] * model.log_p(m, batch, z)
 
 
 def _directed(
@@ -54,7 +54,7 @@ def _directed(
 def _unpaired(model: MultimodalVAE, batch: Batch, q: Any, m: str, prior: nn.Module) -> Tensor:
     """The ELBO of modality m with the prior of its pseudo-inputs, (B,), nats."""
     z = q.rsample()
-    log = model.decoders[m](z).log_prob(batch.x[m])
+    log = model.log_p(m, batch, z)
     return model.weights[m] * log - divergence(q, prior(), z)
 
 

@@ -8,7 +8,7 @@ output. Convolutions run channels-last.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -23,6 +23,7 @@ from polymodal.networks.layers import (
     ChannelsLast,
     CountFeatures,
     FromGrid,
+    LinearAnd,
     ResBlock,
     Reshape,
     ToGrid,
@@ -33,6 +34,7 @@ from polymodal.networks.layers import (
     silu,
     strided,
 )
+from polymodal.networks.reading import reading
 from polymodal.networks.text import (
     SIZE,
     Words,
@@ -80,6 +82,21 @@ def _mlp_encoder(hidden: tuple[int, ...], shape: Shape, out: int) -> nn.Module:
 
 def _mlp_decoder(hidden: tuple[int, ...], dim: int, shape: Shape) -> nn.Module:
     return nn.Sequential(*mlp([dim, *reversed(hidden), math.prod(shape)]), Reshape(shape))
+
+
+def _table_encoder(shape: Shape, out: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), LinearAnd(_silu_mlp([math.prod(shape), 128, 128, out])))
+
+
+def _table_decoder(dim: int, shape: Shape) -> nn.Module:
+    net = LinearAnd(_silu_mlp([dim, 128, 128, math.prod(shape)]))
+    return nn.Sequential(net, Reshape(shape))
+
+
+def _silu_mlp(sizes: Sequence[int]) -> nn.Sequential:
+    """`mlp` with SiLU in place of ReLU."""
+    layers = [silu() if isinstance(layer, nn.ReLU) else layer for layer in mlp(sizes)]
+    return nn.Sequential(*layers)
 
 
 def _channels_last(*layers: nn.Module) -> nn.Module:
@@ -265,6 +282,7 @@ NETWORKS: dict[str, Network] = {
     "mlp": _mlp(512),  # MLP with one hidden layer of 512 (Senellart et al. 2023, tables 4 and 5)
     "mlp-2x512": _mlp(512, 512),  # MLP with two hidden layers of 512
     "mlp-small": _mlp(64, 64),  # MLP with two hidden layers of 64, for quick trials and small data
+    "table": Network(_table_encoder, _table_decoder),  # two layers of 128 beside a linear map
     "svhn-conv": _SVHN,  # convolutions for 32x32 images (Senellart et al. 2023, table 4, E_2, D_2)
     "linear": _mlp(),  # one linear layer, for data that are linear and normal
     "digit-conv": _digit(32),  # 3 strided convolutions for 28x28 (PolyMNIST, Sutter et al. 2021)
@@ -302,9 +320,8 @@ def network_of(modality: Modality, name: str) -> Network:
             f"The network {name!r} reads text, and the likelihood of {modality.name!r} is"
             f" {modality.likelihood}, not tokens; choose another network."
         )
-    if likelihood.counts:
-        return replace(network, encoder=partial(_count_encoder, network))
-    return network
+    make = partial(_count_encoder, network) if likelihood.counts else network.encoder
+    return replace(network, encoder=reading(make, modality))
 
 
 def _word_encoder(network: Network, words: int, shape: Shape, out: int) -> nn.Module:

@@ -38,6 +38,24 @@ def mlp(sizes: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+class LinearAnd(nn.Module):
+    """A linear map, plus a network of the same sizes whose last layer starts at 0.
+
+    Args:
+        net: linear layers and activations; the first and the last have the sizes of the map.
+    """
+
+    def __init__(self, net: nn.Sequential) -> None:
+        super().__init__()
+        first, last = (module for module in (net[0], net[-1]) if isinstance(module, nn.Linear))
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.linear, self.net = nn.Linear(first.in_features, last.out_features), net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) + self.net(x)
+
+
 class Reshape(nn.Module):
     """(B, prod(shape)) -> (B, *shape)."""
 

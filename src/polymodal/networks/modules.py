@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch, Modality
-from polymodal.distributions.likelihoods import likelihood_of
+from polymodal.distributions.likelihoods import entries, likelihood_of
 from polymodal.distributions.normal import DiagNormal
 from polymodal.networks.architectures import Network
 from polymodal.networks.heads import normal_head
 from polymodal.networks.layers import mlp
+from polymodal.networks.learned import LearnedDegrees, LearnedScale
 from polymodal.networks.named import Named
 
 
@@ -116,14 +117,34 @@ class Decoder(nn.Module):
         self.net = network.decoder(dim, self.output_shape)
         start = None if self.likelihood.start is None else torch.zeros(self.output_shape)
         self.register_buffer("start", start)
+        self.learned: nn.Module | None = None
+        if self.likelihood.columns:
+            self.learned = LearnedDegrees(len(modality.columns))
+        elif self.likelihood.scaled and modality.scale is None:
+            self.learned = LearnedScale(modality.shape if len(modality.shape) == 1 else ())
+
+    @property
+    def reads_moments(self) -> bool:
+        """Whether `start_at` has an effect."""
+        return self.start is not None or isinstance(self.learned, LearnedScale)
 
     @torch.no_grad()
     def start_at(self, mean: Tensor, variance: Tensor) -> None:
         """Adds to the network's output that at which the likelihood has these moments (*shape), if
-        it is one of counts.
+        it is one of counts; a learned scale begins at the standard deviation.
         """
         if self.likelihood.start is not None and self.start is not None:
             self.start.copy_(self.likelihood.start(mean, variance))
+        if isinstance(self.learned, LearnedScale):
+            self.learned.start_at(variance.sqrt() / self._spread(variance))
+
+    def _spread(self, like: Tensor) -> Tensor:
+        return entries(self.modality.spread or (1.0,), self.modality.shape, like)
+
+    @property
+    def scale(self) -> float | Tensor | None:
+        """The scale of the likelihood, of tables the degrees of freedom."""
+        return self.modality.scale if self.learned is None else self.learned()
 
     def forward(self, z: Tensor) -> Distribution:
         if self.columns is not None:
@@ -134,4 +155,4 @@ class Decoder(nn.Module):
             raw = raw.reshape(*z.shape[:-1], *self.output_shape)
         if self.start is not None:
             raw = raw + self.start
-        return self.likelihood.make(raw, self.modality)
+        return self.likelihood.make(raw, self.modality, self.scale)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,14 @@ def load_splits(
 
 def _with_kinds(splits: Splits) -> Splits:
     """The splits with the kind of every modality named, whether it was given or follows from the
-    shape.
+    shape, and which modalities have holes in the training part.
     """
-    return change_modalities(splits, {m.name: {"kind": kind_of(m).name} for m in splits.modalities})
+    splits = change_modalities(
+        splits, {m.name: {"kind": kind_of(m).name} for m in splits.modalities}
+    )
+    holes = splits.train.holes or ()
+    modalities = [replace(m, holes=m.holes or m.name in holes) for m in splits.modalities]
+    return splits.map(lambda part, data: replace(data, modalities=modalities))
 
 
 def _location(settings: DataSettings, data: FilePath | None) -> tuple[str, str | None]:

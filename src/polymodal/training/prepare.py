@@ -38,8 +38,7 @@ def start_decoders(model: MultimodalVAE, data: Dataset) -> None:
     that starts at 1 has infinite losses.
     """
     for m, decoder in model.decoders.items():
-        likelihood = getattr(decoder, "likelihood", None)
-        if likelihood is not None and likelihood.start is not None and m in data.names:
+        if getattr(decoder, "reads_moments", False) and m in data.names:
             decoder.start_at(*data.moments(m))
 
 
@@ -93,13 +92,22 @@ class _Parts:
         """Those that were there before, in order, then the new ones."""
         before = [m for m in self.data.modalities if m.name in shapes]
         new = [m for m in shapes if m not in self.data.names]
-        changed = [replace(m, shape=shapes[m.name], kind=None) for m in before]
-        return changed + [Modality(m, shapes[m]) for m in new]
+        kept = [m if self._is_unchanged(m.name) else _of_shape(m, shapes[m.name]) for m in before]
+        return kept + [Modality(m, shapes[m]) for m in new]
+
+
+def _of_shape(m: Modality, shape: tuple[int, ...]) -> Modality:
+    """The modality with values of this shape instead, about which nothing else is known."""
+    return Modality(m.name, shape, weight=m.weight)
 
 
 def _same(x: Tensor, y: Tensor) -> bool:
-    """Whether the values are equal; a `Batch` with absent entries copies its tensors."""
-    return x is y or (x.shape == y.shape and x.dtype == y.dtype and torch.equal(x, y))
+    """Whether the values are equal, holes included; a `Batch` with absent entries copies its
+    tensors.
+    """
+    if x is y:
+        return True
+    return x.shape == y.shape and x.dtype == y.dtype and torch.allclose(x, y, 0, 0, equal_nan=True)
 
 
 class Batches:

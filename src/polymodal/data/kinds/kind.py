@@ -15,7 +15,7 @@ from torch import Tensor
 from polymodal.batch import Modality, as_numbers, in_words
 from polymodal.checks.files import regular
 from polymodal.data.readers.archives import array_for
-from polymodal.distributions.likelihoods import UNIT, values_of
+from polymodal.distributions.likelihoods import UNIT, likelihood_of, values_of
 
 Shape = tuple[int, ...]
 # Values that a modality cannot have: which of them (bool), what they are, to be read after "has 3
@@ -102,16 +102,19 @@ class Kind(ABC):
     # Checking.
 
     def faults(self, x: Tensor, modality: Modality) -> Iterator[Fault]:
-        """What is wrong with values (N, *shape): first NaN and infinite ones, then those that the
-        likelihood does not admit. `x` is floating, or uint8 (then read as x / 255).
+        """What is wrong with values (N, *shape): first infinite ones, then those that the
+        likelihood does not admit. `x` is floating, or uint8 (then read as x / 255). NaN is a hole,
+        which a value can have unless it is text.
         """
         if x.dtype != torch.uint8:
+            whole = likelihood_of(modality).words
             remedy = "repair them or leave those samples out"
-            yield ~x.isfinite(), "that are NaN or infinite", remedy
+            yield x.isinf(), "that are infinite", remedy
+            yield x.isnan() & whole, "that are NaN", "mark those samples as absent"
         values = values_of(modality)
         if values is None or (x.dtype == torch.uint8 and values is UNIT):
             return
-        admitted = values.admits(x / 255 if x.dtype == torch.uint8 else x)
+        admitted = values.admits(x / 255 if x.dtype == torch.uint8 else x) | x.isnan()
         remedy = (
             f"rescale them, or choose another likelihood (it is {modality.likelihood} with link"
             f" {modality.link})"

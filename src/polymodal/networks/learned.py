@@ -1,0 +1,43 @@
+"""Parameters of likelihoods that are learned beside a decoder's network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+FASTER = 5.0  # times the learning rate of the weights, under optimizers such as Adam
+SMALLEST, LARGEST = 1e-3, 1e3  # learned scales, in units of the spread
+FEWEST, MOST = 2.1, 100.0  # degrees of freedom, with a finite variance
+START = 5.0  # degrees of freedom
+
+
+class LearnedScale(nn.Module):
+    """A positive scale of this shape, which begins at 1, within SMALLEST and LARGEST."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.raw = nn.Parameter(torch.zeros(tuple(shape)))
+
+    @torch.no_grad()
+    def start_at(self, scale: Tensor) -> None:
+        """Begins at these scales; with one for all entries at the root of their mean square."""
+        if self.raw.dim() == 0:
+            scale = scale.square().mean().sqrt()
+        self.raw.copy_(scale.clamp(SMALLEST, LARGEST).log() / FASTER)
+
+    def forward(self) -> Tensor:
+        return (FASTER * self.raw).clamp(math.log(SMALLEST), math.log(LARGEST)).exp()
+
+
+class LearnedDegrees(nn.Module):
+    """Degrees of freedom of Student's t, one for each column, which begin at START."""
+
+    def __init__(self, columns: int) -> None:
+        super().__init__()
+        self.raw = nn.Parameter(torch.full((columns,), math.log(START) / FASTER))
+
+    def forward(self) -> Tensor:
+        return (FASTER * self.raw).exp().clamp(FEWEST, MOST)
