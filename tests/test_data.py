@@ -678,7 +678,7 @@ def test_absent_values_may_be_anything():
             {"modalities": {"square": {"kind": "imag"}}},
             "no kind 'imag' for modality 'square'. Did you mean image",
         ),
-        ("shapes", {"missing": "mcar"}, "missing must be nan or a mapping"),
+        ("shapes", {"missing": "mcar"}, "missing must be a mapping"),
         (
             "shapes",
             {"missing": {"pattern": "mnar", "rate": 0.5}},

@@ -182,9 +182,11 @@ class Batch:
             m: as_mask(v, len(self), f"present[{m!r}]", x[m].shape[1:])
             for m, v in self.present.items()
         }
-        for m, mask in present.items():
+        for m, mask in [*present.items()]:
             if mask.dim() > 1:
                 x[m], present[m] = with_holes(x[m], mask)
+                if bool(present[m].all()):
+                    del present[m]
         object.__setattr__(self, "present", present)
         filled = {m: _fill(v, present[m]) if m in present else v for m, v in x.items()}
         object.__setattr__(self, "x", filled)

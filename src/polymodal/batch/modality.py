@@ -198,7 +198,7 @@ def _check_entries(m: Modality) -> None:
             f"The table {m.name!r} of shape {m.shape} needs one column of another name for each"
             f" entry, got {len(names)}, {len(set(names))} of them with different names."
         )
-    fitting = {1, math.prod(m.shape)}
+    fitting = {0, 1, math.prod(m.shape)}
     if len(m.location) != len(m.spread) or len(m.location) not in fitting:
         raise ValueError(
             f"{m.name!r} needs as many locations as spreads, one or {math.prod(m.shape)}, got"

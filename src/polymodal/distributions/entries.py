@@ -33,4 +33,4 @@ def observed_log_prob(p: Distribution, x: Tensor) -> Tensor:
     if inner:
         observed = observed.all(inner)
     axes = tuple(range(-own, 0))
-    return torch.where(observed, logs, 0).sum(axes).to(logs.dtype)
+    return torch.where(observed, logs, 0).sum(axes).to(x.dtype)

@@ -80,7 +80,7 @@ class Likelihood:
         columns: whether values are rows of a table, whose columns have distributions of their own.
     """
 
-    make: Callable[[Tensor, Modality, Scale], Distribution]
+    make: Callable[..., Distribution]
     params: int = 1
     values: Values | None = None
     start: Callable[[Tensor, Tensor], Tensor] | None = None
@@ -124,11 +124,11 @@ def entries(values: Sequence[float], shape: Sequence[int], like: Tensor) -> Tens
     return tensor.reshape(shape) if len(values) > 1 else tensor.squeeze()
 
 
-def _normal(raw: Tensor, m: Modality, scale: Scale) -> Distribution:
+def _normal(raw: Tensor, m: Modality, scale: Scale = None) -> Distribution:
     return IsotropicNormal(*_around(raw, m, scale), len(m.shape))
 
 
-def _laplace(raw: Tensor, m: Modality, scale: Scale) -> Distribution:
+def _laplace(raw: Tensor, m: Modality, scale: Scale = None) -> Distribution:
     return IsotropicLaplace(*_around(raw, m, scale), len(m.shape))
 
 
@@ -143,30 +143,30 @@ class Entries(Independent):
         return self.base_dist.log_prob(x)
 
 
-def _bernoulli(raw: Tensor, m: Modality, scale: Scale) -> Distribution:
+def _bernoulli(raw: Tensor, m: Modality, scale: Scale = None) -> Distribution:
     return Entries(Bernoulli(logits=raw, validate_args=False), len(m.shape))
 
 
-def _categorical(raw: Tensor, m: Modality, scale: Scale) -> Distribution:
+def _categorical(raw: Tensor, m: Modality, scale: Scale = None) -> Distribution:
     """One-hot over the last dimension of the shape (tokens x vocabulary, or classes)."""
     return Entries(OneHotCategorical(logits=raw, validate_args=False), len(m.shape) - 1)
 
 
-def _poisson(raw: Tensor, m: Modality, scale: Scale) -> Distribution:
+def _poisson(raw: Tensor, m: Modality, scale: Scale = None) -> Distribution:
     return PoissonCounts(raw, len(m.shape))
 
 
-def _negative_binomial(raw: Tensor, m: Modality, scale: Scale) -> Distribution:
+def _negative_binomial(raw: Tensor, m: Modality, scale: Scale = None) -> Distribution:
     """Mean exp(a) and inverse dispersion exp(b), from raw = (a, b)."""
     log_mean, log_inverse_dispersion = raw.unbind(-1 - len(m.shape))
     return NegativeBinomialCounts(log_mean, log_inverse_dispersion, len(m.shape))
 
 
-def _tokens(raw: Tensor, m: Modality, scale: Scale) -> Distribution:
+def _tokens(raw: Tensor, m: Modality, scale: Scale = None) -> Distribution:
     return TokenSequence(raw)
 
 
-def _table(raw: Tensor, m: Modality, scale: Scale) -> Distribution:
+def _table(raw: Tensor, m: Modality, scale: Scale = None) -> Distribution:
     location, spread = (entries(v, m.shape, raw) for v in (m.location or (0,), m.spread or (1,)))
     return TableValues(raw, layout_of(m.columns), location, spread, scale)
 
