@@ -124,7 +124,7 @@ class MultimodalVAE(nn.Module, Generic[P]):
         if batch is None:
             p = self.prior()
             return Draws(_finite(p.sample((n,)), "latents").unsqueeze(1), report_of(p))
-        q = self.posterior(self._checked(batch_of(batch)))
+        q = self.posterior(self.readable(batch_of(batch)))
         return Draws(_finite(q.sample((n,)), "latents"), report_of(q))
 
     def latents(self, batch: Given = None, n: int = 1) -> Tensor:
@@ -190,7 +190,7 @@ class MultimodalVAE(nn.Module, Generic[P]):
             raise ValueError(f"The model generates {list(self.decoders)}, not {unknown}.")
         return names
 
-    def _checked(self, batch: Batch) -> Batch:
+    def readable(self, batch: Batch) -> Batch:
         """The batch as the model's networks read it: bytes that are shares divided by 255, all
         numbers in the precision of its parameters.
         """

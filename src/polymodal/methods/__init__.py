@@ -8,6 +8,7 @@ from polymodal.methods.builder import Builder
 from polymodal.methods.jnf import jnf, jnf_dcca
 from polymodal.methods.joint import jmvae, jmvae_two_stage, m2vae, telbo
 from polymodal.methods.method import METHODS, method
+from polymodal.methods.miwae import miwae
 from polymodal.methods.mixtures import (
     barycentre,
     code_vae,
@@ -54,6 +55,7 @@ __all__ = [
     "meme",
     "method",
     "mfm",
+    "miwae",
     "mmjsd",
     "mmvae",
     "mmvae_plus",

@@ -1,5 +1,6 @@
 """q(z | x_S) for the non-empty subset S that a batch holds: Batch -> Distribution."""
 
+from polymodal.posteriors.any_pattern import AnyPattern
 from polymodal.posteriors.concatenated import Concatenated
 from polymodal.posteriors.diffusion import JointWithDiffusion
 from polymodal.posteriors.joint import JointWithSurrogates, SampledProduct
@@ -17,6 +18,7 @@ from polymodal.posteriors.private import SharedPrivate
 
 __all__ = [
     "POOLINGS",
+    "AnyPattern",
     "Concatenated",
     "EmbeddingLikelihood",
     "Embeddings",

@@ -1,0 +1,5 @@
+"""Filling in what is missing: draws, intervals, their calibration, and estimates on completed data."""
+
+from polymodal.imputation.fill import Filled, fill
+
+__all__ = ["Filled", "fill"]

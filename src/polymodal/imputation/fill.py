@@ -1,0 +1,136 @@
+"""Values in place of what was not observed, with their uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polymodal.batch import CODED, Batch, Modality
+from polymodal.data import Dataset
+from polymodal.distributions.table import TableValues
+from polymodal.imputation.weighted import weighted_latents, weighted_quantiles
+from polymodal.model import MultimodalVAE, decoded_size
+
+PROPOSALS = 1000  # latents of a sample, before they are weighted
+LATENTS = 100_000  # latents that are decoded at a time
+VALUES = 20_000_000  # numbers that are decoded at a time
+GRID = 99  # quantiles that a trimmed mean averages
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What is known of one modality of N samples.
+
+    Args:
+        center: (N, *shape), the mean of numbers, the most probable category: the best single value.
+        quantiles: (Q, N, *shape) of single numbers, the likelihood's own noise included; of coded
+            columns they mean nothing.
+        draws: (n, N, *shape), completions that belong together, row by row.
+        probabilities: {place of a coded column: (N, K)}.
+        ess: (N,), the effective number of draws behind each sample.
+    """
+
+    center: Tensor
+    quantiles: Tensor
+    draws: Tensor
+    probabilities: dict[int, Tensor]
+    ess: Tensor
+
+
+@torch.no_grad()
+def fill(
+    model: MultimodalVAE,
+    data: Dataset | Batch,
+    targets: Sequence[str],
+    *,
+    levels: Sequence[float] = (0.05, 0.5, 0.95),
+    draws: int = 0,
+    proposals: int = PROPOSALS,
+) -> dict[str, Filled]:
+    """What the model knows of the modalities `targets` given everything that was observed.
+
+    Args:
+        levels: of the quantiles.
+        draws: completions of each sample.
+        proposals: latents behind each sample, see `weighted_latents`.
+
+    Returns {modality: Filled}, observed entries included, as the model would draw them anew.
+    """
+    modalities = {m.name: m for m in model.modalities}
+    largest = max(decoded_size(modalities[m]) for m in targets)
+    size = max(1, min(LATENTS, VALUES // largest) // proposals)
+    found: dict[str, list[Filled]] = {m: [] for m in targets}
+    for batch in _batches(data, size):
+        read = model.readable(batch)
+        latents = weighted_latents(model, read, proposals)
+        chosen = _chosen(latents.weight, draws)
+        for m in targets:
+            p: Any = model.decoders[m](latents.z)
+            found[m].append(_filled(p, modalities[m], latents, chosen, levels))
+    return {m: _joined(parts) for m, parts in found.items()}
+
+
+def _chosen(weight: Tensor, draws: int) -> Tensor | None:
+    """Indices (draws, B) in proportion to weights (K, B)."""
+    return torch.multinomial(weight.T, draws, replacement=True).T if draws else None
+
+
+def _batches(data: Dataset | Batch, size: int) -> Iterable[Batch]:
+    if isinstance(data, Dataset):
+        return data.batches(size)
+    return (data.rows(rows) for rows in torch.arange(len(data)).split(size))
+
+
+def _filled(
+    p: Any, modality: Modality, latents: Any, chosen: Tensor | None, levels: Sequence[float]
+) -> Filled:
+    x, weight = p.sample(), latents.weight
+    quantiles = weighted_quantiles(x, weight, x.new_tensor(list(levels)))
+    center = _mean(p, x, weight)
+    probabilities: dict[int, Tensor] = {}
+    if isinstance(p, TableValues):
+        probabilities = {
+            i: (weight.unsqueeze(-1) * share).sum(0) for i, share in p.probabilities().items()
+        }
+        center = _of_table(center, x, weight, modality, probabilities)
+    rows = x[:0] if chosen is None else x[chosen, torch.arange(x.shape[1])]
+    return Filled(center, quantiles, rows, probabilities, latents.ess)
+
+
+def _mean(p: Any, x: Tensor, weight: Tensor) -> Tensor:
+    """The weighted mean of the conditional means, (B, *shape)."""
+    return (weight.reshape(*weight.shape, *[1] * (x.dim() - 2)) * p.mean).sum(0)
+
+
+def _of_table(
+    mean: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    modality: Modality,
+    probabilities: dict[int, Tensor],
+) -> Tensor:
+    """The best single value of each column: of positive numbers and counts a trimmed mean."""
+    center = mean.clone()
+    skewed = [i for i, c in enumerate(modality.columns) if c.type in ("positive", "count")]
+    if skewed:
+        levels = (torch.arange(GRID, device=x.device) + 0.5) / GRID
+        center[:, skewed] = weighted_quantiles(x[..., skewed], weight, levels).mean(0)
+    for i, column in enumerate(modality.columns):
+        if column.type in CODED:
+            center[:, i] = probabilities[i].argmax(-1).to(center.dtype)
+    return center
+
+
+def _joined(parts: Sequence[Filled]) -> Filled:
+    first = parts[0]
+    return Filled(
+        torch.cat([p.center for p in parts]),
+        torch.cat([p.quantiles for p in parts], 1),
+        torch.cat([p.draws for p in parts], 1),
+        {i: torch.cat([p.probabilities[i] for p in parts]) for i in first.probabilities},
+        torch.cat([p.ess for p in parts]),
+    )

@@ -1,0 +1,65 @@
+"""Self-normalised importance sampling of q(z | x_S), and quantiles of weighted draws."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from polymodal.batch import Batch
+from polymodal.distributions import stratified, weighable
+from polymodal.model import MultimodalVAE
+
+
+class Weighted(NamedTuple):
+    """Draws z (K, B, D) with weights (K, B) that add up to 1 over K, and their effective number
+    1 / sum_k w_k^2, (B,).
+    """
+
+    z: Tensor
+    weight: Tensor
+    ess: Tensor
+
+
+@torch.no_grad()
+def weighted_latents(model: MultimodalVAE, batch: Batch, proposals: int) -> Weighted:
+    """Draws of p(z | x_S) of the model itself: z_k ~ q(z | x_S) with weights proportional to
+    p(z_k) p(x_S | z_k) / q(z_k | x_S) (Mattei and Frellsen 2019, eq. 10).
+
+    Draws of a posterior without a density, such as a product that a sampler draws, have equal
+    weights.
+
+    Args:
+        batch: of any subset of modalities and entries, as the model's networks read it.
+        proposals: K.
+    """
+    q, prior = model.posterior(batch), model.prior()
+    if not weighable(q, prior):
+        z = q.sample(torch.Size([proposals]))
+        weight = z.new_full(z.shape[:-1], 1 / proposals)
+        return Weighted(z, weight, z.new_full((len(batch),), float(proposals)))
+    z = stratified(q, proposals)
+    log_w = model.log_likelihood(batch, z) + prior.log_prob(z) - q.log_prob(z)
+    weight = log_w.double().softmax(0).to(z.dtype)
+    return Weighted(z, weight, 1 / weight.square().sum(0))
+
+
+def weighted_quantiles(x: Tensor, weight: Tensor, levels: Tensor) -> Tensor:
+    """Quantiles (Q, B, ...) at `levels` (Q,) of draws x (K, B, ...) with weights (K, B): the
+    smallest draw up to which the weights add up to the level.
+
+    >>> x = torch.tensor([[3.0], [1.0], [2.0]])
+    >>> weighted_quantiles(x, torch.tensor([[0.2], [0.5], [0.3]]), torch.tensor([0.4, 0.9]))
+    tensor([[1.],
+            [3.]])
+    """
+    ordered, order = x.flatten(2).sort(0) if x.dim() > 2 else x.sort(0)
+    spread = weight.unsqueeze(-1).expand_as(order) if order.dim() > 2 else weight
+    total = spread.gather(0, order).double().cumsum(0)
+    place = torch.searchsorted(
+        total.movedim(0, -1).contiguous(),
+        levels.to(total).expand(*total.shape[1:], -1).contiguous(),
+    ).clamp(max=len(x) - 1)
+    found = ordered.movedim(0, -1).gather(-1, place).movedim(-1, 0)
+    return found.reshape(len(levels), *x.shape[1:])

@@ -1,0 +1,112 @@
+"""MIWAE: one encoder for every pattern of missing modalities and missing entries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from polymodal.batch import Batch
+from polymodal.checks import Share, Size
+from polymodal.methods.builder import Builder
+from polymodal.methods.common import HIDDEN, Objective, whole_model
+from polymodal.methods.method import method
+from polymodal.model import Loss, Method, MultimodalVAE, Step
+from polymodal.objectives import elbo, iwae
+from polymodal.posteriors import AnyPattern
+from polymodal.posteriors.masks import presence
+from polymodal.rng import noise
+
+KEPT = (0.2, 1.0)  # least and largest share of entries that a thinned sample keeps
+ALL = 1 / 3  # share of thinned samples that lose entries and no modality
+
+
+def miwae_loss(
+    model: MultimodalVAE[AnyPattern],
+    batch: Batch,
+    progress: float,
+    hide: float,
+    entries: Sequence[str],
+    objective: str,
+    k: int,
+) -> Loss:
+    """The negative bound of log p(x_S), S being what a sample has or (with probability `hide`) a
+    random part of it.
+    """
+    part = thinned(batch, hide, entries) if model.training and hide else batch
+    q = model.posterior(part)
+    if objective == "elbo":
+        return elbo(model, part, q)
+    return iwae(model, part, q, k, estimator=objective)
+
+
+def thinned(batch: Batch, hide: float, entries: Sequence[str]) -> Batch:
+    """The batch in which each sample is thinned with probability `hide`: it loses each modality
+    with probability a half, but never all, and of the modalities `entries` a share of the entries,
+    drawn for each sample.
+    """
+    names = list(batch.x)
+    present = presence(batch, names)
+    like = next(iter(batch.x.values())).float()
+    chosen = noise(like, [len(batch), 1], torch.rand) < hide
+    kept = _some_modalities(present, like) | ~chosen
+    x = {m: _some_entries(batch.x[m], chosen.squeeze(1)) for m in names if m in entries}
+    masks = {m: (present & kept)[:, i] for i, m in enumerate(names)}
+    observed = {m: masks[m] & (~x[m].isnan()).flatten(1).any(1) for m in x}
+    nothing = ~torch.stack(list((masks | observed).values()), 1).any(1)
+    values = {m: _whole_where(nothing, batch.x[m], x.get(m, batch.x[m])) for m in names}
+    final = {
+        m: torch.where(nothing, present[:, i], v)
+        for i, (m, v) in enumerate({m: observed.get(m, masks[m]) for m in names}.items())
+    }
+    holes = frozenset({*(batch.holes or ()), *entries})
+    return Batch(values, final, batch.label, batch.kept, holes)
+
+
+def _some_modalities(present: Tensor, like: Tensor) -> Tensor:
+    """Which modalities (B, M) are kept, each with probability a half; all of some samples, and at
+    least one that is present.
+    """
+    draws = torch.where(present, noise(like, list(present.shape), torch.rand), -1.0)
+    best = draws == draws.max(1, keepdim=True).values
+    everything = noise(like, [len(present), 1], torch.rand) < ALL
+    return (draws > 0.5) | best | everything
+
+
+def _some_entries(x: Tensor, chosen: Tensor) -> Tensor:
+    """Values (B, *shape) with further holes in the samples that are chosen."""
+    ones = [1] * (x.dim() - 1)
+    low, high = KEPT
+    share = low + (high - low) * noise(x, [len(x), *ones], torch.rand)
+    hidden = noise(x, list(x.shape), torch.rand) > share
+    return torch.where(hidden & chosen.reshape(-1, *ones), torch.nan, x)
+
+
+def _whole_where(whole: Tensor, x: Tensor, other: Tensor) -> Tensor:
+    return torch.where(whole.reshape(-1, *[1] * (x.dim() - 1)), x, other)
+
+
+@method(latent=16, hidden=HIDDEN)
+def miwae(
+    builder: Builder, *, k: Size = 20, objective: Objective = "dreg", hide: Share = 0.5
+) -> Method:
+    """MIWAE (Mattei and Frellsen 2019) for several modalities: one encoder reads whatever is
+    observed, and which entries are, and the bound on log p(x_S) has k samples.
+
+    It is the method for filling in tables with holes. A part of every batch is thinned, so that the
+    encoder knows patterns which the data do not have: whole modalities that are missing, and more
+    holes in modalities that have holes.
+
+    Args:
+        k: samples of the bound.
+        objective: dreg (the bound, with the doubly reparametrised gradient of Tucker et al. 2019),
+            iwae, or elbo.
+        hide: share of the samples of a batch that are thinned.
+    """
+    prior = builder.prior()
+    posterior = AnyPattern(builder.joint())
+    model = MultimodalVAE(prior, builder.decoders(), posterior, builder.modalities)
+    entries = tuple(m.name for m in builder.modalities if m.holes)
+    loss = Step(miwae_loss, hide=hide, entries=entries, objective=objective, k=k)
+    return Method(model, whole_model(loss))
