@@ -1,4 +1,4 @@
-"""Filling in what is missing: draws, intervals, their calibration, and estimates on completed data."""
+"""Filling in what is missing: draws, intervals, and estimates on completed data."""
 
 from polymodal.imputation.fill import Filled, fill
 
