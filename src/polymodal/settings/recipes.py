@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from polymodal.checks import find
+from polymodal.checks.yaml_text import read_file
 from polymodal.settings.merge import merge
-from polymodal.settings.text import read_file
 
 FOLDER = files("polymodal.settings") / "recipes"
 YAML = (".yaml", ".yml")
