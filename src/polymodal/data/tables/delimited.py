@@ -163,8 +163,8 @@ def digits(value: Any) -> str:
 def bare(cell: str) -> str:
     """A cell without its quotes.
 
-    >>> bare('"a ""b"""'), bare("a")
-    ('a "b"', 'a')
+    >>> bare('"a ""b"" c"'), bare("a")
+    ('a "b" c', 'a')
     """
     if '"' not in cell or not (inner := cell.strip(" ")).startswith('"'):
         return cell
@@ -274,13 +274,19 @@ def _decoded(path: Path, content: bytes, encoding: str | None) -> tuple[str, str
         chosen = _without_mark(chosen, mark)
         return content[len(mark) :].decode(chosen), chosen, mark
     except LookupError:
-        raise ValueError(f"There is no encoding {shown(encoding)}; write utf-8 or latin-1.") from None
+        raise ValueError(
+            f"There is no encoding {shown(encoding)}; write utf-8 or latin-1."
+        ) from None
     except UnicodeDecodeError as error:
         where = content.count(b"\n", 0, error.start) + 1
-        likely = "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
-        remedy = f"or write encoding: {likely} into the description if it is that" if (
-            encoding is None
-        ) else "or correct encoding: in the description"
+        likely = (
+            "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
+        )
+        remedy = (
+            f"or write encoding: {likely} into the description if it is that"
+            if (encoding is None)
+            else "or correct encoding: in the description"
+        )
         raise ValueError(
             f"{path} is not text in {chosen} (line {where}); save it in UTF-8, {remedy}."
         ) from None

@@ -1,4 +1,4 @@
-"""`UserTable`: a table of a user, read so that it can be written again with only its holes filled."""
+"""`UserTable`: a table of a user, read so that it can be written with only its holes filled."""
 
 from __future__ import annotations
 
