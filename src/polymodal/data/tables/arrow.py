@@ -14,7 +14,14 @@ import pyarrow as pa
 
 from polymodal.checks.files import check_file
 from polymodal.data.readers.files import DamageError, reading
-from polymodal.data.tables.cells import Cells, Places, cells_of_text, days, infinite_cells
+from polymodal.data.tables.cells import (
+    Cells,
+    Places,
+    cells_of_text,
+    days,
+    infinite_cells,
+    whole_dtype,
+)
 from polymodal.data.tables.user_table import MAX_MB, Filled, UserTable
 
 PARQUET, FEATHER = (".parquet", ".pq"), (".feather", ".arrow")
@@ -96,7 +103,7 @@ def _with_order(cells: Cells, order: tuple[str, ...]) -> Cells:
 def _numbers(name: str, values: pa.ChunkedArray, type_: pa.DataType, places: Places) -> Cells:
     """Numbers, float64, NaN where null. Raises ValueError for infinite ones."""
     numbers = values.cast(pa.float64(), safe=False).to_pandas().to_numpy(np.float64, copy=True)
-    dtype = "int64" if pa.types.is_integer(type_) else "float64"
+    dtype = "int64" if pa.types.is_integer(type_) else whole_dtype(numbers)
     form = "nothing" if np.isnan(numbers).all() else "number"
     cells = Cells(name, form, numbers, (), dtype, places)  # type: ignore[arg-type]
     if len(infinite := np.flatnonzero(np.isinf(numbers))):

@@ -20,6 +20,7 @@ NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 WITH_COMMA = re.compile(r"[-+]?\d*,\d+|[-+]?\d+")
 INFINITE = re.compile(r"[-+]?inf(inity)?", re.IGNORECASE)
 WHOLE = re.compile(r"[-+]?\d+")
+POINT_ZERO = re.compile(r"[-+]?\d+[.,]0+")  # whole numbers in a column of real ones
 PADDED = re.compile(r"[-+]?0\d+")  # 00501: a code, whose zeros a number would lose
 MOSTLY = 0.5  # share of numbers above which words among them are a fault
 EPOCH = datetime(1970, 1, 1)
@@ -46,7 +47,8 @@ class Cells:
         form: what all cells that are not empty are; "nothing": all are empty.
         numbers: (N,) float64, NaN where empty; of dates, days since 1970-01-01; of words: none.
         words: N words, None where empty; of numbers and dates: none.
-        dtype: how cells are written: int64, float64, bool, str, date[<format>], date, datetime.
+        dtype: how cells are written: int64, Int64 (whole, in a real column), float64, bool, str,
+            date[<format>], date, datetime.
         places: of rows in words, such as "line 5".
         empty: the words that were read as empty, and how many cells have each.
         order: the words in the order that the file says, if it says one.
@@ -169,11 +171,24 @@ def _numbers_or_words(
     if infinite := [i for i, w in enumerate(words) if w and INFINITE.fullmatch(w)]:
         raise infinite_cells(cells, infinite)
     values = {word: float(word.replace(",", ".") if comma else word) for word in numeric}
-    dtype = "int64" if all(WHOLE.fullmatch(word) for word in numeric) else "float64"
-    read = _numbers(cells, words, values, "number", dtype)
+    read = _numbers(cells, words, values, "number", _dtype(numeric, values))
     if len(infinite := np.flatnonzero(np.isinf(read.numbers))):  # 1e999
         raise infinite_cells(cells, infinite.tolist())
     return read
+
+
+def _dtype(numeric: set[str], values: Mapping[str, float]) -> str:
+    if all(WHOLE.fullmatch(word) for word in numeric):
+        return "int64"
+    return whole_dtype(np.array([*values.values()]))
+
+
+def whole_dtype(values: np.ndarray) -> str:
+    """The type of real numbers (N,): "Int64" if all are whole, as where an integer column of pandas
+    has holes.
+    """
+    seen = values[np.isfinite(values)]
+    return "Int64" if len(seen) and (seen == np.round(seen)).all() else "float64"
 
 
 def infinite_cells(cells: Cells, rows: Sequence[int]) -> ValueError:

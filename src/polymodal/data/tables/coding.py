@@ -30,22 +30,25 @@ def numbers_of(cells: Cells, column: Column) -> tuple[np.ndarray, dict[str, list
         rows = np.flatnonzero(cells.observed).tolist()
         raise _refusal(cells, column, rows, f"words such as {shown(cells.words[rows[0]])}")
     values = cells.numbers
-    wrong = ~_admitted(values, column) & ~np.isnan(values)
+    wrong = ~admitted(values, column) & ~np.isnan(values)
     if wrong.any():
         rows = np.flatnonzero(wrong).tolist()
         raise _refusal(cells, column, rows, shown(float(values[rows[0]])))
     return values.astype(np.float32), {}
 
 
-def _admitted(values: np.ndarray, column: Column) -> np.ndarray:
-    """Which values a column of numbers can have."""
+def admitted(values: Any, column: Column) -> Any:
+    """Which values (N,), an array or a tensor, a column can have: bool of the same kind."""
+    if column.type in CODED:
+        is_whole = values == values.round()
+        return is_whole & (values >= 0) & (values < len(column.categories))
     if column.type == "positive":
         return values > 0
     if column.type == "count":
-        return (values >= 0) & (values == np.round(values))
+        return (values >= 0) & (values == values.round())
     if column.type == "bounded":
         return (values >= column.low) & (values <= column.high)
-    return np.isfinite(values)
+    return abs(values) < math.inf
 
 
 def _refusal(cells: Cells, column: Column, rows: Sequence[int], value: str) -> ValueError:
@@ -123,6 +126,8 @@ def _cell(value: float, column: Column) -> Any:
         value = min(column.high, max(column.low, value))
     if column.dtype.startswith("date"):
         return _moment(value, column.dtype)
+    if column.dtype == "Int64":
+        return float(round(value))
     if column.type == "count" or column.dtype == "int64":
         return round(value)
     return value
@@ -136,7 +141,7 @@ def _whole(word: str) -> int:
     return int(float(word))
 
 
-_CASTS: Mapping[str, Any] = {"int64": _whole, "float64": float, "bool": _true}
+_CASTS: Mapping[str, Any] = {"int64": _whole, "Int64": float, "float64": float, "bool": _true}
 
 
 def _moment(value: float, dtype: str) -> str | date | datetime:

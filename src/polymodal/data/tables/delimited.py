@@ -8,6 +8,7 @@ import io
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from polymodal.checks import shown
 from polymodal.checks.files import check_file, disk_errors, read_bytes
 from polymodal.data.tables.cells import (
     NUMBER,
+    POINT_ZERO,
+    WHOLE,
     WITH_COMMA,
     Cells,
     Places,
@@ -36,6 +39,26 @@ class Record(NamedTuple):
 
     cells: list[str]
     end: str
+
+
+@dataclass(frozen=True)
+class Style:
+    """How the numbers of a column are written.
+
+    Args:
+        comma: decimals stand behind a comma.
+        zeros: whole numbers as 3.0.
+    """
+
+    comma: bool = False
+    zeros: bool = False
+
+    def of(self, value: Any) -> str:
+        """A number as a cell."""
+        text = digits(value)
+        if self.zeros and WHOLE.fullmatch(text):
+            text += ".0"
+        return text.replace(".", ",") if self.comma else text
 
 
 class Delimited(UserTable):
@@ -116,11 +139,11 @@ class Delimited(UserTable):
         changed = {}
         for name, (rows, values) in filled.items():
             place = self.columns.index(name)
-            comma = self._has_comma(self.texts(name)) if len(rows) else False
+            style = self._style(name) if len(rows) else Style()
             for row, value in zip(rows, values, strict=True):
                 k = self.rows[row]
                 cells = changed.setdefault(k, list(self.records[k].cells))
-                cells[place] = self._written(value, cells[place], comma)
+                cells[place] = self._written(value, cells[place], style)
         lines = (
             self.separator.join(changed.get(k, record.cells)) + record.end
             for k, record in enumerate(self.records)
@@ -134,9 +157,16 @@ class Delimited(UserTable):
             ) from None
         return gzip.compress(content, mtime=0) if suffix == PACKED else content
 
-    def _written(self, value: Any, before: str, comma: bool) -> str:
+    def _style(self, column: str) -> Style:
+        """How the numbers of a column are written."""
+        texts = [text.strip() for text in self.texts(column)]
+        numbers = [text for text in texts if any(c.isdigit() for c in text)]
+        zeros = all(map(POINT_ZERO.fullmatch, numbers)) and bool(numbers)
+        return Style(self._has_comma(texts), zeros)
+
+    def _written(self, value: Any, before: str, style: Style) -> str:
         """A value as a cell, in quotes where the hole had them or the value needs them."""
-        text = digits(value).replace(".", ",") if comma and _is_number(value) else digits(value)
+        text = style.of(value) if _is_number(value) else str(value)
         if '"' in before or any(c in text for c in f'{self.separator}"\r\n'):
             return '"' + text.replace('"', '""') + '"'
         return text

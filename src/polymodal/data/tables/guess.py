@@ -54,11 +54,19 @@ def guess(cells: Cells) -> Guess:
         return Guess(cells.name, "ordinal", "words whose order the file says")
     words = [word for word in cells.as_words() if word is not None]
     different = set(words)
-    if len(different) == 2 and (cells.form == "word" or _are_whole(cells)):
+    if len(different) == 2 and _are_codes(cells, different, len(words)):
         return Guess(cells.name, "boolean", f"two values, {' and '.join(sorted(different))}")
     if cells.form == "word":
         return _of_words(cells, words, different)
     return _of_numbers(cells)
+
+
+def _are_codes(cells: Cells, different: set[str], n: int) -> bool:
+    """Whether two different values are names: words, 0 and 1, or whole numbers that recur."""
+    if cells.form == "word":
+        return n > 2
+    recur = n >= 2 * REPEATED
+    return different == {"0", "1"} or (recur and _are_whole(cells))
 
 
 def _are_whole(cells: Cells) -> bool:

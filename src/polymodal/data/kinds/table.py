@@ -1,0 +1,99 @@
+"""Tables: columns of several types, whose cells may be empty."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polymodal.batch import Column, Modality, escaped
+from polymodal.checks.files import regular
+from polymodal.data.kinds.draws import draws_as_csv
+from polymodal.data.kinds.kind import Fault, Kind, Shape, register
+from polymodal.data.kinds.lettering import width_of, written
+from polymodal.data.kinds.named_values import LINES, WIDEST
+from polymodal.data.tables.coding import admitted, decoded
+from polymodal.data.tables.delimited import digits
+from polymodal.data.tables.reading import is_table, read_table
+from polymodal.data.tables.values import values_of
+
+INK, PALE = 20, 150  # of cells, and of empty ones
+LONGEST = 28  # characters of a line in a picture
+
+
+@register
+class Table(Kind):
+    """A row (d,) of a table, in the user's units; of coded columns, places in their categories. NaN
+    is an empty cell.
+    """
+
+    name = "table"
+    likelihood = "table"
+
+    def holds(self, shape: Shape) -> bool:
+        return len(shape) == 1
+
+    def faults(self, x: Tensor, modality: Modality) -> Iterator[Fault]:
+        """Infinite values, and those that a column's type does not have."""
+        yield x.isinf(), "that are infinite", "repair them, or make them NaN: empty cells"
+        wrong = torch.zeros_like(x, dtype=torch.bool)
+        for k, column in enumerate(modality.columns):
+            wrong[:, k] = ~admitted(x[:, k], column) & ~x[:, k].isnan()
+        remedy = "correct them, or give the columns other types"
+        yield wrong, "that their columns cannot have", remedy
+
+    def read(self, file: Path, modality: Modality) -> Tensor:
+        """The rows of a table with columns of these names, or of an array."""
+        if not is_table(file):
+            return super().read(file, modality)
+        values, notes = values_of(read_table(regular(file)), modality.columns)
+        if values.isnan().all():
+            raise ValueError(" ".join(notes) or f"All cells of {file} are empty.")
+        return values
+
+    def show(self, x: Tensor, modality: Modality, span: tuple[float, float] = (0.0, 1.0)) -> Tensor:
+        """Rows as small pictures of words: the names of columns and the cells below one another."""
+        columns = modality.columns[:LINES]
+        rows = [_words(row, modality) for row in x.detach().cpu().double().tolist()]
+        lines = [[_line(c, word) for c, word in zip(columns, row, strict=False)] for row in rows]
+        widest = [_line(c, max((WIDEST, *c.categories), key=len))[0] for c in columns]
+        return written(lines, width_of(widest), len(columns))
+
+    def encode(self, x: Tensor, modality: Modality) -> tuple[str, bytes]:
+        """A .csv file of one row."""
+        content = io.StringIO()
+        writer = csv.writer(content, lineterminator="\n")
+        writer.writerow([column.name for column in modality.columns])
+        writer.writerow(_words(x.detach().cpu().double().tolist(), modality))
+        return ".csv", content.getvalue().encode()
+
+    def files(
+        self, draws: Tensor, modality: Modality, above: Sequence[Tensor] = ()
+    ) -> Mapping[str, bytes]:
+        """`<name>.csv`, the name `escaped`: sample, draw, and a column for each of the table's."""
+        names = [column.name for column in modality.columns]
+
+        def cells(sample: Tensor) -> list[list[str]]:
+            return [_words(row, modality) for row in sample.detach().cpu().double().tolist()]
+
+        return {f"{escaped(modality.name)}.csv": draws_as_csv(draws, names, cells)}
+
+
+def _words(row: Sequence[float], modality: Modality) -> list[str]:
+    """The cells of a row as text, "" where empty."""
+    return [_word(v, column) for v, column in zip(row, modality.columns, strict=True)]
+
+
+def _word(value: float, column: Column) -> str:
+    cell: Any = "" if value != value else decoded([value], column)[0]
+    return digits(cell)
+
+
+def _line(column: Column, word: str) -> tuple[str, int]:
+    """A line of a picture and how dark it is."""
+    return f"{column.name} {word or '-'}"[:LONGEST], PALE if word == "" else INK
