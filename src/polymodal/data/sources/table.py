@@ -219,7 +219,9 @@ def _taken(table: UserTable, column: str, entry: ColumnEntry, empty: Sequence[st
     high = guessed.high if entry.high is None else entry.high
     if cells.form == "nothing":
         return Taken(cells, entry, guessed)
-    return Taken(cells, entry, Guess(column, entry.type, "by the description", low, high))
+    reason = "by the description"
+    reason += f"; {guessed.reason}" if entry.type == guessed.type else f", not {guessed.type}"
+    return Taken(cells, entry, Guess(column, entry.type, reason, low, high))
 
 
 def _holds_words(table: UserTable, column: str, entry: ColumnEntry, empty: Sequence[str]) -> bool:
