@@ -287,7 +287,9 @@ def _unpacked(path: Path) -> bytes:
     limit = max(check_file(path, MAX_MB), int(MAX_MB * 1e6))
     try:
         with disk_errors(path, "read"):
-            unpacked = gzip.GzipFile(fileobj=io.BytesIO(content)).read(limit + 1)
+            packed = gzip.GzipFile(fileobj=io.BytesIO(content))
+            unpacked = packed.read(limit + 1)
+            packed.read(1)  # a truncated file is told only now
     except (EOFError, zlib.error, ValueError) as error:
         raise ValueError(f"{path} is truncated or damaged ({error}); pack it again.") from None
     if len(unpacked) > limit:
