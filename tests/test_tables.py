@@ -360,7 +360,7 @@ BAD = {
     "utf-16": ("x.csv", "a,b\n1,2\n".encode("utf-16"), "not text in utf-8.*encoding: utf-16"),
     "a zero byte": ("x.csv", b"a,b\n1,\x00\n", "zero byte"),
     "no gzip": ("x.csv.gz", b"a,b\n1,2\n", "damaged"),
-    "a cut gzip": ("x.csv.gz", gzip.compress(b"a,b\n1,2\n" * 99)[:40], "truncated or damaged"),
+    "a cut gzip": ("x.csv.gz", gzip.compress(b"a,b\n1,2\n" * 99)[:-6], "truncated or damaged"),
     "no Parquet": ("x.parquet", b"PAR1 nothing", "truncated or damaged.*to_parquet"),
     "no Feather": ("x.feather", b"nothing", "truncated or damaged.*to_feather"),
     "a spreadsheet": ("x.xlsx", b"PK", "spreadsheet; save the sheet as CSV"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import io
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from polymodal.checks import shown
-from polymodal.checks.files import check_file, disk_errors, read_bytes
+from polymodal.checks.files import check_file, read_bytes
 from polymodal.data.tables.cells import (
     NUMBER,
     POINT_ZERO,
@@ -32,6 +31,7 @@ ENDS = re.compile(r"\r\n|\n|\r")
 SNIFFED = 50  # records by which the separator is found
 PACKED = ".gz"
 UTF8 = "utf-8"
+GZIP = 31  # zlib's number for the format of gzip
 
 
 class Record(NamedTuple):
@@ -286,14 +286,23 @@ def _unpacked(path: Path) -> bytes:
         return content
     limit = max(check_file(path, MAX_MB), int(MAX_MB * 1e6))
     try:
-        with disk_errors(path, "read"):
-            packed = gzip.GzipFile(fileobj=io.BytesIO(content))
-            unpacked = packed.read(limit + 1)
-            packed.read(1)  # a truncated file is told only now
-    except (EOFError, zlib.error, ValueError) as error:
+        unpacked = _gunzip(content, limit)
+    except (EOFError, zlib.error) as error:
         raise ValueError(f"{path} is truncated or damaged ({error}); pack it again.") from None
     if len(unpacked) > limit:
         raise ValueError(f"{path} holds more than {limit / 1e6:,.0f} MB when it is unpacked.")
+    return unpacked
+
+
+def _gunzip(content: bytes, limit: int) -> bytes:
+    """The first limit + 1 bytes of what is packed. Raises EOFError for a file that is cut."""
+    unpacked = b""
+    while content and len(unpacked) <= limit:
+        member = zlib.decompressobj(GZIP)
+        unpacked += member.decompress(content, limit + 1 - len(unpacked))
+        if not member.eof and len(unpacked) <= limit:
+            raise EOFError("it ends too early")
+        content = member.unused_data.lstrip(b"\0")
     return unpacked
 
 
