@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import math
+import re
 from datetime import date, datetime
 
 import numpy as np
@@ -36,8 +37,11 @@ def dialects(draw):
 
 
 @given(dialects(), st.lists(st.tuples(WORDS, WORDS, WORDS, WORDS), min_size=1, max_size=8))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_table_without_holes_is_written_byte_by_byte(tmp_path_factory, dialect, rows) -> None:
+    # Python's writer quotes only those ends of lines that are its own.
+    own = dialect["lineterminator"] == "\r\n" or dialect["quoting"] != csv.QUOTE_MINIMAL
+    rows = rows if own else [[re.sub(r"[\r\n]", "/", word) for word in row] for row in rows]
     stream = io.StringIO(newline="")
     csv.writer(stream, **dialect).writerows([NAMES, *rows])
     folder = tmp_path_factory.mktemp("t")

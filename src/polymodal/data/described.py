@@ -246,9 +246,9 @@ def rows_table(section: Mapping[str, Any], path: FilePath) -> UserTable:
 
 def _of_files(modalities: Sequence[Modality], description: Description) -> tuple[Values, Joined]:
     """Values of the files of a description; of modalities that it does not name, none."""
-    place, values, samples = description.place(), {}, {}
-    for m, (source, entry) in description.sources.items():
-        samples[m] = source.read(m, entry, place)
+    place, values = description.place(), {}
+    sources = description.sources.items()
+    samples = {name: source.read(name, entry, place) for name, (source, entry) in sources}
     together = joined(samples, _main(description, place))
     rows = dict(together.rows)
     for m in modalities:

@@ -151,8 +151,7 @@ def cells_of_text(
         return _numbers(cells, words, {}, "nothing", "")
     if as_words:
         return cells
-    if date_format or (format_ := _format(cells, different)):
-        format_ = date_format or format_
+    if format_ := date_format or _format(cells, different):
         return _numbers(cells, words, _dates(cells, different, format_), "date", f"date[{format_}]")
     return _numbers_or_words(cells, words, different, comma)
 
@@ -172,8 +171,8 @@ def _numbers_or_words(
         raise infinite_cells(cells, infinite)
     values = {word: float(word.replace(",", ".") if comma else word) for word in numeric}
     read = _numbers(cells, words, values, "number", _dtype(numeric, values))
-    if len(infinite := np.flatnonzero(np.isinf(read.numbers))):  # 1e999
-        raise infinite_cells(cells, infinite.tolist())
+    if overflown := np.flatnonzero(np.isinf(read.numbers)).tolist():  # 1e999
+        raise infinite_cells(cells, overflown)
     return read
 
 

@@ -136,7 +136,7 @@ class Delimited(UserTable):
 
     def encoded(self, filled: Filled, suffix: str) -> bytes:
         """The text with what is filled, packed if the suffix is .gz."""
-        changed = {}
+        changed: dict[int, list[str]] = {}
         for name, (rows, values) in filled.items():
             place = self.columns.index(name)
             style = self._style(name) if len(rows) else Style()
