@@ -15,6 +15,7 @@ from PIL import Image
 
 import polymodal
 from polymodal.batch import END, UNKNOWN, Modality
+from polymodal.checks.yaml_text import read_mapping
 from polymodal.cli import catalog as cli_catalog
 from polymodal.cli import main as cli
 from polymodal.data import Dataset, Splits
@@ -25,7 +26,6 @@ from polymodal.metrics import classifier_training, classifiers
 from polymodal.sampling import ParticleReport
 from polymodal.settings.recipes import load_recipe, recipes
 from polymodal.settings.resolve import resolve
-from polymodal.settings.text import read_mapping
 
 TINY = [
     "data.n=160",

@@ -25,6 +25,7 @@ from polymodal.checks import (
     plain,
     typed,
 )
+from polymodal.checks.yaml_text import read, write
 from polymodal.cli import main as cli
 from polymodal.data import load_data
 from polymodal.experiments.plan import make_plan, train
@@ -32,7 +33,6 @@ from polymodal.methods import FlowSettings
 from polymodal.model import Stage
 from polymodal.settings import TrainingSettings, load_recipe, resolve, to_dict
 from polymodal.settings.merge import merge, parse_overrides
-from polymodal.settings.text import read, write
 from polymodal.training.fit import fit
 from polymodal.training.stage_trainer import StageTrainer
 from toys import toy, toy_data

@@ -24,13 +24,13 @@ from polymodal.checks import (
     first_difference,
     typed,
 )
+from polymodal.checks.yaml_text import read_mapping
 from polymodal.data import load_data
 from polymodal.methods import METHODS
 from polymodal.settings.data import complete, load_splits
 from polymodal.settings.recipes import load_recipe, recipes
 from polymodal.settings.resolve import resolve, to_dict
 from polymodal.settings.schema import DataSettings, EvaluationSettings, Settings
-from polymodal.settings.text import read_mapping
 from polymodal.training.fit import fit
 from toys import toy, toy_data
 

@@ -75,9 +75,9 @@ def print_recipe(recipe: str, data: str | None, console: Console) -> None:
 
     Raises ValueError for an unknown recipe.
     """
+    from polymodal.checks.yaml_text import write
     from polymodal.settings.recipes import load_recipe
     from polymodal.settings.resolve import resolve, to_dict
-    from polymodal.settings.text import write
 
     settings = resolve(load_recipe(recipe))
     if settings.compare or settings.vary:
@@ -100,9 +100,9 @@ def _filled_in(recipe: str, data: str) -> dict[str, Any]:
 
 
 def _print_comparison(recipe: str, settings: Any, console: Console) -> None:
+    from polymodal.checks.yaml_text import write
     from polymodal.experiments.plan import label_runs
     from polymodal.settings.recipes import load_recipe
-    from polymodal.settings.text import write
 
     over = "A comparison. Its settings win over each recipe's" if settings.compare else "Varied"
     say(console, f"# {settings.about}\n# {over}:")

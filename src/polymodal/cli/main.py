@@ -53,7 +53,10 @@ Runs = Annotated[
 OneRun = Annotated[Path, typer.Argument(help="A run directory.", show_default=False, parser=path)]
 Data = Annotated[
     str | None,
-    typer.Option(help="Folder of the named data sets, or your own .npz file.", parser=place),
+    typer.Option(
+        help="Your own table, description (.yaml) or .npz file; or the folder of the data's files.",
+        parser=place,
+    ),
 ]
 Sampler = Annotated[
     str | None,
@@ -105,6 +108,56 @@ def show(
     from polymodal.cli.about import print_recipe
 
     print_recipe(recipe, data, standard_output())
+
+
+@app.command(epilog="Example: polymodal init people.csv --key id --modalities blood=iron,zinc")
+def init(
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            help="Your tables (.csv, .parquet, ...), the main one first.",
+            show_default=False,
+            parser=place,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The description; default: DATA's name with .yaml.", parser=path),
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="The column that names the samples.")] = None,
+    label: Annotated[str | None, typer.Option(help="The column of labels, for metrics.")] = None,
+    modalities: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=COL,COL", help="Columns of one modality. Repeatable."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over an older one.")] = False,
+) -> None:
+    """Describe your own tables: guess modalities and types, recommend a method, write a recipe."""
+    from polymodal.cli.init import init_description
+
+    groups = pairs(modalities, "--modalities", "NAME=COL,COL")
+    init_description(data, out, key, label, groups, force, standard_output())
+
+
+@app.command(epilog="Example: polymodal inspect people.yaml --out look")
+def inspect(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="A table, a description (.yaml), an .npz file or the name of a data set.",
+            show_default=False,
+            parser=place,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for missing.png and inspect.json.", parser=path),
+    ] = None,
+) -> None:
+    """Show what is understood of data: types, ranges, missing values, what looks suspicious."""
+    from polymodal.cli.inspect import inspect_data
+
+    inspect_data(data, out, standard_output())
 
 
 @app.command(epilog="Example: polymodal doctor --data ~/data")

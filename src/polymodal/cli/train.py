@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from polymodal.checks.yaml_text import write as write_yaml
 from polymodal.cli.console import say as console_say
 from polymodal.data import Splits
 from polymodal.experiments.plan import Plan, Planned, is_first_process, train
 from polymodal.runs.files import check_output, write_output
 from polymodal.runs.run import Run, load
 from polymodal.settings.resolve import to_dict
-from polymodal.settings.text import write as write_yaml
 
 # The imports inside functions need matplotlib or pandas, a dry run does not.
 

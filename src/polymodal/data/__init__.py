@@ -23,6 +23,8 @@ from polymodal.data.celeba import ATTRIBUTES, celeba
 from polymodal.data.celebamask import celebamask
 from polymodal.data.cub import cub
 from polymodal.data.dataset import Dataset, Splits, gather
+from polymodal.data.described import described, read_described, read_rows, rows_table
+from polymodal.data.description import Description, is_own
 from polymodal.data.digit_names import mnist_svhn_text
 from polymodal.data.digits import match, mnist_fashion, mnist_svhn, mnist_svhn_fashion
 from polymodal.data.kinds import KINDS, Kind, kind_of
@@ -34,6 +36,8 @@ from polymodal.data.polymnist_released import polymnist_released
 from polymodal.data.readers.files import data_folder
 from polymodal.data.shapes import circles, shapes, squares
 from polymodal.data.spoken import mnist_audio
+from polymodal.data.tables import read_table
+from polymodal.data.tables.values import filled
 from polymodal.data.vocalisations import vocalisations
 from polymodal.data.words import ids_of, texts_of, vocabulary_of
 from polymodal.distributions.likelihoods import likelihood_of
@@ -54,6 +58,8 @@ __all__ = [
     "circles",
     "cub",
     "data_folder",
+    "described",
+    "filled",
     "gather",
     "ids_of",
     "kind_of",
@@ -70,7 +76,11 @@ __all__ = [
     "npz_file",
     "polymnist",
     "polymnist_released",
+    "read_described",
+    "read_rows",
+    "read_table",
     "remove_values",
+    "rows_table",
     "shapes",
     "squares",
     "texts_of",
@@ -98,7 +108,7 @@ DATASETS: dict[str, Callable[..., Splits]] = {
 
 @checked
 def load_data(
-    name_or_path: FilePath,
+    name_or_path: FilePath | Mapping[str, Any],
     *,
     path: FilePath | None = None,
     limit: Count | None = None,
@@ -107,10 +117,11 @@ def load_data(
     modalities: Mapping[str, Mapping[str, Any]] | None = None,
     **kwargs: Any,
 ) -> Splits:
-    """A data set by name (a key of `DATASETS`), or from a user's `.npz` file (see `npz_file`).
+    """A data set by name (a key of `DATASETS`), or from a user's files: an `.npz` file (see
+    `npz_file`), a table or a description (see `described`).
 
     Args:
-        name_or_path: the name, or the file.
+        name_or_path: the name, or the file; or a description as a mapping.
         path: the folder that holds the files of the named sets; default $POLYMODAL_DATA, else the
             user's cache directory.
         limit: keep the first `limit` samples of each part.
@@ -133,7 +144,10 @@ def load_data(
     pattern = typed(dict[str, Any] | None, missing, "missing")
     modalities = typed(dict[str, dict[str, Any]] | None, modalities, "modalities")
     shared = {"path": path, "seed": seed, "limit": limit}
-    splits = _load(os.fspath(name_or_path), shared, kwargs)
+    if isinstance(name_or_path, Mapping):
+        splits = _described(name_or_path, shared, kwargs)
+    else:
+        splits = _load(os.fspath(name_or_path), shared, kwargs)
     if modalities:
         splits = change_modalities(splits, modalities)
     splits = splits.map(lambda part, data: data.first(limit))
@@ -151,6 +165,8 @@ def _load(name: str, shared: Mapping[str, Any], options: Mapping[str, Any]) -> S
         raise ValueError(
             f"{name} is a file, so that path={shared['path']} has no meaning; leave path out."
         )
+    if key is None and is_own(name):
+        return _described(name, shared, options)
     load: Callable[..., Splits] = DATASETS[key] if key else npz_file
     accepted = list(inspect.signature(load).parameters)
     named = [o for o in accepted if o not in shared]
@@ -162,6 +178,15 @@ def _load(name: str, shared: Mapping[str, Any], options: Mapping[str, Any]) -> S
     return load(**arguments)
 
 
+def _described(
+    given: str | Mapping[str, Any], shared: Mapping[str, Any], options: Mapping[str, Any]
+) -> Splits:
+    """The data of a table or a description, which options may change."""
+    check_names(options, [name for name in Description.model_fields if name != "path"], "data")
+    folder = {} if shared["path"] is None else {"path": os.fspath(shared["path"])}
+    return described(given, seed=shared["seed"], **folder, **options)
+
+
 def dataset_key(name: str) -> str | None:
     """The key of `DATASETS` that a name means, "-" and "_" being alike; None for a file.
 
@@ -170,12 +195,13 @@ def dataset_key(name: str) -> str | None:
     for key in DATASETS:
         if key.replace("-", "_") == name.replace("-", "_"):
             return key
-    if not (name.endswith(".npz") or os.path.exists(name)):
+    is_named = name.endswith(".npz") or is_own(name)
+    if not (is_named or os.path.exists(name)):
         find(name, DATASETS, "file or data set")
     if os.path.isdir(name):
         raise ValueError(
-            f"{name} is a folder; name a data set and give the folder as path=, or give an .npz"
-            " file."
+            f"{name} is a folder; name a data set and give the folder as path=, or give a file:"
+            " an .npz file, a table (.csv, .parquet, ...) or a description (.yaml)."
         )
     return None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from polymodal.checks import typed
+from polymodal.data.description import is_own, section_of
 from polymodal.settings.merge import parse_overrides
 from polymodal.settings.recipes import load_recipe
 from polymodal.settings.schema import Settings
@@ -54,7 +55,7 @@ class Changes:
         if Path(self.data).expanduser().is_dir():
             section = {**(recipe.get("data") or {}), "path": self.data}
         else:
-            section = {"name": self.data}
+            section = section_of(self.data) if is_own(self.data) else {"name": self.data}
         return {**recipe, "data": section}
 
     def _for_all_stages(self, recipe: dict[str, Any]) -> dict[str, Any]:

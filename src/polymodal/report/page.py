@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from polymodal.checks import FilePath
+from polymodal.checks.yaml_text import write as write_yaml
 from polymodal.data import Splits
 from polymodal.data.readers.files import downloads
 from polymodal.metrics.table import Table
@@ -30,7 +31,6 @@ from polymodal.runs.run import Run, load
 from polymodal.sampling import Histogram, SamplerReport
 from polymodal.settings.data import load_splits
 from polymodal.settings.schema import DataSettings
-from polymodal.settings.text import write as write_yaml
 
 COHERENCE = "coherence"
 GENERATED = (

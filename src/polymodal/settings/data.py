@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from polymodal.batch import OF_THE_DATA, Modality
-from polymodal.checks import FilePath
+from polymodal.checks import FilePath, plain
 from polymodal.data import Splits, change_modalities, load_data
+from polymodal.data.description import Description, describes, is_own, section_of
 from polymodal.data.kinds import kind_of
 from polymodal.settings.schema import DataSettings, Settings
 
@@ -33,9 +34,30 @@ def load_splits(
     """
     if isinstance(data, Splits):
         return _with_kinds(change_modalities(data, modalities))
+    if describes(settings.options) or (data is not None and is_own(data)):
+        return _with_kinds(_described(settings, modalities, data))
     name, path = _location(settings, data)
     options = {"path": path, "limit": settings.limit, **settings.options}
     return _with_kinds(load_data(name, modalities=modalities, **options))
+
+
+def _described(
+    settings: DataSettings,
+    modalities: Mapping[str, Mapping[str, Any]],
+    data: FilePath | None,
+) -> Splits:
+    """The data that the settings describe.
+
+    Args:
+        data: instead of them: a description, a table, or the folder of the files.
+    """
+    given = plain(settings.model_dump())
+    section = {k: v for k, v in given.items() if k in Description.model_fields}
+    shared = {k: v for k, v in given.items() if k not in section and v is not None}
+    if data is not None:
+        is_folder = Path(data).expanduser().is_dir()
+        section = {**section, "path": os.fspath(data)} if is_folder else section_of(data)
+    return load_data(section, modalities=modalities, **shared)
 
 
 def _with_kinds(splits: Splits) -> Splits:

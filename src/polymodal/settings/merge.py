@@ -7,7 +7,7 @@ from functools import reduce
 from typing import Any
 
 from polymodal.checks import shown
-from polymodal.settings.text import read
+from polymodal.checks.yaml_text import read
 
 DEEPEST = 12  # words of the key of an override
 

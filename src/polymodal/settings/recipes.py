@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from polymodal.checks import find
+from polymodal.checks.yaml_text import read_file
 from polymodal.settings.merge import merge
-from polymodal.settings.text import read_file
 
 FOLDER = files("polymodal.settings") / "recipes"
 YAML = (".yaml", ".yml")
@@ -39,6 +39,8 @@ def load_recipe(name: str | Path, above: Sequence[str] = ()) -> dict[str, Any]:
     if (method := _method_named(str(name))) is not None:
         return _recipe_of_method(str(name), method)
     recipe = read_file(_file(name), f"The recipe {str(name)!r}")
+    if (section := described_in(recipe, name)) is not None:
+        recipe = {**recipe, "data": section}
     if (base := recipe.pop("base", None)) is None:
         return recipe
     chain = [*above, str(name)]
@@ -56,6 +58,15 @@ def beside(recipe: str | Path, name: str) -> str:
     """The recipe that `recipe` calls `name`: a built-in one, or a YAML file in its folder."""
     folder = Path(recipe).parent if is_file(recipe) else Path()
     return str(folder / name) if is_file(name) else name
+
+
+def described_in(recipe: Mapping[str, Any], name: str | Path) -> dict[str, Any] | None:
+    """The section `data` of a recipe that describes a user's files, with their folder."""
+    if not is_file(name) or not isinstance(recipe.get("data"), Mapping):
+        return None
+    from polymodal.data import description  # here, since it needs torch
+
+    return description.described_in(recipe, name)
 
 
 def _file(name: str | Path) -> Path:

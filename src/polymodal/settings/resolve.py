@@ -72,15 +72,33 @@ def _checked_method(method: MethodSettings) -> MethodSettings:
 
 
 def _checked_data(data: DataSettings) -> DataSettings:
-    """The data set by its key in DATASETS; a file stays as it is."""
+    """The data set by its key in DATASETS; a table or a description as what it describes; another
+    file stays as it is.
+    """
     from polymodal.data import DATASETS, dataset_key, load_data
+    from polymodal.data.description import describes, is_own
 
+    if describes(data.options) or (data.name is not None and is_own(data.name)):
+        return _checked_description(data)
     name = None if data.name is None else dataset_key(data.name)
     if name is None:
         return data
     common = set(inspect.signature(load_data).parameters) - OF_NO_SECTION
     checked_options(DATASETS[name], data.options, "data", ("path", "limit"), sorted(common))
     return data.model_copy(update={"name": name})
+
+
+def _checked_description(data: DataSettings) -> DataSettings:
+    """The user's files, as their description says."""
+    from polymodal.data.description import Description, description_of, section_of
+
+    section = {k: v for k, v in plain(data.model_dump()).items() if k != "name" and v is not None}
+    if data.name is not None:
+        section = section_of(data.name) | section
+    shared = ("limit", "seed", "missing")
+    check_names(section, [*Description.model_fields, *shared], "data")
+    description_of({k: v for k, v in section.items() if k not in shared})
+    return DataSettings(**section)
 
 
 def _checked_evaluation(evaluation: EvaluationSettings) -> EvaluationSettings:

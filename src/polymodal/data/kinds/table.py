@@ -1,27 +1,35 @@
-"""Rows of a table whose columns have types, names and units of their own."""
+"""Tables: columns of several types, whose cells may be empty."""
 
 from __future__ import annotations
 
-import math
+import csv
+import io
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from polymodal.batch import CODED, Column, Modality, escaped
+from polymodal.batch import Column, Modality, escaped
+from polymodal.checks.files import regular
 from polymodal.data.kinds.draws import draws_as_csv
 from polymodal.data.kinds.kind import Kind, Shape, register
 from polymodal.data.kinds.lettering import width_of, written
+from polymodal.data.kinds.named_values import LINES, WIDEST
+from polymodal.data.tables.coding import decoded
+from polymodal.data.tables.delimited import digits
+from polymodal.data.tables.reading import is_table, read_table
+from polymodal.data.tables.values import values_of
 
-LINES, LONGEST, DARK = 14, 28, 0  # lines of a picture, letters of a line, grey of its ink
-DIGITS = 6  # of numbers in tables
-EPOCH = date(1970, 1, 1)
-HOLE = "?"
+INK, PALE = 20, 150  # of cells, and of empty ones
+LONGEST = 28  # characters of a line in a picture
 
 
 @register
 class Table(Kind):
-    """Rows (d,) in the user's units: numbers, counts, and places of categories; NaN in holes."""
+    """A row (d,) of a table, in the user's units; of coded columns, places in their categories. NaN
+    is an empty cell.
+    """
 
     name = "table"
     likelihood = "table"
@@ -35,51 +43,53 @@ class Table(Kind):
     def are_shares(self, modality: Modality) -> bool:
         return False
 
+    def read(self, file: Path, modality: Modality) -> Tensor:
+        """The rows of a table with columns of these names, or of an array."""
+        if not is_table(file):
+            return super().read(file, modality)
+        values, notes = values_of(read_table(regular(file)), modality.columns)
+        if values.isnan().all():
+            raise ValueError(" ".join(notes) or f"All cells of {file} are empty.")
+        return values
+
     def show(self, x: Tensor, modality: Modality, span: tuple[float, float] = (0.0, 1.0)) -> Tensor:
-        """Rows as small pictures of words: `column value`, one below the other."""
-        rows = [line_of_words(row, modality.columns) for row in x.detach().cpu().double().tolist()]
-        lines = [[(line, DARK) for line in row[:LINES]] for row in rows]
-        width = width_of([line for row in rows for line in row[:LINES]])
-        return written(lines, width, min(LINES, len(modality.columns)))
+        """Rows as small pictures of words: the names of columns and the cells below one another."""
+        columns = modality.columns[:LINES]
+        rows = [_words(row, modality) for row in x.detach().cpu().double().tolist()]
+        lines = [[_line(c, word) for c, word in zip(columns, row, strict=False)] for row in rows]
+        widest = [_line(c, max((WIDEST, *c.categories), key=len))[0] for c in columns]
+        return written(lines, width_of(widest), len(columns))
+
+    def encode(self, x: Tensor, modality: Modality) -> tuple[str, bytes]:
+        """A .csv file of one row."""
+        content = io.StringIO()
+        writer = csv.writer(content, lineterminator="\n")
+        writer.writerow([column.name for column in modality.columns])
+        writer.writerow(_words(x.detach().cpu().double().tolist(), modality))
+        return ".csv", content.getvalue().encode()
 
     def files(
         self, draws: Tensor, modality: Modality, above: Sequence[Tensor] = ()
     ) -> Mapping[str, bytes]:
-        """`<name>.csv`, the name `escaped`: all draws, in the user's units and words."""
-
-        def cells(x: Tensor) -> list[list[str]]:
-            rows = x.detach().cpu().double().tolist()
-            return [
-                [in_words(v, c) for v, c in zip(row, modality.columns, strict=True)] for row in rows
-            ]
-
+        """`<name>.csv`, the name `escaped`: sample, draw, and a column for each of the table's."""
         names = [column.name for column in modality.columns]
+
+        def cells(sample: Tensor) -> list[list[str]]:
+            return [_words(row, modality) for row in sample.detach().cpu().double().tolist()]
+
         return {f"{escaped(modality.name)}.csv": draws_as_csv(draws, names, cells)}
 
 
-def line_of_words(row: Sequence[float], columns: Sequence[Column]) -> list[str]:
-    """`column value` for each column, at most LONGEST letters."""
-    lines = []
-    for value, column in zip(row, columns, strict=True):
-        word = in_words(value, column, 3)
-        lines.append(f"{column.name[: max(1, LONGEST - len(word) - 1)]} {word}")
-    return lines
+def _words(row: Sequence[float], modality: Modality) -> list[str]:
+    """The cells of a row as text, "" where empty."""
+    return [_word(v, column) for v, column in zip(row, modality.columns, strict=True)]
 
 
-def in_words(value: float, column: Column, digits: int = DIGITS) -> str:
-    """A cell as the user's table writes it; a hole is "?".
+def _word(value: float, column: Column) -> str:
+    cell: Any = "" if value != value else decoded([value], column)[0]
+    return digits(cell)
 
-    >>> in_words(1.0, Column("a", "category", ("x", "y"))), in_words(2.5, Column("b"))
-    ('y', '2.5')
-    >>> in_words(18993.2, Column("c", dtype="datetime64[ns]")), in_words(1.7, Column("d", "count"))
-    ('2022-01-01', '2')
-    """
-    if math.isnan(value):
-        return HOLE
-    if column.type in CODED:
-        return column.categories[min(max(round(value), 0), len(column.categories) - 1)]
-    if column.dtype.startswith("datetime"):
-        return (EPOCH + timedelta(days=round(value))).isoformat()
-    if column.type == "count" or "int" in column.dtype.lower():
-        return str(round(value))
-    return f"{value:.{digits}g}"
+
+def _line(column: Column, word: str) -> tuple[str, int]:
+    """A line of a picture and how dark it is."""
+    return f"{column.name} {word or '-'}"[:LONGEST], PALE if word == "" else INK

@@ -1,0 +1,192 @@
+"""Tables of typed columns, Parquet and Feather, which keep their types and their metadata."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from polymodal.checks.files import check_file
+from polymodal.data.readers.files import DamageError, reading
+from polymodal.data.tables.cells import (
+    Cells,
+    Places,
+    cells_of_text,
+    days,
+    infinite_cells,
+    whole_dtype,
+)
+from polymodal.data.tables.user_table import MAX_MB, Filled, UserTable
+
+PARQUET, FEATHER = (".parquet", ".pq"), (".feather", ".arrow")
+REMEDY = "write it again, with pandas.DataFrame.to_parquet or to_feather"
+TOO_MANY = "give fewer rows or columns"
+
+
+class Typed(UserTable):
+    """A table of typed columns.
+
+    Args:
+        table: all of it.
+    """
+
+    def __init__(self, path: Path, table: pa.Table) -> None:
+        self.table = table
+        super().__init__(path, table.column_names, Places())
+        if not len(table) or not table.column_names:
+            raise ValueError(f"{path} has {len(table)} rows and {table.num_columns} columns.")
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def _cells(
+        self, column: str, empty: Sequence[str], as_words: bool, date_format: str | None
+    ) -> Cells:
+        values, type_ = self.table.column(column), self.table.schema.field(column).type
+        order: tuple[str, ...] = ()
+        if pa.types.is_dictionary(type_):
+            order = tuple(map(str, values.chunk(0).dictionary.to_pylist())) if type_.ordered else ()
+            type_, values = type_.value_type, values.cast(type_.value_type)
+        if pa.types.is_boolean(type_):
+            words = [None if v is None else str(v) for v in values.to_pylist()]
+            return Cells(column, "word", words=words, dtype="bool", places=self.places)
+        if _is_text(type_):
+            texts = ["" if v is None else v for v in values.to_pylist()]
+            cells = cells_of_text(
+                column, texts, self.places, empty, as_words=as_words, date_format=date_format
+            )
+            return _with_order(cells, order)
+        if pa.types.is_date(type_) or pa.types.is_timestamp(type_):
+            return _dates(column, values, type_, self.places)
+        if pa.types.is_integer(type_) or pa.types.is_floating(type_):
+            return _numbers(column, values, type_, self.places)
+        raise ValueError(
+            f"Column {column!r} holds {type_}, and numbers, words, dates and true or false are"
+            " read; convert it, or leave it out of columns: in the description."
+        )
+
+    def encoded(self, filled: Filled, suffix: str) -> bytes:
+        """The table with what is filled, as Parquet or Feather by the suffix."""
+        import pyarrow.feather
+        import pyarrow.parquet
+
+        table = self.table
+        for name, (rows, values) in filled.items():
+            if len(rows):
+                at = table.column_names.index(name)
+                column = _filled(table.column(name), rows, values)
+                table = table.set_column(at, table.schema.field(name), column)
+        content = io.BytesIO()
+        if suffix in FEATHER:
+            pyarrow.feather.write_feather(table, content)
+        else:
+            pyarrow.parquet.write_table(table, content)
+        return content.getvalue()
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return pa.types.is_string(type_) or pa.types.is_large_string(type_) or type_ == pa.null()
+
+
+def _with_order(cells: Cells, order: tuple[str, ...]) -> Cells:
+    from dataclasses import replace
+
+    return replace(cells, order=order)
+
+
+def _numbers(name: str, values: pa.ChunkedArray, type_: pa.DataType, places: Places) -> Cells:
+    """Numbers, float64, NaN where null. Raises ValueError for infinite ones."""
+    numbers = values.cast(pa.float64(), safe=False).to_pandas().to_numpy(np.float64, copy=True)
+    dtype = "int64" if pa.types.is_integer(type_) else whole_dtype(numbers)
+    form = "nothing" if np.isnan(numbers).all() else "number"
+    cells = Cells(name, form, numbers, (), dtype, places)  # type: ignore[arg-type]
+    if len(infinite := np.flatnonzero(np.isinf(numbers))):
+        raise infinite_cells(cells, infinite.tolist())
+    return cells
+
+
+def _dates(name: str, values: pa.ChunkedArray, type_: pa.DataType, places: Places) -> Cells:
+    """Days since 1970-01-01."""
+    if pa.types.is_timestamp(type_):  # of microseconds, which Python's datetime has
+        values = values.cast(pa.timestamp("us", tz=type_.tz), safe=False)
+    numbers = np.array([math.nan if v is None else days(v) for v in values.to_pylist()])
+    dtype = "date" if pa.types.is_date(type_) else "datetime"
+    form = "nothing" if np.isnan(numbers).all() else "date"
+    return Cells(name, form, numbers, (), dtype, places)  # type: ignore[arg-type]
+
+
+def _filled(column: pa.ChunkedArray, rows: Sequence[int], values: Sequence[Any]) -> pa.Array:
+    """The column with other values in some rows, of the same type."""
+    type_ = column.type
+    inner = type_.value_type if pa.types.is_dictionary(type_) else type_
+    cells = column.to_pylist()
+    for row, value in zip(rows, values, strict=True):
+        cells[row] = _value(value, inner)
+    if not pa.types.is_dictionary(type_):
+        return pa.array(cells, type_)
+    words = list(dict.fromkeys([*column.chunk(0).dictionary.to_pylist(), *cells]))
+    words = [word for word in words if word is not None]
+    place = {word: k for k, word in enumerate(words)}
+    places = pa.array([None if c is None else place[c] for c in cells], type_.index_type)
+    return pa.DictionaryArray.from_arrays(places, pa.array(words, inner), ordered=type_.ordered)
+
+
+def _value(value: Any, type_: pa.DataType) -> Any:
+    """A value as Python's of a type of Arrow."""
+    if pa.types.is_boolean(type_):
+        return value if isinstance(value, bool) else str(value).lower() in ("true", "1")
+    if pa.types.is_integer(type_):
+        return round(float(value))
+    if pa.types.is_floating(type_):
+        return float(f"{float(value):.6g}")
+    if pa.types.is_date(type_):
+        return value.date() if isinstance(value, datetime) else value
+    if pa.types.is_timestamp(type_):
+        is_day = isinstance(value, date) and not isinstance(value, datetime)
+        return datetime(value.year, value.month, value.day) if is_day else value
+    return str(value)
+
+
+# Reading.
+
+
+def read_typed(path: Path) -> Typed:
+    """A Parquet or Feather file. Raises ValueError for a file that is damaged or too large."""
+    check_file(path, MAX_MB)
+    with reading(path, REMEDY):
+        table = _parquet(path) if path.suffix in PARQUET else _feather(path)
+    return Typed(path, table.unify_dictionaries())
+
+
+def _parquet(path: Path) -> pa.Table:
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        about = file.metadata
+        sizes = [about.row_group(k).total_byte_size for k in range(about.num_row_groups)]
+        _check_size(max(sum(sizes), about.num_rows * about.num_columns))
+        return file.read()
+
+
+def _feather(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
+        batches, size = [], 0
+        for k in range(file.num_record_batches):
+            batches.append(file.get_batch(k))
+            size += batches[-1].nbytes
+            _check_size(size)
+        return pa.Table.from_batches(batches, file.schema)
+
+
+def _check_size(size: int) -> None:
+    """Raises DamageError for more than `MAX_MB`."""
+    if size > MAX_MB * 1e6:
+        raise DamageError(
+            f"it takes {size / 1e6:,.0f} MB in memory, more than {MAX_MB:,.0f} MB", TOO_MANY
+        )

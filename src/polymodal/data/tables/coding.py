@@ -1,0 +1,158 @@
+"""Columns of a table as numbers for a model, and numbers as cells again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from polymodal.batch import CODED, Column
+from polymodal.checks import shown
+from polymodal.data.tables.cells import EPOCH, Cells
+
+DATE = "date["
+TRUE = "true"
+
+
+def numbers_of(cells: Cells, column: Column) -> tuple[np.ndarray, dict[str, list[int]]]:
+    """The cells as numbers (N,), float32: in the user's units, of coded types places in
+    `categories`, NaN where empty; and the words that are no category, with their rows, whose cells
+    are NaN, too.
+
+    Raises ValueError for cells that the type cannot have, with their places.
+    """
+    if column.type in CODED:
+        return _places(cells, column)
+    if cells.form == "word":
+        rows = np.flatnonzero(cells.observed).tolist()
+        raise _refusal(cells, column, rows, f"words such as {shown(cells.words[rows[0]])}")
+    values = cells.numbers
+    wrong = ~admitted(values, column) & ~np.isnan(values)
+    if wrong.any():
+        rows = np.flatnonzero(wrong).tolist()
+        raise _refusal(cells, column, rows, shown(float(values[rows[0]])))
+    return values.astype(np.float32), {}
+
+
+def admitted(values: Any, column: Column) -> Any:
+    """Which values (N,), an array or a tensor, a column can have: bool of the same kind."""
+    if column.type in CODED:
+        is_whole = values == values.round()
+        return is_whole & (values >= 0) & (values < len(column.categories))
+    if column.type == "positive":
+        return values > 0
+    if column.type == "count":
+        return (values >= 0) & (values == values.round())
+    if column.type == "bounded":
+        return (values >= column.low) & (values <= column.high)
+    return abs(values) < math.inf
+
+
+def _refusal(cells: Cells, column: Column, rows: Sequence[int], value: str) -> ValueError:
+    between = f" between {column.low:g} and {column.high:g}"
+    what = {
+        "positive": "positive numbers",
+        "count": "counts 0, 1, ...",
+        "bounded": f"numbers{between}",
+    }.get(column.type, "numbers")
+    return ValueError(
+        f"Column {column.name!r} of type {column.type} must hold {what}, got {value} in"
+        f" {cells.at(rows)}; correct the cells, empty them, or give the column another type in the"
+        " description."
+    )
+
+
+def _places(cells: Cells, column: Column) -> tuple[np.ndarray, dict[str, list[int]]]:
+    """The places of words among the categories of a column."""
+    place = {word: k for k, word in enumerate(column.categories)}
+    values = np.full(len(words := cells.as_words()), np.nan, np.float32)
+    unseen: dict[str, list[int]] = {}
+    for row, word in enumerate(words):
+        if word is None:
+            continue
+        if word in place:
+            values[row] = place[word]
+        else:
+            unseen.setdefault(word, []).append(row)
+    return values, unseen
+
+
+def moments(values: np.ndarray, column: Column) -> tuple[float, float]:
+    """Location and spread of a column: the mean and the standard deviation of its numbers (N,),
+    without NaN; of positive columns of their logarithm, of counts of log(1 + x). Coded columns have
+    0 and 1; a constant column has spread 1.
+
+    >>> moments(np.array([1.0, 3.0, np.nan]), Column("x"))
+    (2.0, 1.0)
+    """
+    if column.type in CODED:
+        return 0.0, 1.0
+    x = values[~np.isnan(values)].astype(np.float64)
+    if not len(x):
+        return 0.0, 1.0
+    if column.type == "positive":
+        x = np.log(x)
+    if column.type == "count":
+        x = np.log1p(x)
+    location, spread = float(x.mean()), float(x.std())
+    is_constant = spread <= 1e-6 * max(1e-30, abs(location)) or not math.isfinite(spread)
+    return location, 1.0 if is_constant else spread
+
+
+# Numbers as cells.
+
+
+def decoded(values: Sequence[float], column: Column) -> list[Any]:
+    """Numbers of a column as the values of cells, which `UserTable.write` writes: whole numbers,
+    real numbers, words, dates, true or false, by the type of the user's cells.
+
+    >>> decoded([1.0, 0.2], Column("x", "category", ("a", "b"), dtype="str"))
+    ['b', 'a']
+    >>> decoded([18262.2], Column("x", dtype="date[%d.%m.%Y]"))
+    ['01.01.2020']
+    """
+    return [_cell(float(value), column) for value in values]
+
+
+def _cell(value: float, column: Column) -> Any:
+    if column.type in CODED:
+        last = len(column.categories) - 1
+        word = column.categories[min(last, max(0, round(value)))]
+        return _CASTS.get(column.dtype, str)(word)
+    if column.type == "bounded":
+        value = min(column.high, max(column.low, value))
+    if column.dtype.startswith("date"):
+        return _moment(value, column.dtype)
+    if column.dtype == "Int64":
+        return float(round(value))
+    if column.type == "count" or column.dtype == "int64":
+        return round(value)
+    return value
+
+
+def _true(word: str) -> bool:
+    return word.lower() == TRUE
+
+
+def _whole(word: str) -> int:
+    return int(float(word))
+
+
+_CASTS: Mapping[str, Any] = {"int64": _whole, "Int64": float, "float64": float, "bool": _true}
+
+
+def _moment(value: float, dtype: str) -> str | date | datetime:
+    """Days since 1970-01-01 as a date; those outside the calendar are its first or last."""
+    first, last = datetime(1, 1, 2), datetime(9999, 12, 30)
+    least, most = ((moment - EPOCH).days for moment in (first, last))
+    moment = EPOCH + timedelta(days=min(most, max(least, value)))
+    has_time = dtype == "datetime" or "%H" in dtype
+    # A date is the nearest day; a time is written to the second.
+    half = timedelta(seconds=0.5) if has_time else timedelta(hours=12)
+    moment = (moment + half).replace(microsecond=0)
+    if dtype.startswith(DATE):
+        return moment.strftime(dtype[len(DATE) : -1])
+    return moment if has_time else moment.date()

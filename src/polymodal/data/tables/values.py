@@ -1,0 +1,108 @@
+"""Values of the columns that a model knows, from any table of a user, and back into its holes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polymodal.batch import CODED, Column, Modality
+from polymodal.checks import shown
+from polymodal.data.tables.cells import Cells
+from polymodal.data.tables.coding import DATE, decoded, numbers_of
+from polymodal.data.tables.user_table import UserTable
+
+
+def values_of(
+    table: UserTable, columns: Sequence[Column], empty: Sequence[str] = ()
+) -> tuple[Tensor, list[str]]:
+    """The columns of a table as numbers (N, d), float32, NaN where a cell is empty, a word is no
+    category, or the table has no such column; and sentences on the last two.
+
+    Args:
+        columns: those of a modality.
+        empty: words that stand for an empty cell, beside the usual ones.
+
+    Raises ValueError, naming the file, for cells that a column cannot have.
+    """
+    values, notes = np.full((len(table), len(columns)), np.nan, np.float32), []
+    absent = [column.name for column in columns if column.name not in table.columns]
+    if absent:
+        notes.append(
+            f"{table.path} has no column {', '.join(map(repr, absent[:5]))}"
+            f"{f' and {len(absent) - 5} more' if len(absent) > 5 else ''}; all of"
+            f" {'its' if len(absent) == 1 else 'their'} cells are empty."
+        )
+    for k, column in enumerate(columns):
+        if column.name not in absent:
+            values[:, k], unseen = _numbers(table, column, empty)
+            notes += _remarks(table, column, unseen)
+    return torch.from_numpy(values), notes
+
+
+def _numbers(
+    table: UserTable, column: Column, empty: Sequence[str]
+) -> tuple[np.ndarray, dict[str, list[int]]]:
+    cells = _cells(table, column, empty)
+    try:
+        return numbers_of(cells, column)
+    except ValueError as error:
+        raise ValueError(f"{table.path} cannot be read: {error}") from None
+
+
+def _remarks(table: UserTable, column: Column, unseen: Mapping[str, list[int]]) -> list[str]:
+    """A sentence on words that are no category."""
+    if not unseen:
+        return []
+    rows = sorted(row for rows in unseen.values() for row in rows)
+    few = ", ".join(shown(word) for word in list(unseen)[:3])
+    more = f" and {len(unseen) - 3} more" if len(unseen) > 3 else ""
+    return [
+        f"Column {column.name!r} of {table.path} has {few}{more}, not among the categories of"
+        f" training, in {len(rows)} rows (first: {table.places.of(rows[0])}); these cells are read"
+        " as empty."
+    ]
+
+
+def filled(
+    table: UserTable, modality: Modality, values: Tensor, empty: Sequence[str] = ()
+) -> dict[str, tuple[list[int], list[Any]]]:
+    """What is written into the empty cells of the columns of a modality, for `UserTable.write`.
+
+    Args:
+        values: (N, d), one value for every row and column, as a model gives it: in the user's
+            units, of coded columns places in `categories`. Those of cells that are not empty are
+            not looked at.
+
+    Raises ValueError for another shape, and for NaN where a cell is to be filled.
+    """
+    if tuple(values.shape) != (len(table), len(modality.columns)):
+        raise ValueError(
+            f"The table {table.path} of {len(table)} rows needs values of shape"
+            f" ({len(table)}, {len(modality.columns)}), got {tuple(values.shape)}."
+        )
+    written, (known, _) = {}, values_of(table, modality.columns, empty)
+    for k, column in enumerate(modality.columns):
+        if column.name not in table.columns:
+            continue
+        rows = torch.isnan(known[:, k]) & _is_blank(table, column, empty)
+        chosen = values[rows, k].double()
+        if not chosen.isfinite().all():
+            raise ValueError(f"Column {column.name!r} has no value for some of its empty cells.")
+        written[column.name] = (rows.nonzero()[:, 0].tolist(), decoded(chosen.tolist(), column))
+    return written
+
+
+def _is_blank(table: UserTable, column: Column, empty: Sequence[str]) -> Tensor:
+    """Which cells hold nothing, (N,) bool: a word that is no category is not overwritten."""
+    return torch.from_numpy(~_cells(table, column, empty).observed)
+
+
+def _cells(table: UserTable, column: Column, empty: Sequence[str]) -> Cells:
+    """The cells of a column, read as those of training were."""
+    as_words = column.type in CODED and column.dtype == "str"
+    date_format = column.dtype[len(DATE) : -1] if column.dtype.startswith(DATE) else None
+    return table.cells(column.name, empty, as_words=as_words, date_format=date_format)
