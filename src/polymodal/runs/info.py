@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from polymodal.batch import Modality
+from polymodal.batch import Column, Modality
 from polymodal.checks import Count, CountOrZero, Group, NonNegative, call, typed
 from polymodal.checks.files import damaged
 from polymodal.runs.files import LAST, LOG, METRICS, MODEL, RUN, read_json
@@ -132,11 +132,18 @@ def versions() -> dict[str, str]:
     return installed
 
 
+def _modality(given: Mapping[str, Any], path: str) -> Modality:
+    """A modality with its columns."""
+    columns = given.get("columns", ())
+    made = [call(Column, c, f"{path}.columns[{i}]") for i, c in enumerate(columns)]
+    return call(Modality, {**given, "columns": tuple(made)}, path)
+
+
 def modalities_of(info: Mapping[str, Any]) -> list[Modality]:
     """The modalities that run.json describes. Raises ValueError for fields that none has."""
     given = info["modalities"]
     try:
-        return [call(Modality, m, f"modalities[{i}]") for i, m in enumerate(given)]
+        return [_modality(m, f"modalities[{i}]") for i, m in enumerate(given)]
     except TypeError:
         raise ValueError("a modality has no name or no shape") from None
 
