@@ -19,7 +19,7 @@ ROOT = Path(polymodal.__file__).parent
 # From the ground up: a room may import from the rooms before it.
 FLOORS = (
     "checks batch rng sampling distributions data analysis networks diffusion priors posteriors"
-    " model objectives methods metrics settings runs training experiments report cli"
+    " model objectives methods metrics settings runs training imputation experiments report cli"
 ).split()
 FILES = sorted(ROOT.rglob("*.py"))
 
