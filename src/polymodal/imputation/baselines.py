@@ -22,6 +22,7 @@ NUMBER = 10  # neighbours
 ROWS = 2000  # of training that baselines read
 WIDE = 80  # encoded columns above which ridge regression is not iterated
 ROUNDS = 10  # of iterated regression
+STRENGTHS = np.logspace(-2, 4, 13)
 PENALTY = 1e-2  # of the ridge, as a share of a column's variance
 Impute = Callable[[np.ndarray], np.ndarray]
 
@@ -29,7 +30,7 @@ Impute = Callable[[np.ndarray], np.ndarray]
 @dataclass(frozen=True)
 class Place:
     """Where a column stands in the encoded matrix: one number standardised, or one for each
-    category.
+    category but the last (with it, each would be a sum of the others).
     """
 
     modality: str
@@ -46,10 +47,12 @@ class Baselines:
 
     Args:
         places: of all columns of tables and vectors.
+        train: the encoded matrix of training, (N, D), NaN in holes.
         methods: {name: matrix with NaN (n, D) -> matrix without}.
     """
 
     places: Sequence[Place]
+    train: np.ndarray
     methods: dict[str, Impute]
 
     @classmethod
@@ -58,14 +61,34 @@ class Baselines:
         train = train.first(ROWS)
         places = _places(train)
         matrix = _encoded(train, places)
-        return cls(places, {RIDGE: _ridge(matrix), NEIGHBOURS: _neighbours(matrix)})
+        return cls(places, matrix, {RIDGE: _ridge(matrix), NEIGHBOURS: _neighbours(matrix)})
 
-    def predict(self, data: Dataset) -> dict[str, dict[str, Tensor]]:
+    def predict(self, data: Dataset, whole: str | None = None) -> dict[str, dict[str, Tensor]]:
         """{name: {modality: (N, d)}}: values for all entries, in the user's units and categories'
         places.
+
+        Args:
+            whole: a modality that all of the samples lack; ridge regression is then that of its
+                columns on those of the others.
         """
         matrix = _encoded(data, self.places)
-        return {name: self._decoded(impute(matrix)) for name, impute in self.methods.items()}
+        filled = {name: impute(matrix) for name, impute in self.methods.items()}
+        if whole is not None:
+            filled[RIDGE] = self._of_the_others(matrix, whole)
+        return {name: self._decoded(values) for name, values in filled.items()}
+
+    def _of_the_others(self, matrix: np.ndarray, whole: str) -> np.ndarray:
+        """The matrix with ridge regressions of a modality's columns on all others."""
+        target = np.zeros(matrix.shape[1], dtype=bool)
+        for place in self.places:
+            target[place.span] = place.modality == whole
+        values = np.nan_to_num(matrix)
+        if target.all() or not target.any():
+            return values
+        values[:, target] = _regressed(
+            np.nan_to_num(self.train[:, ~target]), self.train[:, target], values[:, ~target]
+        )
+        return values
 
     def _decoded(self, matrix: np.ndarray) -> dict[str, Tensor]:
         columns: dict[str, list[Tensor]] = {}
@@ -80,7 +103,7 @@ def _places(train: Dataset) -> list[Place]:
         columns = columns_of(m)
         values = values_of(train, m).double() if columns else torch.zeros(0, 0)
         for i, column in enumerate(columns):
-            size = len(column.categories) if column.type in CODED else 1
+            size = len(column.categories) - 1 if column.type in CODED else 1
             x = values[:, i][~values[:, i].isnan()]
             mean = x.mean().item() if len(x) else 0.0
             spread = x.std(correction=0).item() if len(x) else 1.0
@@ -97,7 +120,7 @@ def _encoded(data: Dataset, places: Sequence[Place]) -> np.ndarray:
     for place in places:
         x = values[place.modality][:, place.index, None]
         if place.column.type in CODED:
-            one_hot = (x == torch.arange(len(place.column.categories))).double()
+            one_hot = (x == torch.arange(len(place.column.categories) - 1)).double()
             parts.append(torch.where(x.isnan(), torch.nan, one_hot))
         else:
             parts.append((x - place.mean) / place.spread)
@@ -108,7 +131,8 @@ def _decoded(matrix: np.ndarray, place: Place) -> Tensor:
     """The values (N,) of a column of the matrix."""
     part = torch.from_numpy(matrix[:, place.span])
     if place.column.type in CODED:
-        return part.argmax(1).double()
+        last = 1 - part.sum(1, keepdim=True)
+        return torch.cat([part, last], 1).argmax(1).double()
     return place.mean + place.spread * part[:, 0]
 
 
@@ -135,6 +159,25 @@ def _ridge(train: np.ndarray) -> Impute:
         warnings.simplefilter("ignore")  # that it has not converged after ROUNDS
         imputer.fit(train)
     return imputer.transform
+
+
+def _regressed(x: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Ridge regressions of the columns of y (N, E) on x (N, D), its strength by leave-one-out, at
+    new values (n, D): (n, E). Rows without an entry are left out of its regression, of more than
+    `WIDE` columns their mean stands in its place.
+    """
+    from sklearn.linear_model import RidgeCV
+
+    model = RidgeCV(alphas=STRENGTHS)
+    mean = np.nansum(y, 0) / np.maximum((~np.isnan(y)).sum(0), 1)
+    if y.shape[1] > WIDE:
+        return model.fit(x, np.where(np.isnan(y), mean, y)).predict(new)
+    result = np.tile(mean, (len(new), 1))
+    for k in range(y.shape[1]):
+        rows = ~np.isnan(y[:, k])
+        if rows.sum() > 1:
+            result[:, k] = model.fit(x[rows], y[rows, k]).predict(new)
+    return result
 
 
 def _plain_ridge(train: np.ndarray) -> Impute:

@@ -26,7 +26,9 @@ from polymodal.imputation.hiding import ENTRIES, WHOLE, Pattern
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 QUANTILES = (*((1 - v) / 2 for v in reversed(LEVELS)), 0.5, *((1 + v) / 2 for v in LEVELS))
-ENOUGH = 100  # values of a column from which it has factors of its own
+ENOUGH = 100  # values of a column from which it can have factors of its own
+NOISE = 2.0  # standard errors within which the common factors hold for a column
+SHOWN = 2  # place of the level, 90 %, by which this is seen
 FLOOR = 1e-3  # least half width, in standard deviations of the column
 SMALLEST = 1e-30  # of positive values
 Four = tuple[NonNegative, NonNegative, NonNegative, NonNegative]  # one for each of LEVELS
@@ -51,7 +53,7 @@ class Factor(Group):
         modality, column: their names.
         n: validation values behind the factors.
         pooled: whether they are those of all columns of the modality, because this one has less
-            than `ENOUGH`.
+            than `ENOUGH` values, or because they hold for it, too.
         factors: one for each of `LEVELS`.
         coverage: what share of the validation values of this column the model's own intervals hold,
             one for each of `LEVELS`.
@@ -74,7 +76,7 @@ class Calibration:
 
     factors: Sequence[Factor]
 
-    def factor(self, pattern: str, modality: str, column: str) -> Factor | None:
+    def factor(self, pattern: Pattern, modality: str, column: str) -> Factor | None:
         """The factors of a column; those of the other pattern if this one was not measured."""
         found = {
             f.pattern: f for f in self.factors if f.modality == modality and f.column == column
@@ -158,8 +160,9 @@ def factors_of(
 ) -> list[Factor]:
     """The factors of every numeric column of a modality.
 
-    A column with fewer than `ENOUGH` values has those of all columns together, and if all have too
-    few for a level, the largest score.
+    They are those of all columns together, which vary less, unless a column has `ENOUGH` values
+    that show that it needs others. If all have too few values for a level, it is the largest score,
+    and at least 1.
 
     Args:
         truth: (N, d).
@@ -200,7 +203,7 @@ def _factor(
     pool: Sequence[Tensor],
     floor: float,
 ) -> Factor:
-    pooled = len(own[0]) < ENOUGH
+    pooled = len(own[0]) < ENOUGH or _holds(own[SHOWN], pool[SHOWN])
     chosen = pool if pooled else own
     factors = [_finite(s, level) for s, level in zip(chosen, LEVELS, strict=True)]
     coverage = [(s <= 1).double().mean().item() if len(s) else 0.0 for s in own]
@@ -217,11 +220,19 @@ def _factor(
     )
 
 
+def _holds(own: Tensor, pool: Tensor) -> bool:
+    """Whether the factor of all columns gives the scores of one column (n,) the coverage of the
+    level `SHOWN`, within `NOISE` standard errors.
+    """
+    level = LEVELS[SHOWN]
+    share = (own <= _finite(pool, level)).double().mean().item()
+    return abs(share - level) < NOISE * math.sqrt(level * (1 - level) / len(own))
+
+
 def _finite(scores: Tensor, level: float) -> float:
-    """The conformal quantile; the largest score where n is too small, 1 without any."""
-    if not len(scores):
-        return 1.0
-    return min(conformal_quantile(scores, level), scores.max().item())
+    """The conformal quantile; the largest score and at least 1 where n is too small."""
+    exact = conformal_quantile(scores, level)
+    return exact if exact < math.inf else max([1.0, *scores.tolist()])
 
 
 def widened(

@@ -1,4 +1,6 @@
-"""`evaluate_imputation`: hides test entries and whole modalities, and measures what is filled in."""
+"""`evaluate_imputation`: hides test entries and whole modalities, and measures what is filled in;
+`calibrate`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from polymodal.imputation.baselines import Baselines, Marginal
 from polymodal.imputation.columns import columns_of, measured
 from polymodal.imputation.conformal import QUANTILES, Calibration, Factor, factors_of
 from polymodal.imputation.fill import PROPOSALS
-from polymodal.imputation.hiding import SHARE, Hidden, hide_entries, hide_modality
+from polymodal.imputation.hiding import SHARE, WHOLE, Hidden, hide_entries, hide_modality
 from polymodal.imputation.measures import Measured, measure
 from polymodal.imputation.prediction import predict
 from polymodal.imputation.results import FILLING, FillingTable, keep_calibration
@@ -105,7 +107,8 @@ def _patterns(
         say(f"filling in {_words(test)}")
         factors = [] if check is None else _factors(model, named, check, proposals, seed)
         said = predict(model, test, QUANTILES, proposals=proposals, seed=seed)
-        others = baselines.predict(test.data)
+        whole = test.targets[0] if test.pattern == WHOLE else None
+        others = baselines.predict(test.data, whole)
         calibration = Calibration(tuple(factors))
         yield measure(named, test, said, others, marginals, calibration), factors
 

@@ -90,8 +90,10 @@ class FillingTable:
         kept = run.metrics.get(FILLING)
         if not kept:
             return None
-        parts = (kept.get(name, []) for name in ("rows", "pit", "points", "reliability"))
-        return cls(*parts, run.method_name)
+        rows, pit, points, reliability = (
+            kept.get(name, []) for name in ("rows", "pit", "points", "reliability")
+        )
+        return cls(rows, pit, points, reliability, run.method_name)
 
     def sections(
         self, figures: Mapping[str, str] = INTERVALS
@@ -129,7 +131,12 @@ class FillingTable:
             shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title)
             shown.title_justify = "left"
             for k, name in enumerate(head):
-                shown.add_column(name, justify="left" if k == 0 else "right", no_wrap=k > 0)
+                shown.add_column(
+                    name,
+                    justify="left" if k == 0 else "right",
+                    no_wrap=k > 0,
+                    overflow="fold",
+                )
             for row in rows[:MOST]:
                 shown.add_row(*row)
             console.print(shown)
