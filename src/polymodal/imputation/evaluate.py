@@ -14,7 +14,6 @@ from polymodal.data.grid import values_of
 from polymodal.imputation.baselines import Baselines, Marginal
 from polymodal.imputation.columns import columns_of, measured
 from polymodal.imputation.conformal import QUANTILES, Calibration, Factor, factors_of
-from polymodal.imputation.fill import PROPOSALS
 from polymodal.imputation.hiding import SHARE, WHOLE, Hidden, hide_entries, hide_modality
 from polymodal.imputation.measures import Measured, measure
 from polymodal.imputation.prediction import predict
@@ -23,7 +22,8 @@ from polymodal.metrics.evaluate import evaluating
 from polymodal.model import MultimodalVAE
 from polymodal.runs.run import Run
 
-ROWS = 1000  # samples of a part that are measured
+ROWS = 500  # samples of a part that are measured
+PROPOSALS = 500  # latents behind each; more change little, and take as much longer
 Show = Callable[[FillingTable], None]
 
 
