@@ -42,8 +42,17 @@ OCCUPATIONS = ("student", "farming", "white-collar", "teacher", "managerial", "p
 # {table: {modality: columns}}, stated before anything was run. Categories are written as words.
 TABLES = {
     "wine": {
-        "chemistry": ["alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols", "flavanoids",
-                      "nonflavanoid_phenols", "proanthocyanins"],
+        "chemistry": [
+            "alcohol",
+            "malic_acid",
+            "ash",
+            "alcalinity_of_ash",
+            "magnesium",
+            "total_phenols",
+            "flavanoids",
+            "nonflavanoid_phenols",
+            "proanthocyanins",
+        ],
         "glass": ["color_intensity", "hue", "od280/od315_of_diluted_wines", "proline", "cultivar"],
     },
     "fair": {
@@ -83,7 +92,9 @@ def table(name: str) -> pd.DataFrame:
     return frame[[c for columns in TABLES[name].values() for c in columns]]
 
 
-def removed(frame: pd.DataFrame, rate: float, mechanism: str, rng: np.random.Generator) -> np.ndarray:
+def removed(
+    frame: pd.DataFrame, rate: float, mechanism: str, rng: np.random.Generator
+) -> np.ndarray:
     """Which entries are removed, (N, columns) bool: each with the same probability, or (mar) with one that rises with
     the first numeric column, which is then complete. A row that would lose all keeps one entry.
     """
@@ -102,7 +113,9 @@ def removed(frame: pd.DataFrame, rate: float, mechanism: str, rng: np.random.Gen
 # Imputers: (frame with holes, seed) -> completed frame.
 
 
-def ours(frame: pd.DataFrame, name: str, seed: int, options: dict, training: dict) -> tuple[pd.DataFrame, dict, dict]:
+def ours(
+    frame: pd.DataFrame, name: str, seed: int, options: dict, training: dict
+) -> tuple[pd.DataFrame, dict, dict]:
     """The completed table; {level: {column: (2, N) bounds}} of numbers; and what was chosen."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.csv"
@@ -138,8 +151,14 @@ def ours(frame: pd.DataFrame, name: str, seed: int, options: dict, training: dic
                 bounds[c][column] = filled[m.name].quantiles[[low, high], :, i].numpy()
     ess = float(torch.cat([f.ess for f in filled.values()]).median())
     stage = next(iter(run.info["stages"].values()))
-    figures = {k: stage.get(k) for k in ("steps", "epochs", "best_epoch", "seconds", "best_val_loss")}
-    return done, bounds, {"method": method, "options": chosen, "training": training, "ess": ess, **figures}
+    figures = {
+        k: stage.get(k) for k in ("steps", "epochs", "best_epoch", "seconds", "best_val_loss")
+    }
+    return (
+        done,
+        bounds,
+        {"method": method, "options": chosen, "training": training, "ess": ess, **figures},
+    )
 
 
 def marginal(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -148,8 +167,12 @@ def marginal(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
     return frame.fillna(value)
 
 
-def encoded(frame: pd.DataFrame) -> tuple[np.ndarray, list[tuple[str, list[str] | None, slice, float, float]]]:
-    """Standardised numbers and one-hot categories (N, F) with NaN in holes, and what they stand for."""
+def encoded(
+    frame: pd.DataFrame,
+) -> tuple[np.ndarray, list[tuple[str, list[str] | None, slice, float, float]]]:
+    """Standardised numbers and categories (N, F) with NaN in holes, and what they stand for. A category has one column
+    for each word but the first: with all of them, linear models find that they add up to 1 and nothing else.
+    """
     blocks, plan, at = [], [], 0
     for c, x in frame.items():
         if x.dtype.kind == "f":
@@ -158,10 +181,10 @@ def encoded(frame: pd.DataFrame) -> tuple[np.ndarray, list[tuple[str, list[str] 
             plan.append((c, None, slice(at, at + 1), mean, spread))
         else:
             words = sorted(x.dropna().unique())
-            block = np.stack([(x == w).to_numpy(float) for w in words], 1)
+            block = np.stack([(x == w).to_numpy(float) for w in words[1:]], 1)
             block[x.isna().to_numpy()] = np.nan
             blocks.append(block)
-            plan.append((c, words, slice(at, at + len(words)), 0.0, 1.0))
+            plan.append((c, words, slice(at, at + len(words) - 1), 0.0, 1.0))
         at += blocks[-1].shape[1]
     return np.concatenate(blocks, 1), plan
 
@@ -177,7 +200,8 @@ def by_sklearn(make: Callable[[int], Any]) -> Callable[[pd.DataFrame, int], pd.D
             if words is None:
                 done.loc[holes, c] = (mean + spread * block[:, 0])[holes]
             else:
-                done.loc[holes, c] = np.array(words, dtype=object)[block.argmax(1)][holes]
+                share = np.concatenate([1 - block.sum(1, keepdims=True), block], 1)
+                done.loc[holes, c] = np.array(words, dtype=object)[share.argmax(1)][holes]
         return done
 
     return complete
@@ -256,7 +280,11 @@ def coverage(bounds: dict, truth: pd.DataFrame, holes: np.ndarray) -> dict[str, 
             inside.append(((x >= low - tiny) & (x <= high + tiny))[rows])
             widths.append(((high - low) / truth[c].std(ddof=0))[rows])
         inside, widths = np.concatenate(inside), np.concatenate(widths)
-        found[str(level)] = {"coverage": float(inside.mean()), "n": len(inside), "width": float(widths.mean())}
+        found[str(level)] = {
+            "coverage": float(inside.mean()),
+            "n": len(inside),
+            "width": float(widths.mean()),
+        }
     return found
 
 
@@ -265,11 +293,18 @@ def measured(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any
     truth = table(name)
     holes = removed(truth, options.rate, options.mechanism, np.random.default_rng(seed))
     frame = truth.mask(holes)
-    found: dict[str, Any] = {"table": name, "seed": seed, "rate": options.rate, "mechanism": options.mechanism}
+    found: dict[str, Any] = {
+        "table": name,
+        "seed": seed,
+        "rate": options.rate,
+        "mechanism": options.mechanism,
+    }
     found |= {"rows": len(truth), "removed": int(holes.sum()), "imputers": {}}
     clock = time.perf_counter()
     done, bounds, chosen = ours(frame, name, seed, dict(options.method), dict(options.training))
-    found["imputers"]["polymodal"] = scored(done, truth, holes) | {"seconds": round(time.perf_counter() - clock, 1)}
+    found["imputers"]["polymodal"] = scored(done, truth, holes) | {
+        "seconds": round(time.perf_counter() - clock, 1)
+    }
     found |= {"coverage": coverage(bounds, truth, holes), "chosen": chosen}
     for imputer, complete in {} if options.ours else OTHERS.items():
         clock = time.perf_counter()
@@ -296,8 +331,16 @@ def main() -> None:
     parser.add_argument("--mechanism", choices=("mcar", "mar"), default="mcar")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--ours", action="store_true", help="leave the others out")
-    parser.add_argument("--method", nargs="*", type=_pair, default=[], help="other options of the method, to try them")
-    parser.add_argument("--training", nargs="*", type=_pair, default=[], help="other settings of the training")
+    parser.add_argument(
+        "--method",
+        nargs="*",
+        type=_pair,
+        default=[],
+        help="other options of the method, to try them",
+    )
+    parser.add_argument(
+        "--training", nargs="*", type=_pair, default=[], help="other settings of the training"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     runs = json.loads(options.out.read_text())["runs"] if options.out.exists() else []
@@ -307,11 +350,22 @@ def main() -> None:
             if any((r["table"], r["seed"], r["rate"], r["mechanism"]) == key for r in runs):
                 continue
             runs.append(measured(name, seed, options))
-            about = {"machine": f"{os.cpu_count()} cores, {platform.machine()}, one thread", "torch": torch.__version__}
+            about = {
+                "machine": f"{os.cpu_count()} cores, {platform.machine()}, one thread",
+                "torch": torch.__version__,
+            }
             options.out.write_text(json.dumps({"about": about, "runs": runs}, indent=1) + "\n")
             last = runs[-1]
-            print(name, seed, {k: {m: round(v, 3) for m, v in x.items()} for k, x in last["imputers"].items()})
-            print("  ", {k: {m: round(v, 3) for m, v in x.items()} for k, x in last["coverage"].items()}, flush=True)
+            print(
+                name,
+                seed,
+                {k: {m: round(v, 3) for m, v in x.items()} for k, x in last["imputers"].items()},
+            )
+            print(
+                "  ",
+                {k: {m: round(v, 3) for m, v in x.items()} for k, x in last["coverage"].items()},
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
