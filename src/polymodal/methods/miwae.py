@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from polymodal.batch import Batch
+from polymodal.batch import Batch, is_observed
 from polymodal.checks import Share, Size
 from polymodal.methods.builder import Builder
 from polymodal.methods.common import HIDDEN, Objective, whole_model
@@ -43,25 +43,22 @@ def miwae_loss(
 
 def thinned(batch: Batch, hide: float, entries: Sequence[str]) -> Batch:
     """The batch in which each sample is thinned with probability `hide`: it loses each modality
-    with probability a half, but never all, and of the modalities `entries` a share of the entries,
-    drawn for each sample.
+    with probability a half, or none (a third of them), and of the modalities `entries` a share of
+    the entries, drawn for each sample. A sample that would lose everything stays whole.
     """
     names = list(batch.x)
     present = presence(batch, names)
     like = next(iter(batch.x.values())).float()
     chosen = noise(like, [len(batch), 1], torch.rand) < hide
-    kept = _some_modalities(present, like) | ~chosen
-    x = {m: _some_entries(batch.x[m], chosen.squeeze(1)) for m in names if m in entries}
-    masks = {m: (present & kept)[:, i] for i, m in enumerate(names)}
-    observed = {m: masks[m] & (~x[m].isnan()).flatten(1).any(1) for m in x}
-    nothing = ~torch.stack(list((masks | observed).values()), 1).any(1)
-    values = {m: _whole_where(nothing, batch.x[m], x.get(m, batch.x[m])) for m in names}
-    final = {
-        m: torch.where(nothing, present[:, i], v)
-        for i, (m, v) in enumerate({m: observed.get(m, masks[m]) for m in names}.items())
-    }
+    kept = present & (_some_modalities(present, like) | ~chosen)
+    x = {m: _some_entries(v, chosen) if m in entries else v for m, v in batch.x.items()}
+    left = torch.stack([is_observed(x[m]) for m in names], 1) & kept
+    whole = ~left.any(1)
+    values = {m: torch.where(_along(whole, v), batch.x[m], v) for m, v in x.items()}
+    left = torch.where(whole.unsqueeze(1), present, left)
     holes = frozenset({*(batch.holes or ()), *entries})
-    return Batch(values, final, batch.label, batch.kept, holes)
+    masks = dict(zip(names, left.unbind(1), strict=True))
+    return Batch(values, masks, batch.label, batch.kept, holes)
 
 
 def _some_modalities(present: Tensor, like: Tensor) -> Tensor:
@@ -75,16 +72,16 @@ def _some_modalities(present: Tensor, like: Tensor) -> Tensor:
 
 
 def _some_entries(x: Tensor, chosen: Tensor) -> Tensor:
-    """Values (B, *shape) with further holes in the samples that are chosen."""
-    ones = [1] * (x.dim() - 1)
+    """Values (B, *shape) with further holes in the samples that are chosen, (B, 1)."""
     low, high = KEPT
-    share = low + (high - low) * noise(x, [len(x), *ones], torch.rand)
-    hidden = noise(x, list(x.shape), torch.rand) > share
-    return torch.where(hidden & chosen.reshape(-1, *ones), torch.nan, x)
+    share = low + (high - low) * noise(x, [len(x)], torch.rand)
+    hidden = noise(x, list(x.shape), torch.rand) > _along(share, x)
+    return torch.where(hidden & _along(chosen, x), torch.nan, x)
 
 
-def _whole_where(whole: Tensor, x: Tensor, other: Tensor) -> Tensor:
-    return torch.where(whole.reshape(-1, *[1] * (x.dim() - 1)), x, other)
+def _along(value: Tensor, x: Tensor) -> Tensor:
+    """One value for each sample of x (B, *shape), shaped to broadcast to it."""
+    return value.reshape(-1, *[1] * (x.dim() - 1))
 
 
 @method(latent=16, hidden=HIDDEN)

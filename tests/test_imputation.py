@@ -1,0 +1,80 @@
+"""Filling in: thinning in training, weighted quantiles, importance sampling."""
+
+import pytest
+import torch
+
+from polymodal.batch import Batch, is_observed
+from polymodal.imputation import fill
+from polymodal.imputation.weighted import weighted_latents, weighted_quantiles
+from polymodal.methods.miwae import ALL, KEPT, thinned
+from test_methods import SIZE, batch, build
+
+
+def large(rows: int = 4000) -> Batch:
+    torch.manual_seed(0)
+    x = {"a": torch.randn(rows, 20), "b": torch.randn(rows, 3)}
+    x["a"][torch.rand(rows, 20) < 0.3] = torch.nan
+    return Batch(x, {"b": torch.rand(rows) < 0.7})
+
+
+def test_thinning_takes_entries_away_and_leaves_something() -> None:
+    whole = large()
+    torch.manual_seed(1)
+    part = thinned(whole, 0.5, ["a"])
+    for m in whole.x:
+        assert not (part.mask([m]) & ~whole.mask([m])).any()
+        kept = part.mask([m])
+        same = (part.x[m] == whole.x[m]) | part.x[m].isnan()
+        assert same[kept].all()
+    something = part.mask(["b"]) | (part.mask(["a"]) & is_observed(part.x["a"]))
+    assert something.all() and not part.x["b"][part.mask(["b"])].isnan().any()
+
+
+def test_thinning_takes_the_stated_shares_away() -> None:
+    """Half of the samples, of which a third keep all modalities and the others lose each with
+    probability a half (but never both); entries are kept at uniform rates.
+    """
+    whole = large(20_000)
+    torch.manual_seed(2)
+    part = thinned(whole, 0.5, ["a"])
+    both = whole.mask(["a", "b"])
+    lost = (both & ~part.mask(["b"])).sum() / both.sum()
+    # A thinned sample keeps b if it is drawn, or if it is the larger draw while neither is.
+    expected = 0.5 * (1 - ALL) * (0.25 + 0.125)
+    assert abs(float(lost) - expected) < 0.01
+    there = part.mask(["a"])
+    before, after = ((~v.x["a"].isnan())[there].float().mean(1) for v in (whole, part))
+    assert abs(float((after / before).mean()) - (0.5 + 0.5 * sum(KEPT) / 2)) < 0.05
+    untouched = thinned(whole, 0.0, ["a"])
+    assert torch.equal(untouched.x["a"].isnan(), whole.x["a"].isnan())
+
+
+def test_weighted_quantiles_of_equal_weights_are_order_statistics() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(101, 7, 2)
+    equal = torch.full((101, 7), 1 / 101)
+    levels = torch.tensor([0.1, 0.5, 0.9])
+    ours = weighted_quantiles(x, equal, levels)
+    theirs = torch.quantile(x, levels, dim=0)
+    assert torch.allclose(ours, theirs, atol=0.1)
+    assert torch.equal(ours[1], x.sort(0).values[50])
+
+
+def test_a_draw_without_weight_has_no_say() -> None:
+    x = torch.tensor([[0.0], [1e9], [1.0]])
+    weight = torch.tensor([[0.5], [0.0], [0.5]])
+    assert float(weighted_quantiles(x, weight, torch.tensor([0.99]))) == 1.0
+
+
+@pytest.mark.parametrize("name", ["miwae", "mvae", "mopoe", "jmvae", "mmvae", "jnf"])
+def test_weights_add_up_and_fill_all_entries(name: str) -> None:
+    model = build(name).model.eval()
+    given = batch().only(["a", "b"])
+    latents = weighted_latents(model, given, 50)
+    assert torch.allclose(latents.weight.sum(0), torch.ones(SIZE), atol=1e-5)
+    assert ((latents.ess >= 1 - 1e-4) & (latents.ess <= 50 + 1e-3)).all()
+    filled = fill(model, given, ["a", "c"], draws=3, proposals=50)
+    for m in ("a", "c"):
+        assert filled[m].center.isfinite().all() and filled[m].draws.shape[:2] == (3, SIZE)
+        low, middle, high = filled[m].quantiles
+        assert (low <= middle).all() and (middle <= high).all()
