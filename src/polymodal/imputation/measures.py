@@ -230,6 +230,7 @@ def _keep(result: Measured, said: _Said, entries: Entries, bounds: Bounds) -> No
         "pattern": entries.pattern,
         "modality": entries.modality,
         "column": entries.column.name,
+        "type": entries.column.type,
     }
     if said.probabilities is not None:
         confidence, best = said.probabilities.max(-1)

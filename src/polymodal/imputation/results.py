@@ -112,6 +112,16 @@ class FillingTable:
             for (pattern, modality), rows in groups.items()
         ]
 
+    def flat(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows of words of one table of all patterns: pattern, modality and column."""
+        single = [row for row in self.rows if row["column"] != ALL]
+        names = {(row["pattern"], row["modality"], row["column"]): None for row in single}
+        head, rows = _cells(single, INTERVALS, ("pattern", "modality", "column"))
+        places = [[TITLES[p], m, c] for p, m, c in names]
+        return ["what was hidden", "modality", *head], [
+            [*place, *row[1:]] for place, row in zip(places, rows, strict=True)
+        ]
+
     def summary(self) -> list[str]:
         """A sentence or two on each pattern."""
         sentences = []
@@ -169,7 +179,7 @@ def _cells(rows: Sequence[Row], figures: Mapping[str, str]) -> tuple[list[str], 
         best = [_point(by.get(predictor, {})) for predictor in POINT]
         units = [_number(by[MODEL].get("rmse"))] * has_numbers
         others = [_number(by[MODEL].get(figure)) for figure in shown.values()]
-        cells.append([name, str(by[MODEL]["n"]), *best, *units, *others])
+        cells.append([name[-1], str(by[MODEL]["n"]), *best, *units, *others])
     return [*head, *shown], cells
 
 
