@@ -242,7 +242,7 @@ def calibration_text(calibration: Calibration) -> str:
     before = [f.coverage[place] for f in calibration.factors]
     return (
         f"On the validation part the model's own 90 % intervals hold"
-        f" {math.fsum(before) / len(before):.1%}; their widths are multiplied by"
-        f" {values[0]:.2f} to {values[-1]:.2f} (median {values[len(values) // 2]:.2f}, by column),"
+        f" {math.fsum(before) / len(before):.1%}; their mean widths are multiplied"
+        f" by {values[0]:.2f} to {values[-1]:.2f} (median {values[len(values) // 2]:.2f}, by column),"
         " so that they hold 90 %."
     )

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from polymodal.report.plots import AXIS, DPI, FAINT, FIRST, GOOD, INK, SECOND, words
 
 ACROSS = 4  # panels in a row
 MOST = 12  # panels in a figure
 LONGEST = 28  # characters of a name
+WIDEST = 0.05  # of the intervals, which may reach beyond the axis
+FEWEST = 3  # cells of a bin that is shown
 BANDS = 2.0  # standard errors of a histogram's bins that are shown
 Row = Mapping[str, Any]
 
@@ -54,10 +56,8 @@ def _intervals(axes: Axes, row: Row) -> None:
     truth, center, lower, upper = (
         np.array(row[name], dtype=float) for name in ("truth", "center", "lower", "upper")
     )
-    if row["type"] == "positive" and min(truth.min(), center.min()) > 0:
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        lower = np.maximum(lower, 0.5 * min(truth.min(), center.min()))
+    if row["type"] == "positive" and min(truth.min(), center.min(), lower.min()) > 0:
+        _logarithmic(axes)
     shown = _jittered(truth) if row["type"] == "count" else truth
     inside = (lower <= truth) & (truth <= upper)
     for mask, colour in ((inside, FIRST), (~inside, SECOND)):
@@ -66,9 +66,32 @@ def _intervals(axes: Axes, row: Row) -> None:
     ends = [float(np.min([truth.min(), center.min()])), float(np.max([truth.max(), center.max()]))]
     axes.plot(ends, ends, color=INK, lw=0.8, ls=":")
     axes.grid(color=FAINT, lw=0.4)
+    axes.set_ylim(*_limits(np.concatenate([truth, center]), lower, upper, axes.get_yscale()))
     if axes.get_xscale() == "linear":
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.yaxis.set_major_locator(MaxNLocator(5))
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Logarithmic axes with few ticks, as plain numbers."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=6))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _limits(
+    values: np.ndarray, lower: np.ndarray, upper: np.ndarray, scale: str
+) -> tuple[float, float]:
+    """Limits that hold all values and most bounds: one wide interval does not squeeze the rest."""
+    low = min(values.min(), float(np.quantile(lower, WIDEST)))
+    high = max(values.max(), float(np.quantile(upper, 1 - WIDEST)))
+    if scale == "log":
+        return low / 1.1, high * 1.1
+    margin = 0.04 * (high - low) or 0.5
+    return low - margin, high + margin
 
 
 def _jittered(x: np.ndarray) -> np.ndarray:
@@ -113,20 +136,25 @@ def reliability(rows: Sequence[Row], bins: int = 10) -> Figure:
         probability, right = (np.array(row[name]) for name in ("probability", "right"))
         place = np.minimum((probability * bins).astype(int), bins - 1)
         for b in np.unique(place):
-            chosen = place == b
-            mean, share, n = probability[chosen].mean(), right[chosen].mean(), chosen.sum()
-            error = math.sqrt(max(mean * (1 - mean), 1e-4) / n)
-            axes.plot(
-                [mean, mean], [mean - 2 * error, mean + 2 * error], color=GOOD, lw=5, zorder=0
-            )
-            axes.scatter([mean], [share], s=8 + 90 * n / len(place), color=FIRST, lw=0)
-        axes.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=":")
-        axes.set_xlim(0, 1.03)
-        axes.set_ylim(0, 1.06)
+            _bin(axes, probability[place == b], right[place == b], len(place))
+        axes.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=":", zorder=1)
+        axes.set_xlim(min(0.45, probability.min() - 0.05), 1.03)
+        axes.set_ylim(-0.04, 1.06)
         axes.grid(color=FAINT, lw=0.4)
         left = "share that is right" if k % ACROSS == 0 else ""
         words(axes, f"{short(row['column'])} ({len(place)})", "probability said", left)
     return figure
+
+
+def _bin(axes: Axes, probability: np.ndarray, right: np.ndarray, total: int) -> None:
+    """A point for the cells of one bin, (n,) each, if they are not too few."""
+    mean, share, n = probability.mean(), right.mean(), len(right)
+    if n < FEWEST:
+        return
+    error = BANDS * math.sqrt(max(mean * (1 - mean), 1e-4) / n)
+    band = max(0.0, mean - error), min(1.0, mean + error)
+    axes.plot([mean, mean], band, color=GOOD, lw=5, alpha=0.6, zorder=0, solid_capstyle="butt")
+    axes.scatter([mean], [share], s=8 + 90 * n / total, color=FIRST, lw=0, zorder=2)
 
 
 def short(name: str) -> str:
