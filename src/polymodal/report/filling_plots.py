@@ -16,6 +16,7 @@ from polymodal.report.plots import AXIS, DPI, FAINT, FIRST, GOOD, INK, SECOND, w
 ACROSS = 4  # panels in a row
 MOST = 12  # panels in a figure
 LONGEST = 28  # characters of a name
+DECADE = 10.0  # from which span on an axis is logarithmic
 WIDEST = 0.05  # of the intervals, which may reach beyond the axis
 FEWEST = 3  # cells of a bin that is shown
 BANDS = 2.0  # standard errors of a histogram's bins that are shown
@@ -56,7 +57,8 @@ def _intervals(axes: Axes, row: Row) -> None:
     truth, center, lower, upper = (
         np.array(row[name], dtype=float) for name in ("truth", "center", "lower", "upper")
     )
-    if row["type"] == "positive" and min(truth.min(), center.min(), lower.min()) > 0:
+    smallest = min(truth.min(), center.min(), lower.min())
+    if row["type"] == "positive" and smallest > 0 and truth.max() > DECADE * truth.min():
         _logarithmic(axes)
     shown = _jittered(truth) if row["type"] == "count" else truth
     inside = (lower <= truth) & (truth <= upper)
