@@ -34,6 +34,7 @@ _HOMES = {
     "Run": "runs.run",
     "evaluate": "metrics.evaluate",
     "METRICS": "metrics",
+    "evaluate_imputation": "imputation.evaluate",
 }
 
 __all__ = [*_HOMES, "__version__"]
