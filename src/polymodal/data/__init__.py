@@ -147,7 +147,7 @@ def load_data(
     if isinstance(name_or_path, Mapping):
         splits = _described(name_or_path, shared, kwargs)
     else:
-        splits = _load(os.fspath(name_or_path), shared, kwargs)
+        splits = _load(os.fspath(typed(FilePath, name_or_path, "The data")), shared, kwargs)
     if modalities:
         splits = change_modalities(splits, modalities)
     splits = splits.map(lambda part, data: data.first(limit))
