@@ -15,18 +15,10 @@ from polymodal.data.described import read_described
 from polymodal.data.description import read_section
 from polymodal.data.grid import Grid
 from polymodal.data.summary import summary
-from polymodal.distributions.likelihoods import LIKELIHOODS
 from polymodal.report.missing import missing_picture
 from polymodal.settings.recipes import load_recipe
 from polymodal.settings.recommended import recommended
 from polymodal.settings.resolve import resolve
-
-
-@pytest.fixture(autouse=True)
-def likelihood(monkeypatch) -> None:
-    """A likelihood `table`, where there is none."""
-    if "table" not in LIKELIHOODS:
-        monkeypatch.setitem(LIKELIHOODS, "table", LIKELIHOODS["normal"])
 
 
 def table(n=80, seed=0):

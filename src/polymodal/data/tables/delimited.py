@@ -215,14 +215,15 @@ def records(text: str, separator: str, path: Path) -> Iterator[Record]:
     at, line = 0, 1
     while True:
         written = cell.match(text, at).group()  # type: ignore[union-attr]
-        if written.lstrip(" ").startswith('"') and not _is_closed(written):
+        is_quoted = '"' in written and written.lstrip(" ").startswith('"')
+        if is_quoted and not _is_closed(written):
             raise ValueError(
                 f"{path} has a cell in line {line} whose quotes do not end with it:"
                 f" {shown(written)}; a quote inside a cell is written twice."
             )
         cells.append(written)
         at += len(written)
-        line += len(ENDS.findall(written))
+        line += len(ENDS.findall(written)) if is_quoted else 0
         if text.startswith(separator, at):
             at += len(separator)
             continue
