@@ -55,9 +55,9 @@ def test_what_init_writes_is_read_as_the_table_alone(file, capsys) -> None:
     alone = load_data(file)
     assert written.modalities == alone.modalities
     recipe = load_recipe(file.with_suffix(".yaml"))
-    assert resolve(recipe).method.name == recommended(alone).method == "jnf"
+    assert resolve(recipe).method.name == recommended(alone).method == "miwae"
     text = file.with_suffix(".yaml").read_text()
-    assert "# recommended: two modalities" in text and "whole numbers" in text
+    assert "# recommended: single entries" in text and "whole numbers" in text
 
 
 def test_init_writes_over_nothing(file, capsys) -> None:
@@ -237,6 +237,19 @@ def test_a_method_is_recommended(tmp_path, modalities, share, method) -> None:
     present[np.arange(100), rng.integers(0, modalities, 100)] = True
     found = recommended(splits(tmp_path, modalities, present))
     assert found.method == method and found.reason
+
+
+def test_one_table_with_holes_and_none(tmp_path) -> None:
+    data = table().drop(columns="comment #")
+    data.to_csv(tmp_path / "x.csv", index=False)
+    assert recommended(load_data(tmp_path / "x.csv")).method == "miwae"
+    data.dropna().to_csv(tmp_path / "x.csv", index=False)
+    assert recommended(load_data(tmp_path / "x.csv")).method == "vae"
+
+
+def test_a_table_is_no_recipe(file, capsys) -> None:
+    assert run(["train", str(file)]) == 2
+    assert f"polymodal init {file} makes a recipe of it" in capsys.readouterr().err
 
 
 def test_described_and_loaded_data_are_the_same(file) -> None:
