@@ -290,6 +290,15 @@ def test_limits_seeds_and_patterns_hold_for_descriptions(folder) -> None:
     assert not whole(data)["body"].nan_to_num().equal(whole(other)["body"].nan_to_num())
 
 
+def test_shared_settings_of_a_description_hold_everywhere(folder) -> None:
+    path = write(folder, f"data: {{file: people.csv, limit: 5, seed: 3, {BODY}}}")
+    data, other = load_data(path), load_splits(resolve(load_recipe(path)).data, {})
+    assert len(data.train) == 5
+    assert whole(data)["body"].nan_to_num().equal(whole(other)["body"].nan_to_num())
+    section = to_dict(resolve(load_recipe(path)))["data"]
+    assert len(read_rows(data.modalities, section, folder / "people.csv")) == N
+
+
 # Bad descriptions.
 
 BAD = {

@@ -12,6 +12,7 @@ from polymodal.data.sources import Place, Source, source_of
 from polymodal.data.tables import UserTable, is_table
 
 YAML = (".yaml", ".yml")
+SHARED = ("name", "limit", "seed", "missing")  # settings of any data
 OWN = ("file", "modalities")  # a section `data` with one of these is a description
 
 
@@ -145,8 +146,10 @@ def section_of(path: FilePath) -> dict[str, Any]:
 
 
 def description_of(section: Mapping[str, Any]) -> Description:
-    """A section `data`, checked. Raises ValueError for an unknown field, source or value."""
-    fields = {key: value for key, value in section.items() if value is not None}
+    """A section `data`, checked, without the arguments of `load_data` that it may have. Raises
+    ValueError for an unknown field, source or value.
+    """
+    fields = {k: v for k, v in section.items() if v is not None and k not in SHARED}
     description = typed(Description, fields, "data")
     _ = description.sources
     return description
