@@ -93,8 +93,6 @@ def _by_presence(splits: Splits) -> tuple[str, str]:
     present = torch.stack([train.is_present(m) for m in train.names], 1)
     complete, missing = present.all(1).float().mean().item(), 1 - present.float().mean().item()
     count = len(train.names)
-    if train.holes:
-        return Recommendation("miwae", "single entries are missing, any pattern of which it reads")
     if count == 1:
         return "vae", "one modality, whose entries share one latent"
     if complete < HALF and count == 2:
