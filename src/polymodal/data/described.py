@@ -66,8 +66,9 @@ def read_described(section: Mapping[str, Any], name: str, seed: Seed = 0) -> Des
     Raises ValueError in one sentence for files, columns and cells that cannot be read.
     """
     given = description_of(section)
-    description = given if given.modalities else suggested(given)
-    place = description.place()
+    tables: dict[Path, UserTable] = {}
+    description = given if given.modalities else suggested(given, tables=tables)
+    place = description.place(tables)
     samples = {
         m: source.read(m, entry, place) for m, (source, entry) in description.sources.items()
     }

@@ -9,9 +9,10 @@ from typing import Any
 from polymodal.checks import FileName, FilePath, Group, Seed, Share, shown, typed
 from polymodal.checks.yaml_text import read_file
 from polymodal.data.sources import Place, Source, source_of
-from polymodal.data.tables import is_table
+from polymodal.data.tables import UserTable, is_table
 
 YAML = (".yaml", ".yml")
+SHARED = ("name", "limit", "seed", "missing")  # settings of any data
 OWN = ("file", "modalities")  # a section `data` with one of these is a description
 
 
@@ -61,8 +62,12 @@ class Description(Group):
         sections = self.modalities or {"table": {}}
         return {name: source_of(name, section) for name, section in sections.items()}
 
-    def place(self) -> Place:
-        """Where the files lie."""
+    def place(self, tables: dict[Path, UserTable] | None = None) -> Place:
+        """Where the files lie.
+
+        Args:
+            tables: those that have been read, by path.
+        """
         taken: dict[str, list[str]] = {}
         by = self.split if isinstance(self.split, str) else self.split.by
         taken[self.file or ""] = [c for c in (self.key, self.label, by) if c is not None]
@@ -77,6 +82,7 @@ class Description(Group):
             separator=self.separator,
             encoding=self.encoding,
             taken=taken,
+            tables={} if tables is None else tables,
         )
 
 
@@ -140,8 +146,10 @@ def section_of(path: FilePath) -> dict[str, Any]:
 
 
 def description_of(section: Mapping[str, Any]) -> Description:
-    """A section `data`, checked. Raises ValueError for an unknown field, source or value."""
-    fields = {key: value for key, value in section.items() if value is not None}
+    """A section `data`, checked, without the arguments of `load_data` that it may have. Raises
+    ValueError for an unknown field, source or value.
+    """
+    fields = {k: v for k, v in section.items() if v is not None and k not in SHARED}
     description = typed(Description, fields, "data")
     _ = description.sources
     return description

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from polymodal.batch.modality import SEPARATORS
 from polymodal.data.description import Description
-from polymodal.data.tables import Guess, guess
+from polymodal.data.tables import Guess, UserTable, guess
 from polymodal.data.tables.guess import LEFT_OUT, TEXT
 
 PREFIXES = ("__", ":", ".")  # between the name of a group and that of a column
@@ -16,7 +17,9 @@ TABLE = "table"
 
 
 def suggested(
-    description: Description, groups: Mapping[str, Sequence[str]] | None = None
+    description: Description,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    tables: dict[Path, UserTable] | None = None,
 ) -> Description:
     """The description with modalities for all columns of the main table that have no other use.
 
@@ -24,8 +27,9 @@ def suggested(
         groups: {modality: columns}; None: by prefixes of the columns' names, such as blood.iron and
             blood.zinc, if all have one and there are several groups of several columns; else one
             modality, `table`.
+        tables: those that have been read, by path; the main table is added.
     """
-    guesses = [g for g in guesses_of(description).values() if g.type != LEFT_OUT]
+    guesses = [g for g in guesses_of(description, tables).values() if g.type != LEFT_OUT]
     usable = [g.name for g in guesses if g.type != TEXT]
     texts = [g.name for g in guesses if g.type == TEXT]
     chosen = groups or prefixed(usable) or {TABLE: usable}
@@ -43,9 +47,11 @@ def suggested(
     return description.model_copy(update={"modalities": modalities})
 
 
-def guesses_of(description: Description) -> dict[str, Guess]:
+def guesses_of(
+    description: Description, tables: dict[Path, UserTable] | None = None
+) -> dict[str, Guess]:
     """What the columns of the main table are that have no other use, by name."""
-    place = description.model_copy(update={"modalities": {}}).place()
+    place = description.model_copy(update={"modalities": {}}).place(tables)
     table = place.table()
     used = set(place.taken.get(description.file or "", ()))
     free = [column for column in table.columns if column not in used]
