@@ -25,7 +25,6 @@ from polymodal.settings.recommended import recommended
 
 PLAIN = re.compile(r"[^\W\d][\w./() -]*")  # names that YAML reads as they stand
 MOST_COLUMNS = 200  # of a modality, that are listed one by one
-TRAINING = "training: {epochs: 60, batch: 128, lr: 1e-3, patience: 8}"
 
 
 def init_description(
@@ -59,8 +58,8 @@ def init_description(
     text = "".join(f"{line}\n" for line in _lines(described, files, bool(groups)))
     write_output(target, text.encode())
     print_summary(summary(described.splits, described), console)
-    method, reason = recommended(described.splits)
-    say(console, f"\nWrote {target}. Method {method} ({reason}).")
+    advice = recommended(described.splits)
+    say(console, f"\nWrote {target}. Method {advice.method} ({advice.reason}).")
     away = target.resolve().parent != Path(section["path"]).resolve()
     folder = f" --data {section['path']}" if away else ""
     say(console, f"Next: polymodal inspect {target}; polymodal train {target}{folder}")
@@ -108,11 +107,11 @@ def _with_modalities(
 def _lines(described: Described, files: Sequence[str], named: bool) -> Iterator[str]:
     """The lines of a description."""
     description, splits = described.description, described.splits
-    method, reason = recommended(splits)
+    advice = recommended(splits)
     yield f"# What polymodal init understood of {', '.join(Path(f).name for f in files)}. Correct"
     yield "# what is wrong; polymodal inspect shows what is read, polymodal train trains it."
-    yield f"method: {{name: {method}}}  # recommended: {reason}"
-    yield TRAINING
+    yield f"method: {_flow({'name': advice.method, **advice.options})}  # {advice.reason}"
+    yield f"training: {_flow(advice.training)}  # {advice.because}"
     yield "data:"
     count = len(described.joined)
     yield f"  file: {_scalar(description.file or '')}  # {count:,} samples"
@@ -129,6 +128,11 @@ def _lines(described: Described, files: Sequence[str], named: bool) -> Iterator[
         yield from _modality(name, section, described)
     for name, reason in list(unused(described).items())[:MOST_COLUMNS]:
         yield f"  # Left out: {_comment(name)} ({_comment(reason)})."
+
+
+def _flow(values: Mapping[str, Any]) -> str:
+    """A mapping in one line of YAML."""
+    return f"{{{', '.join(f'{key}: {value}' for key, value in values.items())}}}"
 
 
 def _columns(described: Described) -> list[str]:

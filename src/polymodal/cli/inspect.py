@@ -33,13 +33,14 @@ def inspect_data(data: str, out: Path | None, console: Console) -> None:
     splits, described = read(data)
     about = summary(splits, described)
     print_summary(about, console)
-    method, reason = recommended(splits)
-    say(console, f"\nRecommended: method {method} ({reason}).")
+    advice = recommended(splits)
+    say(console, f"\nRecommended: method {advice.method} ({advice.reason}).")
     if out is not None:
         from polymodal.report.missing import missing_picture
 
         write_output(out / PICTURE, missing_picture(Grid.of(splits)))
-        write_json(out / VALUES, about.plain() | {"method": method, "reason": reason})
+        chosen = {"method": advice.method, "reason": advice.reason}
+        write_json(out / VALUES, about.plain() | chosen)
         say(console, f"Wrote {PICTURE} and {VALUES} into {out}.")
 
 

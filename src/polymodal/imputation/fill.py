@@ -27,7 +27,8 @@ class Filled:
     """What is known of one modality of N samples.
 
     Args:
-        center: (N, *shape), the mean of numbers, the most probable category: the best single value.
+        center: (N, *shape), the best single value: the mean of numbers, the category that is most
+            probable, or of ordered ones nearest to the mean.
         quantiles: (Q, N, *shape) of single numbers, the likelihood's own noise included; of coded
             columns they mean nothing.
         draws: (n, N, *shape), completions that belong together, row by row.
@@ -122,7 +123,9 @@ def _of_table(
     modality: Modality,
     probabilities: dict[int, Tensor],
 ) -> Tensor:
-    """The best single value of each column: of positive numbers and counts a trimmed mean."""
+    """The best single value of each column: of positive numbers and counts a trimmed mean, of
+    coded ones a category.
+    """
     center = mean.clone()
     skewed = [i for i, c in enumerate(modality.columns) if c.type in ("positive", "count")]
     if skewed:
@@ -130,8 +133,16 @@ def _of_table(
         center[:, skewed] = weighted_quantiles(x[..., skewed], weight, levels).mean(0)
     for i, column in enumerate(modality.columns):
         if column.type in CODED:
-            center[:, i] = probabilities[i].argmax(-1).to(center.dtype)
+            center[:, i] = _category(probabilities[i], column.type == "ordinal").to(center.dtype)
     return center
+
+
+def _category(probability: Tensor, ordered: bool) -> Tensor:
+    """The most probable category, or, of ordered ones, that nearest to the mean place: (B,)."""
+    if not ordered:
+        return probability.argmax(-1)
+    places = torch.arange(probability.shape[-1], device=probability.device)
+    return (probability * places).sum(-1).round()
 
 
 def _joined(parts: Sequence[Filled]) -> Filled:

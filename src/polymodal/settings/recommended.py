@@ -1,46 +1,106 @@
-"""The method that is recommended for a data set, and why."""
+"""The method and the training that are recommended for a data set, and why."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
+from polymodal.batch import Modality
 from polymodal.data import Splits
 
 HALF = 0.5
 MOSTLY_MISSING = 0.25  # share of values that are missing
 SEVERAL = 4  # modalities
+STEPS, CHECKS = 4000, 50  # most steps of a table's training, and steps between its validations
+SMALL, BATCHES = 5000, (64, 256)  # samples up to which batches are the smaller ones
+LATENTS = (4, 20)  # least and largest latent of tables
 
 
-class Recommendation(NamedTuple):
-    """A key of METHODS, and the reason in one clause."""
+@dataclass(frozen=True)
+class Recommendation:
+    """What `polymodal init` writes down.
+
+    Args:
+        method: a key of METHODS.
+        reason: for it, in one clause.
+        options: of the method.
+        training: settings of the section `training`.
+        because: the reason for them, in one clause.
+    """
 
     method: str
     reason: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    because: str = ""
+
+
+USUAL = {"epochs": 60, "batch": 128, "lr": 1e-3, "patience": 8}
+USUALLY = "the best weights on validation data are kept"
 
 
 def recommended(splits: Splits) -> Recommendation:
-    """The method for a data set, by the numbers of its modalities and of samples that lack some.
+    """The method for a data set, by its kinds of data, the number of modalities, and what is
+    missing.
 
     >>> from polymodal.data import load_data
     >>> recommended(load_data("shapes", n=100)).method
     'jnf'
     """
+    if _is_tabular(splits.modalities):
+        return _for_tables(splits)
+    method, reason = _by_presence(splits)
+    return Recommendation(method, reason, {}, USUAL, USUALLY)
+
+
+def _is_tabular(modalities: Sequence[Modality]) -> bool:
+    """Whether there is a table, or a modality with holes."""
+    return any(m.kind == "table" or m.holes for m in modalities)
+
+
+def _for_tables(splits: Splits) -> Recommendation:
+    """MIWAE, trained for a number of steps, however few the samples are."""
+    count, columns = len(splits.train), sum(math.prod(m.shape) for m in splits.modalities)
+    batch = BATCHES[count > SMALL]
+    each = max(1, count // batch)
+    epochs = math.ceil(STEPS / each)
+    training = {
+        "epochs": epochs,
+        "batch": batch,
+        "lr": 2e-3,
+        "optimizer": "adamw",
+        "weight_decay": 0.01,
+        "schedule": "cosine",
+        "warmup": min(200, STEPS // 10),
+        "clip": 5.0,
+        "patience": 15,
+        "eval_every": max(1, CHECKS // each),
+    }
+    least, largest = LATENTS
+    options = {"latent": min(largest, max(least, columns)), "hidden": 128}
+    reason = "tables or entries that are missing: it learns from what each sample has"
+    steps = f"at most {epochs * each:,} steps; it stops at the best weights on validation data"
+    return Recommendation("miwae", reason, options, training, steps)
+
+
+def _by_presence(splits: Splits) -> tuple[str, str]:
+    """The method and the reason, by the numbers of modalities and of samples that lack some."""
     train = splits.train
     present = torch.stack([train.is_present(m) for m in train.names], 1)
     complete, missing = present.all(1).float().mean().item(), 1 - present.float().mean().item()
     count = len(train.names)
     if count == 1:
-        return Recommendation("vae", "one modality, whose entries share one latent")
+        return "vae", "one modality, whose entries share one latent"
     if complete < HALF and count == 2:
-        reason = f"only {complete:.0%} of the samples have both modalities, and it uses the others"
-        return Recommendation("meme", reason)
+        return "meme", f"only {complete:.0%} of the samples have both, and it uses the others"
     if count == 2:
-        return Recommendation("jnf", "two modalities, mostly paired; jnf_dcca is worth a try after")
+        return "jnf", "two modalities, mostly paired; jnf_dcca is worth a try after"
     if missing > MOSTLY_MISSING:
-        reason = f"{count} modalities, of which {missing:.0%} of the values are missing"
-        return Recommendation("jmvae_two_stage", reason)
+        return "jmvae_two_stage", f"{count} modalities, {missing:.0%} of the values missing"
     if count <= SEVERAL:
-        return Recommendation("jmvae_two_stage", f"{count} modalities: best from several given")
-    return Recommendation("mvtcae", f"{count} modalities: one product of experts, quick to train")
+        return "jmvae_two_stage", f"{count} modalities: best from several given"
+    return "mvtcae", f"{count} modalities: one product of experts, quick to train"
