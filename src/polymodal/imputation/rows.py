@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
@@ -41,7 +41,7 @@ class Rows(ABC):
         notes: sentences on what was not read as it stands.
     """
 
-    endings: ClassVar[Sequence[str]]  # of names of files, the longest first
+    endings: Sequence[str]  # of names of files, the longest first
     path: Path
     modalities: Sequence[Modality]
     data: Dataset
