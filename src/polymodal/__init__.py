@@ -34,6 +34,8 @@ _HOMES = {
     "Run": "runs.run",
     "evaluate": "metrics.evaluate",
     "METRICS": "metrics",
+    "Imputer": "imputation.imputer",
+    "pool_estimates": "imputation.pooling",
 }
 
 __all__ = [*_HOMES, "__version__"]

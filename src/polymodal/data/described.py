@@ -24,7 +24,7 @@ from polymodal.data.description import (
     section_of,
 )
 from polymodal.data.joining import ABSENT, Joined, joined, parts_by_column, random_parts
-from polymodal.data.sources import Place, Samples, source_of
+from polymodal.data.sources import Place, Samples, Source, source_of
 from polymodal.data.suggestion import modality_name, suggested
 from polymodal.data.tables import UserTable, is_table, read_table
 from polymodal.data.tables.values import values_of
@@ -283,16 +283,29 @@ def _of_columns(
     if modality.columns:
         x, notes = values_of(table, modality.columns, place.empty)
         return x, ~torch.isnan(x).all(1), notes
-    if description.modalities:
-        source, entry = description.sources[modality.name]
-    else:
-        texts = (c for c in table.columns if modality_name(c) == modality.name)
-        source, entry = source_of(modality.name, {"source": "text", "column": next(texts, "")})
+    source, entry = _source_of(modality, description, table)
     columns = source.taken(entry)
     if not columns or not set(columns) <= set(table.columns):
         return _nothing(modality, len(table))
     entry = entry.model_copy(update={"file": None, "key": None})
     return source.read(modality.name, entry, place).values(modality)
+
+
+def _source_of(
+    modality: Modality, description: Description, table: UserTable
+) -> tuple[Source, Any]:
+    """The source of a modality that is no table, and what the description says of it."""
+    if description.modalities:
+        return description.sources[modality.name]
+    texts = (c for c in table.columns if modality_name(c) == modality.name)
+    return source_of(modality.name, {"source": "text", "column": next(texts, "")})
+
+
+def text_column(modality: Modality, section: Mapping[str, Any], table: UserTable) -> str | None:
+    """The column of a table that holds the texts of a modality; None if it has none."""
+    source, entry = _source_of(modality, description_of(section), table)
+    columns = source.taken(entry)
+    return columns[0] if len(columns) == 1 and columns[0] in table.columns else None
 
 
 def _nothing(modality: Modality, count: int) -> tuple[Tensor, Tensor, list[str]]:
