@@ -230,7 +230,8 @@ def main() -> None:
         data = polymodal.load_data(
             "polymnist", path=options.data, limit=limit, modalities=modalities
         )
-        nets = Classifiers.fit_or_load(data)
+        pictures = {"importance", "hmc"} & {*options.part}
+        nets = Classifiers.fit_or_load(data) if pictures else None
         for part in options.part:
             if part in ("densities", "control") and not hasattr(run.model.posterior, "exponent"):
                 continue

@@ -73,9 +73,7 @@ def fit_exponent(
     return Calibration(t, error, total)
 
 
-def _log_likelihoods(
-    q: LikelihoodProduct, z: Tensor, sampler: Sampler
-) -> tuple[Tensor, Tensor]:
+def _log_likelihoods(q: LikelihoodProduct, z: Tensor, sampler: Sampler) -> tuple[Tensor, Tensor]:
     """L of draws of q, (n, B), and of z, (B,)."""
     start = q.start()
     draws, _ = sampler(q.log_prob, lambda n: start.sample((n,)), start.log_prob, DRAWS)
