@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -19,6 +20,8 @@ from polymodal.experiments.plan import Plan, Planned, is_first_process, train
 from polymodal.runs.files import check_output, write_output
 from polymodal.runs.run import Run, load
 from polymodal.settings.resolve import to_dict
+
+FILLING = "imputation"  # among the names of metrics
 
 # The imports inside functions need matplotlib or pandas, a dry run does not.
 
@@ -50,7 +53,7 @@ def _conclude(plan: Plan, runs: Sequence[Run], out: Path, console: Console) -> N
     from polymodal.report.tables import results, terminal_table
 
     for run, planned in zip(runs, plan.runs, strict=True):
-        _evaluate_once(run, plan, planned)
+        _evaluate_once(run, plan, planned, console)
     labels = [planned.label for planned in plan.runs]
     if (table := results(runs, labels)) is not None:
         console.print(terminal_table(table))
@@ -58,12 +61,12 @@ def _conclude(plan: Plan, runs: Sequence[Run], out: Path, console: Console) -> N
     write_report(runs, out / "report.html", data=plan.data, labels=labels)
 
 
-def _evaluate_once(run: Run, plan: Plan, planned: Planned) -> None:
+def _evaluate_once(run: Run, plan: Plan, planned: Planned, console: Console) -> None:
     """Evaluates a run of a comparison, unless it was evaluated with the same settings."""
     asked = plan.settings.evaluation.model_dump()
     if run.metrics.get("asked") == asked:
         return
-    _measure(run, plan.data, asked, planned.directory.name)
+    _measure(run, plan.data, asked, planned.directory.name, console)
     run.save_metrics({**run.metrics, "asked": asked})
 
 
@@ -97,17 +100,59 @@ def evaluate_runs(
         use_sampler(run.model, sampler)
         settings = run.settings.get("evaluation", {})
         asked = {k: v for k, v in settings.items() if k != "cache"}  # a run names no place to write
-        _measure(run, data_of(run.settings, data), {**asked, **options}, str(run.directory))
+        splits = data_of(run.settings, data)
+        _measure(run, splits, {**asked, **options}, str(run.directory), console)
     if (table := results(loaded, label_of(loaded))) is not None:
         console.print(terminal_table(table))
 
 
-def _measure(run: Run, data: Splits, options: Mapping[str, Any], name: str) -> None:
-    """Evaluates a run, and shows the metric that is being measured; on a terminal in one moving
-    line.
+def _measure(
+    run: Run, data: Splits, options: Mapping[str, Any], name: str, console: Console
+) -> None:
+    """Evaluates a run, and shows what is being measured; on a terminal in one moving line.
+
+    Of runs with tables, first what filling in is worth, unless other metrics are named; the name
+    "imputation" asks for it.
     """
+    from polymodal.imputation.columns import measured
     from polymodal.metrics.evaluate import evaluate
 
+    names = options.get("metrics")
+    named = [names] if isinstance(names, str) else names
+    with _moving_line(name) as say:
+        if FILLING in named if named else measured(run.modalities):
+            _measure_filling(run, data, options, say, console)
+        left = None if named is None else [each for each in named if each != FILLING]
+        if left or not named:
+            evaluate(run, data, progress=say, **{**options, "metrics": left or None})
+
+
+def _measure_filling(
+    run: Run,
+    data: Splits,
+    options: Mapping[str, Any],
+    say: Callable[[str], None],
+    console: Console,
+) -> None:
+    """Prints what filling in is worth, pattern by pattern, and what the intervals were given."""
+    from polymodal.imputation.evaluate import ROWS, evaluate_imputation
+    from polymodal.imputation.results import calibration_of, calibration_text
+
+    evaluate_imputation(
+        run,
+        data,
+        rows=options.get("limit") or ROWS,
+        seed=options.get("seed") or 0,
+        progress=say,
+        show=lambda table: table.print(console),
+    )
+    if calibration := calibration_of(run):
+        console_say(console, calibration_text(calibration))
+
+
+@contextmanager
+def _moving_line(name: str) -> Iterator[Callable[[str], None]]:
+    """A function that shows what is being done; on a terminal in one moving line."""
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)
     with console.status(Text(f"Measuring {name}")) as status:
 
@@ -117,7 +162,7 @@ def _measure(run: Run, data: Splits, options: Mapping[str, Any], name: str) -> N
             else:
                 console_say(console, f"{name}: {line}")
 
-        evaluate(run, data, progress=say, **options)
+        yield say
 
 
 # A dry run.

@@ -13,7 +13,7 @@ from polymodal.batch import CODED, Batch, Modality
 from polymodal.data import Dataset
 from polymodal.distributions.table import TableValues
 from polymodal.distributions.tokens import TokenSequence
-from polymodal.imputation.weighted import weighted_latents, weighted_quantiles
+from polymodal.imputation.weighted import Weighted, weighted_latents, weighted_quantiles
 from polymodal.model import MultimodalVAE, decoded_size
 
 PROPOSALS = 1000  # latents of a sample, before they are weighted
@@ -63,17 +63,15 @@ def fill(
     Returns {modality: Filled}, observed entries included, as the model would draw them anew.
     """
     modalities = {m.name: m for m in model.modalities}
-    largest = max(decoded_size(modalities[m]) for m in targets)
-    size = max(1, min(LATENTS, VALUES // largest) // proposals)
     found: dict[str, list[Filled]] = {m: [] for m in targets}
-    for batch in _batches(data, size):
+    for batch in batches_of(model, data, targets, proposals):
         read = model.readable(batch)
         latents = weighted_latents(model, read, proposals)
         chosen = _chosen(latents.weight, draws)
         for m in targets:
             p: Any = model.decoders[m](latents.z)
-            found[m].append(_filled(p, modalities[m], latents, chosen, levels))
-    return {m: _joined(parts) for m, parts in found.items()}
+            found[m].append(summarised(p, p.sample(), modalities[m], latents, chosen, levels))
+    return {m: joined(parts) for m, parts in found.items()}
 
 
 def _chosen(weight: Tensor, draws: int) -> Tensor | None:
@@ -81,16 +79,34 @@ def _chosen(weight: Tensor, draws: int) -> Tensor | None:
     return torch.multinomial(weight.T, draws, replacement=True).T if draws else None
 
 
-def _batches(data: Dataset | Batch, size: int) -> Iterable[Batch]:
+def batches_of(
+    model: MultimodalVAE, data: Dataset | Batch, targets: Sequence[str], proposals: int
+) -> Iterable[Batch]:
+    """The samples in order, as many at a time as can be decoded into `targets` at once."""
+    largest = max(decoded_size(m) for m in model.modalities if m.name in targets)
+    size = max(1, min(LATENTS, VALUES // largest) // proposals)
     if isinstance(data, Dataset):
         return data.batches(size)
     return (data.rows(rows) for rows in torch.arange(len(data)).split(size))
 
 
-def _filled(
-    p: Any, modality: Modality, latents: Any, chosen: Tensor | None, levels: Sequence[float]
+def summarised(
+    p: Any,
+    x: Tensor,
+    modality: Modality,
+    latents: Weighted,
+    chosen: Tensor | None,
+    levels: Sequence[float],
 ) -> Filled:
-    x, weight = p.sample(), latents.weight
+    """What weighted draws say of one modality.
+
+    Args:
+        p: p(x|z) of the latents, batch_shape (K, B).
+        x: (K, B, *shape), a draw from each.
+        chosen: (draws, B), the draws that become completions; None: none.
+        levels: of the quantiles.
+    """
+    weight = latents.weight
     quantiles = weighted_quantiles(x, weight, x.new_tensor(list(levels)))
     center = _mean(p, x, weight)
     probabilities: dict[int, Tensor] = {}
@@ -145,7 +161,8 @@ def _category(probability: Tensor, ordered: bool) -> Tensor:
     return (probability * places).sum(-1).round()
 
 
-def _joined(parts: Sequence[Filled]) -> Filled:
+def joined(parts: Sequence[Filled]) -> Filled:
+    """The samples of several parts, one after another."""
     first = parts[0]
     return Filled(
         torch.cat([p.center for p in parts]),

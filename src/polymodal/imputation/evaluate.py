@@ -1,0 +1,187 @@
+"""`evaluate_imputation`: hides test entries and whole modalities, and measures what is filled in;
+`calibrate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from polymodal.batch import Modality
+from polymodal.checks import Count, checked
+from polymodal.data import Dataset, Splits
+from polymodal.data.grid import values_of
+from polymodal.imputation.baselines import Baselines, Marginal
+from polymodal.imputation.columns import columns_of, measured
+from polymodal.imputation.conformal import QUANTILES, Calibration, Factor, factors_of
+from polymodal.imputation.hiding import SHARE, WHOLE, Hidden, hide_entries, hide_modality
+from polymodal.imputation.measures import Measured, measure
+from polymodal.imputation.prediction import predict
+from polymodal.imputation.results import FILLING, FillingTable, keep_calibration
+from polymodal.metrics.evaluate import evaluating
+from polymodal.model import MultimodalVAE
+from polymodal.runs.run import Run
+
+ROWS = 500  # samples of a part that are measured
+PROPOSALS = 500  # latents behind each; more change little, and take as much longer
+Show = Callable[[FillingTable], None]
+
+
+@checked
+def evaluate_imputation(
+    run: Run,
+    data: Splits,
+    *,
+    share: float = SHARE,
+    rows: Count = ROWS,
+    proposals: Count = PROPOSALS,
+    seed: int = 0,
+    save: bool = True,
+    show: Show | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> FillingTable:
+    """Hides entries and whole modalities of test samples, fills them in, and measures that beside
+    the column's marginal, ridge regression and nearest neighbours, all of them fitted on the
+    training part.
+
+    The factors by which intervals are stretched are fitted on the validation part in the same way,
+    and saved in the run, for `widened`.
+
+    Args:
+        run: returned by `fit` or `load`.
+        data: the data of the run.
+        share: of the observed entries that are hidden, completely at random.
+        rows: the first so many samples of a part are used.
+        proposals: latents behind each sample.
+        seed: of what is hidden, and of the latents.
+        save: into metrics.json, as the entries `imputation` and `calibration`.
+        show: is called with the figures of each pattern, as soon as they are there.
+        progress: is called with a line for each step.
+
+    Raises ValueError if no modality of the run `has_intervals`.
+    """
+    modalities = measured(run.modalities)
+    if not modalities:
+        raise ValueError(
+            "This run has no tables, and no vectors with holes or a learned scale, whose entries"
+            " could be measured."
+        )
+    say = progress or (lambda line: None)
+    table = FillingTable([], [], [], [], run.method_name)
+    factors: list[Factor] = []
+    with evaluating(run.model):
+        for part, own in _patterns(run.model, modalities, data, share, rows, proposals, seed, say):
+            factors += own
+            table = table.with_part(part)
+            if show:
+                show(FillingTable(part.rows, part.pit, part.points, part.reliability, table.method))
+    if save:
+        how = {"share": share, "rows": rows, "proposals": proposals, "seed": seed}
+        with run.writing():
+            entry: dict[str, Any] = {FILLING: table.record() | {"evaluation": how}}
+            run.save_metrics(run.metrics | entry)
+            keep_calibration(run, Calibration(tuple(factors)))
+    return table
+
+
+def _patterns(
+    model: MultimodalVAE,
+    modalities: Sequence[Modality],
+    data: Splits,
+    share: float,
+    rows: int,
+    proposals: int,
+    seed: int,
+    say: Callable[[str], None],
+) -> Iterator[tuple[Measured, list[Factor]]]:
+    """The figures and the factors of each pattern."""
+    named = {m.name: m for m in modalities}
+    marginals = {m.name: _marginals(data.train, m) for m in modalities}
+    say("fitting ridge regression and nearest neighbours")
+    baselines = Baselines.fit(data.train)
+    tests = _hidden(data.test.first(rows), modalities, share, seed)
+    checks = _hidden(data.val.first(rows), modalities, share, seed + 1)
+    for test, check in zip(tests, checks, strict=True):
+        if test is None:
+            continue
+        say(f"filling in {_words(test)}")
+        factors = [] if check is None else _factors(model, named, check, proposals, seed)
+        said = predict(model, test, QUANTILES, proposals=proposals, seed=seed)
+        whole = test.targets[0] if test.pattern == WHOLE else None
+        others = baselines.predict(test.data, whole)
+        calibration = Calibration(tuple(factors))
+        yield measure(named, test, said, others, marginals, calibration), factors
+
+
+def _words(hidden: Hidden) -> str:
+    names = " and ".join(hidden.targets)
+    return f"hidden entries of {names}" if hidden.pattern == "entries" else f"{names} as a whole"
+
+
+def _hidden(
+    data: Dataset, modalities: Sequence[Modality], share: float, seed: int
+) -> Iterator[Hidden | None]:
+    """Every pattern: entries of all the modalities, and each of them as a whole."""
+    yield hide_entries(data, [m.name for m in modalities], share, seed)
+    for m in modalities:
+        yield hide_modality(data, m.name)
+
+
+def _marginals(train: Dataset, modality: Modality) -> list[Marginal]:
+    x = values_of(train, modality).double()
+    return [
+        Marginal(column, x[:, i][~x[:, i].isnan()].sort().values)
+        for i, column in enumerate(columns_of(modality))
+    ]
+
+
+def _factors(
+    model: MultimodalVAE,
+    modalities: dict[str, Modality],
+    hidden: Hidden,
+    proposals: int,
+    seed: int,
+) -> list[Factor]:
+    said = predict(model, hidden, QUANTILES, proposals=proposals, seed=seed)
+    return [
+        factor
+        for m in hidden.targets
+        for factor in factors_of(
+            hidden.pattern,
+            modalities[m],
+            hidden.truth[m],
+            hidden.mask[m],
+            said[m].filled.quantiles,
+        )
+    ]
+
+
+@checked
+def calibrate(
+    run: Run | MultimodalVAE,
+    data: Splits | Dataset,
+    *,
+    share: float = SHARE,
+    rows: Count = ROWS,
+    proposals: Count = PROPOSALS,
+    seed: int = 0,
+) -> Calibration:
+    """The factors by which the intervals of a run are stretched so that they hold on data that
+    were not used in training.
+
+    Args:
+        data: Splits, whose validation part is used, or that part.
+        share, rows, proposals, seed: see `evaluate_imputation`.
+    """
+    model = run if isinstance(run, MultimodalVAE) else run.model
+    part = data.val if isinstance(data, Splits) else data
+    modalities = measured(model.modalities)
+    named = {m.name: m for m in modalities}
+    with evaluating(model):
+        factors = [
+            factor
+            for hidden in _hidden(part.first(rows), modalities, share, seed + 1)
+            if hidden is not None
+            for factor in _factors(model, named, hidden, proposals, seed)
+        ]
+    return Calibration(tuple(factors))

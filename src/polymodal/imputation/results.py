@@ -1,0 +1,238 @@
+"""The figures of filling in as tables, and where a run keeps them and its factors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from polymodal.imputation.conformal import LEVELS, Calibration
+from polymodal.imputation.hiding import ENTRIES
+from polymodal.imputation.measures import ALL, MODEL, Measured, Row, percent
+from polymodal.metrics.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+FILLING, CALIBRATION = "imputation", "calibration"  # entries of metrics.json
+MOST = 40  # columns of a pattern that are shown
+TITLES = {"entries": "hidden entries", "whole": "whole modality, given the others"}
+PERCENTS = tuple(percent(level) for level in LEVELS)
+# Header and figure of the cells of a column. "own" is the coverage of the unstretched interval.
+POINT = ("model", "ridge", "neighbours", "marginal")
+INTERVALS = {
+    "crps": "crps",
+    "log score": "log_score",
+    "own 90 %": "own_coverage_90",
+    "50 %": "coverage_50",
+    "80 %": "coverage_80",
+    "90 %": "coverage_90",
+    "95 %": "coverage_95",
+    "width 90 %": "width_90",
+    "ECE": "calibration_error",
+}
+
+FEW = {k: v for k, v in INTERVALS.items() if k not in ("50 %", "80 %", "95 %")}
+
+
+@dataclass(frozen=True)
+class FillingTable:
+    """What filling in is worth.
+
+    Args:
+        rows: of each pattern, column and predictor ("model", "marginal", "ridge", "neighbours");
+            an empty column stands for all of them. Figures: n, rmse (in the user's units),
+            rmse_standardised (divided by the standard deviation in training), error_rate, log_score
+            (nats per entry), crps, coverage_90 and width_90 (also 50, 80, 95) of the intervals that
+            are given to the user, own_coverage_90 and own_width_90 of the model's own, and
+            calibration_error of the probabilities of categories.
+        pit, points, reliability: for pictures, see `polymodal.imputation.measures.Measured`.
+        method: the method of the run.
+    """
+
+    rows: Sequence[Row]
+    pit: Sequence[Row]
+    points: Sequence[Row]
+    reliability: Sequence[Row]
+    method: str = ""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows; NaN where a figure is not defined."""
+        import pandas as pd
+
+        return pd.DataFrame.from_records(list(self.rows))
+
+    def with_part(self, part: Measured) -> FillingTable:
+        """The table with the figures of one more pattern."""
+        return FillingTable(
+            [*self.rows, *part.rows],
+            [*self.pit, *part.pit],
+            [*self.points, *part.points],
+            [*self.reliability, *part.reliability],
+            self.method,
+        )
+
+    def record(self) -> dict[str, Any]:
+        """A plain mapping, for JSON."""
+        return {
+            "rows": list(self.rows),
+            "pit": list(self.pit),
+            "points": list(self.points),
+            "reliability": list(self.reliability),
+        }
+
+    @classmethod
+    def of(cls, run: Run) -> FillingTable | None:
+        """What a run keeps; None if it was not measured."""
+        kept = run.metrics.get(FILLING)
+        if not kept:
+            return None
+        rows, pit, points, reliability = (
+            kept.get(name, []) for name in ("rows", "pit", "points", "reliability")
+        )
+        return cls(rows, pit, points, reliability, run.method_name)
+
+    def sections(
+        self, figures: Mapping[str, str] = INTERVALS
+    ) -> list[tuple[str, list[str], list[list[str]]]]:
+        """Title, header and rows of words of one table for each pattern and modality.
+
+        Args:
+            figures: {word of the header: figure} beside those of single values.
+        """
+        groups: dict[tuple[str, str], list[Row]] = {}
+        for row in self.rows:
+            if row["column"] != ALL:
+                groups.setdefault((row["pattern"], row["modality"]), []).append(row)
+        return [
+            (f"{modality}: {TITLES[pattern]}", *_cells(rows, figures))
+            for (pattern, modality), rows in groups.items()
+        ]
+
+    def summary(self) -> list[str]:
+        """A sentence or two on each pattern."""
+        sentences = []
+        for pattern in dict.fromkeys(row["pattern"] for row in self.rows):
+            rows = [r for r in self.rows if r["pattern"] == pattern and r["column"] == ALL]
+            sentences += [_sentence(pattern, {r["by"]: r for r in part}) for part in _parts(rows)]
+        return sentences
+
+    def print(self, console: Console | None = None) -> None:
+        """The tables on the terminal."""
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        console = console or Console()
+        for title, head, rows in self.sections(FEW):
+            shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title)
+            shown.title_justify = "left"
+            for k, name in enumerate(head):
+                shown.add_column(
+                    name,
+                    justify="left" if k == 0 else "right",
+                    no_wrap=k > 0,
+                    overflow="fold",
+                )
+            for row in rows[:MOST]:
+                shown.add_row(*row)
+            console.print(shown)
+            if len(rows) > MOST:
+                console.print(f"{len(rows) - MOST} more columns are in metrics.json.")
+        for sentence in self.summary():
+            console.print(sentence, markup=False, highlight=False)
+
+
+def _parts(rows: Sequence[Row]) -> list[list[Row]]:
+    """The overall rows of one pattern, those of each modality that was hidden together."""
+    starts = [k for k, row in enumerate(rows) if row["by"] == MODEL]
+    return [list(rows[a:b]) for a, b in zip(starts, [*starts[1:], len(rows)], strict=True)]
+
+
+def _cells(rows: Sequence[Row], figures: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the columns of one modality and pattern."""
+    columns: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        columns.setdefault(row["column"], {})[row["by"]] = row
+    own = [each[MODEL] for each in columns.values()]
+    shown = {head: name for head, name in figures.items() if any(name in row for row in own)}
+    has_numbers = any("rmse" in row for row in own)
+    has_codes = any("error_rate" in row for row in own)
+    kinds = [*["rmse"] * has_numbers, *["error rate"] * has_codes]
+    head = ["column", "n", f"{' or '.join(kinds)}: model", *POINT[1:]]
+    head += ["rmse in units"] * has_numbers
+    cells = []
+    for name, by in columns.items():
+        best = [_point(by.get(predictor, {})) for predictor in POINT]
+        units = [_number(by[MODEL].get("rmse"))] * has_numbers
+        others = [_number(by[MODEL].get(figure)) for figure in shown.values()]
+        cells.append([name, str(by[MODEL]["n"]), *best, *units, *others])
+    return [*head, *shown], cells
+
+
+def _point(row: Row) -> str:
+    value = row.get("rmse_standardised", row.get("error_rate"))
+    return _number(value)
+
+
+def _number(value: float | None) -> str:
+    """Three significant digits; nothing where there is none."""
+    if value is None or not math.isfinite(value):
+        return ""
+    return f"{value:.3f}" if 0.01 <= abs(value) < 10 else f"{value:.3g}"
+
+
+def _sentence(pattern: str, by: Mapping[str, Row]) -> str:
+    """What was found of one pattern."""
+    said = []
+    for name, words in (
+        ("rmse_standardised", "RMSE of numbers in standard deviations"),
+        ("error_rate", "error rate of categories"),
+    ):
+        known = [f"{k} {_number(r[name])}" for k, r in by.items() if name in r]
+        if known:
+            said.append(f"{words}: {', '.join(known)}")
+    own = by[MODEL]
+    if "coverage_90" in own:
+        shares = ", ".join(f"{100 * own[f'coverage_{k}']:.1f}" for k in PERCENTS)
+        error = 100 * own["coverage_90_se"]
+        said.append(f"intervals of {', '.join(PERCENTS)} % hold {shares} % (± {error:.1f} at 90 %)")
+    if "calibration_error" in own:
+        said.append(f"calibration error of probabilities {_number(own['calibration_error'])}")
+    title = TITLES[pattern] if pattern == ENTRIES else f"{own['modality']}, {TITLES[pattern]}"
+    return f"{title[0].upper()}{title[1:]}: {'; '.join(said)}."
+
+
+# Factors.
+
+
+def keep_calibration(run: Run, calibration: Calibration) -> None:
+    """Saves the factors in the run, for `calibration_of`."""
+    run.save_metrics(run.metrics | {CALIBRATION: calibration.records()})
+
+
+def calibration_of(run: Run) -> Calibration | None:
+    """The factors that the run keeps; None if it was not calibrated.
+
+    Raises ValueError for factors that are damaged.
+    """
+    kept = run.metrics.get(CALIBRATION)
+    return None if not kept else Calibration.from_records(kept)
+
+
+def calibration_text(calibration: Calibration) -> str:
+    """What the factors do to the 90 % intervals, in a sentence; "" without numbers."""
+    place = 2
+    values = sorted(f.factors[place] for f in calibration.factors)
+    if not values:
+        return ""
+    before = [f.coverage[place] for f in calibration.factors]
+    return (
+        f"On the validation part the model's own 90 % intervals hold"
+        f" {math.fsum(before) / len(before):.1%}; their widths are multiplied by"
+        f" {values[0]:.2f} to {values[-1]:.2f} (median {values[len(values) // 2]:.2f}, by column),"
+        " so that they hold 90 %."
+    )
