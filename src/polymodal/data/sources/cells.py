@@ -41,25 +41,25 @@ class CellsEntry(Group):
     genes: Count | None = None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class CellValues(Samples):
     """Values of cells.
 
     Args:
         path: the file.
         x: (n, p), an array or a sparse matrix in rows.
-        keys: the names of the cells.
         features: their names; None: they have none.
         genes: how many are used; None: all.
         notes: sentences on the names.
+        keys: the names of the cells.
     """
 
     path: Path
     x: Any
-    keys: Sequence[str]
     features: Sequence[str] | None
     genes: int | None
-    notes: Sequence[str] = ()
+    notes: Sequence[str]
+    keys: Sequence[str] | None
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -188,7 +188,9 @@ class CellsSource(Source):
                 " unique (obs_names_make_unique)."
             )
         named, notes = (None, []) if features is None else feature_names(features)
-        return CellValues(path, x, keys, named, entry.genes, notes)
+        return CellValues(
+            path=path, x=x, features=named, genes=entry.genes, notes=notes, keys=keys
+        )
 
 
 def _values(path: Path, entry: CellsEntry, name: str) -> tuple[Any, list[str], list[str] | None]:
