@@ -29,17 +29,22 @@ def picture_columns(
 
     Args:
         root: the folder of the description.
-        folders: relative to it, in which names may lack their endings; None: `root` and the folders
-            in it, in which they may not.
+        folders: relative to it; if no column names their pictures, one may without their endings.
+            None: `root` and the folders in it.
     """
     found: dict[str, str] = {}
-    tried = list(_folders(root)) if folders is None else list(folders)
-    for folder in tried:
-        names = _names(root / folder, folders is not None)
-        for column in table.columns:
-            if column not in found and _are_in(_words(table, column), root / folder, names):
-                found[column] = folder
+    for folder in _folders(root) if folders is None else folders:
+        named = _columns_of(table, root / folder, set())
+        if folders is not None and not named:
+            named = _columns_of(table, root / folder, set(stems(root / folder)))[:1]
+        for column in named:
+            found.setdefault(column, folder)
     return found
+
+
+def _columns_of(table: UserTable, folder: Path, names: set[str]) -> list[str]:
+    """The columns most words of which are pictures in a folder, or in `names`."""
+    return [column for column in table.columns if _are_in(_words(table, column), folder, names)]
 
 
 def _folders(root: Path) -> Iterator[str]:
@@ -47,11 +52,6 @@ def _folders(root: Path) -> Iterator[str]:
     for path in sorted(root.iterdir()):
         if path.is_dir() and not path.name.startswith("."):
             yield path.name
-
-
-def _names(folder: Path, without_ending: bool) -> set[str]:
-    """Names of the pictures of a folder without endings, if those count."""
-    return set(stems(folder)) if without_ending else set()
 
 
 def _words(table: UserTable, column: str) -> list[str]:

@@ -188,9 +188,7 @@ class CellsSource(Source):
                 " unique (obs_names_make_unique)."
             )
         named, notes = (None, []) if features is None else feature_names(features)
-        return CellValues(
-            path=path, x=x, features=named, genes=entry.genes, notes=notes, keys=keys
-        )
+        return CellValues(path=path, x=x, features=named, genes=entry.genes, notes=notes, keys=keys)
 
 
 def _values(path: Path, entry: CellsEntry, name: str) -> tuple[Any, list[str], list[str] | None]:
