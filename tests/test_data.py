@@ -506,14 +506,27 @@ def test_own_modalities_are_read_from_values(own):
     label = np.arange(40)
     file = own(hwc=hwc, chw=chw, grey=grey, flags=flags, real=real, column=column, label=label)
     data = load_data(file, modalities={"real": {"likelihood": "laplace", "weight": 2.0}})
-    image = Modality("hwc", (3, 6, 5), link="sigmoid")
-    assert data.modalities == [
+    image = Modality("hwc", (3, 6, 5), link="sigmoid", scale=None)
+    units = {}
+    for m in ("real", "column"):
+        x = data.train.tables[m].double()
+        units[m] = {
+            "location": tuple(x.mean(0).tolist()),
+            "spread": tuple(x.std(0, correction=0).tolist()),
+        }
+    found = [replace(m, location=(), spread=()) for m in data.modalities]
+    for m in data.modalities:
+        if m.name in units:
+            assert np.allclose([m.location, m.spread], [*units[m.name].values()], rtol=1e-5)
+        else:
+            assert not m.spread
+    assert found == [
         image,
         replace(image, name="chw"),
         replace(image, name="grey", shape=(1, 6, 5)),
         Modality("flags", (4,), "bernoulli"),
-        Modality("real", (2,), "laplace", weight=2.0),
-        Modality("column", (1,)),
+        Modality("real", (2,), "laplace", weight=2.0, scale=None),
+        Modality("column", (1,), scale=None),
     ]
     assert [len(p) for p in parts(data).values()] == [32, 4, 4]
     batches = [everything(p) for p in parts(data).values()]

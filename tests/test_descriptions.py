@@ -15,20 +15,12 @@ from polymodal.data import load_data, read_rows
 from polymodal.data.described import read_described
 from polymodal.data.description import Split, read_section
 from polymodal.data.joining import random_parts
-from polymodal.distributions.likelihoods import LIKELIHOODS
 from polymodal.experiments.changes import Changes
 from polymodal.settings.data import load_splits
 from polymodal.settings.recipes import load_recipe
 from polymodal.settings.resolve import resolve, to_dict
 
 N = 60
-
-
-@pytest.fixture(autouse=True)
-def likelihood(monkeypatch) -> None:
-    """A likelihood `table`, where there is none."""
-    if "table" not in LIKELIHOODS:
-        monkeypatch.setitem(LIKELIHOODS, "table", LIKELIHOODS["normal"])
 
 
 def people(n=N, seed=0):
@@ -298,6 +290,15 @@ def test_limits_seeds_and_patterns_hold_for_descriptions(folder) -> None:
     assert not whole(data)["body"].nan_to_num().equal(whole(other)["body"].nan_to_num())
 
 
+def test_shared_settings_of_a_description_hold_everywhere(folder) -> None:
+    path = write(folder, f"data: {{file: people.csv, limit: 5, seed: 3, {BODY}}}")
+    data, other = load_data(path), load_splits(resolve(load_recipe(path)).data, {})
+    assert len(data.train) == 5
+    assert whole(data)["body"].nan_to_num().equal(whole(other)["body"].nan_to_num())
+    section = to_dict(resolve(load_recipe(path)))["data"]
+    assert len(read_rows(data.modalities, section, folder / "people.csv")) == N
+
+
 # Bad descriptions.
 
 BAD = {
@@ -385,8 +386,6 @@ def test_bad_descriptions_are_told_in_one_sentence(folder, case) -> None:
 def test_wrong_arguments_are_told(folder) -> None:
     with pytest.raises(ValueError, match=r"There is no setting data.lable. Did you mean"):
         load_data(folder / "people.csv", lable="class")
-    with pytest.raises(ValueError, match="empty cells are missing without it"):
-        load_data(folder / "people.csv", missing="nan")
     with pytest.raises(ValueError, match=r"There is no file .*none.csv"):
         load_data("none.csv")
     with pytest.raises(ValueError, match=r"There is no setting data.colour"):

@@ -15,18 +15,10 @@ from polymodal.data.described import read_described
 from polymodal.data.description import read_section
 from polymodal.data.grid import Grid
 from polymodal.data.summary import summary
-from polymodal.distributions.likelihoods import LIKELIHOODS
 from polymodal.report.missing import missing_picture
 from polymodal.settings.recipes import load_recipe
 from polymodal.settings.recommended import recommended
 from polymodal.settings.resolve import resolve
-
-
-@pytest.fixture(autouse=True)
-def likelihood(monkeypatch) -> None:
-    """A likelihood `table`, where there is none."""
-    if "table" not in LIKELIHOODS:
-        monkeypatch.setitem(LIKELIHOODS, "table", LIKELIHOODS["normal"])
 
 
 def table(n=80, seed=0):
@@ -63,9 +55,9 @@ def test_what_init_writes_is_read_as_the_table_alone(file, capsys) -> None:
     alone = load_data(file)
     assert written.modalities == alone.modalities
     recipe = load_recipe(file.with_suffix(".yaml"))
-    assert resolve(recipe).method.name == recommended(alone).method == "jnf"
+    assert resolve(recipe).method.name == recommended(alone).method == "miwae"
     text = file.with_suffix(".yaml").read_text()
-    assert "# recommended: two modalities" in text and "whole numbers" in text
+    assert "# tables or entries" in text and "whole numbers" in text
 
 
 def test_init_writes_over_nothing(file, capsys) -> None:
@@ -245,6 +237,18 @@ def test_a_method_is_recommended(tmp_path, modalities, share, method) -> None:
     present[np.arange(100), rng.integers(0, modalities, 100)] = True
     found = recommended(splits(tmp_path, modalities, present))
     assert found.method == method and found.reason
+
+
+def test_miwae_is_recommended_for_tables(tmp_path) -> None:
+    data = table().drop(columns="comment #")
+    for name, rows in (("holes", data), ("whole", data.dropna())):
+        rows.to_csv(tmp_path / f"{name}.csv", index=False)
+        assert recommended(load_data(tmp_path / f"{name}.csv")).method == "miwae"
+
+
+def test_a_table_is_no_recipe(file, capsys) -> None:
+    assert run(["train", str(file)]) == 2
+    assert f"polymodal init {file} makes a recipe of it" in capsys.readouterr().err
 
 
 def test_described_and_loaded_data_are_the_same(file) -> None:

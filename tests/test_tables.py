@@ -400,9 +400,9 @@ def test_other_bad_places_are_told(tmp_path, monkeypatch) -> None:
         read_table(tmp_path / "x.csv").cells("agee")
     with pytest.raises(ValueError, match=r"There is no encoding 'utf-99'"):
         read_table(tmp_path / "x.csv", encoding="utf-99")
-    from polymodal.data.tables import delimited
+    from polymodal.data.tables import text_files
 
-    monkeypatch.setattr(delimited, "MAX_MB", 0.001)
+    monkeypatch.setattr(text_files, "MAX_MB", 0.001)
     (tmp_path / "bomb.csv.gz").write_bytes(gzip.compress(b"a\n" + b"1\n" * 10**5))
     with pytest.raises(ValueError, match="holds more than 0 MB when it is unpacked"):
         read_table(tmp_path / "bomb.csv.gz")

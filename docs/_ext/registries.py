@@ -19,7 +19,7 @@ DOCS = Path(__file__).resolve().parents[1]
 README = DOCS.parent / "README.md"
 START, END = "<!-- generated: python docs/_ext/registries.py -->", "<!-- end of generated -->"
 # The order in which the families are shown; each is a page of docs/methods.
-FAMILIES = ("joint", "products", "mixtures", "private", "tied", "score", "baselines")
+FAMILIES = ("joint", "products", "mixtures", "private", "tied", "tables", "score", "baselines")
 NAMED = {"datasets": "data sets", "metrics": "metrics", "samplers": "samplers"}
 
 

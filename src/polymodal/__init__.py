@@ -35,6 +35,8 @@ _HOMES = {
     "evaluate": "metrics.evaluate",
     "METRICS": "metrics",
     "evaluate_imputation": "imputation.evaluate",
+    "Imputer": "imputation.imputer",
+    "pool_estimates": "imputation.pooling",
 }
 
 __all__ = [*_HOMES, "__version__"]

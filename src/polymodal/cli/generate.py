@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from torch import Tensor
 
@@ -18,6 +15,7 @@ from polymodal.checks import check_name
 from polymodal.cli.console import say
 from polymodal.data.kinds import kind_of
 from polymodal.data.kinds.named_values import value_of_words
+from polymodal.data.readers.archives import archive
 from polymodal.model import MultimodalVAE
 from polymodal.runs.files import check_output, write_output
 from polymodal.runs.run import load
@@ -65,7 +63,10 @@ def generate_files(run_dir: Path, request: Request, out: Path, console: Console)
     others = [m for m in run.model.decoders if m not in request.given]
     targets = list(request.targets) or others or list(run.model.decoders)
     x, report = run.model.sample(batch, request.n, targets, request.seed)
-    contents = {ARRAYS: _arrays(x), **_pictures(x, batch, modalities)}
+    contents = {
+        ARRAYS: archive({m: v.numpy() for m, v in x.items()}),
+        **_pictures(x, batch, modalities),
+    }
     for name, content in contents.items():
         write_output(out / name, content)
     say(console, f"Wrote {', '.join(contents)} into {out}: {_shapes(x)}.")
@@ -121,16 +122,6 @@ def _is_named(text: str, modality: Modality) -> bool:
     """Whether a text is words for the entries of a modality and no file."""
     is_file = Path(text).suffix in (".npy", ".npz") or os.path.exists(text)
     return modality.names is not None and not is_file
-
-
-def _arrays(x: Mapping[str, Tensor]) -> bytes:
-    """An .npz file of the values by modality."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:  # numpy.savez takes no array named "file"
-        for m, v in x.items():
-            with archive.open(f"{m}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, v.numpy())
-    return content.getvalue()
 
 
 def _pictures(

@@ -12,8 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from polymodal.cli.catalog import KINDS, names
+from polymodal.cli.catalog import KINDS
 from polymodal.cli.console import say, standard_output
+from polymodal.cli.new_rows import encode, impute
+from polymodal.cli.options import SEEDS, Data, Limit, OneRun, Runs, Sampler, path, place
 
 # typer carries its own click, or uses the installed one, by version; the base of its errors is the
 # same in both.
@@ -33,39 +35,6 @@ app = typer.Typer(
     ),
     epilog="Begin with: polymodal train shapes --out demo",
 )
-
-
-def place(text: str) -> str:
-    """The name of a file or a folder, as a user writes it."""
-    if not text:
-        raise typer.BadParameter("it must name a file or a folder, got ''.")
-    return text
-
-
-def path(text: str) -> Path:
-    """The path of that name."""
-    return Path(place(text))
-
-
-Runs = Annotated[
-    list[Path], typer.Argument(help="Run directories.", show_default=False, parser=path)
-]
-OneRun = Annotated[Path, typer.Argument(help="A run directory.", show_default=False, parser=path)]
-Data = Annotated[
-    str | None,
-    typer.Option(
-        help="Your own table, description (.yaml) or .npz file; or the folder of the data's files.",
-        parser=place,
-    ),
-]
-Sampler = Annotated[
-    str | None,
-    typer.Option(help=f"The sampler that draws subsets: {', '.join(names('samplers'))}."),
-]
-Limit = Annotated[
-    int | None, typer.Option(min=1, max=10**9, help="Use only the first N test samples.")
-]
-SEEDS = {"min": 0, "max": 2**32 - 1}
 
 
 def _version(wanted: bool) -> None:
@@ -115,7 +84,7 @@ def init(
     data: Annotated[
         list[str],
         typer.Argument(
-            help="Your tables (.csv, .parquet, ...), the main one first.",
+            help="Tables (.csv, ...), cells (.h5mu), folders of pictures; the main one first.",
             show_default=False,
             parser=place,
         ),
@@ -132,7 +101,7 @@ def init(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over an older one.")] = False,
 ) -> None:
-    """Describe your own tables: guess modalities and types, recommend a method, write a recipe."""
+    """Describe your own files: guess modalities and types, recommend a method, write a recipe."""
     from polymodal.cli.init import init_description
 
     groups = pairs(modalities, "--modalities", "NAME=COL,COL")
@@ -302,6 +271,12 @@ def report(
     from polymodal.report.page import write_report
 
     say(standard_output(), f"Wrote {write_report(runs, out, data=data)}.")
+
+
+app.command(epilog="Example: polymodal impute runs/first people.csv --out filled.csv --draws 20")(
+    impute
+)
+app.command(epilog="Example: polymodal encode runs/first people.csv --out latents.csv")(encode)
 
 
 def pairs(given: Sequence[str] | None, option: str, form: str) -> dict[str, str]:

@@ -24,7 +24,7 @@ from polymodal.data.celebamask import celebamask
 from polymodal.data.cub import cub
 from polymodal.data.dataset import Dataset, Splits, gather
 from polymodal.data.described import described, read_described, read_rows, rows_table
-from polymodal.data.description import Description, is_own
+from polymodal.data.description import Description, is_description, is_own, section_of
 from polymodal.data.digit_names import mnist_svhn_text
 from polymodal.data.digits import match, mnist_fashion, mnist_svhn, mnist_svhn_fashion
 from polymodal.data.kinds import KINDS, Kind, kind_of
@@ -141,13 +141,18 @@ def load_data(
     >>> len(data.train), [m.name for m in data.modalities], list(data.train.present)
     (20, ['square', 'circle'], ['square', 'circle'])
     """
+    if isinstance(name_or_path, Mapping) or is_description(name_or_path):
+        own = name_or_path if isinstance(name_or_path, Mapping) else section_of(name_or_path)
+        limit = own.get("limit") if limit is None else limit
+        seed = seed or typed(Seed, own.get("seed") or 0, "data.seed")
+        missing = own.get("missing") if missing is None else missing
     pattern = typed(dict[str, Any] | None, missing, "missing")
     modalities = typed(dict[str, dict[str, Any]] | None, modalities, "modalities")
     shared = {"path": path, "seed": seed, "limit": limit}
     if isinstance(name_or_path, Mapping):
         splits = _described(name_or_path, shared, kwargs)
     else:
-        splits = _load(os.fspath(name_or_path), shared, kwargs)
+        splits = _load(os.fspath(typed(FilePath, name_or_path, "The data")), shared, kwargs)
     if modalities:
         splits = change_modalities(splits, modalities)
     splits = splits.map(lambda part, data: data.first(limit))

@@ -226,8 +226,13 @@ class Dataset:
         becomes that of half a value of 1.
         """
         count = max(1, int(self.is_present(m).sum()))
+        mean, variance = self.exact_moments(m)
+        return mean.clamp_min(0.5 / count), variance
+
+    def exact_moments(self, m: str) -> tuple[Tensor, Tensor]:
+        """Mean and variance (*shape) of the observed values of modality m, float64."""
         mean, square = self._means(m)
-        return mean.clamp_min(0.5 / count), (square - mean.square()).clamp_min(0)
+        return mean, (square - mean.square()).clamp_min(0)
 
     def mean(self, m: str) -> Tensor:
         """The mean (*shape) of the observed values of modality m, float64."""

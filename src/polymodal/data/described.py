@@ -24,7 +24,8 @@ from polymodal.data.description import (
     section_of,
 )
 from polymodal.data.joining import ABSENT, Joined, joined, parts_by_column, random_parts
-from polymodal.data.sources import Place, Samples, source_of
+from polymodal.data.readers.cells import is_cells
+from polymodal.data.sources import Place, Samples, Source, source_of
 from polymodal.data.suggestion import modality_name, suggested
 from polymodal.data.tables import UserTable, is_table, read_table
 from polymodal.data.tables.values import values_of
@@ -66,8 +67,9 @@ def read_described(section: Mapping[str, Any], name: str, seed: Seed = 0) -> Des
     Raises ValueError in one sentence for files, columns and cells that cannot be read.
     """
     given = description_of(section)
-    description = given if given.modalities else suggested(given)
-    place = description.place()
+    tables: dict[Path, UserTable] = {}
+    description = given if given.modalities else suggested(given, tables=tables)
+    place = description.place(tables)
     samples = {
         m: source.read(m, entry, place) for m, (source, entry) in description.sources.items()
     }
@@ -217,7 +219,7 @@ def read_rows(
 
     Args:
         section: the section `data` by which the modalities were read.
-        path: a table, or a description.
+        path: a table, a file of cells, or a description.
 
     Raises ValueError in one sentence for what cannot be read.
     """
@@ -225,6 +227,8 @@ def read_rows(
     if is_description(path):
         description = description_of(read_section(path))
         values, together = _of_files(modalities, description)
+    elif is_cells(path):
+        values, together = _of_files(modalities, _with_cells(description, Path(path)))
     else:
         values, together = _of_table(modalities, description, path)
     for _, _, notes in values.values():
@@ -242,6 +246,20 @@ def rows_table(section: Mapping[str, Any], path: FilePath) -> UserTable:
     """The table that `read_rows` reads, to be written with its holes filled."""
     description = description_of(section)
     return read_table(path, separator=description.separator, encoding=description.encoding)
+
+
+def _with_cells(description: Description, path: Path) -> Description:
+    """The description with another file of cells."""
+    fields: dict[str, Any] = {"file": path.name, "path": str(path.expanduser().parent)}
+    changed = description.model_copy(update={**fields, "key": None})
+    if not description.modalities:
+        return suggested(changed)
+    modalities = {
+        name: {k: v for k, v in section.items() if k != "file"}
+        for name, section in description.modalities.items()
+        if section.get("source") == "cells"
+    }
+    return changed.model_copy(update={"modalities": modalities})
 
 
 def _of_files(modalities: Sequence[Modality], description: Description) -> tuple[Values, Joined]:
@@ -282,16 +300,29 @@ def _of_columns(
     if modality.columns:
         x, notes = values_of(table, modality.columns, place.empty)
         return x, ~torch.isnan(x).all(1), notes
-    if description.modalities:
-        source, entry = description.sources[modality.name]
-    else:
-        texts = (c for c in table.columns if modality_name(c) == modality.name)
-        source, entry = source_of(modality.name, {"source": "text", "column": next(texts, "")})
+    source, entry = _source_of(modality, description, table)
     columns = source.taken(entry)
     if not columns or not set(columns) <= set(table.columns):
         return _nothing(modality, len(table))
     entry = entry.model_copy(update={"file": None, "key": None})
     return source.read(modality.name, entry, place).values(modality)
+
+
+def _source_of(
+    modality: Modality, description: Description, table: UserTable
+) -> tuple[Source, Any]:
+    """The source of a modality that is no table, and what the description says of it."""
+    if description.modalities:
+        return description.sources[modality.name]
+    texts = (c for c in table.columns if modality_name(c) == modality.name)
+    return source_of(modality.name, {"source": "text", "column": next(texts, "")})
+
+
+def text_column(modality: Modality, section: Mapping[str, Any], table: UserTable) -> str | None:
+    """The column of a table that holds the texts of a modality; None if it has none."""
+    source, entry = _source_of(modality, description_of(section), table)
+    columns = source.taken(entry)
+    return columns[0] if len(columns) == 1 and columns[0] in table.columns else None
 
 
 def _nothing(modality: Modality, count: int) -> tuple[Tensor, Tensor, list[str]]:

@@ -16,6 +16,7 @@ from polymodal.checks import Positive
 from polymodal.data.dataset import PARTS, Dataset, Splits
 from polymodal.data.kinds import kind_of, kind_of_array
 from polymodal.data.readers.archives import MAX_GB, read_arrays
+from polymodal.data.units import standardised
 
 LABELS, MASK = ("label", "labels"), "_present"
 HELD_OUT = 0.1  # share of validation and of test if the file does not name them
@@ -131,7 +132,8 @@ def npz_file(path: str | Path, *, seed: int = 0, max_gb: Positive = MAX_GB) -> S
 
     A modality's likelihood follows from its values. Only 0 and 1: bernoulli; uint8 images (N, H, W)
     or (N, H, W, C) or (N, C, H, W): normal around a sigmoid, read as x / 255; all else: normal,
-    unchanged (nothing is standardised: scale the values, and keep the scale to interpret results).
+    whose networks read and give standardised values (see `standardised`). Scales of normal
+    likelihoods are learned. NaN is a hole, an entry that was not observed.
     If the last of four sizes is 1, 3 or 4, it is the number of channels.
 
     Args:
@@ -152,6 +154,7 @@ def npz_file(path: str | Path, *, seed: int = 0, max_gb: Positive = MAX_GB) -> S
         modalities = [_describe(n, [held[n] for held in arrays.values()]) for n in names]
         parts = {part: _dataset(held, modalities) for part, held in arrays.items()}
         parts = _complete(parts, seed)
-        return Splits(parts["train"], parts["val"], parts["test"], file.stem)
+        splits = Splits(parts["train"], parts["val"], parts["test"], file.stem)
+        return standardised(splits)
     except ValueError as error:
         raise ValueError(f"{file} cannot be read: {error}") from None

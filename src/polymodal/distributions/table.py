@@ -62,20 +62,20 @@ def layout_of(columns: tuple[Column, ...]) -> Layout:
 
 def admits_cells(columns: Sequence[Column], x: Tensor) -> Tensor:
     """Which cells (N, d) their columns can hold; a hole can stand anywhere."""
-    return torch.stack([_admits(c, x[:, i]) for i, c in enumerate(columns)], -1) | x.isnan()
+    return torch.stack([admits(c, x[:, i]) for i, c in enumerate(columns)], -1) | x.isnan()
 
 
-def _admits(column: Column, x: Tensor) -> Tensor:
+def admits(column: Column, x: Any) -> Any:
+    """Which values (N,), an array or a tensor, a column can have: bool of the same kind."""
     if column.type == "positive":
         return x > 0
     if column.type == "bounded":
         return (x >= column.low) & (x <= column.high)
-    whole = (x >= 0) & (x == x.round())
     if column.type == "count":
-        return whole
+        return (x >= 0) & (x == x.round())
     if column.type in CODED:
-        return whole & (x < len(column.categories))
-    return torch.ones_like(x, dtype=torch.bool)
+        return (x >= 0) & (x == x.round()) & (x < len(column.categories))
+    return abs(x) < math.inf
 
 
 class TableValues(Distribution):

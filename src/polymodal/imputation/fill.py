@@ -12,6 +12,7 @@ from torch import Tensor
 from polymodal.batch import CODED, Batch, Modality
 from polymodal.data import Dataset
 from polymodal.distributions.table import TableValues
+from polymodal.distributions.tokens import TokenSequence
 from polymodal.imputation.weighted import Weighted, weighted_latents, weighted_quantiles
 from polymodal.model import MultimodalVAE, decoded_size
 
@@ -114,6 +115,8 @@ def summarised(
             i: (weight.unsqueeze(-1) * share).sum(0) for i, share in p.probabilities().items()
         }
         center = _of_table(center, x, weight, modality, probabilities)
+    if isinstance(p, TokenSequence):
+        center = _most_probable(p, weight)
     rows = x[:0] if chosen is None else x[chosen, torch.arange(x.shape[1])]
     return Filled(center, quantiles, rows, probabilities, latents.ess)
 
@@ -121,6 +124,12 @@ def summarised(
 def _mean(p: Any, x: Tensor, weight: Tensor) -> Tensor:
     """The weighted mean of the conditional means, (B, *shape)."""
     return (weight.reshape(*weight.shape, *[1] * (x.dim() - 2)) * p.mean).sum(0)
+
+
+def _most_probable(p: TokenSequence, weight: Tensor) -> Tensor:
+    """The most probable word of each place, (B, L), by the weighted mean of probabilities."""
+    shares = (weight[..., None, None] * p.logits.softmax(-1)).sum(0)
+    return TokenSequence(shares.log()).mean
 
 
 def _of_table(

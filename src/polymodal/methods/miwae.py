@@ -56,7 +56,7 @@ def thinned(batch: Batch, hide: float, entries: Sequence[str]) -> Batch:
     whole = ~left.any(1)
     values = {m: torch.where(_along(whole, v), batch.x[m], v) for m, v in x.items()}
     left = torch.where(whole.unsqueeze(1), present, left)
-    holes = frozenset({*(batch.holes or ()), *entries})
+    holes = None if batch.holes is None else batch.holes | set(entries)
     masks = dict(zip(names, left.unbind(1), strict=True))
     return Batch(values, masks, batch.label, batch.kept, holes)
 

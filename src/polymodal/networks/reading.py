@@ -103,7 +103,7 @@ def reading_encoder(make: Any, modality: Modality, shape: Shape, out: int) -> nn
     first: list[nn.Module] = []
     if likelihood.columns:
         first, shape = [TableFeatures(modality)], (TableFeatures.size(modality.columns),)
-    elif modality.spread:
+    elif modality.spread and likelihood.scaled:
         first = [Standardised(modality)]
     if modality.holes:
         first, shape = [*first, WithIndicator()], indicated(shape)

@@ -14,6 +14,7 @@ from polymodal.settings.merge import merge
 
 FOLDER = files("polymodal.settings") / "recipes"
 YAML = (".yaml", ".yml")
+TABLE = (".csv", ".tsv", ".gz", ".parquet", ".feather", ".npz")
 BASES = 20  # recipes below one another
 
 
@@ -70,6 +71,11 @@ def described_in(recipe: Mapping[str, Any], name: str | Path) -> dict[str, Any] 
 
 
 def _file(name: str | Path) -> Path:
+    if str(name).lower().endswith(TABLE):
+        raise ValueError(
+            f"{str(name)!r} is a file of data and no recipe; polymodal init {name} makes a recipe"
+            " of it."
+        )
     if not is_file(name):
         return Path(str(FOLDER / f"{find(str(name), recipes(), 'recipe')}.yaml"))
     if not os.path.exists(name):

@@ -90,14 +90,13 @@ def _checked_data(data: DataSettings) -> DataSettings:
 
 def _checked_description(data: DataSettings) -> DataSettings:
     """The user's files, as their description says."""
-    from polymodal.data.description import Description, description_of, section_of
+    from polymodal.data.description import SHARED, Description, description_of, section_of
 
     section = {k: v for k, v in plain(data.model_dump()).items() if k != "name" and v is not None}
     if data.name is not None:
         section = section_of(data.name) | section
-    shared = ("limit", "seed", "missing")
-    check_names(section, [*Description.model_fields, *shared], "data")
-    description_of({k: v for k, v in section.items() if k not in shared})
+    check_names(section, [*Description.model_fields, *SHARED], "data")
+    description_of(section)
     return DataSettings(**section)
 
 

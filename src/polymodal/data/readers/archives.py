@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -106,3 +107,16 @@ def _array(stream: IO[bytes]) -> np.ndarray:
     if x.dtype.kind == "f" and x.dtype.itemsize > 8:
         return x.astype(np.float64)
     return x.astype(x.dtype.newbyteorder("="), copy=False)
+
+
+# Writing.
+
+
+def archive(arrays: Mapping[str, Any]) -> bytes:
+    """An .npz file of arrays by name."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:  # numpy.savez takes no array named "file"
+        for name, x in arrays.items():
+            with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(x))
+    return content.getvalue()

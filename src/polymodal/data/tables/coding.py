@@ -12,6 +12,7 @@ import numpy as np
 from polymodal.batch import CODED, Column
 from polymodal.checks import shown
 from polymodal.data.tables.cells import EPOCH, Cells
+from polymodal.distributions.table import admits
 
 DATE = "date["
 TRUE = "true"
@@ -30,25 +31,11 @@ def numbers_of(cells: Cells, column: Column) -> tuple[np.ndarray, dict[str, list
         rows = np.flatnonzero(cells.observed).tolist()
         raise _refusal(cells, column, rows, f"words such as {shown(cells.words[rows[0]])}")
     values = cells.numbers
-    wrong = ~admitted(values, column) & ~np.isnan(values)
+    wrong = ~admits(column, values) & ~np.isnan(values)
     if wrong.any():
         rows = np.flatnonzero(wrong).tolist()
         raise _refusal(cells, column, rows, shown(float(values[rows[0]])))
     return values.astype(np.float32), {}
-
-
-def admitted(values: Any, column: Column) -> Any:
-    """Which values (N,), an array or a tensor, a column can have: bool of the same kind."""
-    if column.type in CODED:
-        is_whole = values == values.round()
-        return is_whole & (values >= 0) & (values < len(column.categories))
-    if column.type == "positive":
-        return values > 0
-    if column.type == "count":
-        return (values >= 0) & (values == values.round())
-    if column.type == "bounded":
-        return (values >= column.low) & (values <= column.high)
-    return abs(values) < math.inf
 
 
 def _refusal(cells: Cells, column: Column, rows: Sequence[int], value: str) -> ValueError:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
 import gzip
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from polymodal.checks import shown
-from polymodal.checks.files import check_file, read_bytes
 from polymodal.data.tables.cells import (
     NUMBER,
     POINT_ZERO,
@@ -24,14 +21,12 @@ from polymodal.data.tables.cells import (
     Places,
     cells_of_text,
 )
-from polymodal.data.tables.user_table import MAX_MB, Filled, UserTable
+from polymodal.data.tables.text_files import PACKED, read_text
+from polymodal.data.tables.user_table import Filled, UserTable
 
 SEPARATORS = (",", ";", "\t", "|")
 ENDS = re.compile(r"\r\n|\n|\r")
 SNIFFED = 50  # records by which the separator is found
-PACKED = ".gz"
-UTF8 = "utf-8"
-GZIP = 31  # zlib's number for the format of gzip
 
 
 class Record(NamedTuple):
@@ -215,14 +210,15 @@ def records(text: str, separator: str, path: Path) -> Iterator[Record]:
     at, line = 0, 1
     while True:
         written = cell.match(text, at).group()  # type: ignore[union-attr]
-        if written.lstrip(" ").startswith('"') and not _is_closed(written):
+        is_quoted = '"' in written and written.lstrip(" ").startswith('"')
+        if is_quoted and not _is_closed(written):
             raise ValueError(
                 f"{path} has a cell in line {line} whose quotes do not end with it:"
                 f" {shown(written)}; a quote inside a cell is written twice."
             )
         cells.append(written)
         at += len(written)
-        line += len(ENDS.findall(written))
+        line += len(ENDS.findall(written)) if is_quoted else 0
         if text.startswith(separator, at):
             at += len(separator)
             continue
@@ -272,83 +268,10 @@ def read_delimited(path: Path, separator: str | None, encoding: str | None) -> D
 
     Raises ValueError for a file that is too large, is no text in its encoding, or no table.
     """
-    content = _unpacked(path)
-    text, encoding, mark = _decoded(path, content, encoding)
+    text, encoding, mark = read_text(path, encoding)
     if "\0" in text:
         raise ValueError(f"{path} holds a zero byte, which no text has; is it a table of text?")
     return Delimited(path, text, separator or _separator(path, text), encoding, mark)
-
-
-def _unpacked(path: Path) -> bytes:
-    """The bytes of a file, decompressed if its name ends in .gz; at most `MAX_MB`."""
-    content = read_bytes(path, MAX_MB)
-    if path.suffix != PACKED:
-        return content
-    limit = max(check_file(path, MAX_MB), int(MAX_MB * 1e6))
-    try:
-        unpacked = _gunzip(content, limit)
-    except (EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is truncated or damaged ({error}); pack it again.") from None
-    if len(unpacked) > limit:
-        raise ValueError(f"{path} holds more than {limit / 1e6:,.0f} MB when it is unpacked.")
-    return unpacked
-
-
-def _gunzip(content: bytes, limit: int) -> bytes:
-    """The first limit + 1 bytes of what is packed. Raises EOFError for a file that is cut."""
-    unpacked = b""
-    while content and len(unpacked) <= limit:
-        member = zlib.decompressobj(GZIP)
-        unpacked += member.decompress(content, limit + 1 - len(unpacked))
-        if not member.eof and len(unpacked) <= limit:
-            raise EOFError("it ends too early")
-        content = member.unused_data.lstrip(b"\0")
-    return unpacked
-
-
-def _decoded(path: Path, content: bytes, encoding: str | None) -> tuple[str, str, bytes]:
-    """The text, its encoding, and the mark in front of it."""
-    chosen = encoding or UTF8
-    try:
-        chosen = codecs.lookup(chosen).name
-        mark = next((m for m in _marks(chosen) if content.startswith(m)), b"")
-        chosen = _without_mark(chosen, mark)
-        return content[len(mark) :].decode(chosen), chosen, mark
-    except LookupError:
-        raise ValueError(
-            f"There is no encoding {shown(encoding)}; write utf-8 or latin-1."
-        ) from None
-    except UnicodeDecodeError as error:
-        where = content.count(b"\n", 0, error.start) + 1
-        likely = (
-            "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
-        )
-        remedy = (
-            f"or write encoding: {likely} into the description if it is that"
-            if (encoding is None)
-            else "or correct encoding: in the description"
-        )
-        raise ValueError(
-            f"{path} is not text in {chosen} (line {where}); save it in UTF-8, {remedy}."
-        ) from None
-
-
-def _marks(encoding: str) -> Sequence[bytes]:
-    """The marks that may stand in front of text in an encoding."""
-    if encoding.startswith("utf-8"):
-        return (codecs.BOM_UTF8,)
-    if encoding.startswith("utf-16"):
-        return codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
-    return ()
-
-
-def _without_mark(encoding: str, mark: bytes) -> str:
-    """The encoding of the text behind a mark."""
-    if encoding == "utf-8-sig":
-        return UTF8
-    if encoding == "utf-16" and mark:
-        return "utf-16-le" if mark == codecs.BOM_UTF16_LE else "utf-16-be"
-    return encoding
 
 
 def _separator(path: Path, text: str) -> str:

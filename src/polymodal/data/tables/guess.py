@@ -52,6 +52,8 @@ def guess(cells: Cells) -> Guess:
         return Guess(cells.name, "real", "dates, as days")
     if cells.order:
         return Guess(cells.name, "ordinal", "words whose order the file says")
+    if cells.form == "number" and len(np.unique(cells.numbers[cells.observed])) > 2:
+        return _of_numbers(cells)
     words = [word for word in cells.as_words() if word is not None]
     different = set(words)
     if len(different) == 2 and _are_codes(cells, different, len(words)):

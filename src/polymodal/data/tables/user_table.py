@@ -26,6 +26,7 @@ class UserTable(ABC):
 
     def __init__(self, path: Path, columns: Sequence[str], places: Places) -> None:
         self.path, self.columns, self.places = path, tuple(columns), places
+        self._known: dict[tuple[Any, ...], Cells] = {}
         if twice := next((name for name in columns if columns.count(name) > 1), None):
             raise ValueError(f"{path} has the column {twice!r} twice; rename one of them.")
 
@@ -41,7 +42,7 @@ class UserTable(ABC):
         as_words: bool = False,
         date_format: str | None = None,
     ) -> Cells:
-        """The cells of a column.
+        """The cells of a column, read once.
 
         Args:
             empty: words that stand for an empty cell, beside the usual ones.
@@ -53,10 +54,13 @@ class UserTable(ABC):
         """
         if column not in self.columns:
             raise unknown(f"column {column!r} in {self.path}", column, self.columns)
-        try:
-            return self._cells(column, empty, as_words, date_format)
-        except ValueError as error:
-            raise ValueError(f"{self.path} cannot be read: {error}") from None
+        how = (column, tuple(empty), as_words, date_format)
+        if how not in self._known:
+            try:
+                self._known[how] = self._cells(column, empty, as_words, date_format)
+            except ValueError as error:
+                raise ValueError(f"{self.path} cannot be read: {error}") from None
+        return self._known[how]
 
     @abstractmethod
     def _cells(

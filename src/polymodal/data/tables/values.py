@@ -67,8 +67,26 @@ def _remarks(table: UserTable, column: Column, unseen: Mapping[str, list[int]]) 
     ]
 
 
+def holes_of(table: UserTable, modality: Modality, empty: Sequence[str] = ()) -> Tensor:
+    """Which cells of the columns of a modality are to be filled, (N, d) bool: those that hold
+    nothing. A word that is no category is none of them, and neither are columns that the table does
+    not have.
+    """
+    known, _ = values_of(table, modality.columns, empty)
+    holes = torch.isnan(known)
+    for k, column in enumerate(modality.columns):
+        holes[:, k] &= column.name in table.columns
+        if holes[:, k].any():
+            holes[:, k] &= torch.from_numpy(~_cells(table, column, empty).observed)
+    return holes
+
+
 def filled(
-    table: UserTable, modality: Modality, values: Tensor, empty: Sequence[str] = ()
+    table: UserTable,
+    modality: Modality,
+    values: Tensor,
+    empty: Sequence[str] = (),
+    holes: Tensor | None = None,
 ) -> dict[str, tuple[list[int], list[Any]]]:
     """What is written into the empty cells of the columns of a modality, for `UserTable.write`.
 
@@ -76,6 +94,7 @@ def filled(
         values: (N, d), one value for every row and column, as a model gives it: in the user's
             units, of coded columns places in `categories`. Those of cells that are not empty are
             not looked at.
+        holes: those of `holes_of`, if they are known.
 
     Raises ValueError for another shape, and for NaN where a cell is to be filled.
     """
@@ -84,21 +103,17 @@ def filled(
             f"The table {table.path} of {len(table)} rows needs values of shape"
             f" ({len(table)}, {len(modality.columns)}), got {tuple(values.shape)}."
         )
-    written, (known, _) = {}, values_of(table, modality.columns, empty)
+    written = {}
+    holes = holes_of(table, modality, empty) if holes is None else holes
     for k, column in enumerate(modality.columns):
         if column.name not in table.columns:
             continue
-        rows = torch.isnan(known[:, k]) & _is_blank(table, column, empty)
+        rows = holes[:, k]
         chosen = values[rows, k].double()
         if not chosen.isfinite().all():
             raise ValueError(f"Column {column.name!r} has no value for some of its empty cells.")
         written[column.name] = (rows.nonzero()[:, 0].tolist(), decoded(chosen.tolist(), column))
     return written
-
-
-def _is_blank(table: UserTable, column: Column, empty: Sequence[str]) -> Tensor:
-    """Which cells hold nothing, (N,) bool: a word that is no category is not overwritten."""
-    return torch.from_numpy(~_cells(table, column, empty).observed)
 
 
 def _cells(table: UserTable, column: Column, empty: Sequence[str]) -> Cells:

@@ -1,0 +1,111 @@
+"""`Frame`: a DataFrame as a table whose holes can be filled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from polymodal.checks import shown
+from polymodal.data.tables.arrow import Typed
+from polymodal.data.tables.guess import LEFT_OUT, TEXT, Guess, guess
+from polymodal.data.tables.user_table import Filled
+
+
+class Frame(Typed):
+    """A DataFrame, whose columns may have any names.
+
+    Args:
+        frame: the table.
+        name: its name in sentences.
+
+    Raises ValueError for columns of several types, and names that come twice.
+    """
+
+    def __init__(self, frame: pd.DataFrame, name: str) -> None:
+        self.frame = frame
+        named = frame.set_axis([str(column) for column in frame.columns], axis=1)
+        if len(set(named.columns)) < len(named.columns):
+            twice = named.columns[named.columns.duplicated()][0]
+            raise ValueError(f"{name} has the column {twice!r} twice; rename one of them.")
+        columns = {column: _arrow(named[column], name) for column in named.columns}
+        super().__init__(Path(name), pa.table(columns).unify_dictionaries())
+
+    def guess(self, column: str) -> Guess:
+        """What a column is: what its type says, then what its cells suggest. Numbers with holes
+        are never left out.
+        """
+        cells = self.cells(column)
+        found = guess(cells)
+        dtype = self.frame.dtypes.iloc[self.columns.index(column)]
+        if cells.form == "nothing":
+            return found
+        if isinstance(dtype, pd.CategoricalDtype):
+            return Guess(column, "ordinal" if dtype.ordered else "category", "a categorical column")
+        is_left_out = found.type in (LEFT_OUT, TEXT)
+        if is_left_out and cells.form == "number" and not cells.observed.all():
+            return Guess(column, "real", "numbers with holes")
+        return found
+
+    def completed(self, filled: Filled) -> pd.DataFrame:
+        """A copy with other values in some cells, of the same types.
+
+        Args:
+            filled: see `UserTable.write`.
+        """
+        frame = self.frame.copy()
+        for name, (rows, values) in filled.items():
+            if len(rows):
+                place = self.columns.index(name)
+                column = frame.iloc[:, place].copy()
+                column.iloc[list(rows)] = _values(values, column)
+                frame.isetitem(place, column)
+        return frame
+
+
+def _arrow(column: pd.Series, name: str) -> Any:
+    """A column for Arrow."""
+    if column.dtype == object and column.map(lambda v: isinstance(v, complex)).any():
+        raise ValueError(f"Column {column.name!r} of {name} holds complex numbers; give real ones.")
+    try:
+        return pa.chunked_array([pa.Array.from_pandas(column)])
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError):
+        kinds = sorted({type(v).__name__ for v in column.dropna().head(1000)})
+        raise ValueError(
+            f"Column {column.name!r} of {name} must hold numbers, words, dates or true and false,"
+            f" all of one type, got {shown(kinds)}; convert it, for example by astype(str)."
+        ) from None
+
+
+def _values(values: Sequence[Any], column: pd.Series) -> list[Any]:
+    """Values as the cells of a column have them."""
+    dtype: Any = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        by_word = _by_word(dtype.categories)
+        return [by_word[str(value)] for value in values]
+    if pd.api.types.is_datetime64_any_dtype(dtype):
+        return _moments(values, column)
+    if pd.api.types.is_integer_dtype(dtype):
+        return [round(value) for value in values]
+    return list(values)
+
+
+def _moments(values: Sequence[Any], column: pd.Series) -> list[pd.Timestamp]:
+    """Moments in the time zone of a column; whole days if all of its cells are."""
+    zone = getattr(column.dtype, "tz", None)
+    moments = [pd.Timestamp(value) for value in values]
+    if zone is not None:
+        moments = [moment.tz_localize("UTC").tz_convert(zone) for moment in moments]
+    observed = column.dropna()
+    is_day = bool((observed == observed.dt.normalize()).all())
+    return [moment.round("D") for moment in moments] if is_day else moments
+
+
+def _by_word(categories: pd.Index) -> Mapping[str, Any]:
+    """Categories by their words: those of numbers without a point where they are whole."""
+    return {str(c): c for c in categories} | {
+        str(int(c)): c for c in categories if isinstance(c, float) and c == int(c)
+    }

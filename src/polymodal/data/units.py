@@ -1,0 +1,33 @@
+"""The units in which networks read and give the values of a user's own data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from polymodal.batch import Modality
+from polymodal.data.dataset import Dataset, Splits
+from polymodal.distributions.likelihoods import likelihood_of
+
+TINY = 1e-12  # of the mean square: a variance that is rounding
+
+
+def standardised(splits: Splits) -> Splits:
+    """The splits in which the scales of normal and Laplace likelihoods are learned, and networks
+    read and give values in units of the training part: (x - mean) / standard deviation, entry by
+    entry. Values in [0, 1] under a sigmoid stay as they are; so do all values outside networks.
+    """
+    modalities = [standardised_modality(m, splits.train) for m in splits.modalities]
+    return splits.map(lambda part, data: replace(data, modalities=modalities))
+
+
+def standardised_modality(m: Modality, train: Dataset) -> Modality:
+    """One modality of `standardised` splits, by the training part."""
+    if not likelihood_of(m).scaled or m.scale is None:
+        return m
+    if m.link != "identity":
+        return replace(m, scale=None)
+    mean, variance = (x.flatten() for x in train.exact_moments(m.name))
+    spread = torch.where(variance > TINY * (1 + mean.square()), variance.sqrt(), 1.0)
+    return replace(m, scale=None, location=tuple(mean.tolist()), spread=tuple(spread.tolist()))
