@@ -188,7 +188,8 @@ def _default_directory(recipe: str, seed: int | None) -> Path:
 def evaluate(
     runs: Runs,
     metrics: Annotated[
-        str | None, typer.Option(help="Names with commas between; default: all that apply.")
+        str | None,
+        typer.Option(help="Names with commas between, imputation among them; default: all."),
     ] = None,
     subsets: Annotated[
         str | None, typer.Option(help="What is given: all, or such as mnist,mnist+svhn.")
