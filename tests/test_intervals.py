@@ -269,7 +269,8 @@ def test_a_column_without_validation_values_keeps_its_own_half_widths() -> None:
     assert (first.share, second.share) == (1.0, 0.0)
     own = quantiles[places_of(2), :, 1]
     low, high = stretched(own, REAL_COLUMN, *second.at(0.9))
-    assert torch.allclose(high - low, second.at(0.9)[0] * (own[2] - own[0]), rtol=1e-4)
+    expected = second.at(0.9)[0] * (own[2] - own[0]).double()
+    assert torch.allclose((high - low).double(), expected, rtol=1e-4)
 
 
 def test_columns_have_their_own_factors_where_many_values_show_that_they_need_them() -> None:
