@@ -34,6 +34,7 @@ _HOMES = {
     "Run": "runs.run",
     "evaluate": "metrics.evaluate",
     "METRICS": "metrics",
+    "evaluate_imputation": "imputation.evaluate",
     "Imputer": "imputation.imputer",
     "pool_estimates": "imputation.pooling",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
@@ -169,7 +170,8 @@ def _check_names_of_entries(m: Modality) -> None:
     """Raises ValueError for names that do not tell the entries of a vector apart."""
     names = m.names or ()
     wrong = [n for n in names if not n.isprintable() or n != n.strip() or set(n) & set(",:")]
-    wrong += [n for n in names if n[:1] in ("", "-") or names.count(n) > 1]
+    counts = Counter(names)
+    wrong += [n for n in names if n[:1] in ("", "-") or counts[n] > 1]
     if len(m.shape) != 1 or len(names) != m.shape[0] or wrong:
         among = f", among them {shown(wrong[0])}" if wrong else ""
         raise ValueError(

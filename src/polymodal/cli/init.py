@@ -1,9 +1,8 @@
-"""`polymodal init`: a description of a user's tables, with a comment for each guess."""
+"""`polymodal init`: a description of a user's files, with a comment for each guess."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,18 +12,20 @@ from rich.console import Console
 
 from polymodal.checks.yaml_text import WORDS
 from polymodal.cli.console import say
+from polymodal.cli.init_files import description_of_files, given
 from polymodal.cli.inspect import print_summary
 from polymodal.data.described import Described, read_described
-from polymodal.data.description import Description
+from polymodal.data.sources.cells import CellValues
+from polymodal.data.sources.images import Pictures
 from polymodal.data.sources.table import Rows, Taken
-from polymodal.data.suggestion import modality_name, prefixed, suggested
+from polymodal.data.suggestion import prefixed
 from polymodal.data.summary import summary, unused
-from polymodal.data.tables import is_table, read_table
 from polymodal.runs.files import write_output
 from polymodal.settings.recommended import recommended
 
 PLAIN = re.compile(r"[^\W\d][\w./() -]*")  # names that YAML reads as they stand
 MOST_COLUMNS = 200  # of a modality, that are listed one by one
+MANY = 2000  # features, of which fewer are worth a thought
 
 
 def init_description(
@@ -36,10 +37,11 @@ def init_description(
     force: bool,
     console: Console,
 ) -> None:
-    """Writes a description of tables, and prints what was understood.
+    """Writes a description of files, and prints what was understood.
 
     Args:
-        files: the tables, the main one first; each further one is a modality.
+        files: tables, files of cells or arrays, folders of pictures, the main table first; each
+            further one is a modality or several.
         out: the file that is written; None: beside the main table, with its name.
         key: the column that names the samples.
         label: the column of labels.
@@ -48,57 +50,20 @@ def init_description(
 
     Raises ValueError for files that cannot be read, and a description that is there already.
     """
-    section = _section(files, key, label)
-    target = out or Path(section["path"]) / f"{Path(files[0]).name.partition('.')[0]}.yaml"
+    known = given(files)
+    target = out or known.root / f"{known.name}.yaml"
     if target.exists() and not force:
         raise ValueError(f"{target} exists; --force writes over it, --out names another file.")
-    description = _with_modalities(Description(**section), files, groups)
-    name = Path(files[0]).name.partition(".")[0]
-    described = read_described(description.model_dump(), name)
+    description = description_of_files(known, key, label, groups)
+    described = read_described(description.model_dump(), known.name)
     text = "".join(f"{line}\n" for line in _lines(described, files, bool(groups)))
     write_output(target, text.encode())
     print_summary(summary(described.splits, described), console)
     advice = recommended(described.splits)
     say(console, f"\nWrote {target}. Method {advice.method} ({advice.reason}).")
-    away = target.resolve().parent != Path(section["path"]).resolve()
-    folder = f" --data {section['path']}" if away else ""
+    away = target.resolve().parent != known.root.resolve()
+    folder = f" --data {known.root}" if away else ""
     say(console, f"Next: polymodal inspect {target}; polymodal train {target}{folder}")
-
-
-def _section(files: Sequence[str], key: str | None, label: str | None) -> dict[str, Any]:
-    """The section `data` of tables, which lie in the folder of the main one or below it."""
-    main = Path(files[0]).expanduser()
-    for file in map(Path, files):
-        if not is_table(file):
-            hint = " An .npz file needs no description." if file.suffix == ".npz" else ""
-            raise ValueError(
-                "polymodal init describes tables (.csv, .tsv, .parquet, .feather), got"
-                f" {file}.{hint}"
-            )
-        if not file.expanduser().resolve().is_relative_to(main.parent.resolve()):
-            raise ValueError(
-                f"{file} must lie in {main.parent}, the folder of {main}, or below it."
-            )
-    given = {"file": main.name, "path": str(main.parent), "key": key, "label": label}
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _with_modalities(
-    description: Description, files: Sequence[str], groups: Mapping[str, str]
-) -> Description:
-    """The description with the modalities of all tables."""
-    columns = {name: [c.strip() for c in text.split(",")] for name, text in groups.items()}
-    whole = suggested(description, columns or None)
-    modalities = dict(whole.modalities)
-    folder = Path(description.path or ".").resolve()
-    for file in files[1:]:
-        path = Path(file).expanduser()
-        name = modality_name(path.name.partition(".")[0])
-        if name in modalities:
-            raise ValueError(f"There are two modalities {name!r}; rename {file}.")
-        read_table(path)  # so that what is wrong is said of this file
-        modalities[name] = {"file": os.path.relpath(path.resolve(), folder)}
-    return whole.model_copy(update={"modalities": modalities})
 
 
 # The text.
@@ -114,7 +79,8 @@ def _lines(described: Described, files: Sequence[str], named: bool) -> Iterator[
     yield f"training: {_flow(advice.training)}  # {advice.because}"
     yield "data:"
     count = len(described.joined)
-    yield f"  file: {_scalar(description.file or '')}  # {count:,} samples"
+    if description.file is not None:
+        yield f"  file: {_scalar(description.file)}  # {count:,} samples"
     for field, about in (("key", "names the samples"), ("label", "classes, for metrics")):
         if value := getattr(description, field):
             yield f"  {field}: {_scalar(value)}  # {about}"
@@ -155,8 +121,8 @@ def _modality(name: str, section: Mapping[str, Any], described: Described) -> It
     """The lines of one modality."""
     samples = described.samples[name]
     if not isinstance(samples, Rows):
-        fields = ", ".join(f"{k}: {_scalar(v)}" for k, v in section.items())
-        yield f"    {_scalar(name)}: {{{fields}}}  # texts, one in a cell"
+        fields = ", ".join(f"{k}: {_value(v)}" for k, v in section.items())
+        yield f"    {_scalar(name)}: {{{fields}}}  # {_about(name, described)}"
         return
     yield f"    {_scalar(name)}:"
     if file := section.get("file"):
@@ -173,6 +139,28 @@ def _modality(name: str, section: Mapping[str, Any], described: Described) -> It
         yield f"        {_scalar(taken.guess.name)}: {_type(taken)}  # {_because(taken)}"
     for guess in samples.left_out:
         yield f"        {_scalar(guess.name)}: drop  # {_comment(guess.reason)}"
+
+
+def _about(name: str, described: Described) -> str:
+    """What a modality that is no table is, in a comment."""
+    samples = described.samples[name]
+    (m,) = (m for m in described.splits.modalities if m.name == name)
+    size = " x ".join(map(str, m.shape))
+    if isinstance(samples, Pictures):
+        colour = "grey" if m.shape[0] == 1 else "colours"
+        return f"pictures, read as {m.shape[1]} x {m.shape[2]} in {colour}; size: 32 is quicker"
+    if m.vocabulary:
+        return "texts, one in a cell"
+    if isinstance(samples, CellValues):
+        genes = "" if samples.genes or m.shape[0] <= MANY else f"; genes: {MANY} takes fewer"
+        kind = "counts" if m.likelihood == "negative_binomial" else "numbers"
+        return f"{kind} of {m.shape[0]:,} features{genes}"
+    return f"{size} {'pixels' if m.kind == 'image' else 'numbers'}"
+
+
+def _value(value: Any) -> str:
+    """A field's value in YAML."""
+    return _scalar(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _type(taken: Taken) -> str:

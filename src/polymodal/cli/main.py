@@ -84,7 +84,7 @@ def init(
     data: Annotated[
         list[str],
         typer.Argument(
-            help="Your tables (.csv, .parquet, ...), the main one first.",
+            help="Tables (.csv, ...), cells (.h5mu), folders of pictures; the main one first.",
             show_default=False,
             parser=place,
         ),
@@ -101,7 +101,7 @@ def init(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over an older one.")] = False,
 ) -> None:
-    """Describe your own tables: guess modalities and types, recommend a method, write a recipe."""
+    """Describe your own files: guess modalities and types, recommend a method, write a recipe."""
     from polymodal.cli.init import init_description
 
     groups = pairs(modalities, "--modalities", "NAME=COL,COL")

@@ -120,11 +120,11 @@ def _measure(
     names = options.get("metrics")
     named = [names] if isinstance(names, str) else names
     with _moving_line(name) as say:
-        if FILLING in named if named else measured(run.modalities):
+        if FILLING in named if named else named is None and measured(run.modalities):
             _measure_filling(run, data, options, say, console)
-        left = None if named is None else [each for each in named if each != FILLING]
+        left = named and [each for each in named if each != FILLING]
         if left or not named:
-            evaluate(run, data, progress=say, **{**options, "metrics": left or None})
+            evaluate(run, data, progress=say, **{**options, "metrics": left})
 
 
 def _measure_filling(

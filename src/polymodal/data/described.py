@@ -24,6 +24,7 @@ from polymodal.data.description import (
     section_of,
 )
 from polymodal.data.joining import ABSENT, Joined, joined, parts_by_column, random_parts
+from polymodal.data.readers.cells import is_cells
 from polymodal.data.sources import Place, Samples, Source, source_of
 from polymodal.data.suggestion import modality_name, suggested
 from polymodal.data.tables import UserTable, is_table, read_table
@@ -218,7 +219,7 @@ def read_rows(
 
     Args:
         section: the section `data` by which the modalities were read.
-        path: a table, or a description.
+        path: a table, a file of cells, or a description.
 
     Raises ValueError in one sentence for what cannot be read.
     """
@@ -226,6 +227,8 @@ def read_rows(
     if is_description(path):
         description = description_of(read_section(path))
         values, together = _of_files(modalities, description)
+    elif is_cells(path):
+        values, together = _of_files(modalities, _with_cells(description, Path(path)))
     else:
         values, together = _of_table(modalities, description, path)
     for _, _, notes in values.values():
@@ -243,6 +246,20 @@ def rows_table(section: Mapping[str, Any], path: FilePath) -> UserTable:
     """The table that `read_rows` reads, to be written with its holes filled."""
     description = description_of(section)
     return read_table(path, separator=description.separator, encoding=description.encoding)
+
+
+def _with_cells(description: Description, path: Path) -> Description:
+    """The description with another file of cells."""
+    fields: dict[str, Any] = {"file": path.name, "path": str(path.expanduser().parent)}
+    changed = description.model_copy(update={**fields, "key": None})
+    if not description.modalities:
+        return suggested(changed)
+    modalities = {
+        name: {k: v for k, v in section.items() if k != "file"}
+        for name, section in description.modalities.items()
+        if section.get("source") == "cells"
+    }
+    return changed.model_copy(update={"modalities": modalities})
 
 
 def _of_files(modalities: Sequence[Modality], description: Description) -> tuple[Values, Joined]:

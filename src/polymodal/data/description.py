@@ -8,6 +8,7 @@ from typing import Any
 
 from polymodal.checks import FileName, FilePath, Group, Seed, Share, shown, typed
 from polymodal.checks.yaml_text import read_file
+from polymodal.data.readers.cells import NAMES, is_cells
 from polymodal.data.sources import Place, Source, source_of
 from polymodal.data.tables import UserTable, is_table
 
@@ -35,8 +36,10 @@ class Description(Group):
     """The data of a user.
 
     Args:
-        file: the main table, in which label, split and modalities without a file are looked up.
-        key: the column that names the samples, by which several files are joined; null: by row.
+        file: the main table, in which label, split and modalities without a file are looked up; of
+            a file of cells (.h5ad, .h5mu), the table of its cells, obs.
+        key: the column that names the samples, by which several files are joined; null: by row, of
+            a file of cells by their names.
         label: the column of labels.
         split: the column that says train, val or test; or shares for a random split.
         empty: words that stand for an empty cell, beside the usual ones.
@@ -62,6 +65,11 @@ class Description(Group):
         sections = self.modalities or {"table": {}}
         return {name: source_of(name, section) for name, section in sections.items()}
 
+    @property
+    def sample_key(self) -> str | None:
+        """The column of keys; of a file of cells, their names."""
+        return NAMES if self.key is None and is_cells(self.file or "") else self.key
+
     def place(self, tables: dict[Path, UserTable] | None = None) -> Place:
         """Where the files lie.
 
@@ -70,14 +78,14 @@ class Description(Group):
         """
         taken: dict[str, list[str]] = {}
         by = self.split if isinstance(self.split, str) else self.split.by
-        taken[self.file or ""] = [c for c in (self.key, self.label, by) if c is not None]
+        taken[self.file or ""] = [c for c in (self.sample_key, self.label, by) if c is not None]
         for source, entry in self.sources.values():
             file = getattr(entry, "file", None) or self.file or ""
             taken.setdefault(file, []).extend(source.taken(entry))
         return Place(
             folder=Path(self.path or ".").expanduser(),
             file=self.file,
-            key=self.key,
+            key=self.sample_key,
             empty=self.empty,
             separator=self.separator,
             encoding=self.encoding,
@@ -101,8 +109,8 @@ def is_description(path: FilePath) -> bool:
 
 
 def is_own(path: FilePath) -> bool:
-    """Whether a file is a description or a table, by its name."""
-    return is_description(path) or is_table(path)
+    """Whether a file is a description, a table or one of cells, by its name."""
+    return is_description(path) or is_table(path) or is_cells(path)
 
 
 def described_in(recipe: Mapping[str, Any], file: FilePath) -> dict[str, Any] | None:

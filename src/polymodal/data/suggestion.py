@@ -1,4 +1,4 @@
-"""Modalities suggested for one table: groups of columns by their prefixes, and texts."""
+"""Modalities suggested for one table: groups of columns by their prefixes, texts, pictures."""
 
 from __future__ import annotations
 
@@ -8,28 +8,38 @@ from typing import Any
 
 from polymodal.batch.modality import SEPARATORS
 from polymodal.data.description import Description
+from polymodal.data.finding import cells_in, picture_columns, pictures_by_column
+from polymodal.data.readers.cells import is_cells
 from polymodal.data.tables import Guess, UserTable, guess
 from polymodal.data.tables.guess import LEFT_OUT, TEXT
 
 PREFIXES = ("__", ":", ".")  # between the name of a group and that of a column
 LEAST = 2  # groups, and columns of each
-TABLE = "table"
+TABLE, IMAGE = "table", "image"
 
 
 def suggested(
     description: Description,
     groups: Mapping[str, Sequence[str]] | None = None,
     tables: dict[Path, UserTable] | None = None,
+    folders: Sequence[str] | None = None,
 ) -> Description:
-    """The description with modalities for all columns of the main table that have no other use.
+    """The description with modalities for all columns of the main table that have no other use, and
+    for the pictures that columns name; of a file of cells, for all that it holds.
 
     Args:
         groups: {modality: columns}; None: by prefixes of the columns' names, such as blood.iron and
             blood.zinc, if all have one and there are several groups of several columns; else one
             modality, `table`.
         tables: those that have been read, by path; the main table is added.
+        folders: of pictures that columns name; None: that of the table and those in it.
     """
-    guesses = [g for g in guesses_of(description, tables).values() if g.type != LEFT_OUT]
+    root = Path(description.path or ".").expanduser()
+    if is_cells(description.file or ""):
+        return description.model_copy(update={"modalities": cells_in(root / str(description.file))})
+    guessed = guesses_of(description, tables)
+    pictures = picture_columns(description.place(tables).table(), root, folders)
+    guesses = [g for g in guessed.values() if g.type != LEFT_OUT and g.name not in pictures]
     usable = [g.name for g in guesses if g.type != TEXT]
     texts = [g.name for g in guesses if g.type == TEXT]
     chosen = groups or prefixed(usable) or {TABLE: usable}
@@ -42,6 +52,8 @@ def suggested(
         for name in texts:
             free = _free(modality_name(name), modalities)
             modalities[free] = {"source": "text", "column": name}
+    for name, section in pictures_by_column(pictures, IMAGE).items():
+        modalities[_free(modality_name(name), modalities)] = section
     if not modalities:
         modalities = {TABLE: {}}  # which is refused with the reasons
     return description.model_copy(update={"modalities": modalities})

@@ -18,6 +18,7 @@ from polymodal.data.tables import guess
 from polymodal.data.tables.coding import decoded
 from polymodal.data.tables.delimited import digits
 from polymodal.data.tables.guess import LEFT_OUT
+from polymodal.distributions.likelihoods import likelihood_of
 
 PATTERNS = 12  # that are listed
 
@@ -181,6 +182,8 @@ def _modality_summary(m: Modality, splits: Splits) -> ModalitySummary:
 
 
 def _of_numbers(m: Modality) -> str:
+    if likelihood_of(m).counts:
+        return "log(1 + x / mean of the sample)" if len(m.shape) == 1 else "log(1 + x)"
     if not m.location:
         return "as they are"
     if len(m.location) == 1:

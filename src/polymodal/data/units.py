@@ -18,11 +18,12 @@ def standardised(splits: Splits) -> Splits:
     read and give values in units of the training part: (x - mean) / standard deviation, entry by
     entry. Values in [0, 1] under a sigmoid stay as they are; so do all values outside networks.
     """
-    modalities = [_standardised(m, splits.train) for m in splits.modalities]
+    modalities = [standardised_modality(m, splits.train) for m in splits.modalities]
     return splits.map(lambda part, data: replace(data, modalities=modalities))
 
 
-def _standardised(m: Modality, train: Dataset) -> Modality:
+def standardised_modality(m: Modality, train: Dataset) -> Modality:
+    """One modality of `standardised` splits, by the training part."""
     if not likelihood_of(m).scaled or m.scale is None:
         return m
     if m.link != "identity":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -25,6 +25,13 @@ class NormalLikelihood(Protocol):
         """Of the samples `rows`, at z (b, C, D): g - mu(z) (b, C, K), the derivative of mu
         (b, C, K, D) and w (b, C, K), 0 in a direction that is not used.
         """
+
+
+class Powers(NamedTuple):
+    """Likelihoods, each raised to `exponent`."""
+
+    likelihoods: Sequence[NormalLikelihood]
+    exponent: Tensor | float
 
 
 class LaplaceMixture(Distribution):
@@ -69,6 +76,7 @@ def laplace_mixture(
     present: Tensor | None = None,
     steps: int = STEPS,
     kept: int = KEPT,
+    exponent: Tensor | float = 1.0,
 ) -> LaplaceMixture:
     """The posterior of a mixture of normals given normal likelihoods, each component's by Gauss and
     Newton's method: the likelihoods' means are linearised at its mode. Exact where they are linear
@@ -80,14 +88,16 @@ def laplace_mixture(
         present: (M, B), whether the modality takes part; None: all do.
         steps: how often the means are linearised.
         kept: of the components, the most probable of each sample.
+        exponent: of every likelihood.
 
     Memory: numbers of the order B kept D^2.
     """
     normals: Any = prior.component_distribution
     components, size = normals.loc.shape
     piece = max(1, NUMBERS // (components * size**2))
+    powers = Powers(likelihoods, exponent)
     parts = [
-        _piece(prior, likelihoods, slice(i, min(i + piece, count)), present, steps, kept)
+        _piece(prior, powers, slice(i, min(i + piece, count)), present, steps, kept)
         for i in range(0, count, piece)
     ]
     return LaplaceMixture(*(torch.cat(values) for values in zip(*parts, strict=True)))
@@ -95,7 +105,7 @@ def laplace_mixture(
 
 def _piece(
     prior: Any,
-    likelihoods: Sequence[NormalLikelihood],
+    powers: Powers,
     rows: slice,
     present: Tensor | None,
     steps: int,
@@ -106,8 +116,8 @@ def _piece(
     inverse = torch.cholesky_inverse(normals.scale_tril)
     z = normals.loc.expand(count, -1, -1)
     for _ in range(steps):
-        factor, z, _ = _step(z, normals.loc, inverse, likelihoods, rows, present)
-    factor, mode, log_likelihood = _step(z, normals.loc, inverse, likelihoods, rows, present)
+        factor, z, _ = _step(z, normals.loc, inverse, powers, rows, present)
+    factor, mode, log_likelihood = _step(z, normals.loc, inverse, powers, rows, present)
     log_prior = prior.mixture_distribution.logits + normals.log_prob(z)
     log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     weights = log_prior + log_likelihood - log_det
@@ -120,7 +130,7 @@ def _step(
     z: Tensor,
     mean: Tensor,
     inverse: Tensor,
-    likelihoods: Sequence[NormalLikelihood],
+    powers: Powers,
     rows: slice,
     present: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -130,14 +140,15 @@ def _step(
     precision = inverse.expand(*z.shape[:2], -1, -1).clone()
     shift = ((mean - z).unsqueeze(-2) @ inverse).squeeze(-2)
     log_likelihood = z.new_zeros(z.shape[:2])
-    for i, likelihood in enumerate(likelihoods):
+    t = powers.exponent
+    for i, likelihood in enumerate(powers.likelihoods):
         left, slope, weight = likelihood.linear(z, rows)
         if present is not None:
             weight = weight * present[i, rows, None, None]
-        weighted = slope * weight.unsqueeze(-1)
+        weighted = t * slope * weight.unsqueeze(-1)
         precision += weighted.mT @ slope
         shift += (weighted * left.unsqueeze(-1)).sum(-2)
         used = torch.where(weight > 0, weight, 1).log() - weight * left.square()
-        log_likelihood += 0.5 * used.sum(-1)
+        log_likelihood += 0.5 * t * used.sum(-1)
     factor = torch.linalg.cholesky(precision)
     return factor, z + torch.cholesky_solve(shift.unsqueeze(-1), factor)[..., 0], log_likelihood

@@ -92,8 +92,8 @@ class Product(SampledPosterior):
 
 
 class LikelihoodProduct(SampledPosterior):
-    """Bayes' rule with learned likelihoods: a(z) prod_m p(g_m | z) for the modalities that are
-    present, g_m an embedding of x_m and a the aggregate posterior.
+    """Bayes' rule with learned likelihoods: a(z) prod_m p(g_m | z)^t for the modalities that are
+    present, g_m an embedding of x_m, a the aggregate posterior and t an exponent near 1.
 
     Every likelihood is bounded in z, so that the mass far from the data is at most that of a times
     a constant: the integral is finite for every number of modalities. Samplers start at the
@@ -104,6 +104,8 @@ class LikelihoodProduct(SampledPosterior):
         experts, sampler, present: see `SampledPosterior`.
         aggregate: a(z), a mixture of normals with full covariances, of batch_shape ().
         likelihoods: one for each expert.
+        exponent: t > 0. Below 1 the product trusts its likelihoods less than they claim, see
+            `polymodal.methods.calibration`.
     """
 
     def __init__(
@@ -113,15 +115,23 @@ class LikelihoodProduct(SampledPosterior):
         sampler: Sampler,
         present: Sequence[Tensor] | None,
         likelihoods: Sequence[NormalLikelihood],
+        exponent: Tensor | float = 1.0,
     ) -> None:
         super().__init__(experts, aggregate, sampler, present)
-        self.aggregate, self.likelihoods = aggregate, likelihoods
+        self.aggregate, self.likelihoods, self.exponent = aggregate, likelihoods, exponent
+
+    def log_likelihood(self, z: Tensor) -> Tensor:
+        """sum_m log p(g_m | z) over the modalities that are present, without the exponent: of z
+        (..., B, D), (..., B), nats.
+        """
+        return sum_of(self.present_only([p.log_prob(z) for p in self.likelihoods]))
 
     def log_prob(self, z: Tensor) -> Tensor:
-        logs = self.present_only([likelihood.log_prob(z) for likelihood in self.likelihoods])
-        return self.aggregate.log_prob(z) + sum_of(logs)
+        return self.aggregate.log_prob(z) + self.exponent * self.log_likelihood(z)
 
     def start(self) -> Distribution:
         """The mixture of the components' linearised posteriors."""
         (count,) = self.batch_shape
-        return laplace_mixture(self.aggregate, self.likelihoods, count, self.present)
+        return laplace_mixture(
+            self.aggregate, self.likelihoods, count, self.present, exponent=self.exponent
+        )

@@ -1,7 +1,24 @@
 """Filling in what is missing: draws, intervals, and estimates on completed data."""
 
 from polymodal.imputation.completion import Completion, complete
+from polymodal.imputation.conformal import Calibration, calibrated, quantiles_of, widened
+from polymodal.imputation.evaluate import calibrate, evaluate_imputation
 from polymodal.imputation.fill import Filled, fill
 from polymodal.imputation.pooling import Pooled, pool_estimates
+from polymodal.imputation.results import calibration_of
 
-__all__ = ["Completion", "Filled", "Pooled", "complete", "fill", "pool_estimates"]
+__all__ = [
+    "Calibration",
+    "Completion",
+    "Filled",
+    "Pooled",
+    "calibrate",
+    "calibrated",
+    "calibration_of",
+    "complete",
+    "evaluate_imputation",
+    "fill",
+    "pool_estimates",
+    "quantiles_of",
+    "widened",
+]

@@ -1,5 +1,5 @@
 """Learned likelihoods p(g_m | z) of embeddings, whose product with the aggregate posterior a(z) is
-the posterior given several modalities: a(z) prod_m p(g_m | z).
+the posterior given several modalities: a(z) prod_m p(g_m | z)^t.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from polymodal.analysis.projection import Projection
 from polymodal.batch import Batch
 from polymodal.methods.builder import Builder
+from polymodal.methods.calibration import fit_product
 from polymodal.methods.embeddings import CCA_RIDGE, fit_directions
 from polymodal.methods.fitted_prior import fit_mixture
 from polymodal.methods.joint import keep_joint, kept_joint
@@ -25,14 +26,14 @@ Model = MultimodalVAE[JointWithLikelihoods]
 
 def likelihood_stage(components: int) -> Stage:
     """Trains p(g_m | z) on the frozen embeddings and draws of the frozen joint posterior, then fits
-    the aggregate posterior, a mixture of `components` normals.
+    the aggregate posterior, a mixture of `components` normals, and the product's exponent.
     """
     return Stage(
         "likelihoods",
         Step(likelihood_loss),
         ["posterior.likelihoods"],
         Step(keep_joint, embed=True),
-        Step(fit_aggregate, components=components),
+        Step(finish_product, components=components),
     )
 
 
@@ -82,6 +83,14 @@ def likelihood_loss(model: Model, batch: Batch, progress: float) -> Loss:
         logs[m] = batch.where(m, likelihood.log_prob(z, g))
     total = torch.stack([*logs.values()]).sum(0)
     return Loss(-total, {f"log_g_{m}": log for m, log in logs.items()})
+
+
+@torch.no_grad()
+def finish_product(
+    model: Model, train: Iterable[Batch], val: Iterable[Batch], components: int
+) -> dict[str, float]:
+    """`fit_aggregate` on training samples, then `fit_product` on validation samples."""
+    return fit_aggregate(model, train, val, components) | fit_product(model, val)
 
 
 @torch.no_grad()

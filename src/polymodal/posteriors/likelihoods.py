@@ -84,15 +84,18 @@ class SampledLikelihoods(SampledProduct):
         experts: Sequence[Distribution],
         present: Sequence[Tensor] | None,
         likelihoods: Sequence[NormalLikelihood],
+        exponent: Tensor | float = 1.0,
     ) -> LikelihoodProduct:
-        """The product of the aggregate posterior and the likelihoods."""
+        """The product of the aggregate posterior and the likelihoods, each to the `exponent`."""
         aggregate: Any = self.prior()
-        return LikelihoodProduct(experts, aggregate, self.sampler, present, likelihoods)
+        return LikelihoodProduct(experts, aggregate, self.sampler, present, likelihoods, exponent)
 
 
 class JointWithLikelihoods(JointWithSurrogates):
     """A joint encoder; on patterns that it was not trained on, a single modality has its surrogate,
-    and several have a(z) prod_m p(g_m | z).
+    and several have a(z) prod_m p(g_m | z)^t.
+
+    The buffer `exponent` is t: 1 until `polymodal.methods.calibration` has fitted it.
 
     Args:
         joint, experts, embedding_size: see `JointWithSurrogates`.
@@ -102,7 +105,9 @@ class JointWithLikelihoods(JointWithSurrogates):
     """
 
     combine: SampledLikelihoods
+    exponent: Tensor
     over_prior = False
+    may_be_missing = ("exponent",)  # in runs that were saved before it was fitted
 
     def __init__(
         self,
@@ -117,6 +122,7 @@ class JointWithLikelihoods(JointWithSurrogates):
         self.aggregate = combine.prior
         latent = combine.prior().event_shape.numel()
         self.likelihoods = Named({m: EmbeddingLikelihood(latent, embedding_size) for m in experts})
+        self.register_buffer("exponent", torch.ones(()))
 
     def surrogate(self, batch: Batch) -> Distribution:
         whole = self.product(batch)
@@ -139,9 +145,25 @@ class JointWithLikelihoods(JointWithSurrogates):
         return expert.head(features), self.shared[m](features)
 
     def product(self, batch: Batch) -> LikelihoodProduct:
-        """a(z) prod_m p(g_m | z), of a single modality too."""
-        likelihoods: Any = self.likelihoods
+        """a(z) prod_m p(g_m | z)^t, of a single modality too."""
         encoded = {m: self.encode(m, x) for m, x in batch.x.items()}
-        given = [Given(likelihoods[m], g) for m, (_, g) in encoded.items()]
+        experts = [q for q, _ in encoded.values()]
+        embeddings = {m: g for m, (_, g) in encoded.items()}
         present = masks(batch.present, [*encoded])
-        return self.combine.given([q for q, _ in encoded.values()], present, given)
+        return self.product_of(embeddings, experts, present, self.exponent)
+
+    def product_of(
+        self,
+        embeddings: Mapping[str, Tensor],
+        experts: Sequence[Distribution],
+        present: Sequence[Tensor] | None,
+        exponent: Tensor | float,
+    ) -> LikelihoodProduct:
+        """The product for embeddings g_m (B, size) and an exponent.
+
+        Args:
+            experts, present: see `SampledPosterior`, in the order of `embeddings`.
+        """
+        likelihoods: Any = self.likelihoods
+        given = [Given(likelihoods[m], g) for m, g in embeddings.items()]
+        return self.combine.given(experts, present, given, exponent)

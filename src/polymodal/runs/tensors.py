@@ -64,18 +64,31 @@ def opened(path: Path, identity: str, most: float = WEIGHTS_MB) -> Iterator[Any]
 def load_into(model: nn.Module, file: Any, path: Path, prefix: str = "") -> None:
     """Loads the entries of an opened file whose names begin with `prefix` into `model`.
 
+    Entries that a module names in `may_be_missing` keep their values if the file lacks them.
+
     Raises ValueError for names, shapes or types that are not the model's, and for values that are
     not finite.
     """
     state = model.state_dict()
     stored = {k.removeprefix(prefix) for k in file.keys() if k.startswith(prefix)}
+    state = {k: v for k, v in state.items() if k in stored or k not in _optional(model)}
     for name in sorted(stored ^ state.keys()):
         raise _misfit(path, f"{name} is {'unknown' if name in stored else 'missing'}")
     for name, tensor in state.items():
         shape = tuple(file.get_slice(prefix + name).get_shape())
         if shape != tuple(tensor.shape):
             raise _misfit(path, f"{name} has shape {shape}, not {tuple(tensor.shape)}")
-    model.load_state_dict({k: _value(file, prefix + k, v, path) for k, v in state.items()})
+    values = {k: _value(file, prefix + k, v, path) for k, v in state.items()}
+    model.load_state_dict(values, strict=False)
+
+
+def _optional(model: nn.Module) -> set[str]:
+    """The entries of the state that older runs lack: those that modules name in `may_be_missing`.
+    They keep their initial values.
+    """
+    modules = model.named_modules(remove_duplicate=False)
+    named = ((prefix, getattr(module, "may_be_missing", ())) for prefix, module in modules)
+    return {f"{prefix}.{k}" if prefix else k for prefix, names in named for k in names}
 
 
 def _misfit(path: Path, reason: str) -> ValueError:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from polymodal.batch import Modality
-from polymodal.data import Splits
+from polymodal.data import Splits, kind_of
 
 HALF = 0.5
 MOSTLY_MISSING = 0.25  # share of values that are missing
@@ -58,8 +58,11 @@ def recommended(splits: Splits) -> Recommendation:
 
 
 def _is_tabular(modalities: Sequence[Modality]) -> bool:
-    """Whether there is a table, or a modality with holes."""
-    return any(m.kind == "table" or m.holes for m in modalities)
+    """Whether there is a table, or a modality with holes, and no image, whose decoder is too slow
+    for many draws of the latent.
+    """
+    has_holes = any(m.kind == "table" or m.holes for m in modalities)
+    return has_holes and not any(kind_of(m).visual for m in modalities)
 
 
 def _for_tables(splits: Splits) -> Recommendation:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,21 +17,57 @@ MAX_PIXELS = 50_000_000
 TOO_LARGE = f"it has more than {MAX_PIXELS:,} pixels"
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP", "PPM")
 BYTES = ("L", "RGB")  # modes with 8 bits a channel
+ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")  # modes with transparency
+GREY = ("1", "L", "LA", "La", "F", "I")  # and all 16-bit modes
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif", ".bmp", ".ppm", ".pgm")
 CONVERTED = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB"}
 REMEDY = "give one grey or colour picture as .png or .jpg"
 
 
-def read_picture(source: Path | IO[bytes], name: str | Path) -> np.ndarray:
+def is_picture(path: Path) -> bool:
+    """Whether a file is a picture, by its name.
+
+    >>> is_picture(Path("a.JPG")), is_picture(Path("a.csv")), is_picture(Path("._a.jpg"))
+    (True, False, False)
+    """
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def read_picture(
+    source: Path | IO[bytes], name: str | Path, over_white: bool = False
+) -> np.ndarray:
     """A picture (H, W) or (H, W, 3) as it is seen (turned as its camera says): bytes, 16-bit whole
     numbers, or float32 in [0, 1]; see `shares`. Palettes become colours.
 
     Args:
         name: what the sentence calls it.
+        over_white: lay transparent pixels over white; else they are refused.
 
     Raises ValueError for files that are damaged or of another format, for several frames,
     transparency, 32-bit whole numbers, floats outside [0, 1], or more than 50 million pixels.
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
+
+    with _opened(source, name) as image:
+        _check(image, over_white)
+        turned = ImageOps.exif_transpose(image)
+        return _pixels(_on_white(turned) if _is_transparent(turned) else turned)
+
+
+def picture_header(source: Path) -> tuple[int, int, bool]:
+    """Height and width of a picture as it is stored, and whether it is grey, by its header.
+
+    Raises ValueError for files whose header is damaged or of another format.
+    """
+    with _opened(source, source) as image:
+        is_grey = image.mode in GREY or image.mode.startswith("I;16")
+        return image.height, image.width, is_grey
+
+
+@contextmanager
+def _opened(source: Path | IO[bytes], name: str | Path) -> Iterator[Any]:
+    """The picture in a file; inside, every error is a ValueError in one sentence."""
+    from PIL import Image
 
     if isinstance(source, Path):
         regular(source)
@@ -42,18 +80,31 @@ def read_picture(source: Path | IO[bytes], name: str | Path) -> np.ndarray:
         except Image.UnidentifiedImageError:
             raise DamageError("it is no picture of a format that is read") from None
         with image:
-            _check(image)
-            return _pixels(ImageOps.exif_transpose(image))
+            yield image
 
 
-def _check(image: Any) -> None:
+def _check(image: Any, over_white: bool) -> None:
     """Raises `DamageError` for a picture of another kind, by its header."""
     if image.width * image.height > MAX_PIXELS:
         raise DamageError(TOO_LARGE, "make it smaller")
     if getattr(image, "is_animated", False):
         raise DamageError("it has several frames", "give one of them as .png")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    if _is_transparent(image) and not over_white:
         raise DamageError("it has transparent pixels", "put it on a background and leave alpha out")
+
+
+def _is_transparent(image: Any) -> bool:
+    return image.mode in ALPHA or "transparency" in image.info
+
+
+def _on_white(image: Any) -> Any:
+    """The picture over white, grey if it was grey."""
+    from PIL import Image
+
+    is_grey = image.mode in GREY
+    shown = image.convert("RGBA")
+    white = Image.new("RGBA", shown.size, "white")
+    return Image.alpha_composite(white, shown).convert("L" if is_grey else "RGB")
 
 
 def _pixels(image: Any) -> np.ndarray:
@@ -80,6 +131,28 @@ def shares(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype.kind == "f":
         return pixels.astype(np.float32)
     return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+
+
+def resized(pixels: np.ndarray, size: tuple[int, int, int], crop: bool = False) -> np.ndarray:
+    """Pixels as bytes of another size (C, H, W), with C of 1 or 3: an array (H, W, C).
+
+    Args:
+        crop: cut the middle out instead of changing the shares of the sides.
+    """
+    from PIL import Image, ImageOps
+
+    channels, height, width = size
+    if pixels.dtype != np.uint8:
+        pixels = (shares(pixels) * 255).round().astype(np.uint8)
+    image = Image.fromarray(pixels).convert("L" if channels == 1 else "RGB")
+    if image.size != (width, height):  # with antialiasing
+        method = Image.Resampling.BICUBIC
+        image = (
+            ImageOps.fit(image, (width, height), method)
+            if crop
+            else image.resize((width, height), method)
+        )
+    return np.asarray(image).reshape(height, width, channels)
 
 
 def colours(pixels: np.ndarray) -> np.ndarray:

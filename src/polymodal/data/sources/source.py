@@ -12,6 +12,7 @@ from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.checks import Group, check_name, shown, typed
+from polymodal.data.readers.cells import is_cells, read_cells
 from polymodal.data.tables import UserTable, read_table
 
 
@@ -61,9 +62,16 @@ class Place:
             raise ValueError("The description names no table; write file: into data or modalities.")
         path = self.path(name)
         if path not in self.tables:
-            read = read_table(path, separator=self.separator, encoding=self.encoding)
-            self.tables[path] = read
+            self.tables[path] = self._read(path)
         return self.tables[path]
+
+    def _read(self, path: Path) -> UserTable:
+        """A table, or what a file of cells says of each cell."""
+        if not is_cells(path):
+            return read_table(path, separator=self.separator, encoding=self.encoding)
+        from polymodal.data.tables.frame import Frame
+
+        return Frame(read_cells(path).obs, str(path))
 
     def keys(self, table: UserTable, key: str | None = None) -> list[str] | None:
         """The names of the samples in the rows of a table; None: they have none.

@@ -1,0 +1,232 @@
+"""A modality of single cells, in a file of anndata or mudata."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polymodal.batch import Modality
+from polymodal.checks import Count, FileName, Group, check_name, shown
+from polymodal.data.kinds import KINDS
+from polymodal.data.readers.cells import MUDATA, is_cells, read_cells
+from polymodal.data.sources.array import described_by, observed
+from polymodal.data.sources.source import Place, Samples, Source, register
+from polymodal.data.variable import most_variable
+
+MAX_DENSE = 2.0  # GB of a modality in memory
+
+
+class CellsEntry(Group):
+    """A modality of a file of cells.
+
+    Args:
+        file: an .h5ad or .h5mu file; None: the main one.
+        modality: of an .h5mu file; None: the only one.
+        layer: of the values; None: X.
+        obsm: values that are kept as arrays beside X, such as X_pca, instead of it.
+        genes: use that many features, those that vary most in the training part; None: all.
+    """
+
+    file: FileName | None = None
+    modality: str | None = None
+    layer: str | None = None
+    obsm: str | None = None
+    genes: Count | None = None
+
+
+@dataclass(kw_only=True)
+class CellValues(Samples):
+    """Values of cells.
+
+    Args:
+        path: the file.
+        x: (n, p), an array or a sparse matrix in rows.
+        features: their names; None: they have none.
+        genes: how many are used; None: all.
+        notes: sentences on the names.
+        keys: the names of the cells.
+    """
+
+    path: Path
+    x: Any
+    features: Sequence[str] | None
+    genes: int | None
+    notes: Sequence[str]
+    keys: Sequence[str] | None
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+    def describe(self, name: str, rows: Sequence[int]) -> Modality:
+        """Whole numbers are counts; 0 and 1 yes and no; other numbers are standardised."""
+        taken = np.arange(self.x.shape[1])
+        counts = is_counts(self.x)
+        if self.genes is not None and self.genes < len(taken):
+            taken = most_variable(self.x[list(rows)], self.genes, counts)
+        x = self._dense(taken, name)
+        names = None if self.features is None else tuple(self.features[k] for k in taken)
+        modality = replace(KINDS["vector"].describe(name, [x]), kind="vector", names=names)
+        if counts and modality.likelihood == "normal":
+            modality = replace(modality, likelihood="negative_binomial")
+        return described_by(modality, torch.from_numpy(x), rows)
+
+    def values(self, modality: Modality) -> tuple[Tensor, Tensor, list[str]]:
+        """Features that the modality has and the file does not are holes."""
+        place = {name: k for k, name in enumerate(self.features or ())}
+        names = modality.names
+        taken = np.arange(self.x.shape[1])
+        if names is not None and self.features is not None:
+            taken = np.array([place.get(name, -1) for name in names])
+        if len(taken) != modality.shape[0]:
+            raise ValueError(
+                f"{self.path} has {len(taken):,} values of {modality.name!r} for a cell, and"
+                f" {modality.shape[0]:,} are expected."
+            )
+        x = self._dense(taken, modality.name)
+        table = KINDS["vector"].table(x, modality)
+        return table, observed(table), [*self.notes, *self._notes(modality, taken)]
+
+    def _dense(self, taken: np.ndarray, name: str) -> np.ndarray:
+        """Some columns, float32; NaN for those of the place -1."""
+        size = len(self) * len(taken) * 4 / 2**30
+        if size > MAX_DENSE:
+            raise ValueError(
+                f"{len(self):,} cells by {len(taken):,} features of {name!r} take {size:.1f} GB in"
+                f" memory, more than {MAX_DENSE:g} GB; write genes: 2000 into its description to"
+                " use those that vary most."
+            )
+        x = self.x[:, np.maximum(taken, 0)]
+        dense = np.asarray(x.toarray() if hasattr(x, "toarray") else x, np.float32)
+        if (taken < 0).any():
+            dense = np.where(taken < 0, np.float32(np.nan), dense)
+        return np.ascontiguousarray(dense)
+
+    def _notes(self, modality: Modality, taken: np.ndarray) -> Sequence[str]:
+        lacking, count = int((taken < 0).sum()), self.x.shape[1]
+        if lacking:
+            return [
+                f"{lacking:,} of {len(taken):,} features of {modality.name!r} are not in"
+                f" {self.path}; they are read as holes."
+            ]
+        if len(taken) < count:
+            return [
+                f"{len(taken):,} of {count:,} features of {modality.name!r} are used, those that"
+                " vary most in the training part (genes:)."
+            ]
+        return []
+
+
+def is_counts(x: Any) -> bool:
+    """Whether all numbers of an array or sparse matrix, but NaN, are whole and none is negative."""
+    stored = x.data if hasattr(x, "toarray") else x
+    seen = stored[np.isfinite(stored)] if stored.dtype.kind == "f" else stored
+    return bool(seen.size and (seen >= 0).all() and (seen == np.round(seen)).all())
+
+
+def feature_names(given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names of features as a modality can have them, all different, and sentences on those that
+    were changed.
+
+    >>> feature_names(["chr1:5-9", "A", "A"])[0]
+    ['chr1-5-9', 'A', 'A_2']
+    """
+    taken: set[str] = set()
+    names = []
+    for name in given:
+        bare = own = _bare(str(name))
+        number = 1
+        while own in taken:
+            number += 1
+            own = f"{bare}_{number}"
+        taken.add(own)
+        names.append(own)
+    changed = [k for k, name in enumerate(names) if name != str(given[k])]
+    if not changed:
+        return names, []
+    first = changed[0]
+    return names, [
+        f"{len(changed):,} features have other names here, since names come once and have no"
+        f" comma or colon (first: {shown(names[first])} for {shown(str(given[first]))})."
+    ]
+
+
+def _bare(name: str) -> str:
+    """A name without what separates names."""
+    kept = "".join("-" if c in ",:" else c for c in name if c.isprintable()).strip()
+    return f"_{kept}" if kept[:1] in ("", "-") else kept
+
+
+@register
+class CellsSource(Source):
+    """`source: cells`: a modality of an .h5ad or .h5mu file."""
+
+    name = "cells"
+    Entry = CellsEntry
+
+    def read(self, name: str, entry: CellsEntry, place: Place) -> Samples:
+        file = entry.file or place.file
+        if file is None or not is_cells(file):
+            raise ValueError(
+                f"{name!r} is read from an .h5ad or .h5mu file, got {shown(file)}; write file: into"
+                " its description."
+            )
+        path = place.path(file)
+        x, keys, features = _values(path, entry, name)
+        if x.dtype.kind not in "biuf":
+            raise ValueError(f"The values of {name!r} in {path} must be numbers, got {x.dtype}.")
+        if len(set(keys)) < len(keys):
+            twice = Counter(keys).most_common(1)[0][0]
+            raise ValueError(
+                f"{path} has the cell {shown(twice)} twice in {name!r}; make the names of cells"
+                " unique (obs_names_make_unique)."
+            )
+        named, notes = (None, []) if features is None else feature_names(features)
+        return CellValues(path=path, x=x, features=named, genes=entry.genes, notes=notes, keys=keys)
+
+
+def _values(path: Path, entry: CellsEntry, name: str) -> tuple[Any, list[str], list[str] | None]:
+    """The values (n, p), the names of the cells, and those of the features, if they have some."""
+    data = _modality(path, entry.modality, name)
+    keys = [str(key) for key in data.obs_names]
+    if entry.obsm is not None:
+        check_name(entry.obsm, data.obsm, "obsm", f" of {name!r} in {path}")
+        x = data.obsm[entry.obsm]
+        columns = [str(c) for c in x.columns] if hasattr(x, "columns") else None
+        return _as_matrix(x.to_numpy() if columns else x), keys, columns
+    if entry.layer is not None:
+        check_name(entry.layer, data.layers, "layer", f" of {name!r} in {path}")
+    x = data.X if entry.layer is None else data.layers[entry.layer]
+    if x is None or 0 in x.shape:
+        raise ValueError(
+            f"{path} has no values of {name!r} (X is empty); write layer: or obsm: into its"
+            " description."
+        )
+    return _as_matrix(x), keys, [str(feature) for feature in data.var_names]
+
+
+def _as_matrix(x: Any) -> Any:
+    """An array, or a sparse matrix in rows."""
+    return x.tocsr() if hasattr(x, "tocsr") else np.asarray(x)
+
+
+def _modality(path: Path, modality: str | None, name: str) -> Any:
+    """The object of anndata of one modality of a file."""
+    held = read_cells(path).modalities
+    if modality is None and len(held) == 1:
+        return next(iter(held.values()))
+    if modality is None:
+        raise ValueError(
+            f"{path} holds the modalities {sorted(held)}; write modality: NAME into the description"
+            f" of {name!r}."
+        )
+    if not path.name.lower().endswith(MUDATA):
+        raise ValueError(f"{path} holds one modality; leave modality: {modality} out.")
+    check_name(modality, held, "modality", f" in {path}")
+    return held[modality]
