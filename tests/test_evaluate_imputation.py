@@ -13,7 +13,7 @@ import torch
 import polymodal
 from polymodal.cli import main as cli
 from polymodal.imputation import fill
-from polymodal.imputation.conformal import calibrated, quantiles_of
+from polymodal.imputation.conformal import quantiles_of, widened
 from polymodal.imputation.results import FillingTable, calibration_of, calibration_text
 from polymodal.report.filling import filling_rows
 from polymodal.report.filling_plots import predicted_against_true, reliability, short
@@ -118,15 +118,15 @@ def test_factors_of_a_run_serve_new_rows(trained: Path) -> None:
     body = next(m for m in run.modalities if m.name == "body")
     filled = fill(run.model, data, ["body"], levels=quantiles_of(0.9))["body"]
     whole = ~data.is_present("body")
-    wider = calibrated(filled, calibration_of(run), 0.9, body, whole)
-    assert wider.quantiles.shape == (2, len(data), 2) and wider.center is filled.center
+    lower, upper = widened(filled, calibration_of(run), 0.9, body, whole)
+    assert lower.shape == upper.shape == (len(data), 2)
     factors = {f.column: f for f in calibration_of(run).factors if f.pattern == "entries"}
     factor, shape = factors["body.weight"].at(0.9)
     if shape.share == 0:
         own = filled.quantiles[2, :, 0] - filled.quantiles[0, :, 0]
-        ours = wider.quantiles[1, :, 0] - wider.quantiles[0, :, 0]
+        ours = upper[:, 0] - lower[:, 0]
         assert torch.allclose((ours / own)[~whole], torch.tensor(factor).float(), rtol=1e-3)
-    assert (wider.quantiles[0, :, 1] > 0).all()  # a positive column
+    assert (lower[:, 1] > 0).all()  # a positive column
 
 
 def test_runs_without_figures_have_no_section(trained: Path) -> None:

@@ -1,7 +1,7 @@
 """Filling in what is missing: draws, intervals, and estimates on completed data."""
 
 from polymodal.imputation.completion import Completion, complete
-from polymodal.imputation.conformal import Calibration, calibrated, quantiles_of, widened
+from polymodal.imputation.conformal import Calibration, quantiles_of, widened
 from polymodal.imputation.evaluate import calibrate, evaluate_imputation
 from polymodal.imputation.fill import Filled, fill
 from polymodal.imputation.pooling import Pooled, pool_estimates
@@ -13,7 +13,6 @@ __all__ = [
     "Filled",
     "Pooled",
     "calibrate",
-    "calibrated",
     "calibration_of",
     "complete",
     "evaluate_imputation",

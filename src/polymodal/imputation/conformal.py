@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -281,15 +281,3 @@ def widened(
         bounds = stretched(filled.quantiles[:, rows, i], columns[i], *found.at(level))
         lower[rows, i], upper[rows, i] = bounds.to(lower.dtype)
     return lower, upper
-
-
-def calibrated(
-    filled: Filled,
-    calibration: Calibration | None,
-    level: float,
-    modality: Modality,
-    whole: Tensor | None = None,
-) -> Filled:
-    """The same with two quantiles, the bounds of `widened`; for its arguments see there."""
-    bounds = torch.stack(widened(filled, calibration, level, modality, whole))
-    return replace(filled, quantiles=bounds)
