@@ -10,10 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from polymodal.batch import Modality
 from polymodal.cli.catalog import entries
+from polymodal.cli.main import run as run_command
 from polymodal.data.kinds import KINDS
 from polymodal.methods import METHODS
 from polymodal.metrics import METRICS
@@ -64,6 +67,7 @@ WITH_CODE = [p for p in TEXTS if blocks(p)]
 # Texts of a page in whose place a test has others, which take less time.
 SMALLER = {
     "README.md": {
+        "Imputer(random_state=0)": "Imputer(epochs=2, random_state=0)",
         'load_data("shapes")': 'load_data("shapes", n=600)',
         "epochs=10": "epochs=2",
         'metrics=["coherence"]': 'metrics=["conditional_log_likelihood"], samples=10',
@@ -86,6 +90,23 @@ def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch) -> 
         for registry, entries in zip(REGISTRIES, before, strict=True):
             registry.clear()
             registry.update(entries)
+
+
+def test_the_commands_that_fill_in_a_table_run(tmp_path: Path, monkeypatch) -> None:
+    """Those of the README, from a table with holes to one without, and its intervals."""
+    monkeypatch.chdir(tmp_path)
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=list("abc"))
+    holes = np.random.default_rng(1).random(table.shape) < 0.2
+    table.mask(holes).to_csv("wine.csv", index=False)
+    bodies = (body for _, kind, body in FENCE.findall((ROOT / "README.md").read_text()) if not kind)
+    commands = next(body for body in bodies if "polymodal impute" in body).splitlines()
+    for line in commands:
+        words = line.partition("#")[0].split()
+        short = ["training.epochs=2"] if words[1] == "train" else []
+        assert run_command([*words[1:], *short]) == 0, line
+    assert not pd.read_csv("filled.csv").isna().any(axis=None)
+    assert len(pd.read_csv("filled.intervals.csv")) == holes.sum()
+    assert len(list(tmp_path.glob("filled.[0-9]*.csv"))) == 20
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=name_of)

@@ -15,6 +15,7 @@ from polymodal.cli.main import run
 from polymodal.data.tables import read_table
 from polymodal.imputation import complete
 from polymodal.imputation.completion import Completion
+from polymodal.imputation.evaluate import calibrate
 from polymodal.imputation.weighted import latent_means, weighted_latents
 
 N = 160
@@ -33,9 +34,7 @@ def people(n=N, seed=0) -> pd.DataFrame:
             "visits": pd.array(rng.poisson(np.exp(1 + 0.5 * z)), "Int64"),
             "city": np.where(z > 0.4, "Rome", np.where(z > -0.4, "Oslo", "Bern")),
             "smoker": np.where(z + 0.5 * rng.normal(size=n) > 0, "yes", "no"),
-            "note": [
-                f"a person of {c} hair {k}" for k, c in enumerate(np.where(z > 0, "red", "blue"))
-            ],
+            "note": np.where(z > 0, "a person of red hair", "a person of blue hair"),
         }
     )
     for column in data.columns[1:]:
@@ -53,7 +52,14 @@ def folder(tmp_path_factory):
         "    life: {columns: {city: category, smoker: boolean}}\n"
         "    note: {source: text, column: note}\n"
     )
-    polymodal.fit("miwae", folder / "d.yaml", out=folder / "run", epochs=40, **OPTIONS)
+    polymodal.fit(
+        "miwae",
+        folder / "d.yaml",
+        out=folder / "run",
+        epochs=40,
+        networks={"note": "mlp-small"},
+        **OPTIONS,
+    )
     return folder
 
 
@@ -116,10 +122,12 @@ def test_the_format_is_that_of_the_input(folder, tmp_path, suffix) -> None:
     assert bounds.columns == ("row", "column", "value", "lower", "upper", "probability")
 
 
-def test_bounds_have_a_row_for_each_filled_cell(folder, tmp_path) -> None:
+def test_bounds_have_a_row_for_each_filled_cell(folder, tmp_path, capsys) -> None:
     draws = 40
     out = tmp_path / "full.csv"
-    assert impute(folder, folder / "people.csv", out, "--draws", draws, "--intervals", 0.8) == 0
+    own = ["--intervals", 0.8, "--data", tmp_path / "none.csv"]
+    assert impute(folder, folder / "people.csv", out, "--draws", draws, *own) == 0
+    assert "Intervals are the model's own, and may not hold" in capsys.readouterr().out
     bounds, frame = pd.read_csv(tmp_path / "full.intervals.csv"), people()
     holes = frame.drop(columns="note").isna()
     assert {(r, c) for r, c in zip(bounds["row"], bounds["column"], strict=True)} == {
@@ -145,6 +153,23 @@ def test_bounds_have_a_row_for_each_filled_cell(folder, tmp_path) -> None:
         inside = (drawn >= some["lower"].to_numpy()) & (drawn <= some["upper"].to_numpy())
         assert least - 0.05 < inside.mean() < most + 0.05
         assert drawn.std(0).min() > 0
+
+
+def test_intervals_are_stretched_by_what_validation_shows(folder, tmp_path, capsys) -> None:
+    source, trained = folder / "people.csv", polymodal.load(folder / "run")
+    calibration = calibrate(trained, polymodal.load_data(folder / "d.yaml"))
+    impute(folder, source, tmp_path / "own.csv", "--data", folder / "none.csv")
+    impute(folder, source, tmp_path / "wide.csv", "--data", folder / "d.yaml")
+    said = capsys.readouterr().out
+    assert "their widths are multiplied by" in said and "may not hold" in said
+    assert (tmp_path / "own.csv").read_bytes() == (tmp_path / "wide.csv").read_bytes()
+    own, wide = (pd.read_csv(tmp_path / f"{name}.intervals.csv") for name in ("own", "wide"))
+    table = people()
+    some = (own["column"] == "age") & table["weight"].notna().to_numpy()[own["row"]]
+    assert some.sum() > 20
+    ratio = (wide["upper"] - wide["lower"])[some] / (own["upper"] - own["lower"])[some]
+    factor = calibration.factor("entries", "body", "age").factors[2]
+    assert abs(factor - 1) > 0.05 and np.allclose(ratio, factor, rtol=1e-3)
 
 
 def test_categories_are_drawn_with_their_probabilities(folder) -> None:
@@ -220,10 +245,9 @@ def test_what_the_run_and_the_table_do_not_share(folder, tmp_path, capsys, caplo
 
 
 def test_the_seed_decides(folder, tmp_path) -> None:
+    people(20).to_csv(tmp_path / "few.csv", index=False)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        impute(
-            folder, folder / "people.csv", tmp_path / f"{name}.csv", "--seed", seed, "--draws", 1
-        )
+        impute(folder, tmp_path / "few.csv", tmp_path / f"{name}.csv", "--seed", seed, "--draws", 1)
     first, second, third = ((tmp_path / f"{n}.1.csv").read_bytes() for n in "abc")
     assert first == second != third
     before = torch.get_rng_state()
@@ -235,9 +259,9 @@ def test_the_seed_decides(folder, tmp_path) -> None:
 def test_few_effective_draws_are_told() -> None:
     known = polymodal.imputation.Filled(*(torch.zeros(0),) * 3, {}, torch.tensor([3.0, 5.0, 900.0]))
     rows, nothing = torch.tensor([0, 2, 3]), torch.tensor([False, False, False, True])
-    few = Completion(rows, {"x": known}, nothing, 4)
+    few = Completion(rows, {"x": known}, {}, nothing, 0.9)
     assert few.ess == 3.0 and "effective number of draws is 3, fewer than 20" in few.warning()
-    many = Completion(rows, {"x": known}, torch.tensor([True, False, True, False]), 4)
+    many = Completion(rows, {"x": known}, {}, torch.tensor([True, False, True, False]), 0.9)
     assert many.ess == 900.0 and many.warning() is None
 
 

@@ -14,10 +14,11 @@ from polymodal.data.readers.archives import archive
 from polymodal.data.tables import TABLES
 from polymodal.data.tables.writing import table_bytes
 from polymodal.imputation.completion import Completion, complete, single_values
+from polymodal.imputation.conformal import Calibration
 from polymodal.imputation.rows import Rows, ending, rows_in
 from polymodal.imputation.weighted import latent_means
 from polymodal.runs.files import check_output, write_output
-from polymodal.runs.run import load
+from polymodal.runs.run import Run, load
 
 LISTED = 20  # columns
 INTERVALS = "intervals"
@@ -32,12 +33,15 @@ class Options:
         level: of the intervals; 0: none.
         proposals: latents behind each row.
         seed: of the noise.
+        data: the data of the run, by whose validation part intervals are made to hold; None: those
+            that its settings name.
     """
 
     draws: int = 0
     level: float = 0.9
     proposals: int = 1000
     seed: int = 0
+    data: str | None = None
 
 
 def impute_file(run_dir: Path, file: Path, out: Path, options: Options, console: Console) -> None:
@@ -61,7 +65,8 @@ def impute_file(run_dir: Path, file: Path, out: Path, options: Options, console:
         proposals=options.proposals,
         seed=options.seed,
     )
-    written = _write(rows, completion, out, options)
+    calibration = _calibration(run, options, console) if options.level else None
+    written = _write(rows, completion, calibration, out, options)
     _report(rows, completion, options, console)
     say(console, f"Wrote {written}.")
 
@@ -72,7 +77,39 @@ def _unplaced(rows: Rows) -> list[str]:
     return [f"{rows.path} has no place for {m!r}; polymodal generate draws it." for m in names]
 
 
-def _write(rows: Rows, completion: Completion, out: Path, options: Options) -> str:
+def _calibration(run: Run, options: Options, console: Console) -> Calibration | None:
+    """The factors of intervals that the run keeps, or that its validation data give; None if there
+    are none, which is said.
+    """
+    from polymodal.imputation.columns import measured
+    from polymodal.imputation.evaluate import calibrate
+    from polymodal.imputation.results import calibration_of, calibration_text
+    from polymodal.report.page import data_of
+
+    if not measured(run.modalities):
+        return None
+    calibration = calibration_of(run)
+    if calibration is None:
+        try:
+            splits = data_of(run.settings, options.data)
+            if splits.modalities != list(run.modalities):
+                raise ValueError("The data are not those of the run.")
+        except ValueError as error:
+            say(console, f"Intervals are the model's own, and may not hold: {error}")
+            return None
+        calibration = calibrate(run, splits)
+    if text := calibration_text(calibration):
+        say(console, text)
+    return calibration
+
+
+def _write(
+    rows: Rows,
+    completion: Completion,
+    calibration: Calibration | None,
+    out: Path,
+    options: Options,
+) -> str:
     """Writes all files, the one that was named last; returns their names in words."""
     modalities = {m.name: m for m in rows.modalities}
     filled = completion.filled
@@ -82,7 +119,7 @@ def _write(rows: Rows, completion: Completion, out: Path, options: Options) -> s
     for k, copy in enumerate(copies):
         rows.write(copy, completion, {m: known.draws[k] for m, known in filled.items()})
     if options.level:
-        rows.write_bounds(bounds, completion, single)
+        rows.write_bounds(bounds, completion, calibration)
     rows.write(out, completion, single)
     words = f"{out} (the best single values)"
     if options.level:

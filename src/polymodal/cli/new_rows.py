@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from polymodal.cli.console import standard_output
-from polymodal.cli.options import SEEDS, OneRun, path
+from polymodal.cli.options import SEEDS, Data, OneRun, path
 
 NewRows = Annotated[
     Path,
@@ -44,11 +44,12 @@ def impute(
         int, typer.Option(min=1, max=10**6, help="Latents drawn for each row.")
     ] = 1000,
     seed: Seed = 0,
+    data: Data = None,
 ) -> None:
     """Fill in what rows lack: the same file without holes, intervals, and completed copies."""
     from polymodal.cli.impute import Options, impute_file
 
-    options = Options(draws, intervals, proposals, seed)
+    options = Options(draws, intervals, proposals, seed, data)
     impute_file(run, input, out, options, standard_output())
 
 

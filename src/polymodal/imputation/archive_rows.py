@@ -14,6 +14,7 @@ from polymodal.data.npz import MASK
 from polymodal.data.readers.archives import archive, read_arrays
 from polymodal.data.words import holds_words, texts_of
 from polymodal.imputation.completion import Completion
+from polymodal.imputation.conformal import Calibration
 from polymodal.imputation.rows import Rows, Values
 from polymodal.runs.files import write_output
 from polymodal.runs.run import Run
@@ -112,20 +113,24 @@ class ArchiveRows(Rows):
         written[rows] = np.where(holes[rows], filled, x[rows])
         return written
 
-    def write_bounds(self, path: Path, completion: Completion, values: Values) -> None:
+    def write_bounds(
+        self, path: Path, completion: Completion, calibration: Calibration | None
+    ) -> None:
         """`<modality>_lower` and `<modality>_upper`, or `<modality>_probability` of zeros and ones,
         of the arrays' shapes, NaN where nothing was filled.
         """
         arrays: dict[str, np.ndarray] = {}
-        for m, known in completion.filled.items():
-            if self.known[m].vocabulary:
+        for m, filled in completion.filled.items():
+            modality = self.known[m]
+            if modality.vocabulary:
                 continue
-            if self.known[m].likelihood == "bernoulli":
-                share = torch.where(values[m] > 0, known.center, 1 - known.center)
+            if modality.likelihood == "bernoulli":
+                share = torch.maximum(filled.center, 1 - filled.center)
                 arrays[f"{m}_probability"] = self._bounds(m, completion, share)
-            else:
-                for name, q in zip(("lower", "upper"), known.quantiles, strict=True):
-                    arrays[f"{m}_{name}"] = self._bounds(m, completion, q)
+                continue
+            bounds = completion.bounds(modality, calibration)
+            for name, bound in zip(("lower", "upper"), bounds, strict=True):
+                arrays[f"{m}_{name}"] = self._bounds(m, completion, bound)
         write_output(path, archive(arrays))
 
     def _bounds(self, m: str, completion: Completion, value: Tensor) -> np.ndarray:

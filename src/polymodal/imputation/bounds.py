@@ -9,6 +9,8 @@ from torch import Tensor
 
 from polymodal.batch import CODED, Column, Modality
 from polymodal.data.tables import decoded
+from polymodal.imputation.completion import Completion
+from polymodal.imputation.conformal import Calibration
 from polymodal.imputation.fill import Filled
 
 
@@ -33,32 +35,39 @@ class Bound(NamedTuple):
 
 
 def bounds_of(
-    modality: Modality, filled: Filled, rows: Tensor, holes: Tensor, prefix: str = ""
+    modality: Modality,
+    completion: Completion,
+    calibration: Calibration | None,
+    holes: Tensor,
+    prefix: str = "",
 ) -> Iterator[Bound]:
     """The bounds of the cells of a table that were filled, column by column.
 
     Args:
-        filled: of R samples, with two quantiles.
-        rows: (R,), their places in the table.
+        calibration: the factors of the intervals; None: the model's own are written.
         holes: (N, d) bool, the cells of the whole table that are filled.
         prefix: of the columns' names.
     """
+    rows, filled = completion.rows, completion.filled[modality.name]
+    bounds = completion.bounds(modality, calibration)
     for k, column in enumerate(modality.columns):
         at = holes[rows, k].nonzero().squeeze(1)
         places = rows[at].tolist()
         values = decoded(filled.center[at, k].tolist(), column)
-        lower, upper, share = _of_column(column, k, filled, at)
+        lower, upper, share = _of_column(column, k, filled, bounds, at)
         name = prefix + column.name
         for row in zip(places, values, lower, upper, share, strict=True):
             yield Bound(row[0], name, *row[1:])
 
 
-def _of_column(column: Column, k: int, filled: Filled, at: Tensor) -> Sequence[Sequence[Any]]:
+def _of_column(
+    column: Column, k: int, filled: Filled, bounds: Tensor, at: Tensor
+) -> Sequence[Sequence[Any]]:
     """Lower and upper bounds of the cells `at` of column k, and probabilities."""
     none = [None] * len(at)
     if column.type in CODED:
         shares = filled.probabilities[k][at]
         place = filled.center[at, k].round().long().clamp(0, shares.shape[1] - 1)
         return none, none, shares.gather(1, place[:, None]).squeeze(1).tolist()
-    low, high = (decoded(q.tolist(), column) for q in filled.quantiles[:, at, k])
+    low, high = (decoded(q.tolist(), column) for q in bounds[:, at, k])
     return low, high, none

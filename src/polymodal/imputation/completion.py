@@ -10,6 +10,7 @@ from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.data import Dataset, gather
+from polymodal.imputation.conformal import Calibration, quantiles_of, widened
 from polymodal.imputation.fill import PROPOSALS, Filled, fill
 from polymodal.model import MultimodalVAE
 
@@ -23,14 +24,16 @@ class Completion:
     Args:
         rows: (R,), the samples that lack something.
         filled: {modality: what is known of it in those samples}.
+        whole: {modality: (R,) bool, which of them lack it as a whole}.
         nothing: (N,) bool, the samples of which nothing is observed.
-        size: N.
+        level: of the intervals.
     """
 
     rows: Tensor
     filled: Mapping[str, Filled]
+    whole: Mapping[str, Tensor]
     nothing: Tensor
-    size: int
+    level: float
 
     @property
     def ess(self) -> float | None:
@@ -52,11 +55,17 @@ class Completion:
             f" intervals and draws are rough; try {remedy}, or train longer."
         )
 
+    def bounds(self, modality: Modality, calibration: Calibration | None) -> Tensor:
+        """Lower and upper bounds (2, R, *shape) of the intervals, stretched by a calibration."""
+        m = modality.name
+        found = widened(self.filled[m], calibration, self.level, modality, self.whole[m])
+        return torch.stack(found)
+
     def all_rows(self, values: Tensor) -> Tensor:
         """Values (R, *shape) of the samples that lack something as values (N, *shape), NaN in the
         other samples.
         """
-        whole = values.new_full((self.size, *values.shape[1:]), torch.nan)
+        whole = values.new_full((len(self.nothing), *values.shape[1:]), torch.nan)
         whole[self.rows] = values
         return whole
 
@@ -76,7 +85,7 @@ def complete(
 
     Args:
         targets: names of modalities; None: all.
-        level: of the intervals, between the two quantiles of each `Filled`.
+        level: of the intervals; each `Filled` has the quantiles that bound them, and the median.
         draws: completions of each sample.
         seed: of all noise; torch's random stream stays as it was.
     """
@@ -93,20 +102,12 @@ def complete(
                 model,
                 data.take(rows),
                 wanted,
-                levels=tails(level),
+                levels=quantiles_of(level),
                 draws=draws,
                 proposals=proposals,
             )
-    return Completion(rows, filled, nothing, len(data))
-
-
-def tails(level: float) -> Sequence[float]:
-    """The two quantiles between which the share `level` lies.
-
-    >>> [round(q, 6) for q in tails(0.9)]
-    [0.05, 0.95]
-    """
-    return (1 - level) / 2, (1 + level) / 2
+    whole = {m: ~data.is_present(m)[rows] for m in wanted}
+    return Completion(rows, filled, whole, nothing, level)
 
 
 def missing(data: Dataset, m: str) -> Tensor:

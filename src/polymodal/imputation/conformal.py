@@ -1,16 +1,19 @@
 """Intervals that hold: split-conformal factors on the half widths of a model's own intervals.
 
-The interval [lower, upper] of a column at one level becomes [median - f (median - lower),
-median + f (upper - median)], of positive columns in logarithms. f is the smallest number for which
-ceil((n + 1) level) of n validation values lie inside (Papadopoulos et al. 2002; Lei et al. 2018):
-then a new value that is exchangeable with these lies inside with probability at least `level`.
+The interval of a column at one level becomes [median - f below, median + f above], of positive
+columns in logarithms. f is the smallest number for which ceil((n + 1) level) of n validation values
+lie inside (Papadopoulos et al. 2002; Lei et al. 2018): then a new value that is exchangeable with
+these lies inside with probability at least `level`. The half widths `below` and `above` are the
+model's own, or, where that gives a clearly better interval score, nearer to their mean in the
+column: a model whose widths say little of its errors would need a large factor.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -19,20 +22,27 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Column, Modality
-from polymodal.checks import CountOrZero, Group, NonNegative, typed
+from polymodal.checks import CountOrZero, Group, NonNegative, Share, typed
 from polymodal.imputation.columns import columns_of, numeric
 from polymodal.imputation.fill import Filled
 from polymodal.imputation.hiding import ENTRIES, WHOLE, Pattern
+from polymodal.imputation.intervals import (
+    Shape,
+    conformal_quantile,
+    floor_of,
+    half_widths,
+    scores,
+    stretched,
+)
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 QUANTILES = (*((1 - v) / 2 for v in reversed(LEVELS)), 0.5, *((1 + v) / 2 for v in LEVELS))
 ENOUGH = 100  # values of a column from which it can have factors of its own
 NOISE = 2.0  # standard errors within which the common factors hold for a column
-SHOWN = 2  # place of the level, 90 %, by which this is seen
-FLOOR = 1e-3  # least half width, in standard deviations of the column
-SMALLEST = 1e-30  # of positive values
+SHOWN = 2  # place of the level, 90 %, by which choices are made
+SHARES = (0.0, 0.5, 1.0)  # of a half width that may be the column's typical one
+BETTER = 0.97  # interval score, relative to that of the model's own half widths, that is worth it
 Four = tuple[NonNegative, NonNegative, NonNegative, NonNegative]  # one for each of LEVELS
-STEP = 0.5  # on each side of a count's interval
 
 
 def quantiles_of(level: float) -> tuple[float, float, float]:
@@ -57,7 +67,8 @@ class Factor(Group):
         factors: one for each of `LEVELS`.
         coverage: what share of the validation values of this column the model's own intervals hold,
             one for each of `LEVELS`.
-        floor: the least half width, in the user's units; of positive columns in logarithms.
+        floor, share, typical: how half widths come from the model's, see
+            `polymodal.imputation.intervals.Shape`; a typical one for each of `LEVELS`.
     """
 
     pattern: Pattern
@@ -68,6 +79,15 @@ class Factor(Group):
     factors: Four
     coverage: Four
     floor: NonNegative
+    share: Share
+    typical: Four
+
+    def at(self, level: float) -> tuple[float, Shape]:
+        """The factor and the shape at a level, between those of two of `LEVELS` linearly."""
+        factor, typical = (
+            float(np.interp(level, LEVELS, each)) for each in (self.factors, self.typical)
+        )
+        return factor, Shape(self.floor, self.share, typical)
 
 
 @dataclass(frozen=True)
@@ -93,66 +113,57 @@ class Calibration:
         return cls(tuple(typed(list[Factor], list(records))))
 
 
-def scores(x: Tensor, quantiles: Tensor, column: Column, floor: float) -> Tensor:
-    """How far values lie from the median, in half widths of their intervals on the side on which
-    they lie, (n,): at most 1 inside.
+def places_of(k: int) -> list[int]:
+    """Places in QUANTILES of lower bound, median and upper bound of the k-th of LEVELS."""
+    middle = len(LEVELS)
+    return [middle - 1 - k, middle, middle + 1 + k]
+
+
+@dataclass(frozen=True)
+class _Column:
+    """The validation values of one column.
 
     Args:
-        x: (n,), in the user's units.
-        quantiles: (3, n), lower bound, median and upper bound.
-        floor: least half width.
+        column: which.
+        x: (n,).
+        quantiles: (len(QUANTILES), n), the model's own.
     """
-    value, (lower, median, upper) = _scaled(x, column), _scaled(quantiles, column)
-    below, above = _half_widths(lower, median, upper, column, floor)
-    return (value - median).abs() / torch.where(value < median, below, above)
 
+    column: Column
+    x: Tensor
+    quantiles: Tensor
 
-def stretched(quantiles: Tensor, column: Column, floor: float, factor: float) -> Tensor:
-    """Lower and upper bounds (2, n) whose `scores` are `factor`, inside the column's own bounds;
-    of counts whole numbers.
+    @cached_property
+    def floor(self) -> float:
+        return floor_of(self.x, self.column)
 
-    Args:
-        quantiles: (3, n), lower bound, median and upper bound in the user's units.
-        floor: least half width.
-    """
-    lower, median, upper = _scaled(quantiles, column)
-    below, above = _half_widths(lower, median, upper, column, floor)
-    bounds = torch.stack([median - factor * below, median + factor * above])
-    if column.type == "positive":
-        return bounds.clamp(-math.log(1e30), math.log(1e30)).exp()
-    if column.type == "bounded":
-        return bounds.clamp(column.low, column.high)
-    if column.type == "count":
-        return torch.stack([bounds[0].ceil().clamp_min(0), bounds[1].floor().clamp_min(0)])
-    return bounds
+    @cached_property
+    def typical(self) -> list[float]:
+        """The mean half width at each of LEVELS; 0 without values."""
+        means = []
+        for k in range(len(LEVELS)):
+            widths = half_widths(self.quantiles[places_of(k)], self.column, Shape(self.floor))
+            means.append(torch.cat(widths).mean().item() if len(self.x) else 0.0)
+        return means
 
+    def shape(self, k: int, share: float) -> Shape:
+        return Shape(self.floor, share, self.typical[k])
 
-def floor_of(x: Tensor, column: Column) -> float:
-    """The least half width of a column with these values (n,)."""
-    spread = _scaled(x, column).std(correction=0).item() if len(x) else 0.0
-    return FLOOR * spread or FLOOR
+    def scores(self, k: int, share: float) -> Tensor:
+        """Of the k-th of LEVELS, (n,)."""
+        bounds = self.quantiles[places_of(k)]
+        return scores(self.x, bounds, self.column, self.shape(k, share))
 
-
-def _scaled(x: Tensor, column: Column) -> Tensor:
-    """float64; logarithms of positive columns."""
-    return x.double().clamp_min(SMALLEST).log() if column.type == "positive" else x.double()
-
-
-def _half_widths(
-    lower: Tensor, median: Tensor, upper: Tensor, column: Column, floor: float
-) -> tuple[Tensor, Tensor]:
-    step = STEP if column.type == "count" else 0.0
-    return (median - lower + step).clamp_min(floor), (upper - median + step).clamp_min(floor)
-
-
-def conformal_quantile(scores: Tensor, level: float) -> float:
-    """The ceil((n + 1) level)-th smallest of n scores; infinite if n is too small.
-
-    >>> conformal_quantile(torch.arange(1.0, 10.0), 0.5), conformal_quantile(torch.ones(3), 0.9)
-    (5.0, inf)
-    """
-    place = math.ceil((len(scores) + 1) * level)
-    return math.inf if place > len(scores) else scores.sort().values[place - 1].item()
+    def interval_score(self, factor: float, share: float) -> float:
+        """The sum over the values of the interval score at the level SHOWN, in floors: width, and
+        2 / alpha times the distance of a value outside (Gneiting and Raftery 2007, eq. 43).
+        """
+        bounds = self.quantiles[places_of(SHOWN)]
+        below, above = half_widths(bounds, self.column, self.shape(SHOWN, share))
+        outside = scores(self.x, bounds, self.column, self.shape(SHOWN, share)) - factor
+        side = torch.where(self.x < bounds[1], below, above)
+        penalty = 2 / (1 - LEVELS[SHOWN]) * outside.clamp_min(0) * side
+        return (factor * (below + above) + penalty).sum().item() / self.floor
 
 
 def factors_of(
@@ -170,53 +181,51 @@ def factors_of(
         quantiles: (len(QUANTILES), N, d), the model's own.
     """
     columns = columns_of(modality)
-    measured: dict[int, list[Tensor]] = {}
-    floors: dict[int, float] = {}
-    for i in numeric(modality):
-        rows = mask[:, i]
-        x = truth[rows, i]
-        floors[i] = floor_of(x, columns[i])
-        bounds = quantiles[:, rows, i]
-        measured[i] = [
-            scores(x, bounds[places_of(k)], columns[i], floors[i]) for k in range(len(LEVELS))
-        ]
-    if not measured:
-        return []
-    pool = [torch.cat([each[k] for each in measured.values()]) for k in range(len(LEVELS))]
-    return [
-        _factor(pattern, modality.name, columns[i].name, own, pool, floors[i])
-        for i, own in measured.items()
+    values = [
+        _Column(columns[i], truth[mask[:, i], i], quantiles[:, mask[:, i], i])
+        for i in numeric(modality)
     ]
+    if not any(len(each.x) for each in values):
+        return []
+    share = _share(values)
+    pool = [_pooled(values, k, share) for k in range(len(LEVELS))]
+    return [_factor(pattern, modality.name, each, pool, share) for each in values]
 
 
-def places_of(k: int) -> list[int]:
-    """Places in QUANTILES of lower bound, median and upper bound of the k-th of LEVELS."""
-    middle = len(LEVELS)
-    return [middle - 1 - k, middle, middle + 1 + k]
+def _pooled(values: Sequence[_Column], k: int, share: float) -> Tensor:
+    return torch.cat([each.scores(k, share) for each in values])
+
+
+def _share(values: Sequence[_Column]) -> float:
+    """That of SHARES with the best interval score at the level SHOWN; 0 unless it is clearly better
+    than with the model's own half widths.
+    """
+    total = {}
+    for share in SHARES:
+        factor = _finite(_pooled(values, SHOWN, share), LEVELS[SHOWN])
+        total[share] = math.fsum(each.interval_score(factor, share) for each in values)
+    best = min(total, key=lambda share: total[share])
+    return best if total[best] < BETTER * total[0.0] else 0.0
 
 
 def _factor(
-    pattern: Pattern,
-    modality: str,
-    column: str,
-    own: Sequence[Tensor],
-    pool: Sequence[Tensor],
-    floor: float,
+    pattern: Pattern, modality: str, values: _Column, pool: Sequence[Tensor], share: float
 ) -> Factor:
-    pooled = len(own[0]) < ENOUGH or _holds(own[SHOWN], pool[SHOWN])
+    own = [values.scores(k, share) for k in range(len(LEVELS))]
+    pooled = len(values.x) < ENOUGH or _holds(own[SHOWN], pool[SHOWN])
     chosen = pool if pooled else own
-    factors = [_finite(s, level) for s, level in zip(chosen, LEVELS, strict=True)]
-    coverage = [(s <= 1).double().mean().item() if len(s) else 0.0 for s in own]
-    n = len(chosen[0])
+    plain = [values.scores(k, 0.0) <= 1 for k in range(len(LEVELS))]
     return Factor(
         pattern=pattern,
         modality=modality,
-        column=column,
-        n=n,
+        column=values.column.name,
+        n=len(chosen[0]),
         pooled=pooled,
-        factors=factors,
-        coverage=coverage,
-        floor=floor,
+        factors=[_finite(s, level) for s, level in zip(chosen, LEVELS, strict=True)],
+        coverage=[inside.double().mean().item() if len(inside) else 0.0 for inside in plain],
+        floor=values.floor,
+        share=share,
+        typical=values.typical,
     )
 
 
@@ -267,7 +276,18 @@ def widened(
         found = calibration.factor(pattern, modality.name, columns[i].name)
         if found is None or not rows.any():
             continue
-        factor = float(np.interp(level, LEVELS, found.factors))
-        bounds = stretched(filled.quantiles[:, rows, i], columns[i], found.floor, factor)
+        bounds = stretched(filled.quantiles[:, rows, i], columns[i], *found.at(level))
         lower[rows, i], upper[rows, i] = bounds.to(lower.dtype)
     return lower, upper
+
+
+def calibrated(
+    filled: Filled,
+    calibration: Calibration | None,
+    level: float,
+    modality: Modality,
+    whole: Tensor | None = None,
+) -> Filled:
+    """The same with two quantiles, the bounds of `widened`; for its arguments see there."""
+    bounds = torch.stack(widened(filled, calibration, level, modality, whole))
+    return replace(filled, quantiles=bounds)

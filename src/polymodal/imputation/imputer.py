@@ -25,6 +25,7 @@ from polymodal.data import Dataset, Splits
 from polymodal.data.tables.frame import Frame
 from polymodal.imputation.bounds import Bound, bounds_of
 from polymodal.imputation.completion import Completion, complete
+from polymodal.imputation.evaluate import calibrate
 from polymodal.imputation.forms import TABLE, Forms, frame_of
 from polymodal.settings.recommended import recommended
 from polymodal.training.fit import fit
@@ -63,6 +64,8 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         run_: the trained `polymodal.Run`.
         modalities_: what was understood of the columns.
         left_out_: {name: guesses of columns that stay as they are}.
+        calibration_: the factors by which intervals are stretched so that they hold; None for few
+            rows.
         advice_: the recommended method and training, with reasons.
 
     >>> x = np.array([[1.0, 2.0], [2.0, np.nan], [3.0, 6.0], [4.0, 8.0]] * 5)
@@ -108,21 +111,23 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.advice_ = recommended(splits)
         method, settings = self._settings()
         self.run_ = fit(method, splits, seed=self.seed_, **settings)
+        enough = len(splits.train) + len(splits.val) >= FEW
+        self.calibration_ = calibrate(self.run_, splits) if enough else None
         self._warn_of_left_out(forms)
         return self
 
     def _settings(self) -> tuple[str, dict[str, Any]]:
         """The method, and keywords of `polymodal.fit`."""
-        advice = self.advice_
+        advice, given = self.advice_, dict(self.settings or {})
         is_recommended = self.method in (None, advice.method)
         options = dict(advice.options) if is_recommended else {}
-        given = {"epochs": self.epochs, "latent": self.latent}
+        own = {"epochs": self.epochs, "latent": self.latent}
         settings = {
-            **advice.training,
+            "training": {**advice.training, **given.pop("training", {})},
             **options,
             "progress": self.verbose > 0,
-            **{name: value for name, value in given.items() if value is not None},
-            **(self.settings or {}),
+            **{name: value for name, value in own.items() if value is not None},
+            **given,
         }
         return self.method or advice.method, settings
 
@@ -186,8 +191,8 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         for m in self.modalities_:
             if m.name in completion.filled:
                 prefix = f"{m.name}{JOINS}" if self.form_ == "mapping" else ""
-                known = completion.filled[m.name]
-                bounds += bounds_of(m, known, completion.rows, holes[m.name], prefix)
+                own = holes[m.name]
+                bounds += bounds_of(m, completion, self.calibration_, own, prefix)
         return pd.DataFrame(bounds, columns=list(Bound._fields))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:

@@ -13,8 +13,9 @@ from torch import Tensor
 from polymodal.batch import CODED, Column, Modality
 from polymodal.imputation.baselines import MARGINAL, Marginal
 from polymodal.imputation.columns import columns_of
-from polymodal.imputation.conformal import LEVELS, QUANTILES, Calibration, places_of, stretched
+from polymodal.imputation.conformal import LEVELS, QUANTILES, Calibration, places_of
 from polymodal.imputation.hiding import Hidden, Pattern
+from polymodal.imputation.intervals import stretched
 from polymodal.imputation.prediction import Predicted
 from polymodal.metrics.scoring import (
     binned_error,
@@ -188,8 +189,8 @@ def _bounds(said: _Said, entries: Entries, calibration: Calibration) -> tuple[Bo
     if factor is None:
         return before, before
     after = [
-        stretched(q, entries.column, factor.floor, f)
-        for q, f in zip(own, factor.factors, strict=True)
+        stretched(q, entries.column, *factor.at(level))
+        for q, level in zip(own, LEVELS, strict=True)
     ]
     return [(lower, upper) for lower, upper in after], before
 
@@ -230,6 +231,7 @@ def _keep(result: Measured, said: _Said, entries: Entries, bounds: Bounds) -> No
         "pattern": entries.pattern,
         "modality": entries.modality,
         "column": entries.column.name,
+        "type": entries.column.type,
     }
     if said.probabilities is not None:
         confidence, best = said.probabilities.max(-1)

@@ -112,6 +112,16 @@ class FillingTable:
             for (pattern, modality), rows in groups.items()
         ]
 
+    def flat(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows of words of one table of all patterns: pattern, modality and column."""
+        single = [row for row in self.rows if row["column"] != ALL]
+        names = {(row["pattern"], row["modality"], row["column"]): None for row in single}
+        head, rows = _cells(single, INTERVALS, ("pattern", "modality", "column"))
+        places = [[TITLES[p], m, c] for p, m, c in names]
+        return ["what was hidden", "modality", *head], [
+            [*place, *row[1:]] for place, row in zip(places, rows, strict=True)
+        ]
+
     def summary(self) -> list[str]:
         """A sentence or two on each pattern."""
         sentences = []
@@ -152,11 +162,13 @@ def _parts(rows: Sequence[Row]) -> list[list[Row]]:
     return [list(rows[a:b]) for a, b in zip(starts, [*starts[1:], len(rows)], strict=True)]
 
 
-def _cells(rows: Sequence[Row], figures: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the columns of one modality and pattern."""
-    columns: dict[str, dict[str, Row]] = {}
+def _cells(
+    rows: Sequence[Row], figures: Mapping[str, str], keys: Sequence[str] = ("column",)
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, one for each value of `keys`, the last of which is the first cell."""
+    columns: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in rows:
-        columns.setdefault(row["column"], {})[row["by"]] = row
+        columns.setdefault(tuple(row[key] for key in keys), {})[row["by"]] = row
     own = [each[MODEL] for each in columns.values()]
     shown = {head: name for head, name in figures.items() if any(name in row for row in own)}
     has_numbers = any("rmse" in row for row in own)
@@ -169,7 +181,7 @@ def _cells(rows: Sequence[Row], figures: Mapping[str, str]) -> tuple[list[str], 
         best = [_point(by.get(predictor, {})) for predictor in POINT]
         units = [_number(by[MODEL].get("rmse"))] * has_numbers
         others = [_number(by[MODEL].get(figure)) for figure in shown.values()]
-        cells.append([name, str(by[MODEL]["n"]), *best, *units, *others])
+        cells.append([name[-1], str(by[MODEL]["n"]), *best, *units, *others])
     return [*head, *shown], cells
 
 
@@ -229,10 +241,9 @@ def calibration_text(calibration: Calibration) -> str:
     values = sorted(f.factors[place] for f in calibration.factors)
     if not values:
         return ""
-    before = [f.coverage[place] for f in calibration.factors]
+    before = math.fsum(f.coverage[place] for f in calibration.factors) / len(values)
     return (
-        f"On the validation part the model's own 90 % intervals hold"
-        f" {math.fsum(before) / len(before):.1%}; their widths are multiplied by"
-        f" {values[0]:.2f} to {values[-1]:.2f} (median {values[len(values) // 2]:.2f}, by column),"
-        " so that they hold 90 %."
+        f"On the validation part the model's own 90 % intervals hold {before:.1%}. So that they"
+        f" hold 90 %, their mean widths are multiplied by {values[0]:.2f} to {values[-1]:.2f}"
+        f" (median {values[len(values) // 2]:.2f}, by column)."
     )

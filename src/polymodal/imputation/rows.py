@@ -13,6 +13,7 @@ from torch import Tensor
 from polymodal.batch import Modality
 from polymodal.data import Dataset
 from polymodal.imputation.completion import Completion
+from polymodal.imputation.conformal import Calibration
 from polymodal.runs.run import Run
 
 Values = Mapping[str, Tensor]  # {modality: (R, *shape)}, for the R rows that lack something
@@ -65,11 +66,13 @@ class Rows(ABC):
         """Writes the file with `values` in its holes; all else stays as it is."""
 
     @abstractmethod
-    def write_bounds(self, path: Path, completion: Completion, values: Values) -> None:
+    def write_bounds(
+        self, path: Path, completion: Completion, calibration: Calibration | None
+    ) -> None:
         """Writes the intervals of what was filled.
 
         Args:
-            values: the single values that were filled.
+            calibration: their factors; None: the model's own intervals are written.
         """
 
     def names(self) -> Named:

@@ -18,6 +18,7 @@ from polymodal.data.tables.writing import table_bytes
 from polymodal.data.words import texts_of
 from polymodal.imputation.bounds import Bound, bounds_of
 from polymodal.imputation.completion import Completion
+from polymodal.imputation.conformal import Calibration
 from polymodal.imputation.rows import Named, Rows, Values, ending
 from polymodal.runs.files import check_output, write_output
 from polymodal.runs.run import Run
@@ -110,8 +111,10 @@ class TableRows(Rows):
                 cells[self.texts[m.name]] = (rows, texts_of(values[m.name][lacking], m))
         return cells
 
-    def write_bounds(self, path: Path, completion: Completion, values: Values) -> None:
-        bounds = list(self._bounds(completion))
+    def write_bounds(
+        self, path: Path, completion: Completion, calibration: Calibration | None
+    ) -> None:
+        bounds = list(self._bounds(completion, calibration))
         columns: dict[str, Sequence[Any]] = {
             name: [getattr(bound, name) for bound in bounds] for name in Bound._fields
         }
@@ -119,11 +122,10 @@ class TableRows(Rows):
             columns[name] = [None if v is None else digits(v) for v in columns[name]]
         write_output(path, table_bytes(columns, path))
 
-    def _bounds(self, completion: Completion) -> Iterator[Bound]:
+    def _bounds(self, completion: Completion, calibration: Calibration | None) -> Iterator[Bound]:
         for m in self.modalities:
             if m.columns and m.name in completion.filled:
-                known = completion.filled[m.name]
-                yield from bounds_of(m, known, completion.rows, self.holes[m.name])
+                yield from bounds_of(m, completion, calibration, self.holes[m.name])
 
 
 def _same_text(path: Path) -> Sequence[str]:

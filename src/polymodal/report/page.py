@@ -22,6 +22,7 @@ from polymodal.data.readers.files import downloads
 from polymodal.metrics.table import Table
 from polymodal.report import plots
 from polymodal.report.curves import curves, sweep_of
+from polymodal.report.filling import filling_pictures, filling_rows, filling_texts
 from polymodal.report.pictures import Generated, Group, Picture, Scenes, drawn
 from polymodal.report.tables import NOTE, Row, methods_of, results, rows_of, synergy
 from polymodal.report.traversals import TRAVERSED, traversals
@@ -212,6 +213,7 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
     yield _overview(comparison)
     table = results(comparison.runs, comparison.labels)
     yield _results(table, runs)
+    yield _filling(comparison)
     yield _synergy(table)
     yield _generated(generated, comparison)
     yield Section("Joint samples", groups=joint.groups)
@@ -303,6 +305,19 @@ def _results(table: Table | None, runs: Mapping[str, Run]) -> Section:
 def _result_row(row: Row, methods: Sequence[str]) -> list[Any]:
     cells = [row.cells.get(method, "") for method in methods]
     return [row.metric, row.quantity, row.direction, *cells, row.unit, row.n, row.seeds]
+
+
+def _filling(comparison: Comparison) -> Section:
+    """What filling in is worth, where it was measured."""
+    runs = comparison.first
+    head, rows = filling_rows(runs)
+    if not rows:
+        return Section("Filling in")
+    groups = filling_pictures(runs, comparison.data)
+    words = 4 if head[0] == "method" else 3
+    return Section(
+        "Filling in", filling_texts(runs), head=head, rows=rows, words=words, groups=groups
+    )
 
 
 def _synergy(table: Table | None) -> Section:
