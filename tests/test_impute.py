@@ -223,6 +223,10 @@ def test_rows_of_other_patterns_are_independent_of_rows_beside_them(folder) -> N
     for place, share in alone.filled["life"].probabilities.items():
         assert torch.allclose(together.filled["life"].probabilities[place][2:], share, atol=0.03)
     assert together.nothing.tolist() == [False, True, False]
+    batch = _dataset(trained, {"body": x}).batch(torch.arange(3))
+    _, weight, ess = weighted_latents(trained.model, trained.model.readable(batch), 500)
+    assert torch.allclose(1 / weight.square().sum(0), ess, rtol=1e-3)
+    assert (ess[[0, 2]] < 499).all()
 
 
 def test_what_the_run_and_the_table_do_not_share(folder, tmp_path, capsys, caplog) -> None:

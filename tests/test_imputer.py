@@ -135,13 +135,13 @@ def test_what_cannot_be_filled_stays_and_is_told(caplog) -> None:
     frame = mixed()[["x", "f"]]
     frame["empty"] = np.nan
     frame["name"] = [f"n{k}" if k % 2 else None for k in range(len(frame))]
-    frame["number"] = np.where(np.arange(len(frame)) % 9, np.arange(len(frame)) * 1.0, np.nan)
+    frame["my_id"] = np.where(np.arange(len(frame)) % 9, np.arange(len(frame)) * 1.0, np.nan)
     with caplog.at_level(logging.WARNING, "polymodal"):
         full = quick().fit_transform(frame)
     assert "Column 'name' stays as it is, with its holes: every row has another word" in caplog.text
     assert "Column 'empty' stays as it is" in caplog.text
     pd.testing.assert_frame_equal(full[["empty", "name"]], frame[["empty", "name"]])
-    assert full["number"].notna().all()
+    assert full["my_id"].notna().all()
 
 
 def test_new_rows_have_other_patterns_and_unseen_words(caplog) -> None:
@@ -209,6 +209,7 @@ def test_settings_are_those_of_fit() -> None:
     assert chosen["method"]["name"] == "mvae" and chosen["method"]["latent"] == 2
     assert chosen["training"]["lr"] == 0.01 and chosen["training"]["epochs"] == 1
     usual = quick(latent=None).fit(x)
+    assert usual.modalities_[0].holes  # though X has none, new rows can
     assert usual.run_.settings["method"]["name"] == usual.advice_.method == "miwae"
     assert usual.run_.settings["method"]["latent"] == usual.advice_.options["latent"]
     with pytest.raises(ValueError, match="fit has no setting 'lrr'"):

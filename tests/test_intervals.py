@@ -259,6 +259,20 @@ def test_half_widths_that_say_nothing_are_replaced_by_their_mean() -> None:
     assert factor.factors == pytest.approx([1.0] * 4, rel=0.06)
 
 
+def test_a_column_without_validation_values_keeps_its_own_half_widths() -> None:
+    """Where those of the other columns are replaced by their mean, it has none."""
+    n, modality = 4000, Modality("x", (2,), holes=True)
+    mask = torch.tensor([True, False]).expand(n, 2)
+    scale = torch.randn(n, 2).exp()
+    quantiles = Normal(0.0, scale).icdf(torch.tensor(QUANTILES)[:, None, None])
+    first, second = factors_of("entries", modality, torch.randn(n, 2), mask, quantiles)
+    assert (first.share, second.share) == (1.0, 0.0)
+    own = quantiles[places_of(2), :, 1]
+    low, high = stretched(own, REAL_COLUMN, *second.at(0.9))
+    expected = second.at(0.9)[0] * (own[2] - own[0]).double()
+    assert torch.allclose((high - low).double(), expected, rtol=1e-4)
+
+
 def test_columns_have_their_own_factors_where_many_values_show_that_they_need_them() -> None:
     """Of the first column there are too few values, the last two are as good as one another, and
     the second one is four times as wide as is said.

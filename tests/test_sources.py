@@ -1,4 +1,4 @@
-"""Sources of modalities beside tables: pictures, cells, arrays; what is read is what the files hold."""
+"""Sources beside tables: pictures, cells, arrays; what is read is what the files hold."""
 
 import sys
 
@@ -57,7 +57,8 @@ def birds(tmp_path, size=(64, 64), channels=3, folder="photos"):
 
 def described(root, photo="column: file, folder: photos", more=""):
     (root / "d.yaml").write_text(
-        f"data: {{file: birds.csv, split: part, {more} modalities: {{body: {{columns: [wing, tail]}},"
+        f"data: {{file: birds.csv, split: part, {more}"
+        f" modalities: {{body: {{columns: [wing, tail]}},"
         f" photo: {{source: images, {photo}}}}}}}\n"
     )
     return read_described(read_section(root / "d.yaml"), "birds")

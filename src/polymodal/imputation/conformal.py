@@ -38,6 +38,7 @@ from polymodal.imputation.intervals import (
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 QUANTILES = (*((1 - v) / 2 for v in reversed(LEVELS)), 0.5, *((1 + v) / 2 for v in LEVELS))
 ENOUGH = 100  # values of a column from which it can have factors of its own
+FEWEST = 5  # values of a column from which a typical half width is taken
 NOISE = 2.0  # standard errors within which the common factors hold for a column
 SHOWN = 2  # place of the level, 90 %, by which choices are made
 SHARES = (0.0, 0.5, 1.0)  # of a half width that may be the column's typical one
@@ -211,6 +212,7 @@ def _share(values: Sequence[_Column]) -> float:
 def _factor(
     pattern: Pattern, modality: str, values: _Column, pool: Sequence[Tensor], share: float
 ) -> Factor:
+    share = share if len(values.x) >= FEWEST else 0.0
     own = [values.scores(k, share) for k in range(len(LEVELS))]
     pooled = len(values.x) < ENOUGH or _holds(own[SHOWN], pool[SHOWN])
     chosen = pool if pooled else own

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polymodal.batch import CODED, Batch, Modality
+from polymodal.batch import CODED, Batch, Column, Modality
 from polymodal.data import Dataset
 from polymodal.distributions.table import TableValues
 from polymodal.distributions.tokens import TokenSequence
@@ -19,7 +19,7 @@ from polymodal.model import MultimodalVAE, decoded_size
 PROPOSALS = 1000  # latents of a sample, before they are weighted
 LATENTS = 100_000  # latents that are decoded at a time
 VALUES = 20_000_000  # numbers that are decoded at a time
-GRID = 99  # quantiles that a trimmed mean averages
+GRID = 39  # quantiles that a trimmed mean averages
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def summarised(
         probabilities = {
             i: (weight.unsqueeze(-1) * share).sum(0) for i, share in p.probabilities().items()
         }
-        center = _of_table(center, x, weight, modality, probabilities)
+        center = _of_table(center, p, x, weight, modality.columns, probabilities)
     if isinstance(p, TokenSequence):
         center = _most_probable(p, weight)
     rows = x[:0] if chosen is None else x[chosen, torch.arange(x.shape[1])]
@@ -134,20 +134,23 @@ def _most_probable(p: TokenSequence, weight: Tensor) -> Tensor:
 
 def _of_table(
     mean: Tensor,
+    p: TableValues,
     x: Tensor,
     weight: Tensor,
-    modality: Modality,
+    columns: Sequence[Column],
     probabilities: dict[int, Tensor],
 ) -> Tensor:
-    """The best single value of each column: of positive numbers and counts a trimmed mean, of
-    coded ones a category.
+    """The best single value of each column: of positive numbers the trimmed mean of draws, of
+    counts that of the conditional means, since few large draws would decide a mean; of coded ones
+    a category.
     """
+    levels = (torch.arange(GRID, device=x.device) + 0.5) / GRID
     center = mean.clone()
-    skewed = [i for i, c in enumerate(modality.columns) if c.type in ("positive", "count")]
-    if skewed:
-        levels = (torch.arange(GRID, device=x.device) + 0.5) / GRID
-        center[:, skewed] = weighted_quantiles(x[..., skewed], weight, levels).mean(0)
-    for i, column in enumerate(modality.columns):
+    for kind, values in (("positive", x), ("count", p.mean)):
+        skewed = [i for i, c in enumerate(columns) if c.type == kind]
+        if skewed:
+            center[:, skewed] = weighted_quantiles(values[..., skewed], weight, levels).mean(0)
+    for i, column in enumerate(columns):
         if column.type in CODED:
             center[:, i] = _category(probabilities[i], column.type == "ordinal").to(center.dtype)
     return center

@@ -73,8 +73,11 @@ def _name(axes: object, grid: Grid) -> None:
     else:
         axes.set_xlabel(f"{count:,} columns")  # type: ignore[attr-defined]
     above = axes.secondary_xaxis("top")  # type: ignore[attr-defined]
-    middles = [(a + b - 1) / 2 for a, b in zip(starts, ends, strict=True)]
-    above.set_xticks(middles, [_short(owners[k]) for k in starts])
+    spans = list(zip(starts, ends, strict=True))
+    if count <= MOST_NAMES:  # one column of the modality's name is named below
+        spans = [(a, b) for a, b in spans if b > a + 1 or grid.names[a] != owners[a]]
+    middles = [(a + b - 1) / 2 for a, b in spans]
+    above.set_xticks(middles, [_short(owners[a]) for a, _ in spans])
     above.tick_params(length=0)
 
 

@@ -91,5 +91,6 @@ def _word(value: float, column: Column) -> str:
 
 
 def _line(column: Column, word: str) -> tuple[str, int]:
-    """A line of a picture and how dark it is."""
-    return f"{column.name} {word or '-'}"[:LONGEST], PALE if word == "" else INK
+    """A line of a picture and how dark it is; a long name is cut, not the cell behind it."""
+    cell = (word or "-")[: LONGEST - 2]
+    return f"{column.name[: LONGEST - 1 - len(cell)]} {cell}", PALE if word == "" else INK
