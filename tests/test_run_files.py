@@ -605,7 +605,7 @@ def test_a_path_in_a_run_is_not_written_to(copy, monkeypatch) -> None:
     asked = {}
     monkeypatch.setattr("polymodal.report.page.data_of", lambda *_: toy_data())
     monkeypatch.setattr(
-        command, "_measure", lambda run, data, options, name: asked.update(options=options)
+        command, "_measure", lambda run, data, options, *_: asked.update(options=options)
     )
     command.evaluate_runs([copy], {}, None, None, standard_output())
     assert "cache" not in asked["options"]

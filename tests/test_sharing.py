@@ -69,6 +69,7 @@ OTHERS: dict[str, list[Any]] = {
     "max_scale": [5.0],
     "features": [{"a": 3}],
     "product": ["likelihoods"],
+    "hide": [0.25],
 }
 UNSHARED = ("vae", "cvae", "mmvm", "meme", "sbm", "coordinated")  # no draw that decoders share
 NOT_CHANGED = {

@@ -102,7 +102,7 @@ def miwae(
         hide: share of the samples of a batch that are thinned.
     """
     prior = builder.prior()
-    posterior = AnyPattern(builder.joint())
+    posterior = AnyPattern(builder.joint(), prior)
     model = MultimodalVAE(prior, builder.decoders(), posterior, builder.modalities)
     entries = tuple(m.name for m in builder.modalities if m.holes)
     loss = Step(miwae_loss, hide=hide, entries=entries, objective=objective, k=k)
