@@ -86,7 +86,7 @@ def description_of_files(
     section = {"path": str(files.root), "key": key, "label": label}
     if files.main is not None:
         section["file"] = files.main.name
-    whole = Description(**{k: v for k, v in section.items() if v is not None})  # type: ignore[arg-type]
+    whole = Description.model_validate({k: v for k, v in section.items() if v is not None})
     folders = [_relative(path, files.root) for path in files.others if path.is_dir()]
     if files.main is not None:
         columns = {name: [c.strip() for c in text.split(",")] for name, text in groups.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,22 +108,24 @@ def summarised(
     """
     weight = latents.weight
     quantiles = weighted_quantiles(x, weight, x.new_tensor(list(levels)))
-    center = _mean(p, x, weight)
+    means = p.mean
+    center = _along(weight, means).mul(means).sum(0)
     probabilities: dict[int, Tensor] = {}
     if isinstance(p, TableValues):
         probabilities = {
             i: (weight.unsqueeze(-1) * share).sum(0) for i, share in p.probabilities().items()
         }
-        center = _of_table(center, p, x, weight, modality.columns, probabilities)
+        skewed = {"positive": x, "count": means}
+        center = _of_table(center, skewed, weight, modality.columns, probabilities)
     if isinstance(p, TokenSequence):
         center = _most_probable(p, weight)
     rows = x[:0] if chosen is None else x[chosen, torch.arange(x.shape[1])]
     return Filled(center, quantiles, rows, probabilities, latents.ess)
 
 
-def _mean(p: Any, x: Tensor, weight: Tensor) -> Tensor:
-    """The weighted mean of the conditional means, (B, *shape)."""
-    return (weight.reshape(*weight.shape, *[1] * (x.dim() - 2)) * p.mean).sum(0)
+def _along(weight: Tensor, x: Tensor) -> Tensor:
+    """Weights (K, B), shaped to broadcast to x (K, B, *shape)."""
+    return weight.reshape(*weight.shape, *[1] * (x.dim() - 2))
 
 
 def _most_probable(p: TokenSequence, weight: Tensor) -> Tensor:
@@ -134,8 +136,7 @@ def _most_probable(p: TokenSequence, weight: Tensor) -> Tensor:
 
 def _of_table(
     mean: Tensor,
-    p: TableValues,
-    x: Tensor,
+    skewed: Mapping[str, Tensor],
     weight: Tensor,
     columns: Sequence[Column],
     probabilities: dict[int, Tensor],
@@ -143,13 +144,16 @@ def _of_table(
     """The best single value of each column: of positive numbers the trimmed mean of draws, of
     counts that of the conditional means, since few large draws would decide a mean; of coded ones
     a category.
+
+    Args:
+        mean: (B, d).
+        skewed: {type of columns: the values (K, B, d) that a trimmed mean averages}.
     """
-    levels = (torch.arange(GRID, device=x.device) + 0.5) / GRID
+    levels = (torch.arange(GRID, device=mean.device) + 0.5) / GRID
     center = mean.clone()
-    for kind, values in (("positive", x), ("count", p.mean)):
-        skewed = [i for i, c in enumerate(columns) if c.type == kind]
-        if skewed:
-            center[:, skewed] = weighted_quantiles(values[..., skewed], weight, levels).mean(0)
+    for kind, values in skewed.items():
+        if index := [i for i, c in enumerate(columns) if c.type == kind]:
+            center[:, index] = weighted_quantiles(values[..., index], weight, levels).mean(0)
     for i, column in enumerate(columns):
         if column.type in CODED:
             center[:, i] = _category(probabilities[i], column.type == "ordinal").to(center.dtype)

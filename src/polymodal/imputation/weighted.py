@@ -32,31 +32,12 @@ def weighted_latents(model: MultimodalVAE, batch: Batch, proposals: int) -> Weig
     p(z_k) p(x_S | z_k) / q(z_k | x_S) (Mattei and Frellsen 2019, eq. 10).
 
     Draws of a posterior without a density, such as a product that a sampler draws, have equal
-    weights. Samples of which nothing is observed are drawn from the prior.
+    weights. Of a sample of which nothing is observed q is the prior.
 
     Args:
         batch: of any subset of modalities and entries, as the model's networks read it.
         proposals: K.
     """
-    given = anything(batch)
-    if given.all():
-        return _of_posterior(model, batch, proposals)
-    z = model.prior().sample(torch.Size([proposals, len(batch)]))
-    weight = z.new_full(z.shape[:-1], 1 / proposals)
-    ess = z.new_full((len(batch),), float(proposals))
-    if given.any():
-        some = _of_posterior(model, batch.rows(given), proposals)
-        z[:, given], weight[:, given], ess[given] = some
-    return Weighted(z, weight, ess)
-
-
-def anything(batch: Batch) -> Tensor:
-    """Which samples have at least one modality, (B,) bool."""
-    return torch.stack([batch.mask([m]) for m in batch.x]).any(0)
-
-
-def _of_posterior(model: MultimodalVAE, batch: Batch, proposals: int) -> Weighted:
-    """`weighted_latents` of samples of which something is observed."""
     q, prior = model.posterior(batch), model.prior()
     if not weighable(q, prior):
         z = q.sample(torch.Size([proposals]))
@@ -70,8 +51,7 @@ def _of_posterior(model: MultimodalVAE, batch: Batch, proposals: int) -> Weighte
 
 @torch.no_grad()
 def latent_means(model: MultimodalVAE, data: Dataset, seed: int = 0, draws: int = 256) -> Tensor:
-    """Means of q(z | x_S) of all samples, (N, D); of samples of which nothing is observed, those of
-    the prior.
+    """Means of q(z | x_S) of all samples, (N, D).
 
     Args:
         seed, draws: of the average that stands for a mean without a closed form.
@@ -80,12 +60,7 @@ def latent_means(model: MultimodalVAE, data: Dataset, seed: int = 0, draws: int 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for batch in data.batches(ROWS):
-            read = model.readable(batch)
-            given = anything(read)
-            z = _mean(model.prior(), draws).expand(len(read), -1).clone()
-            if given.any():
-                z[given] = _mean(model.posterior(read.rows(given)), draws)
-            means.append(z)
+            means.append(_mean(model.posterior(model.readable(batch)), draws))
     return torch.cat(means)
 
 

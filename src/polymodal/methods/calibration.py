@@ -56,10 +56,6 @@ def fit_exponent(
         product: of the samples, by exponent; its batch_shape is (B,).
         z: one draw of the posterior given all modalities, (B, D).
         sampler: whose draws stand for the product.
-
-    >>> from polymodal.methods.calibration import Calibration
-    >>> Calibration(0.5, 0.1, 2.0).exponent
-    0.5
     """
     t, total = 1.0, 0.0
     for _ in range(ROUNDS):

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from polymodal.report.plots import AXIS, DPI, FAINT, FIRST, GOOD, INK, SECOND, words
+from polymodal.report.plots import FAINT, FIRST, GOOD, INK, SECOND, panels_of, words
 
-ACROSS = 4  # panels in a row
+ACROSS, SIZE = 4, (2.9, 2.5)  # panels in a row, and the size of each in inches
 MOST = 12  # panels in a figure
 LONGEST = 28  # characters of a name
 DECADE = 10.0  # from which span on an axis is logarithmic
@@ -23,20 +23,6 @@ BANDS = 2.0  # standard errors of a histogram's bins that are shown
 Row = Mapping[str, Any]
 
 
-def grid_of(count: int, size: tuple[float, float] = (2.9, 2.5)) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels, `ACROSS` in a row, each of `size` in inches."""
-    across = min(count, ACROSS)
-    down = math.ceil(count / across)
-    figure = Figure((size[0] * across, size[1] * down), dpi=DPI, layout="constrained")
-    panels = [figure.add_subplot(down, across, k + 1) for k in range(count)]
-    for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(AXIS)
-        axes.tick_params(labelsize=7, color=AXIS, labelcolor=INK)
-        axes.set_axisbelow(True)
-    return figure, panels
-
-
 def predicted_against_true(points: Sequence[Row]) -> Figure:
     """A panel for each column: what was filled in, with its interval, over the true value. Blue:
     the interval holds the truth; orange: it does not.
@@ -44,7 +30,7 @@ def predicted_against_true(points: Sequence[Row]) -> Figure:
     Args:
         points: rows with column, type, truth, center, lower, upper.
     """
-    figure, panels = grid_of(len(points))
+    figure, panels = panels_of(len(points), SIZE, ACROSS)
     for k, (axes, row) in enumerate(zip(panels, points, strict=True)):
         _intervals(axes, row)
         left = "filled in" if k % ACROSS == 0 else ""
@@ -109,7 +95,7 @@ def pit_histograms(rows: Sequence[Row]) -> Figure:
     Args:
         rows: with column and counts.
     """
-    figure, panels = grid_of(len(rows), (2.9, 1.9))
+    figure, panels = panels_of(len(rows), (2.9, 1.9), ACROSS)
     for k, (axes, row) in enumerate(zip(panels, rows, strict=True)):
         counts = np.array(row["counts"], dtype=float)
         total, bins = counts.sum(), len(counts)
@@ -133,7 +119,7 @@ def reliability(rows: Sequence[Row], bins: int = 10) -> Figure:
     Args:
         rows: with column, probability and right.
     """
-    figure, panels = grid_of(len(rows), (2.6, 2.6))
+    figure, panels = panels_of(len(rows), (2.6, 2.6), ACROSS)
     for k, (axes, row) in enumerate(zip(panels, rows, strict=True)):
         probability, right = (np.array(row[name]) for name in ("probability", "right"))
         place = np.minimum((probability * bins).astype(int), bins - 1)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from polymodal.data.grid import Grid
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PRESENT, MISSING = "#3b5b7d", "#f2c14e"
 MOST_NAMES = 60  # columns whose names fit below
@@ -57,22 +61,22 @@ def _sorted(present: np.ndarray) -> np.ndarray:
     return rows[chosen][:, across]
 
 
-def _name(axes: object, grid: Grid) -> None:
+def _name(axes: Axes, grid: Grid) -> None:
     """Names of columns below and of modalities above, with lines between modalities."""
     count = len(grid.names)
     owners = list(grid.modalities)
     starts = [k for k in range(count) if k == 0 or owners[k] != owners[k - 1]]
     ends = [*starts[1:], count]
     for start in starts[1:]:
-        axes.axvline(start - 0.5, color="white", linewidth=2)  # type: ignore[attr-defined]
+        axes.axvline(start - 0.5, color="white", linewidth=2)
     if count <= MOST_NAMES:
         for k in range(1, count):
-            axes.axvline(k - 0.5, color="white", linewidth=0.4)  # type: ignore[attr-defined]
+            axes.axvline(k - 0.5, color="white", linewidth=0.4)
         names = [_short(name) for name in grid.names]
-        axes.set_xticks(range(count), names, rotation=60, ha="right", rotation_mode="anchor")  # type: ignore[attr-defined]
+        axes.set_xticks(range(count), names, rotation=60, ha="right", rotation_mode="anchor")
     else:
-        axes.set_xlabel(f"{count:,} columns")  # type: ignore[attr-defined]
-    above = axes.secondary_xaxis("top")  # type: ignore[attr-defined]
+        axes.set_xlabel(f"{count:,} columns")
+    above = axes.secondary_xaxis("top")
     spans = list(zip(starts, ends, strict=True))
     if count <= MOST_NAMES:  # one column of the modality's name is named below
         spans = [(a, b) for a, b in spans if b > a + 1 or grid.names[a] != owners[a]]

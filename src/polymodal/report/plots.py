@@ -40,10 +40,14 @@ def png(figure: Figure) -> bytes:
     return out.getvalue()
 
 
-def panels_of(count: int, size: tuple[float, float] = (3.2, 2.5)) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels side by side, each of `size` in inches."""
-    figure = Figure((size[0] * count, size[1]), dpi=DPI, layout="constrained")
-    panels = [figure.add_subplot(1, count, k + 1) for k in range(count)]
+def panels_of(
+    count: int, size: tuple[float, float] = (3.2, 2.5), across: int | None = None
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels, `across` in a row (None: all), each of `size` in inches."""
+    across = min(count, across or count)
+    down = math.ceil(count / across)
+    figure = Figure((size[0] * across, size[1] * down), dpi=DPI, layout="constrained")
+    panels = [figure.add_subplot(down, across, k + 1) for k in range(count)]
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(AXIS)
