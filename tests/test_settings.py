@@ -394,6 +394,8 @@ def test_the_first_difference_is_named() -> None:
     assert first_difference({"b": {"d": 2}}, {"b": {}}) == ("b.d", 2, "nothing")
     assert first_difference({}, {"x": 0}) == ("x", "nothing", 0)
     assert first_difference({}, {"x": None, "y": [], "z": ()}) is None  # settings that came later
+    assert first_difference({}, {"x": False}) is None
+    assert first_difference({}, {"x": True}) == ("x", "nothing", True)
     assert first_difference({"x": 0}, {"x": None}) == ("x", 0, None)
     assert first_difference({"x": [{"a": 1}]}, {"x": [{"a": 1, "b": None}]}) is None
     assert first_difference({"x": [1]}, {"x": [1, 2]}) == ("x", [1], [1, 2])

@@ -37,7 +37,8 @@ def first_difference(ours: Any, theirs: Any, path: str = "") -> tuple[str, Any, 
     they are equal.
 
     A key that only one of them has is "nothing" in the other; it makes no difference if its value
-    is empty, so that a setting which came later with an empty default changes no earlier run.
+    is empty or False, so that a setting which came later with such a default changes no earlier
+    run.
     """
     lists = isinstance(ours, list | tuple) and isinstance(theirs, list | tuple)
     if lists and len(ours) == len(theirs):
@@ -54,7 +55,7 @@ def first_difference(ours: Any, theirs: Any, path: str = "") -> tuple[str, Any, 
 
 
 def _empty(value: Any) -> bool:
-    return value is ABSENT or value is None or value in ((), [], {}, "")
+    return value in (ABSENT, None, (), [], {}, "") or value is False
 
 
 def _or_nothing(value: Any) -> Any:
