@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Modality
-from polymodal.checks import FilePath, Seed
+from polymodal.checks import AUTO, FilePath, Memory, Seed
 from polymodal.data.dataset import PARTS, Dataset, Splits
 from polymodal.data.description import (
     Description,
@@ -54,7 +54,9 @@ class Described:
     notes: Sequence[str] = field(default_factory=list)
 
 
-def read_described(section: Mapping[str, Any], name: str, seed: Seed = 0) -> Described:
+def read_described(
+    section: Mapping[str, Any], name: str, seed: Seed = 0, memory: Memory = AUTO
+) -> Described:
     """The data that a section `data` describes.
 
     Categories, vocabularies, locations and spreads are those of the training part. A sample without
@@ -187,7 +189,9 @@ def _gathered(rows: np.ndarray, x: Tensor) -> Tensor:
     return x[torch.from_numpy(rows).clamp_min(0)]
 
 
-def described(given: FilePath | Mapping[str, Any], *, seed: Seed = 0, **changes: Any) -> Splits:
+def described(
+    given: FilePath | Mapping[str, Any], *, seed: Seed = 0, memory: Memory = AUTO, **changes: Any
+) -> Splits:
     """The data of a description (.yaml), or of one table, all columns of which are a modality,
     `table`, with texts as modalities of their own; see `read_described`.
 
@@ -198,7 +202,7 @@ def described(given: FilePath | Mapping[str, Any], *, seed: Seed = 0, **changes:
     section = given if isinstance(given, Mapping) else section_of(given)
     file = str(section.get("file") or "data") if isinstance(given, Mapping) else given
     name = Path(file).name.partition(".")[0]
-    read = read_described({**section, **changes}, name, seed)
+    read = read_described({**section, **changes}, name, seed, memory)
     for note in read.notes:
         log.warning("%s", note)
     return read.splits
