@@ -17,7 +17,8 @@ from polymodal.checks import shown
 
 R = TypeVar("R")
 AHEAD = 4  # batches that are read before they are asked for
-CHUNK = 2**22  # numbers of a table that are looked at at a time
+LOOKED = 2**20  # numbers of a table that are looked at at a time
+SUMMED = 2**22  # that are summed at a time; other parts have other roundings
 MOST = 4096  # rows of them
 PAGE = mmap.PAGESIZE
 WILL_NEED: int | None = getattr(mmap, "MADV_WILLNEED", None)
@@ -52,14 +53,13 @@ def gather(table: Tensor, rows: Tensor) -> Tensor:
     return as_floats(pick(table, rows))
 
 
-def at_a_time(table: Tensor) -> int:
-    """The number of rows of a table that are looked at at a time."""
-    return max(1, min(MOST, CHUNK // max(1, table[0].numel())))
+def in_parts(table: Tensor, rows: Tensor, numbers: int = LOOKED) -> Iterator[tuple[Tensor, Tensor]]:
+    """Some of `rows` (n,) after the other, and what the table has there (n, ...), as stored.
 
-
-def in_parts(table: Tensor, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Some of `rows` (n,) after the other, and what the table has there (n, ...), as stored."""
-    for some in rows.split(at_a_time(table)):
+    Args:
+        numbers: of the table, at most, unless one row has more.
+    """
+    for some in rows.split(max(1, min(MOST, numbers // max(1, table[0].numel())))):
         yield some, pick(table, some)
 
 
@@ -84,7 +84,7 @@ def as_rows(rows: Any, m: str) -> Tensor:
 def means_of(table: Tensor, rows: Tensor) -> Tensor:
     """Means over rows of the values and of their squares, (2, *shape), float64, without NaN."""
     sums = torch.zeros(3, *table.shape[1:], dtype=torch.float64, device=table.device)
-    for _, stored in in_parts(table, rows.to(table.device)):
+    for _, stored in in_parts(table, rows.to(table.device), SUMMED):
         x = as_floats(stored).double()
         sums += torch.stack([x.nansum(0), x.square().nansum(0), (~x.isnan()).sum(0)])
     return sums[:2] / sums[2].clamp_min(1)

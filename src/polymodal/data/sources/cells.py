@@ -69,7 +69,7 @@ class CellValues(Samples):
         taken = np.arange(self.x.shape[1])
         counts = is_counts(self.x)
         if self.genes is not None and self.genes < len(taken):
-            taken = most_variable(self.x[list(rows)], self.genes, counts)
+            taken = most_variable(self.x[np.asarray(rows)], self.genes, counts)
         x = self._dense(taken, name)
         names = None if self.features is None else tuple(self.features[k] for k in taken)
         modality = replace(KINDS["vector"].describe(name, [x]), kind="vector", names=names)

@@ -13,6 +13,7 @@ from torch import Tensor
 from polymodal.batch import Modality
 from polymodal.checks import Group, check_name, shown, typed
 from polymodal.data.readers.cells import is_cells, read_cells
+from polymodal.data.readers.mapped import Room
 from polymodal.data.tables import UserTable, read_table
 
 
@@ -28,6 +29,7 @@ class Place:
         separator, encoding: of tables of text.
         taken: columns of each file that have another use.
         tables: those that have been read, by path.
+        room: what a modality may take in memory; None: it is not looked at.
     """
 
     folder: Path
@@ -38,6 +40,7 @@ class Place:
     encoding: str | None = None
     taken: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tables: dict[Path, UserTable] = field(default_factory=dict)
+    room: Room | None = None
 
     def path(self, name: str) -> Path:
         """The path of a file or folder that the description names.

@@ -94,7 +94,7 @@ class Rows(Samples):
 
     def describe(self, name: str, rows: Sequence[int]) -> Modality:
         columns = tuple(_column(taken, rows) for taken in self.taken)
-        values = values_of(self.table, columns, self.empty)[0].numpy()[list(rows)]
+        values = values_of(self.table, columns, self.empty)[0].numpy()[np.asarray(rows)]
         found = [moments(values[:, k], column) for k, column in enumerate(columns)]
         seen = values[~np.isnan(values).all(1)]
         location, spread = zip(*found, strict=True)
@@ -147,7 +147,7 @@ def _at(cells: Cells, rows: Sequence[int]) -> Cells:
     """The cells of some rows."""
     if cells.form == "word":
         return replace(cells, words=[cells.words[row] for row in rows])
-    return replace(cells, numbers=cells.numbers[list(rows)])
+    return replace(cells, numbers=cells.numbers[np.asarray(rows)])
 
 
 @register
