@@ -71,9 +71,11 @@ def read_described(
     Raises ValueError in one sentence for files, columns and cells that cannot be read.
     """
     given = description_of(section)
-    tables: dict[Path, UserTable] = {}
-    description = given if given.modalities else suggested(given, tables=tables)
     room = Room(permitted(memory))
+    tables: dict[Path, UserTable] = {}
+    if is_table(given.file or ""):
+        replace(given.place(tables), room=room).table()
+    description = given if given.modalities else suggested(given, tables=tables)
     each_room = Room(room.limit / len(description.sources))
     place = replace(description.place(tables), room=each_room)
     samples = {

@@ -8,7 +8,8 @@ import hashlib
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,14 +69,25 @@ def kept(
         arrays: its parts, in order.
     """
     target = cache_file(source, f"{how} {tuple(shape)} {dtype}")
-    with disk_errors(target, "written"):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name(f".{target.name}.lock")):
-            if not target.is_file():
-                size = math.prod(shape) * dtype.itemsize
-                log.warning("Writing %.3g GB of %s once, into %s", size / 1e9, source, target)
-                _write(target, shape, dtype, arrays())
+    with disk_errors(target, "written"), once(target):
+        if not target.is_file():
+            size = math.prod(shape) * dtype.itemsize
+            log.warning("Writing %.3g GB of %s once, into %s", size / 1e9, source, target)
+            _write(target, shape, dtype, arrays())
     return np.load(target, mmap_mode="c")
+
+
+@contextmanager
+def once(target: Path) -> Iterator[None]:
+    """Inside, no other process writes `target`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = target.with_name(f".{target.name}.lock")
+    with FileLock(lock):
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                lock.unlink()  # who has opened it in the meantime takes a new file
 
 
 def cache_file(source: Path, how: str, suffix: str = ".npy") -> Path:

@@ -71,7 +71,8 @@ class Place:
     def _read(self, path: Path) -> UserTable:
         """A table, or what a file of cells says of each cell."""
         if not is_cells(path):
-            return read_table(path, separator=self.separator, encoding=self.encoding)
+            how = {"separator": self.separator, "encoding": self.encoding}
+            return read_table(path, **how, room=self.room)
         from polymodal.data.tables.frame import Frame
 
         return Frame(read_cells(path).obs, str(path))
