@@ -94,9 +94,9 @@ def fit(
             seed_all(fabric.device, seed, "weights")
             method = built(chosen, splits.modalities, len(splits.train))
         check_method(method, chosen, splits)
+        start_decoders(method.model, splits.train)
         checkpointer.restore(method)
         method.model.to(fabric.device)
-        start_decoders(method.model, splits.train)
         taken = _taken(method, reuse or {}, checkpointer)
         fabric.barrier()  # all processes have read before one writes
         checkpointer.begin(method.model)
