@@ -8,8 +8,11 @@ import torch
 from polymodal.batch import Column, Modality
 from polymodal.data import load_data
 from polymodal.distributions.table import BEYOND, TableValues, layout_of
-from polymodal.imputation.fill import summarised
+from polymodal.imputation.conformal import Calibration, held
+from polymodal.imputation.fill import Filled, summarised
+from polymodal.imputation.temperature import Temperature, temperature_of, tempered
 from polymodal.imputation.weighted import Weighted
+from polymodal.metrics.scoring import binned_error, calibration_error, chance_error
 
 LARGEST = 7300.0
 COLUMNS = (Column("n", "count", largest=LARGEST), Column("x", "positive", largest=LARGEST))
@@ -80,3 +83,83 @@ def test_the_largest_value_is_that_of_the_training_part(tmp_path) -> None:
     data["modalities"] = {"t": {"columns": {"n": "count", "x": "positive", "r": "real"}}}
     (table,) = load_data(data).modalities
     assert [c.largest for c in table.columns] == [42.0, pytest.approx(403.429), None]
+
+
+# Probabilities.
+
+CODES = (Column("c", "category", ("u", "v", "w")), Column("o", "ordinal", tuple("abcde")))
+CODED_TABLE = Modality("t", (2,), "table", kind="table", columns=CODES)
+N = 4000
+
+
+def coded(wrong: float, n: int = N) -> tuple[torch.Tensor, Filled]:
+    """Categories (n, 2), and a model whose probabilities are the right ones to the power `wrong`,
+    normalised.
+    """
+    true = {i: (1.5 * torch.randn(n, len(c.categories))).softmax(-1) for i, c in enumerate(CODES)}
+    truth = torch.cat([torch.multinomial(p, 1) for p in true.values()], 1).float()
+    said = {i: tempered(p, 1 / wrong) for i, p in true.items()}
+    center = torch.stack([p.argmax(-1) for p in said.values()], 1).float()
+    return truth, Filled(center, center[None], center[:0], said, torch.ones(n))
+
+
+def fitted(wrong: float, n: int = N) -> Temperature:
+    truth, filled = coded(wrong, n)
+    found = temperature_of(
+        "entries", CODED_TABLE, truth, torch.ones(n, 2, dtype=torch.bool), filled
+    )
+    assert found is not None and found.n == 2 * n
+    return found
+
+
+@pytest.mark.parametrize("wrong", [0.5, 1.0, 2.5])
+def test_the_temperature_is_that_by_which_a_model_is_wrong(wrong: float) -> None:
+    assert fitted(wrong).value == pytest.approx(wrong, rel=0.06)
+
+
+def test_tempered_probabilities_of_new_rows_hold() -> None:
+    """Of a model that is far too sure, on rows on which the temperature was not fitted."""
+    calibration = Calibration((), (fitted(2.5),))
+    truth, filled = coded(2.5)
+    after = held(filled, calibration, CODED_TABLE)
+    for i in after:
+        own, ours = (calibration_error(p[i], truth[:, i]) for p in (filled.probabilities, after))
+        assert own > 0.1 and ours < 0.03
+        assert torch.equal(after[i].argmax(-1), filled.probabilities[i].argmax(-1))
+        assert torch.allclose(after[i].sum(-1), torch.ones(N))
+
+
+def test_few_entries_move_the_temperature_little() -> None:
+    """A model that is right, with 10 entries: the prior keeps T near 1; none gives none."""
+    values = [fitted(1.0, 5).value for _ in range(20)]
+    assert all(0.5 < v < 2 for v in values)
+    truth, filled = coded(1.0, 5)
+    nothing = torch.zeros(5, 2, dtype=torch.bool)
+    assert temperature_of("entries", CODED_TABLE, truth, nothing, filled) is None
+
+
+def test_each_row_has_the_temperature_of_its_pattern() -> None:
+    two = [
+        Temperature(pattern=pattern, modality="t", n=9, value=value)
+        for pattern, value in (("entries", 2.0), ("whole", 0.5))
+    ]
+    calibration = Calibration((), tuple(two))
+    _, filled = coded(1.0, 4)
+    whole = torch.tensor([True, False, False, True])
+    after = held(filled, calibration, CODED_TABLE, whole)[0]
+    p = filled.probabilities[0]
+    assert torch.allclose(after[whole], tempered(p, 0.5)[whole])
+    assert torch.allclose(after[~whole], tempered(p, 2.0)[~whole])
+    # A pattern that was not measured has the other's, another modality none.
+    assert Calibration((), tuple(two[:1])).temperature("whole", "t") == 2.0
+    assert calibration.temperature("whole", "u") == 1.0
+    assert Calibration.from_records(calibration.records()) == calibration
+
+
+def test_the_calibration_error_by_chance_is_that_of_probabilities_that_hold() -> None:
+    """Of 60 entries: the mean error over many draws, which is far from 0."""
+    p = 0.4 + 0.6 * torch.rand(60)
+    errors = [binned_error(p, (torch.rand(60) < p).double()) for _ in range(400)]
+    mean = sum(errors) / len(errors)
+    assert chance_error(p) == pytest.approx(mean, abs=0.01) and mean > 0.05
+    assert chance_error(p.repeat(100)) < 0.02
