@@ -72,7 +72,7 @@ class Rows(ABC):
         """Writes the intervals of what was filled.
 
         Args:
-            calibration: their factors; None: the model's own intervals are written.
+            calibration: of intervals and probabilities; None: the model's own are written.
         """
 
     def names(self) -> Named:
