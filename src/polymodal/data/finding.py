@@ -10,14 +10,14 @@ from polymodal.checks import shown
 from polymodal.data.readers.archives import read_arrays
 from polymodal.data.readers.cells import read_cells
 from polymodal.data.readers.pictures import is_picture
-from polymodal.data.sources.cells import MAX_DENSE, is_counts
+from polymodal.data.sources.cells import is_counts
 from polymodal.data.sources.images import stems
 from polymodal.data.tables import UserTable
 
 TRIED = 200  # cells of a column that are looked up as files
 MOST = 0.5  # share of them that must be there
 COUNTS = "counts"  # the usual layer of counts
-GENES = 2000
+FEATURES, MANY = 2000, 4000  # of so many, those that vary most are suggested
 
 Sections = dict[str, dict[str, Any]]
 
@@ -103,8 +103,8 @@ def cells_in(path: Path, file: str | None = None) -> Sections:
         x = data.X
         if COUNTS in data.layers and not (x is not None and is_counts(_stored(x))):
             section["layer"] = COUNTS
-        if data.n_obs * data.n_vars * 4 > MAX_DENSE * 2**30:
-            section["genes"] = GENES
+        if data.n_vars > MANY:
+            section["features"] = FEATURES
         modalities[name or path.name.partition(".")[0]] = section
     return modalities
 
