@@ -87,17 +87,28 @@ def pictures_by_column(columns: Mapping[str, str], name: str) -> Sections:
 
 
 def cells_in(path: Path, file: str | None = None) -> Sections:
-    """A modality for each of a file of cells, of counts where there are some.
+    """A modality for each of a file of cells, see `cell_sections`.
 
     Args:
         file: the path in the description; None: it is its main table.
     """
-    held = read_cells(path).modalities
+    sections = cell_sections(read_cells(path).modalities, path.name.partition(".")[0])
+    if file is None:
+        return sections
+    return {name: {**section, "file": file} for name, section in sections.items()}
+
+
+def cell_sections(held: Mapping[str, Any], only: str) -> Sections:
+    """What a description says of each modality of cells: the layer of counts where X has none, and
+    a choice of features where there are many.
+
+    Args:
+        held: objects of anndata by name.
+        only: the name of one that has none.
+    """
     modalities: Sections = {}
     for name, data in held.items():
         section: dict[str, Any] = {"source": "cells"}
-        if file is not None:
-            section["file"] = file
         if name:
             section["modality"] = name
         x = data.X
@@ -105,7 +116,7 @@ def cells_in(path: Path, file: str | None = None) -> Sections:
             section["layer"] = COUNTS
         if data.n_vars > MANY:
             section["features"] = FEATURES
-        modalities[name or path.name.partition(".")[0]] = section
+        modalities[name or only] = section
     return modalities
 
 

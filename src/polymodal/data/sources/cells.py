@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 from polymodal.batch import Modality
 from polymodal.checks import Count, FileName, Group, check_name, shown
 from polymodal.data.kinds import KINDS, kind_of
-from polymodal.data.readers.cells import MUDATA, is_cells, read_cells
+from polymodal.data.readers.cells import is_cells, read_cells
 from polymodal.data.sources.array import described_by, observed
 from polymodal.data.sources.source import Place, Samples, Source, register
 from polymodal.data.variable import most_variable
@@ -50,7 +50,7 @@ class CellValues(Samples):
     """Values of cells.
 
     Args:
-        path: the file.
+        path: the file, or the data in words.
         x: (n, p), an array or a sparse matrix in rows.
         features: their names; None: they have none.
         used: how many of them are used; None: all.
@@ -59,7 +59,7 @@ class CellValues(Samples):
         keys: the names of the cells.
     """
 
-    path: Path
+    path: Path | str
     x: Any
     features: Sequence[str] | None
     used: int | None
@@ -219,30 +219,46 @@ class CellsSource(Source):
                 " its description."
             )
         path = place.path(file)
-        x, keys, features = _values(path, entry, name)
-        if x.dtype.kind not in "biuf":
-            raise ValueError(f"The values of {name!r} in {path} must be numbers, got {x.dtype}.")
-        if len(set(keys)) < len(keys):
-            twice = Counter(keys).most_common(1)[0][0]
-            raise ValueError(
-                f"{path} has the cell {shown(twice)} twice in {name!r}; make the names of cells"
-                " unique (obs_names_make_unique)."
-            )
-        named, notes = (None, []) if features is None else feature_names(features)
-        return CellValues(
-            path=path,
-            x=x,
-            features=named,
-            used=entry.features,
-            counts=entry.counts,
-            notes=notes,
-            keys=keys,
+        return cell_values(read_cells(path).modalities, entry, name, path)
+
+
+def cell_values(
+    held: Mapping[str, Any], entry: CellsEntry, name: str, path: Path | str
+) -> CellValues:
+    """The values of a modality.
+
+    Args:
+        held: objects of anndata by name.
+        path: of the file, or the data in words.
+
+    Raises ValueError for values that are no numbers or not there, and cells that come twice.
+    """
+    x, keys, features = _values(held, entry, name, path)
+    if x.dtype.kind not in "biuf":
+        raise ValueError(f"The values of {name!r} in {path} must be numbers, got {x.dtype}.")
+    if len(set(keys)) < len(keys):
+        twice = Counter(keys).most_common(1)[0][0]
+        raise ValueError(
+            f"{path} has the cell {shown(twice)} twice in {name!r}; make the names of cells"
+            " unique (obs_names_make_unique)."
         )
+    named, notes = (None, []) if features is None else feature_names(features)
+    return CellValues(
+        path=path,
+        x=x,
+        features=named,
+        used=entry.features,
+        counts=entry.counts,
+        notes=notes,
+        keys=keys,
+    )
 
 
-def _values(path: Path, entry: CellsEntry, name: str) -> tuple[Any, list[str], list[str] | None]:
+def _values(
+    held: Mapping[str, Any], entry: CellsEntry, name: str, path: Path | str
+) -> tuple[Any, list[str], list[str] | None]:
     """The values (n, p), the names of the cells, and those of the features, if they have some."""
-    data = _modality(path, entry.modality, name)
+    data = modality_in(held, entry.modality, name, path)
     keys = [str(key) for key in data.obs_names]
     if entry.obsm is not None:
         check_name(entry.obsm, data.obsm, "obsm", f" of {name!r} in {path}")
@@ -265,9 +281,8 @@ def _as_matrix(x: Any) -> Any:
     return x.tocsr() if hasattr(x, "tocsr") else np.asarray(x)
 
 
-def _modality(path: Path, modality: str | None, name: str) -> Any:
-    """The object of anndata of one modality of a file."""
-    held = read_cells(path).modalities
+def modality_in(held: Mapping[str, Any], modality: str | None, name: str, path: Path | str) -> Any:
+    """The object of anndata of one modality. Raises ValueError if there is none."""
     if modality is None and len(held) == 1:
         return next(iter(held.values()))
     if modality is None:
@@ -275,7 +290,7 @@ def _modality(path: Path, modality: str | None, name: str) -> Any:
             f"{path} holds the modalities {sorted(held)}; write modality: NAME into the description"
             f" of {name!r}."
         )
-    if not path.name.lower().endswith(MUDATA):
+    if list(held) == [""]:
         raise ValueError(f"{path} holds one modality; leave modality: {modality} out.")
     check_name(modality, held, "modality", f" in {path}")
     return held[modality]
