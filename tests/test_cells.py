@@ -8,6 +8,7 @@ import pytest
 import scipy.sparse
 import torch
 
+import polymodal
 from polymodal.cli.main import run
 
 N, LACKING = 60, 12  # cells, and those without proteins
@@ -164,3 +165,55 @@ def test_torch_stays_as_it_was(folder, tmp_path) -> None:
     torch.manual_seed(3)
     assert impute(folder, folder / "cells.h5mu", tmp_path / "filled.h5mu") == 0
     assert torch.equal(torch.rand(1), expected)
+
+
+# In memory.
+
+
+def imputer(**options) -> polymodal.Imputer:
+    return polymodal.Imputer(epochs=3, latent=2, proposals=20, random_state=0, **options)
+
+
+def test_mudata_in_mudata_out() -> None:
+    before = cells()
+    model = imputer().fit(before)
+    after = model.transform(before)
+    assert isinstance(after, mudata.MuData) and list(after.obs_names) == list(before.obs_names)
+    old, protein = before.mod["protein"], after.mod["protein"]
+    assert "imputed" not in old.layers and old.n_obs == N - LACKING  # X itself is not changed
+    assert (after.mod["rna"].X != before.mod["rna"].X).nnz == 0
+    assert after.mod["rna"].X.dtype == np.int32 and protein.n_obs == N
+    np.testing.assert_array_equal(protein.layers["imputed"][: old.n_obs], old.X)
+    assert np.isfinite(protein.layers["imputed"]).all()
+    assert after.obsm["X_polymodal"].shape == (N, 2)
+    assert after.obsm["X_polymodal"].std(0).min() > 0
+    kinds = {m.name: m.kind for m in model.modalities_}
+    assert kinds == {"rna": "counts", "protein": "counts"}
+    assert list(model.get_feature_names_out())[-1] == "protein__d"
+    bounds = model.intervals(before)
+    assert len(bounds) == LACKING * 4 and (bounds.lower <= bounds.upper).all()
+    new = model.transform(mudata.MuData({"rna": cells(1, "n").mod["rna"]}))
+    assert new.mod["protein"].shape == (N, 4)
+    copies = model.sample(before, 2)
+    assert isinstance(copies[1], mudata.MuData)
+
+
+def test_anndata_in_anndata_out() -> None:
+    before = cells().mod["protein"]
+    before.X[3, 1] = np.nan
+    after = imputer().fit_transform(before)
+    assert isinstance(after, anndata.AnnData) and list(after.obs_names) == list(before.obs_names)
+    layer = after.layers["imputed"]
+    assert np.isfinite(layer).all() and np.isnan(after.X[3, 1])
+    seen = ~np.isnan(before.X)
+    np.testing.assert_array_equal(layer[seen], before.X[seen])
+    assert (after.obsp["near"] != before.obsp["near"]).nnz == 0
+
+
+def test_cells_and_tables_are_not_mixed() -> None:
+    fitted = imputer().fit(cells().mod["protein"])
+    with pytest.raises(ValueError, match="X must be cells as in fit, got ndarray"):
+        fitted.transform(np.ones((3, 4)))
+    other = mudata.MuData({"atac": cells().mod["protein"]})
+    with pytest.raises(ValueError, match=r"fit knew the modalities \['rna', 'protein'\]"):
+        imputer().fit(cells()).transform(other)
