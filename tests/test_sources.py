@@ -539,3 +539,22 @@ def test_what_init_writes_trains(tmp_path) -> None:
     out = tmp_path / "run"
     assert run(["train", str(root / "birds.yaml"), "training.epochs=1", "--out", str(out)]) == 0
     assert (out / "model.safetensors").exists()
+
+
+def test_init_describes_a_file_of_arrays_alone(tmp_path) -> None:
+    """Lists of one value for each sample are labels and names, not modalities."""
+    rng = np.random.default_rng(0)
+    n = 40
+    np.savez(
+        tmp_path / "s.npz",
+        genes=rng.poisson(3.0, (n, 6)).astype(np.uint16),
+        topics=rng.normal(size=(n, 3)).astype(np.float32),
+        labels=rng.integers(0, 2, n),
+        names=np.array([f"c{k}" for k in range(n)]),
+        label_names=np.array(["a", "b"]),
+    )
+    assert run(["init", str(tmp_path / "s.npz"), "--label", "labels", "--key", "names"]) == 0
+    data = load_data(tmp_path / "s.yaml")
+    kinds = {m.name: (m.kind, m.shape) for m in data.modalities}
+    assert kinds == {"genes": ("counts", (6,)), "topics": (None, (3,))}
+    assert data.train.classes == ("0", "1") and sum(map(len, data.parts.values())) == n

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from polymodal.checks import shown
-from polymodal.data.readers.archives import read_arrays
+from polymodal.data.readers.archives import read_arrays, samples_in
 from polymodal.data.readers.cells import read_cells
 from polymodal.data.readers.pictures import is_picture
 from polymodal.data.sources.cells import is_counts
@@ -124,28 +124,34 @@ def _stored(x: Any) -> Any:
     return x.tocsr() if hasattr(x, "tocsr") else x
 
 
-def arrays_in(path: Path, file: str, key: str | None) -> Sections:
+def arrays_in(path: Path, file: str | None, key: str | None) -> Sections:
     """A modality for each array of numbers of an .npz or .npy file.
 
     Args:
-        file: the path in the description.
+        file: the path in the description; None: it is its main file, of which lists of one value
+            for each sample are no modalities.
         key: the array of keys, if the file has one of this name.
     """
     arrays = read_arrays(path)
-    numeric = [name for name, x in arrays.items() if x.dtype.kind in "biuf" and name != key]
+    size = samples_in(arrays)
+    numeric = [
+        name
+        for name, x in arrays.items()
+        if x.dtype.kind in "biuf" and name != key and (file or (x.ndim > 1 and len(x) == size))
+    ]
     if not numeric:
         raise ValueError(f"{path} holds no array of numbers, got {shown(sorted(arrays))}.")
     modalities: Sections = {}
     for name in numeric:
-        section = {"source": "array", "file": file}
+        section: dict[str, Any] = {"source": "array"}
+        if file is not None:
+            section["file"] = file
         if name:
             section["array"] = name
         if key in arrays:
             section["key"] = str(key)
+        x = arrays[name]
+        if x.ndim == 2 and x.dtype.kind in "iu" and x.dtype.itemsize > 1 and is_counts(x):
+            section["counts"] = True
         modalities[name or path.name.partition(".")[0]] = section
     return modalities
-
-
-def is_array(path: Path) -> bool:
-    """Whether a file holds arrays, by its name."""
-    return path.name.lower().endswith((".npz", ".npy"))

@@ -14,6 +14,7 @@ from polymodal.batch import CODED, Column, Modality
 from polymodal.distributions.library import TOTAL, library_size, log_normalised, usual_shares
 from polymodal.distributions.likelihoods import entries, likelihood_of
 from polymodal.distributions.table import SMALLEST
+from polymodal.networks.components import COMPONENTS, WIDE, PrincipalComponents
 
 Shape = tuple[int, ...]
 FARTHEST = 8.0  # standard deviations that an encoder tells apart
@@ -129,6 +130,10 @@ def reading_encoder(make: Any, modality: Modality, shape: Shape, out: int) -> nn
         first, shape = [TableFeatures(modality)], (TableFeatures.size(modality.columns),)
     elif likelihood.library:
         first, shape = [LibraryFeatures(modality)], (shape[0] + 1,)
+        if shape[0] > WIDE:
+            features = nn.Sequential(*first, ZerosInHoles())
+            components = PrincipalComponents(modality.name, features, shape[0])
+            return nn.Sequential(components, make((COMPONENTS,), out))
     elif modality.spread and likelihood.scaled:
         first = [Standardised(modality)]
     if modality.holes:
