@@ -69,7 +69,7 @@ def fill(
         latents = weighted_latents(model, read, proposals)
         chosen = _chosen(latents.weight, draws)
         for m in targets:
-            p: Any = model.decoders[m](latents.z)
+            p = model.predictive(m, read, latents.z)
             found[m].append(summarised(p, p.sample(), modalities[m], latents, chosen, levels))
     return {m: joined(parts) for m, parts in found.items()}
 

@@ -13,6 +13,7 @@ from polymodal.data import Dataset
 from polymodal.distributions import stratified, weighable
 from polymodal.model import MultimodalVAE
 
+HALVINGS = 20  # steps in which the power of weights is found
 ROWS = 1024  # samples whose latents are computed at a time
 
 
@@ -31,6 +32,9 @@ def weighted_latents(model: MultimodalVAE, batch: Batch, proposals: int) -> Weig
     """Draws of p(z | x_S) of the model itself: z_k ~ q(z | x_S) with weights proportional to
     p(z_k) p(x_S | z_k) / q(z_k | x_S) (Mattei and Frellsen 2019, eq. 10).
 
+    Weights are flattened where a posterior says which share of its draws counts at least
+    (`Posterior.least_effective`).
+
     Draws of a posterior without a density, such as a product that a sampler draws, have equal
     weights. Of a sample of which nothing is observed q is the prior.
 
@@ -45,8 +49,31 @@ def weighted_latents(model: MultimodalVAE, batch: Batch, proposals: int) -> Weig
         return Weighted(z, weight, z.new_full((len(batch),), float(proposals)))
     z = stratified(q, proposals)
     log_w = model.log_likelihood(batch, z) + prior.log_prob(z) - q.log_prob(z)
-    weight = log_w.double().softmax(0).to(z.dtype)
+    least = proposals * model.posterior.least_effective
+    weight = flattened(log_w.double(), least).to(z.dtype)
     return Weighted(z, weight, 1 / weight.square().sum(0))
+
+
+def flattened(log_w: Tensor, least: float) -> Tensor:
+    """Weights (K, B) in proportion to w^t, with the largest power t <= 1 for which the effective
+    number of draws is at least `least`.
+
+    >>> log_w = torch.tensor([[0.0, 0.0], [9.0, 0.1]])
+    >>> 1 / flattened(log_w, 1.5).square().sum(0)
+    tensor([1.5000, 1.9950])
+    """
+    low, high = torch.zeros_like(log_w[0]), torch.ones_like(log_w[0])
+    whole = _effective(log_w) >= least
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        enough = _effective(middle * log_w) >= least
+        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
+    return (torch.where(whole, 1.0, low) * log_w).softmax(0)
+
+
+def _effective(log_w: Tensor) -> Tensor:
+    """The effective number of draws of weights in proportion to exp(log_w), (B,)."""
+    return 1 / log_w.softmax(0).square().sum(0)
 
 
 @torch.no_grad()
