@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Forms:
             if not used:
                 why = "; ".join(f"{g.name}: {g.reason}" for g in left_out[m][:3])
                 raise ValueError(f"{m} has no column that can be used ({why}).")
-            taken = [Taken(table.cells(g.name), ColumnEntry(), g) for g in used]
+            taken = [Taken(partial(table.cells, g.name), ColumnEntry(), g) for g in used]
             described = Rows(table, taken, left_out[m], None, ()).describe(m, range(self.size))
             modalities.append(replace(described, holes=True))
         return modalities, left_out

@@ -18,8 +18,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from polymodal.checks import FilePath, Seed, typed
+from polymodal.checks import FilePath, Seed, permitted, typed
 from polymodal.data import Splits
+from polymodal.data.mapped import where, within
+from polymodal.data.readers.mapped import Room
 from polymodal.model import Method
 from polymodal.rng import own_random_state, seed_all
 from polymodal.runs.checkpointer import Checkpointer
@@ -75,6 +77,7 @@ def fit(
     seed, out = typed(Seed, seed, "seed"), typed(FilePath | None, out, "out")
     chosen = settings_of(method, data, settings)
     splits = load_splits(chosen.data, chosen.modalities, data if isinstance(data, Splits) else None)
+    splits = within(splits, chosen.data.memory)
     chosen = complete(chosen, splits.modalities)
     check_evaluation(chosen.evaluation, splits)
     training = chosen.training
@@ -103,7 +106,9 @@ def fit(
             Reporter(chosen.training.progress and fabric.is_global_zero) as reporter,
         ):
             loggers = make_loggers(chosen.training, checkpointer.target)
-            session = Session(chosen.training, splits, seed, checkpointer, reporter, loggers)
+            room = Room(permitted(chosen.data.memory), checkpointer.path)
+            reporter.say(where(splits, chosen.data.memory))
+            session = Session(chosen.training, splits, seed, checkpointer, reporter, loggers, room)
             session.train(method, taken)
         method.model.to("cpu").eval()
         run = checkpointer.close(method, splits.modalities)
