@@ -1,6 +1,8 @@
-"""Pictures of a user: networks for any size, what training takes, and pictures that are filled in."""
+"""Pictures of a user: networks for any size, what training takes, filling in."""
 
 import io
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -13,11 +15,13 @@ from polymodal.cli.main import run as command
 from polymodal.data.kinds.lettering import lettered
 from polymodal.data.readers import decoded as decoded_reader
 from polymodal.data.readers.pictures import picture_bytes
+from polymodal.imputation.baselines import Baselines
 from polymodal.imputation.fill import FEW, fill
 from polymodal.imputation.weighted import weighted_latents
 from polymodal.networks.images import channels, image_decoder, image_encoder
 from polymodal.settings.cost import SPEED, epoch_seconds, operations
 from polymodal.settings.pictures import EPOCHS, MINUTES, for_pictures
+from polymodal.training.advice import warn_of_ignored
 
 IMAGE = Modality("photo", (3, 64, 64), link="sigmoid", kind="image", scale=None)
 
@@ -52,8 +56,7 @@ def test_every_level_takes_the_same_operations() -> None:
     shape = (3, 128, 128)
     sizes = channels(shape, 256)
     work = [
-        (128 >> k) ** 2 * inputs * outputs
-        for k, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False))
+        (128 >> k) ** 2 * inputs * outputs for k, (inputs, outputs) in enumerate(pairwise(sizes))
     ]
     assert max(work) == min(work)
 
@@ -231,6 +234,48 @@ def test_new_rows_may_lack_all_pictures(tmp_path) -> None:
     assert command(["impute", str(runs), str(new), *options]) == 0
     assert sorted(p.name for p in (tmp_path / "full.photos").iterdir()) == ["0.png", "1.png"]
     assert pd.read_csv(out)["photo"].tolist() == ["0.png", "1.png"]
+
+
+def test_ridge_regression_reads_pixels_of_samples_without_the_table() -> None:
+    torch.manual_seed(0)
+    photo = Modality("photo", (1, 32, 32), link="sigmoid", kind="image", scale=None)
+    row = Modality("row", (1,), scale=None)
+    pixels = torch.rand(200, 1, 32, 32)
+    bright = 100 * pixels[:, :, 4:8].mean((1, 2, 3))[:, None]
+    present = {"photo": torch.arange(200) % 10 > 0}
+    data = Dataset([photo, row], {"photo": pixels, "row": bright}, present=present)
+    lacking = replace(data, present={**present, "row": torch.zeros(200, dtype=torch.bool)})
+    found = Baselines.fit(data).predict(lacking, "row")["ridge"]["row"]
+    error = (found - bright).square().mean(0).sqrt() / bright.std(0)
+    without = Baselines.fit(replace(data, present={"photo": torch.zeros(200) > 0}))
+    same = without.predict(lacking, "row")["ridge"]["row"]
+    assert error < 0.5  # a tenth of the samples have no picture
+    assert torch.allclose(same, bright.double().mean(0).expand_as(same), rtol=1e-3)
+
+
+# Decoders that ignore the latent.
+
+
+@pytest.mark.parametrize("ignores", [True, False])
+def test_a_picture_whose_decoder_ignores_the_latent_is_told(caplog, ignores) -> None:
+    torch.manual_seed(0)
+    photo = Modality("photo", (1, 8, 8), link="sigmoid", kind="image", scale=None)
+    row = Modality("row", (2,), scale=None)
+    z = torch.randn(200, 1)
+    pixels = (0.5 + 0.3 * z.tanh()).reshape(-1, 1, 1, 1) + 0.02 * torch.randn(200, 1, 8, 8)
+    rows = z.expand(-1, 2) + 0.1 * torch.randn(200, 2)
+    data = Dataset([photo, row], {"photo": pixels.clamp(0, 1), "row": rows})
+    training = {"epochs": 15, "batch": 20, "lr": 1e-2, "progress": False}
+    method = {"latent": 1, "hidden": 8, "k": 1, "objective": "elbo", "hide": 0.0}
+    model = fit("miwae", Splits(data, data, data), method=method, training=training).model
+    assert "ignores" not in caplog.text
+    if ignores:
+        for p in model.decoders["photo"].net[0].parameters():
+            torch.nn.init.zeros_(p)
+    before = torch.random.get_rng_state()
+    warn_of_ignored(model, data)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert ("The decoder of 'photo' ignores" in caplog.text) == ignores
 
 
 # Texts in pictures.

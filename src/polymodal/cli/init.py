@@ -80,7 +80,7 @@ def _lines(described: Described, files: Sequence[str], named: bool) -> Iterator[
     yield f"training: {_flow(advice.training)}  # {advice.because}"
     if advice.networks:
         chosen = {_scalar(m): network for m, network in advice.networks.items()}
-        yield f"networks: {_flow(chosen)}  # quick on a CPU; without this line, those of their kinds"
+        yield f"networks: {_flow(chosen)}  # quick on a CPU"
     if advice.weights:
         weights = {_scalar(m): _flow({"weight": w}) for m, w in advice.weights.items()}
         yield f"modalities: {_flow(weights)}  # in training, so that pixels do not drown it"
