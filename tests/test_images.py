@@ -15,9 +15,11 @@ from polymodal.cli.main import run as command
 from polymodal.data.kinds.lettering import lettered
 from polymodal.data.readers import decoded as decoded_reader
 from polymodal.data.readers.pictures import picture_bytes
+from polymodal.distributions import divergence
 from polymodal.imputation.baselines import Baselines
 from polymodal.imputation.fill import FEW, fill
 from polymodal.imputation.weighted import weighted_latents
+from polymodal.methods.miwae import miwae_loss
 from polymodal.networks.images import channels, image_decoder, image_encoder
 from polymodal.settings.cost import SPEED, epoch_seconds, operations
 from polymodal.settings.pictures import EPOCHS, MINUTES, for_pictures
@@ -121,6 +123,47 @@ def test_pictures_that_some_samples_lack_take_one_encoder_for_all_patterns(monke
     lacking = for_pictures(splits(64, [IMAGE, other], present), "jnf", "two")
     assert whole.method == "jnf" and lacking.method == "miwae"
     assert lacking.options["k"] == 1  # one picture is decoded for each sample
+
+
+def test_tables_and_texts_weigh_the_root_of_their_share_of_values() -> None:
+    row = Modality("row", (3,), scale=None)
+    assert for_pictures(splits(64, [IMAGE, row]), "jnf", "two").weights == {"row": 64.0}
+
+
+# What a part of a sample says.
+
+
+def test_the_consensus_is_the_divergence_of_the_posterior_of_a_part() -> None:
+    model, data = model_of_pictures()
+    batch = data.batch(torch.arange(20))
+
+    def loss(consensus, hide=1.0):
+        torch.manual_seed(0)
+        return miwae_loss(model, batch, 1.0, hide, (), "elbo", 1, consensus)
+
+    one, three = loss(1.0), loss(3.0)
+    assert torch.allclose(three.value - one.value, 2 * one.terms["kl_part"], atol=1e-3)
+    lost = one.terms["kl_part"] > 0
+    assert 5 < lost.sum() < 20  # a third of the samples lose nothing
+    assert (loss(1.0, 1e-9).terms["kl_part"] == 0).all()
+
+
+def test_with_a_consensus_a_part_says_what_it_can_of_the_rest() -> None:
+    torch.manual_seed(0)
+    z = torch.randn(400, 1)
+    modalities = [Modality("a", (8,), scale=0.5, weight=5.0), Modality("b", (1,), scale=0.5)]
+    data = Dataset(modalities, {"a": z.expand(-1, 8) + 0.3 * torch.randn(400, 8), "b": z})
+    errors = []
+    for consensus in (0.0, 1.0):
+        options = {"k": 1, "objective": "elbo", "hide": 0.9, "consensus": consensus}
+        training = {"epochs": 15, "batch": 40, "lr": 1e-2, "progress": False}
+        method = {"latent": 4, "hidden": 32, **options}
+        run = fit("miwae", Splits(data, data, data), method=method, training=training)
+        whole, part = (
+            run.model.posterior(Batch({m: data.tables[m] for m in given})) for given in ("ab", "b")
+        )
+        errors.append(divergence(whole, part, whole.mean).mean().item())
+    assert errors[1] < 0.6 * errors[0]
 
 
 # Filling in.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,8 +19,9 @@ MINUTES = 25  # of training on two CPU cores, at most, by an estimate
 EPOCHS, EPOCHS_ON_GPU = 60, 200  # at most
 LATENTS = ((500, 16), (5000, 32))  # samples up to which a latent has that size
 LATENT = 64  # of more samples
-SMALL, BATCHES = 5000, (64, 128)  # samples up to which batches are the smaller ones
-TWO_STAGES = ("jnf", "jmvae_two_stage")  # the second stage encodes every sample once more
+SMALL, BATCHES = 5000, (32, 128)  # samples up to which batches are the smaller ones
+TWICE = ("jnf", "jmvae_two_stage", "miwae")  # every sample is encoded twice
+HIDE = 0.9  # share of the samples of which the encoder also reads a part
 MIXED = "pictures beside other values: one encoder reads whatever a sample has"
 
 
@@ -29,7 +31,8 @@ def for_pictures(splits: Splits, method: str, reason: str) -> Recommendation:
     Networks and epochs are those that a CPU bears, or, with a GPU, those of the kinds and many
     epochs. Pictures with tables, or of which samples lack some, take one encoder for every
     pattern, with one draw of the latent for each sample, since more draws are more pictures to
-    decode.
+    decode; it learns from whole samples what a part of them says (`consensus`). Tables and texts
+    have weights, since a picture has thousands of nats.
 
     Args:
         method, reason: for complete data of pictures and texts.
@@ -38,23 +41,27 @@ def for_pictures(splits: Splits, method: str, reason: str) -> Recommendation:
     options: dict[str, Any] = {"latent": _latent(count), "hidden": 256}
     if _is_mixed(splits):
         method, reason = "miwae", MIXED
-        options |= {"k": 1, "objective": "elbo"}
+        options |= {"k": 1, "objective": "elbo", "hide": HIDE, "consensus": 1.0}
     on_gpu = torch.cuda.is_available()
-    networks = {} if on_gpu else _quick(modalities)
+    networks, weights = {} if on_gpu else _quick(modalities), _weights(modalities)
     training: dict[str, Any] = {
         "epochs": EPOCHS_ON_GPU,
         "batch": BATCHES[count > SMALL],
-        "lr": 1e-3,
+        "lr": 2e-3,
+        "optimizer": "adamw",
+        "weight_decay": 0.01,
+        "schedule": "cosine",
+        "warmup": 100,
         "clip": 5.0,
         "patience": 10,
     }
     if on_gpu:
         words = f"at most {EPOCHS_ON_GPU} epochs on a GPU; it stops at the best weights"
-        return Recommendation(method, reason, options, training, words, networks)
-    seconds = epoch_seconds(modalities, networks, count, 1 + (method in TWO_STAGES))
+        return Recommendation(method, reason, options, training, words, networks, weights)
+    seconds = epoch_seconds(modalities, networks, count, 1 + (method in TWICE))
     training |= _bounded(seconds, max(1, count // training["batch"]))
     words = _words(seconds, training)
-    return Recommendation(method, reason, options, training, words, networks)
+    return Recommendation(method, reason, options, training, words, networks, weights)
 
 
 def _is_mixed(splits: Splits) -> bool:
@@ -77,6 +84,13 @@ def _quick(modalities: Sequence[Modality]) -> dict[str, str]:
         elif likelihood_of(m).words and kind_of(m).network(m) == "sentence-conv":
             networks[m.name] = "text-conv"
     return networks
+
+
+def _weights(modalities: Sequence[Modality]) -> dict[str, float]:
+    """Of what is no picture: the root of how many times as many values the largest picture has."""
+    most = max(math.prod(m.shape) for m in modalities if kind_of(m).visual)
+    sizes = {m.name: math.prod(m.shape) for m in modalities if not kind_of(m).visual}
+    return {name: float(max(1, round(math.sqrt(most / size)))) for name, size in sizes.items()}
 
 
 def _bounded(seconds: float, steps: int) -> dict[str, int]:
