@@ -167,9 +167,14 @@ def _about(name: str, described: Described) -> str:
     if m.vocabulary:
         return "texts, one in a cell"
     if isinstance(samples, CellValues):
-        genes = "" if samples.genes or m.shape[0] <= MANY else f"; genes: {MANY} takes fewer"
-        kind = "counts" if m.likelihood == "negative_binomial" else "numbers"
-        return f"{kind} of {m.shape[0]:,} features{genes}"
+        whole = samples.x.shape[1]
+        if samples.used and samples.used < whole:
+            fewer = f" of {whole:,} that vary most; features: null takes all"
+        else:
+            fewer = f"; features: {MANY} takes fewer" if whole > MANY else ""
+        if m.kind != "counts":
+            return f"numbers of {m.shape[0]:,} features{fewer}"
+        return f"counts of {m.shape[0]:,} features{fewer}; counts: false if they are none"
     return f"{size} {'pixels' if m.kind == 'image' else 'numbers'}"
 
 

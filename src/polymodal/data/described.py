@@ -24,7 +24,7 @@ from polymodal.data.description import (
     section_of,
 )
 from polymodal.data.joining import ABSENT, Joined, joined, parts_by_column, random_parts
-from polymodal.data.readers.cells import is_cells
+from polymodal.data.readers.cells import is_cells, read_cells
 from polymodal.data.sources import Place, Samples, Source, source_of
 from polymodal.data.sources.images import Pictures
 from polymodal.data.suggestion import modality_name, suggested
@@ -224,14 +224,10 @@ def read_rows(
 
     Raises ValueError in one sentence for what cannot be read.
     """
-    description = description_of(section)
-    if is_description(path):
-        description = description_of(read_section(path))
-        values, together = _of_files(modalities, description)
-    elif is_cells(path):
-        values, together = _of_files(modalities, _with_cells(description, Path(path)))
+    if is_description(path) or is_cells(path):
+        values, together = _of_files(modalities, description_of_rows(section, path))
     else:
-        values, together = _of_table(modalities, description, path)
+        values, together = _of_table(modalities, description_of(section), path)
     for _, _, notes in values.values():
         for note in notes:
             log.warning("%s", note)
@@ -249,6 +245,15 @@ def rows_table(section: Mapping[str, Any], path: FilePath) -> UserTable:
     return read_table(path, separator=description.separator, encoding=description.encoding)
 
 
+def description_of_rows(section: Mapping[str, Any], path: FilePath) -> Description:
+    """What `read_rows` reads of a description, or of a file of cells: the modalities of training
+    that it has.
+    """
+    if is_description(path):
+        return description_of(read_section(path))
+    return _with_cells(description_of(section), Path(path))
+
+
 def _with_cells(description: Description, path: Path) -> Description:
     """The description with another file of cells."""
     fields: dict[str, Any] = {"file": path.name, "path": str(path.expanduser().parent)}
@@ -258,9 +263,15 @@ def _with_cells(description: Description, path: Path) -> Description:
     modalities = {
         name: {k: v for k, v in section.items() if k != "file"}
         for name, section in description.modalities.items()
-        if section.get("source") == "cells"
+        if section.get("source") == "cells" and _is_held(section, path)
     }
     return changed.model_copy(update={"modalities": modalities})
+
+
+def _is_held(section: Mapping[str, Any], path: Path) -> bool:
+    """Whether a file of cells has the modality that a description says."""
+    held = read_cells(path).modalities
+    return section.get("modality") is None or list(held) == [""] or section["modality"] in held
 
 
 def _of_files(modalities: Sequence[Modality], description: Description) -> tuple[Values, Joined]:

@@ -181,6 +181,8 @@ def _modality_summary(m: Modality, splits: Splits) -> ModalitySummary:
 
 
 def _of_numbers(m: Modality) -> str:
+    if likelihood_of(m).library:
+        return "log(1 + 10^4 x / total), by entry"
     if likelihood_of(m).counts:
         return "log(1 + x / mean of the sample)" if len(m.shape) == 1 else "log(1 + x)"
     if not m.location:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 
 from polymodal.batch import Modality
-from polymodal.data.dataset import Dataset, Splits
+from polymodal.data.dataset import Dataset, Splits, gather
+from polymodal.distributions.library import library_size, log_normalised, usual_shares
 from polymodal.distributions.likelihoods import likelihood_of
 
 TINY = 1e-12  # of the mean square: a variance that is rounding
@@ -24,6 +25,8 @@ def standardised(splits: Splits) -> Splits:
 
 def standardised_modality(m: Modality, train: Dataset) -> Modality:
     """One modality of `standardised` splits, by the training part."""
+    if likelihood_of(m).library:
+        return _log_normalised(m, train)
     if not likelihood_of(m).scaled or m.scale is None:
         return m
     if m.link != "identity":
@@ -31,3 +34,19 @@ def standardised_modality(m: Modality, train: Dataset) -> Modality:
     mean, variance = (x.flatten() for x in train.exact_moments(m.name))
     spread = torch.where(variance > TINY * (1 + mean.square()), variance.sqrt(), 1.0)
     return replace(m, scale=None, location=tuple(mean.tolist()), spread=tuple(spread.tolist()))
+
+
+def _log_normalised(m: Modality, train: Dataset) -> Modality:
+    """Counts of cells, by the moments of their `log_normalised` values; twice, since the library
+    size of a cell with holes depends on the shares that the first gives.
+    """
+    x = gather(train.tables[m.name], train.rows_of(m.name)[train.is_present(m.name)]).float()
+    location = torch.zeros(0)
+    for _ in range(2):
+        values = log_normalised(x, library_size(x, usual_shares(location, x.shape[1]))).double()
+        location = values.nanmean(0).nan_to_num().float()
+        spread = (values - location).square().nanmean(0).nan_to_num().sqrt()
+        if not x.isnan().any():
+            break
+    spread = torch.where(spread > TINY, spread, 1.0)
+    return replace(m, location=tuple(location.tolist()), spread=tuple(spread.tolist()))

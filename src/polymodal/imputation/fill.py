@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from polymodal.batch import CODED, Batch, Column, Modality
+from polymodal.batch import CODED, LOGARITHMIC, Batch, Column, Modality
 from polymodal.data import Dataset, kind_of
 from polymodal.distributions.table import TableValues
 from polymodal.distributions.tokens import TokenSequence
@@ -79,7 +79,7 @@ def fill(
             if is_large(modalities[m]):
                 found[m].append(_by_few(model, modalities[m], latents, chosen, levels))
                 continue
-            p: Any = model.decoders[m](latents.z)
+            p = model.predictive(m, read, latents.z)
             found[m].append(summarised(p, p.sample(), modalities[m], latents, chosen, levels))
     return {m: joined(parts) for m, parts in found.items()}
 
@@ -153,8 +153,7 @@ def summarised(
         probabilities = {
             i: (weight.unsqueeze(-1) * share).sum(0) for i, share in p.probabilities().items()
         }
-        skewed = {"positive": x, "count": means}
-        center = _of_table(center, skewed, weight, modality.columns, probabilities)
+        center = _of_table(center, x, weight, modality.columns, probabilities)
     if isinstance(p, TokenSequence):
         center = _most_probable(p, weight)
     rows = x[:0] if chosen is None else x[chosen, torch.arange(x.shape[1])]
@@ -174,28 +173,36 @@ def _most_probable(p: TokenSequence, weight: Tensor) -> Tensor:
 
 def _of_table(
     mean: Tensor,
-    skewed: Mapping[str, Tensor],
+    x: Tensor,
     weight: Tensor,
     columns: Sequence[Column],
     probabilities: dict[int, Tensor],
 ) -> Tensor:
-    """The best single value of each column: of positive numbers the trimmed mean of draws, of
-    counts that of the conditional means, since few large draws would decide a mean; of coded ones
-    a category.
+    """The best single value of each column: of positive numbers and counts that of `_limited`, of
+    coded ones a category, of others the mean.
 
     Args:
         mean: (B, d).
-        skewed: {type of columns: the values (K, B, d) that a trimmed mean averages}.
+        x: (K, B, d), a draw from each latent.
     """
-    levels = (torch.arange(GRID, device=mean.device) + 0.5) / GRID
     center = mean.clone()
-    for kind, values in skewed.items():
-        if index := [i for i, c in enumerate(columns) if c.type == kind]:
-            center[:, index] = weighted_quantiles(values[..., index], weight, levels).mean(0)
     for i, column in enumerate(columns):
+        if column.type in LOGARITHMIC:
+            center[:, i] = _limited(x[..., i], weight, column.largest)
         if column.type in CODED:
             center[:, i] = _category(probabilities[i], column.type == "ordinal").to(center.dtype)
     return center
+
+
+def _limited(x: Tensor, weight: Tensor, largest: float | None) -> Tensor:
+    """The mean (B,) of draws (K, B) of which none is taken for more than the largest value of
+    training, since few draws of an error in the logarithm would decide it; without that value, the
+    trimmed mean.
+    """
+    if largest is not None:
+        return (weight * x.clamp(max=largest)).sum(0)
+    levels = (torch.arange(GRID, device=x.device) + 0.5) / GRID
+    return weighted_quantiles(x, weight, levels).mean(0)
 
 
 def _category(probability: Tensor, ordered: bool) -> Tensor:

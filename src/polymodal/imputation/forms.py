@@ -34,6 +34,11 @@ class Forms:
             raise ValueError(f"All modalities must have the same number of rows, got {sizes}.")
         self.tables, self.size = dict(tables), next(iter(sizes.values()))
 
+    @property
+    def names(self) -> list[str]:
+        """The modalities that are filled in."""
+        return list(self.tables)
+
     def describe(self, numbers: Sequence[str]) -> tuple[list[Modality], dict[str, list[Guess]]]:
         """The modalities, and the columns of each table that are left out.
 

@@ -13,6 +13,7 @@ from polymodal.data import Dataset, kind_of
 from polymodal.distributions import likelihood_of, stratified, weighable
 from polymodal.model import MultimodalVAE
 
+HALVINGS = 20  # steps in which the power of weights is found
 ROWS = 1024  # samples whose latents are computed at a time
 
 
@@ -30,6 +31,9 @@ class Weighted(NamedTuple):
 def weighted_latents(model: MultimodalVAE, batch: Batch, proposals: int) -> Weighted:
     """Draws of p(z | x_S) of the model itself: z_k ~ q(z | x_S) with weights proportional to
     p(z_k) p(x_S | z_k) / q(z_k | x_S) (Mattei and Frellsen 2019, eq. 10).
+
+    Weights are flattened where a posterior says which share of its draws counts at least
+    (`Posterior.least_effective`).
 
     Draws have equal weights where the posterior has no density, such as a product that a sampler
     draws, and where a picture or a text is observed, see `is_large`. Of a sample of which nothing
@@ -51,7 +55,8 @@ def weighted_latents(model: MultimodalVAE, batch: Batch, proposals: int) -> Weig
     log_w = model.log_likelihood(batch.only(others), z) + prior.log_prob(z) - q.log_prob(z)
     for mask in seen:
         log_w = torch.where(mask, 0, log_w)
-    weight = log_w.double().softmax(0).to(z.dtype)
+    least = proposals * model.posterior.least_effective
+    weight = flattened(log_w.double(), least).to(z.dtype)
     return Weighted(z, weight, 1 / weight.square().sum(0))
 
 
@@ -66,6 +71,28 @@ def equally_weighted(z: Tensor) -> Weighted:
     """Draws z (K, B, D) of equal weights."""
     weight = z.new_full(z.shape[:-1], 1 / len(z))
     return Weighted(z, weight, z.new_full((z.shape[1],), float(len(z))))
+
+
+def flattened(log_w: Tensor, least: float) -> Tensor:
+    """Weights (K, B) in proportion to w^t, with the largest power t <= 1 for which the effective
+    number of draws is at least `least`.
+
+    >>> log_w = torch.tensor([[0.0, 0.0], [9.0, 0.1]])
+    >>> 1 / flattened(log_w, 1.5).square().sum(0)
+    tensor([1.5000, 1.9950])
+    """
+    low, high = torch.zeros_like(log_w[0]), torch.ones_like(log_w[0])
+    whole = _effective(log_w) >= least
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        enough = _effective(middle * log_w) >= least
+        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
+    return (torch.where(whole, 1.0, low) * log_w).softmax(0)
+
+
+def _effective(log_w: Tensor) -> Tensor:
+    """The effective number of draws of weights in proportion to exp(log_w), (B,)."""
+    return 1 / log_w.softmax(0).square().sum(0)
 
 
 @torch.no_grad()

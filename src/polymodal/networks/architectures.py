@@ -289,6 +289,7 @@ NETWORKS: dict[str, Network] = {
     "mlp-2x512": _mlp(512, 512),  # MLP with two hidden layers of 512
     "mlp-small": _mlp(64, 64),  # MLP with two hidden layers of 64, for quick trials and small data
     "table": Network(_table_encoder, _table_decoder),  # two layers of 128 beside a linear map
+    "counts": Network(_table_encoder, _table_decoder),  # the same, for counts of cells
     "svhn-conv": _SVHN,  # convolutions for 32x32 images (Senellart et al. 2023, table 4, E_2, D_2)
     "linear": _mlp(),  # one linear layer, for data that are linear and normal
     "digit-conv": _digit(32),  # 3 strided convolutions for 28x28 (PolyMNIST, Sutter et al. 2021)
@@ -328,7 +329,8 @@ def network_of(modality: Modality, name: str) -> Network:
             f"The network {name!r} reads text, and the likelihood of {modality.name!r} is"
             f" {modality.likelihood}, not tokens; choose another network."
         )
-    make = partial(_count_encoder, network) if likelihood.counts else network.encoder
+    plain = likelihood.counts and not likelihood.library
+    make = partial(_count_encoder, network) if plain else network.encoder
     return replace(network, encoder=reading(make, modality))
 
 

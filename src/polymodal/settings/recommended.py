@@ -16,7 +16,7 @@ HALF = 0.5
 MOSTLY_MISSING = 0.25  # share of values that are missing
 SEVERAL = 4  # modalities
 STEPS, CHECKS = 4000, 50  # most steps of a table's training, and steps between its validations
-SMALL, BATCHES = 5000, (64, 256)  # samples up to which batches are the smaller ones
+SMALL, BATCHES = 20_000, (64, 256)  # samples up to which batches are the smaller ones
 LATENTS = (4, 20)  # least and largest latent of tables
 
 

@@ -31,7 +31,7 @@ from polymodal.training.checks import check_evaluation, check_method, check_reus
 from polymodal.training.device import deterministic, make_fabric, make_loggers
 from polymodal.training.keywords import settings_of
 from polymodal.training.memory import built, explained
-from polymodal.training.prepare import start_decoders
+from polymodal.training.prepare import start_decoders, start_encoders
 from polymodal.training.progress import Reporter
 from polymodal.training.reuse import taken_from
 from polymodal.training.session import Session, Taken
@@ -94,6 +94,7 @@ def fit(
         checkpointer.restore(method)
         method.model.to(fabric.device)
         start_decoders(method.model, splits.train)
+        start_encoders(method.model, splits.train)
         taken = _taken(method, reuse or {}, checkpointer)
         fabric.barrier()  # all processes have read before one writes
         checkpointer.begin(method.model)

@@ -12,7 +12,7 @@ from torch import Tensor
 from polymodal.batch import Modality
 from polymodal.checks import FileName, Group, check_name, shown
 from polymodal.data.dataset import Dataset
-from polymodal.data.kinds import kind_of, kind_of_array
+from polymodal.data.kinds import KINDS, kind_of, kind_of_array
 from polymodal.data.readers.archives import read_arrays
 from polymodal.data.sources.source import Place, Samples, Source, register
 from polymodal.data.units import standardised_modality
@@ -22,30 +22,34 @@ class ArrayEntry(Group):
     """An array (N, ...) of numbers.
 
     Args:
-        file: an .npz or .npy file.
+        file: an .npz or .npy file; None: the main one.
         array: its name in the file; None: the only one.
         key: the array of that file that names the samples; None: value i is that of row i.
+        counts: whether the numbers are counts of cells.
     """
 
-    file: FileName
+    file: FileName | None = None
     array: str | None = None
     key: str | None = None
+    counts: bool = False
 
 
 @dataclass
 class Values(Samples):
-    """Numbers x (N, ...), of which NaN are holes."""
+    """Numbers x (N, ...), of which NaN are holes; `counts`: of cells."""
 
     x: np.ndarray
     keys: Sequence[str] | None = None
     names: Sequence[str] | None = None
+    counts: bool = False
 
     def __len__(self) -> int:
         return len(self.x)
 
     def describe(self, name: str, rows: Sequence[int]) -> Modality:
         """Standardised by `rows`, as arrays without a description are by their training part."""
-        modality = kind_of_array(self.x).describe(name, [self.x])
+        kind = KINDS["counts"] if self.counts else kind_of_array(self.x)
+        modality = kind.describe(name, [self.x])
         modality = replace(modality, names=None if self.names is None else tuple(self.names))
         return described_by(modality, self.values(modality)[0], rows)
 
@@ -84,23 +88,26 @@ class ArraySource(Source):
     Entry = ArrayEntry
 
     def read(self, name: str, entry: ArrayEntry, place: Place) -> Samples:
-        path = place.path(entry.file)
+        file = entry.file or place.file
+        if file is None:
+            raise ValueError(f"{name!r} names no file; write file: into its description.")
+        path = place.path(file)
         arrays = read_arrays(path, smaller="write fewer samples into it, or smaller types")
-        x = _chosen(arrays, entry.array, entry.file, name)
+        x = _chosen(arrays, entry.array, file, name)
         if x.dtype.kind not in "biuf":
             raise ValueError(
                 f"The array of {name!r} in {path} must hold numbers, got {x.dtype}; write words as"
                 " a column of a table."
             )
         if entry.key is None:
-            return Values(x)
-        keys = [str(key) for key in _chosen(arrays, entry.key, entry.file, name).tolist()]
+            return Values(x, counts=entry.counts)
+        keys = [str(key) for key in _chosen(arrays, entry.key, file, name).tolist()]
         if len(keys) != len(x) or len(set(keys)) < len(keys):
             raise ValueError(
                 f"The keys {entry.key!r} in {path} must be {len(x)} different words, one for each"
                 f" value of {name!r}, got {len(keys)}, {len(set(keys))} of them different."
             )
-        return Values(x, keys)
+        return Values(x, keys, counts=entry.counts)
 
 
 def _chosen(

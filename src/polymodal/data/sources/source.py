@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pandas as pd
 from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.checks import Group, check_name, shown, typed
+from polymodal.data.readers.archives import is_arrays, lists_in, read_arrays
 from polymodal.data.readers.cells import is_cells, read_cells
 from polymodal.data.tables import UserTable, read_table
 
@@ -66,12 +68,14 @@ class Place:
         return self.tables[path]
 
     def _read(self, path: Path) -> UserTable:
-        """A table, or what a file of cells says of each cell."""
-        if not is_cells(path):
-            return read_table(path, separator=self.separator, encoding=self.encoding)
+        """A table, what a file of cells says of each cell, or the lists in a file of arrays."""
         from polymodal.data.tables.frame import Frame
 
-        return Frame(read_cells(path).obs, str(path))
+        if is_cells(path):
+            return Frame(read_cells(path).obs, str(path))
+        if is_arrays(path):
+            return Frame(pd.DataFrame(lists_in(read_arrays(path))), str(path))
+        return read_table(path, separator=self.separator, encoding=self.encoding)
 
     def keys(self, table: UserTable, key: str | None = None) -> list[str] | None:
         """The names of the samples in the rows of a table; None: they have none.

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polymodal.batch import CODED, Column, Modality
+from polymodal.batch import CODED, LOGARITHMIC, Column, Modality
 from polymodal.batch.modality import ColumnType
 from polymodal.checks import FileName, Group, shown, typed, unknown
 from polymodal.data.sources.source import Place, Samples, Source, register
@@ -96,6 +96,7 @@ class Rows(Samples):
         columns = tuple(_column(taken, rows) for taken in self.taken)
         values = values_of(self.table, columns, self.empty)[0].numpy()[list(rows)]
         found = [moments(values[:, k], column) for k, column in enumerate(columns)]
+        columns = tuple(_with_largest(c, values[:, k]) for k, c in enumerate(columns))
         seen = values[~np.isnan(values).all(1)]
         location, spread = zip(*found, strict=True)
         return Modality(
@@ -134,6 +135,13 @@ def _column(taken: Taken, rows: Sequence[int]) -> Column:
             f" {shown(list(categories))}; write type: category."
         )
     return Column(cells.name, coded, categories, dtype=cells.dtype)
+
+
+def _with_largest(column: Column, values: np.ndarray) -> Column:
+    """The column with the largest of its values (N,), if it is modelled by logarithms."""
+    if column.type not in LOGARITHMIC or np.isnan(values).all():
+        return column
+    return replace(column, largest=float(np.nanmax(values)))
 
 
 def _word(category: str | int | float | bool) -> str:
