@@ -28,6 +28,7 @@ from polymodal.data.readers.cells import is_cells, read_cells
 from polymodal.data.readers.mapped import Room
 from polymodal.data.rows import pick
 from polymodal.data.sources import Place, Samples, Source, source_of
+from polymodal.data.sources.images import Pictures
 from polymodal.data.suggestion import modality_name, suggested
 from polymodal.data.tables import UserTable, is_table, read_table
 from polymodal.data.tables.values import values_of
@@ -318,11 +319,18 @@ def _of_table(
     if not is_table(path):
         raise ValueError(f"New rows are read from a table or a description, got {path}.")
     table = read_table(path, separator=description.separator, encoding=description.encoding)
-    place = replace(description.place(), folder=table.path.parent, file=table.path.name)
-    place.tables[place.path(table.path.name)] = table
-    values = {m.name: _of_columns(m, description, replace(place, key=None)) for m in modalities}
+    place = _place_of(description, table)
+    values = {m.name: _of_columns(m, description, place) for m in modalities}
     rows = np.arange(len(table))
     return values, Joined(dict.fromkeys(values, rows), rows)
+
+
+def _place_of(description: Description, table: UserTable) -> Place:
+    """Where the files lie that a new table names: row i is sample i."""
+    place = description.place()
+    place = replace(place, folder=table.path.parent, file=table.path.name, key=None)
+    place.tables[place.path(table.path.name)] = table
+    return place
 
 
 def _of_columns(
@@ -333,12 +341,22 @@ def _of_columns(
     if modality.columns:
         x, notes = values_of(table, modality.columns, place.empty)
         return x, ~torch.isnan(x).all(1), notes
+    samples = _in_columns(modality, description, place)
+    return _nothing(modality, len(table)) if samples is None else samples.values(modality)
+
+
+def _in_columns(modality: Modality, description: Description, place: Place) -> Samples | None:
+    """The samples of a modality that is no table, in the columns of the main table; None if it
+    does not have them.
+    """
+    table = place.table()
     source, entry = _source_of(modality, description, table)
+    entry = source.by_column(entry, description.key)
     columns = source.taken(entry)
     if not columns or not set(columns) <= set(table.columns):
-        return _nothing(modality, len(table))
+        return None
     entry = entry.model_copy(update={"file": None, "key": None})
-    return source.read(modality.name, entry, place).values(modality)
+    return source.read(modality.name, entry, place)
 
 
 def _source_of(
@@ -356,6 +374,17 @@ def text_column(modality: Modality, section: Mapping[str, Any], table: UserTable
     source, entry = _source_of(modality, description_of(section), table)
     columns = source.taken(entry)
     return columns[0] if len(columns) == 1 and columns[0] in table.columns else None
+
+
+def pictures_of(
+    modality: Modality, section: Mapping[str, Any], table: UserTable
+) -> Pictures | None:
+    """The pictures of a modality that the rows of a table name; None if they name none."""
+    description = description_of(section)
+    if modality.columns or not description.modalities:
+        return None
+    samples = _in_columns(modality, description, _place_of(description, table))
+    return samples if isinstance(samples, Pictures) else None
 
 
 def _nothing(modality: Modality, count: int) -> tuple[Tensor, Tensor, list[str]]:

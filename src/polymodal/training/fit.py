@@ -28,7 +28,7 @@ from polymodal.runs.checkpointer import Checkpointer
 from polymodal.runs.run import Run, load
 from polymodal.settings.data import complete, load_splits
 from polymodal.settings.schema import Settings
-from polymodal.training.advice import warn_of_spread
+from polymodal.training.advice import warn_of_ignored, warn_of_spread
 from polymodal.training.checks import check_evaluation, check_method, check_reuse, run_info
 from polymodal.training.device import deterministic, make_fabric, make_loggers
 from polymodal.training.keywords import settings_of
@@ -111,6 +111,8 @@ def fit(
             session = Session(chosen.training, splits, seed, checkpointer, reporter, loggers, room)
             session.train(method, taken)
         method.model.to("cpu").eval()
+        if fabric.is_global_zero:
+            warn_of_ignored(method.model, splits.val.to("cpu"))
         run = checkpointer.close(method, splits.modalities)
         fabric.barrier()  # another process may read next what this one wrote
         return run

@@ -156,6 +156,14 @@ class Source(ABC):
         """The columns of the entry's table that this modality uses."""
         return ()
 
+    def by_column(self, entry: Any, key: str | None) -> Any:
+        """The entry for new rows in one table.
+
+        Args:
+            key: the column that names the samples; None: there is none.
+        """
+        return entry
+
 
 SOURCES: dict[str, Source] = {}
 USUAL = "table"
