@@ -23,9 +23,10 @@ from polymodal.data.description import (
     read_section,
     section_of,
 )
-from polymodal.data.joining import ABSENT, Joined, joined, parts_by_column, random_parts
+from polymodal.data.joining import ABSENT, Joined, joined, parts_by_column, random_parts, unmatched
 from polymodal.data.readers.cells import is_cells
 from polymodal.data.sources import Place, Samples, Source, source_of
+from polymodal.data.sources.table import check_columns
 from polymodal.data.suggestion import modality_name, suggested
 from polymodal.data.tables import UserTable, is_table, read_table
 from polymodal.data.tables.values import values_of
@@ -73,6 +74,7 @@ def read_described(section: Mapping[str, Any], name: str, seed: Seed = 0) -> Des
     samples = {
         m: source.read(m, entry, place) for m, (source, entry) in description.sources.items()
     }
+    check_columns(samples)
     together = joined(samples, _main(description, place))
     parts = _parts(description, place, together, seed)
     modalities = [
@@ -80,6 +82,7 @@ def read_described(section: Mapping[str, Any], name: str, seed: Seed = 0) -> Des
     ]
     values = {m.name: samples[m.name].values(m) for m in modalities}
     notes = [note for _, _, notes in values.values() for note in notes]
+    notes += unmatched(samples, together)
     label = _label(description, place, together)
     data = {}
     for part, chosen in parts.items():

@@ -146,7 +146,13 @@ def npz_file(path: str | Path, *, seed: int = 0, max_gb: Positive = MAX_GB) -> S
             values that are NaN or infinite where present.
     """
     file = Path(path).expanduser()
-    arrays = _split(read_arrays(file, max_gb, "raise data.max_gb if the memory holds them"), file)
+    read = read_arrays(file, max_gb, "raise data.max_gb if the memory holds them")
+    if "" in read:
+        raise ValueError(
+            f"{file} holds one array without a name; write it into an .npz file under a name"
+            f" (numpy.savez), or describe it: {{source: array, file: {file.name}}}."
+        )
+    arrays = _split(read, file)
     names = _names(arrays["train"])
     if not names:
         raise ValueError(f"{file} holds no modality; write one array for each under its name.")

@@ -18,10 +18,10 @@ from polymodal.data.tables.cells import (
     Cells,
     Places,
     cells_of_text,
-    days,
     infinite_cells,
     whole_dtype,
 )
+from polymodal.data.tables.dates import days
 from polymodal.data.tables.user_table import MAX_MB, Filled, UserTable
 
 PARQUET, FEATHER = (".parquet", ".pq"), (".feather", ".arrow")
@@ -91,7 +91,8 @@ class Typed(UserTable):
 
 
 def _is_text(type_: pa.DataType) -> bool:
-    return pa.types.is_string(type_) or pa.types.is_large_string(type_) or type_ == pa.null()
+    of_words = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return type_ == pa.null() or any(is_text(type_) for is_text in of_words)
 
 
 def _with_order(cells: Cells, order: tuple[str, ...]) -> Cells:
@@ -115,7 +116,14 @@ def _dates(name: str, values: pa.ChunkedArray, type_: pa.DataType, places: Place
     """Days since 1970-01-01."""
     if pa.types.is_timestamp(type_):  # of microseconds, which Python's datetime has
         values = values.cast(pa.timestamp("us", tz=type_.tz), safe=False)
-    numbers = np.array([math.nan if v is None else days(v) for v in values.to_pylist()])
+    try:
+        moments = values.to_pylist()
+    except (OverflowError, ValueError):
+        raise ValueError(
+            f"Column {name!r} has dates outside the years 1 to 9999; correct them, or empty the"
+            " cells."
+        ) from None
+    numbers = np.array([math.nan if v is None else days(v) for v in moments])
     dtype = "date" if pa.types.is_date(type_) else "datetime"
     form = "nothing" if np.isnan(numbers).all() else "date"
     return Cells(name, form, numbers, (), dtype, places)  # type: ignore[arg-type]
