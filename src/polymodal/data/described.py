@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,13 @@ class Described:
     notes: Sequence[str] = field(default_factory=list)
 
 
-def read_described(section: Mapping[str, Any], name: str, seed: Seed = 0) -> Described:
+def read_described(
+    section: Mapping[str, Any],
+    name: str,
+    seed: Seed = 0,
+    tables: dict[Path, UserTable] | None = None,
+    arrays: Mapping[Path, Mapping[str, np.ndarray]] | None = None,
+) -> Described:
     """The data that a section `data` describes.
 
     Categories, vocabularies, locations and spreads are those of the training part. A sample without
@@ -64,13 +71,17 @@ def read_described(section: Mapping[str, Any], name: str, seed: Seed = 0) -> Des
     Args:
         name: of the data set.
         seed: of a random split, unless the description has one.
+        tables, arrays: those that need not be read from their files; no pictures are looked for
+            beside such a table.
 
     Raises ValueError in one sentence for files, columns and cells that cannot be read.
     """
     given = description_of(section)
-    tables: dict[Path, UserTable] = {}
-    description = given if given.modalities else suggested(given, tables=tables)
-    place = description.place(tables)
+    folders: list[str] | None = None if tables is None else []
+    tables = {} if tables is None else tables
+    suggest = partial(suggested, tables=tables, folders=folders)
+    description = given if given.modalities else suggest(given)
+    place = replace(description.place(tables), arrays=arrays or {})
     samples = {
         m: source.read(m, entry, place) for m, (source, entry) in description.sources.items()
     }

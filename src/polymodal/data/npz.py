@@ -25,7 +25,7 @@ HELD_OUT = 0.1  # share of validation and of test if the file does not name them
 Arrays = Mapping[str, np.ndarray]
 
 
-def _split(arrays: Arrays, file: Path) -> dict[str, dict[str, np.ndarray]]:
+def _split(arrays: Arrays, file: Path | str) -> dict[str, dict[str, np.ndarray]]:
     """Arrays by part; a file without prefixes is one part, "train"."""
     prefixed = [name for name in arrays if _part_of(name)]
     if not prefixed:
@@ -43,7 +43,7 @@ def _split(arrays: Arrays, file: Path) -> dict[str, dict[str, np.ndarray]]:
     return parts
 
 
-def _check_parts(parts: Mapping[str, Arrays], file: Path) -> None:
+def _check_parts(parts: Mapping[str, Arrays], file: Path | str) -> None:
     """Raises ValueError unless all parts have the same modalities and one is for training."""
     names = {part: sorted(_names(arrays)) for part, arrays in parts.items()}
     if "train" not in names or any(held != names["train"] for held in names.values()):
@@ -150,9 +150,21 @@ def npz_file(path: str | Path, *, seed: int = 0, max_gb: Positive = MAX_GB) -> S
     if "" in read:
         raise ValueError(
             f"{file} holds one array without a name; write it into an .npz file under a name"
-            f" (numpy.savez), or describe it: {{source: array, file: {file.name}}}."
+            f" (savez of NumPy), or describe it: {{source: array, file: {file.name}}}."
         )
-    arrays = _split(read, file)
+    return of_arrays(read, file, seed)
+
+
+def of_arrays(given: Arrays, file: Path | str, seed: int) -> Splits:
+    """The data in arrays, named as in an .npz file.
+
+    Args:
+        file: where they come from, for sentences.
+        seed: of the random split.
+
+    Raises ValueError as `npz_file`.
+    """
+    arrays = _split(given, file)
     names = _names(arrays["train"])
     if not names:
         raise ValueError(f"{file} holds no modality; write one array for each under its name.")
@@ -160,7 +172,7 @@ def npz_file(path: str | Path, *, seed: int = 0, max_gb: Positive = MAX_GB) -> S
         modalities = [_describe(n, [held[n] for held in arrays.values()]) for n in names]
         parts = {part: _dataset(held, modalities) for part, held in arrays.items()}
         parts = _complete(parts, seed)
-        splits = Splits(parts["train"], parts["val"], parts["test"], file.stem)
+        splits = Splits(parts["train"], parts["val"], parts["test"], Path(file).stem)
         return standardised(splits)
     except ValueError as error:
         raise ValueError(f"{file} cannot be read: {error}") from None

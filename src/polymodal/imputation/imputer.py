@@ -26,7 +26,7 @@ from polymodal.data.tables.frame import Frame
 from polymodal.imputation.bounds import Bound, bounds_of
 from polymodal.imputation.completion import Completion, complete
 from polymodal.imputation.evaluate import calibrate
-from polymodal.imputation.forms import TABLE, Forms, frame_of
+from polymodal.imputation.forms import TABLE, Forms, check_form, frame_of
 from polymodal.settings.recommended import recommended
 from polymodal.training.fit import fit
 
@@ -219,6 +219,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         Raises ValueError for data of another form or other columns than those of `fit`.
         """
+        check_form(X)
         is_mapping = isinstance(X, Mapping) and not issparse(X)
         if not reset and is_mapping != (self.form_ == "mapping"):
             raise ValueError(
@@ -241,6 +242,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             if not len(X):
                 raise ValueError("Found array with 0 sample(s); give at least one row.")
             return "frame", X
+        X = X.detach().cpu() if isinstance(X, torch.Tensor) else X
         x = validate_data(self, X, reset=reset, dtype=FLOATS, ensure_all_finite="allow-nan")
         columns = None if reset else self.columns_[TABLE]
         return "array", frame_of(x, columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,8 @@ from polymodal.data.kinds import kind_of, kind_of_array
 from polymodal.data.readers.archives import read_arrays
 from polymodal.data.sources.source import Place, Samples, Source, register
 from polymodal.data.units import standardised_modality
+
+SMALLER = "write fewer samples into it, or smaller types"
 
 
 class ArrayEntry(Group):
@@ -85,7 +87,7 @@ class ArraySource(Source):
 
     def read(self, name: str, entry: ArrayEntry, place: Place) -> Samples:
         path = place.path(entry.file)
-        arrays = read_arrays(path, smaller="write fewer samples into it, or smaller types")
+        arrays = place.arrays.get(path) or read_arrays(path, smaller=SMALLER)
         x = _chosen(arrays, entry.array, entry.file, name)
         if x.dtype.kind not in "biuf":
             raise ValueError(
@@ -104,7 +106,7 @@ class ArraySource(Source):
 
 
 def _chosen(
-    arrays: dict[str, np.ndarray], array: str | None, file: str, modality: str
+    arrays: Mapping[str, np.ndarray], array: str | None, file: str, modality: str
 ) -> np.ndarray:
     """The array of this name, or the only one."""
     if array is None and len(arrays) == 1:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from polymodal.batch import Modality
@@ -28,6 +29,7 @@ class Place:
         separator, encoding: of tables of text.
         taken: columns of each file that have another use.
         tables: those that have been read, by path.
+        arrays: those of files that need not be read, by path and name.
     """
 
     folder: Path
@@ -38,6 +40,7 @@ class Place:
     encoding: str | None = None
     taken: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tables: dict[Path, UserTable] = field(default_factory=dict)
+    arrays: Mapping[Path, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
     def path(self, name: str) -> Path:
         """The path of a file or folder that the description names.

@@ -241,8 +241,9 @@ def _holds_words(table: UserTable, column: str, entry: ColumnEntry, empty: Seque
 def check_columns(samples: Mapping[str, Samples]) -> None:
     """Raises ValueError for a column that is in two modalities."""
     owner: dict[tuple[int, str], str] = {}
-    for m, rows in samples.items():
-        for taken in rows.taken if isinstance(rows, Rows) else ():
+    tables = {m: rows for m, rows in samples.items() if isinstance(rows, Rows)}
+    for m, rows in tables.items():
+        for taken in rows.taken:
             first = owner.setdefault((id(rows.table), taken.guess.name), m)
             if first != m:
                 raise ValueError(

@@ -25,7 +25,7 @@ from polymodal.data.tables.dates import days
 from polymodal.data.tables.user_table import MAX_MB, Filled, UserTable
 
 PARQUET, FEATHER = (".parquet", ".pq"), (".feather", ".arrow")
-REMEDY = "write it again, with pandas.DataFrame.to_parquet or to_feather"
+REMEDY = "write it again, with to_parquet or to_feather"
 TOO_MANY = "give fewer rows or columns"
 
 
@@ -169,6 +169,7 @@ def read_typed(path: Path) -> Typed:
     check_file(path, MAX_MB)
     with reading(path, REMEDY):
         table = _parquet(path) if path.suffix in PARQUET else _feather(path)
+        table.validate(full=True)  # that words are text, and lengths and places fit
     return Typed(path, table.unify_dictionaries())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
@@ -22,6 +23,7 @@ INFINITE = re.compile(r"[-+]?inf(inity)?", re.IGNORECASE)
 WHOLE = re.compile(r"[-+]?\d+")
 POINT_ZERO = re.compile(r"[-+]?\d+[.,]0+")  # whole numbers in a column of real ones
 PADDED = re.compile(r"[-+]?0\d+")  # 00501: a code, whose zeros a number would lose
+LONGEST = 60  # characters of a word in a sentence
 MOSTLY = 0.5  # share of numbers above which words among them are a fault
 
 
@@ -190,7 +192,8 @@ def _check_few(
 
 
 def _in_quotes(word: str) -> str:
-    return f'"{word}"'
+    """A word as YAML reads it back."""
+    return json.dumps(word if len(word) <= LONGEST else f"{word[:LONGEST]}...", ensure_ascii=False)
 
 
 def _numbers(

@@ -46,7 +46,7 @@ def _check_sizes(cells: Cells, column: Column) -> None:
     """Raises ValueError for numbers that 32 bits do not hold."""
     values = cells.numbers
     if fault := fault_of(values[~np.isnan(values)]):
-        raise ValueError(f"Column {column.name!r} cannot be used: {fault}.")
+        raise ValueError(f"Column {column.name!r} is out of range: {fault}.")
     if (large := too_large(values)).any():
         rows = np.flatnonzero(large).tolist()
         raise ValueError(

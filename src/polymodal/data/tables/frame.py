@@ -33,9 +33,9 @@ class Frame(Typed):
             twice = named.columns[named.columns.duplicated()][0]
             raise ValueError(f"{name} has the column {twice!r} twice; rename one of them.")
         columns = {column: _arrow(named[column], name) for column in named.columns}
-        super().__init__(Path(name), pa.table(columns).unify_dictionaries())
         if not columns:
             raise ValueError(f"{name} has no columns.")
+        super().__init__(Path(name), pa.table(columns).unify_dictionaries())
 
     def guess(self, column: str) -> Guess:
         """What a column is: what its type says, then what its cells suggest. Numbers with holes

@@ -31,7 +31,7 @@ ALMOST_NUMBER = re.compile(
 )
 ALMOST_DATE = re.compile(
     r"\d{1,4}[-/.:]\d{1,2}\b.*"
-    r"|.*\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b.*\d.*",
+    r"|.{0,20}\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b.{0,30}",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -99,11 +99,11 @@ def _of_words(cells: Cells, words: list[str], different: set[str]) -> Guess:
         return Guess(cells.name, "category", f"constant: always {words[0]!r}")
     if k <= MOST_CATEGORIES and n >= REPEATED * k:
         return Guess(cells.name, "category", f"{k} different words in {n} rows")
+    if (reason := _almost(words)) is not None:
+        return Guess(cells.name, LEFT_OUT, reason)
     lengths = [len(word.split()) for word in words]
     if sum(lengths) >= SENTENCE * n:
         return Guess(cells.name, TEXT, f"texts of {sum(lengths) / n:.0f} words on average")
-    if (reason := _almost(words)) is not None:
-        return Guess(cells.name, LEFT_OUT, reason)
     if k == n:
         return Guess(cells.name, LEFT_OUT, "every row has another word: a name or a key")
     return Guess(

@@ -31,8 +31,8 @@ FOREIGN = (
     (b"<!doctype", "a web page", "download the file itself"),
     (b"<html", "a web page", "download the file itself"),
     (b"<?xml", "an XML file", "save the table as CSV"),
-    (b"[{", "a JSON file", "save the table as CSV, with pandas.read_json and to_csv"),
-    (b'{"', "a JSON file", "save the table as CSV, with pandas.read_json and to_csv"),
+    (b"[{", "a JSON file", "save the table as CSV"),
+    (b'{"', "a JSON file", "save the table as CSV"),
 )
 
 
