@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ from polymodal.data.description import (
     read_section,
     section_of,
 )
-from polymodal.data.joining import ABSENT, Joined, joined, parts_by_column, random_parts
+from polymodal.data.joining import ABSENT, Joined, joined, parts_by_column, random_parts, unmatched
 from polymodal.data.readers.cells import is_cells, read_cells
 from polymodal.data.readers.mapped import Room
 from polymodal.data.rows import pick
 from polymodal.data.sources import Place, Samples, Source, source_of
 from polymodal.data.sources.images import Pictures
+from polymodal.data.sources.table import check_columns
 from polymodal.data.suggestion import modality_name, suggested
 from polymodal.data.tables import UserTable, is_table, read_table
 from polymodal.data.tables.values import values_of
@@ -58,7 +60,12 @@ class Described:
 
 
 def read_described(
-    section: Mapping[str, Any], name: str, seed: Seed = 0, memory: Memory = AUTO
+    section: Mapping[str, Any],
+    name: str,
+    seed: Seed = 0,
+    memory: Memory = AUTO,
+    tables: dict[Path, UserTable] | None = None,
+    arrays: Mapping[Path, Mapping[str, np.ndarray]] | None = None,
 ) -> Described:
     """The data that a section `data` describes.
 
@@ -68,20 +75,25 @@ def read_described(
     Args:
         name: of the data set.
         seed: of a random split, unless the description has one.
+        tables, arrays: those that need not be read from their files; no pictures are looked for
+            beside such a table.
 
     Raises ValueError in one sentence for files, columns and cells that cannot be read.
     """
     given = description_of(section)
     room = Room(permitted(memory))
-    tables: dict[Path, UserTable] = {}
+    folders: list[str] | None = None if tables is None else []
+    tables = {} if tables is None else tables
     if is_table(given.file or ""):
         replace(given.place(tables), room=room).table()
-    description = given if given.modalities else suggested(given, tables=tables)
+    suggest = partial(suggested, tables=tables, folders=folders)
+    description = given if given.modalities else suggest(given)
     each_room = Room(room.limit / len(description.sources))
-    place = replace(description.place(tables), room=each_room)
+    place = replace(description.place(tables), room=each_room, arrays=arrays or {})
     samples = {
         m: source.read(m, entry, place) for m, (source, entry) in description.sources.items()
     }
+    check_columns(samples)
     together = joined(samples, _main(description, place))
     parts = _parts(description, place, together, seed)
     modalities = [
@@ -89,6 +101,7 @@ def read_described(
     ]
     values = {m.name: samples[m.name].values(m) for m in modalities}
     notes = [note for _, _, notes in values.values() for note in notes]
+    notes += unmatched(samples, together)
     label = _label(description, place, together)
     is_large = not room.holds(sum(x.numel() * x.element_size() for x, _, _ in values.values()))
     data = {}

@@ -18,8 +18,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from polymodal.checks import FilePath, Seed, permitted, typed
-from polymodal.data import Splits
+from polymodal.data import Splits, is_in_memory, load_data
 from polymodal.data.mapped import where, within
 from polymodal.data.readers.mapped import Room
 from polymodal.model import Method
@@ -44,7 +46,7 @@ Reuse = Mapping[str, FilePath | Run]
 def fit(
     method: str | Method | Settings | Mapping[str, Any],
     /,
-    data: Splits | FilePath | None = None,
+    data: Splits | FilePath | Mapping[str, Any] | pd.DataFrame | None = None,
     *,
     out: FilePath | None = None,
     seed: int = 0,
@@ -57,7 +59,8 @@ def fit(
     Args:
         method: a name in `polymodal.METHODS`; a whole recipe (the name of a built-in one or of a
             YAML file, `Settings` or a mapping); or a `Method`, whose model is trained in place.
-        data: `Splits`, or a name or file for `load_data`; None: the data that the settings name.
+        data: `Splits`, or what `load_data` reads: a name, a file, a DataFrame, a mapping of arrays
+            and DataFrames; None: the data that the settings name.
         out: the run directory; None: nothing is written, see `Run.save`.
         seed: of weights, order and noise. The same seed and settings give the same run, bit for bit
             on one machine with the same number of threads.
@@ -75,6 +78,7 @@ def fit(
             is not finite (which, where, what to try).
     """
     seed, out = typed(Seed, seed, "seed"), typed(FilePath | None, out, "out")
+    data = load_data(data) if is_in_memory(data) else data
     chosen = settings_of(method, data, settings)
     splits = load_splits(chosen.data, chosen.modalities, data if isinstance(data, Splits) else None)
     splits = within(splits, chosen.data.memory)

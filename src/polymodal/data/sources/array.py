@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from polymodal.data.readers.archives import read_arrays
 from polymodal.data.rows import in_parts, scan_holes
 from polymodal.data.sources.source import Place, Samples, Source, register
 from polymodal.data.units import standardised_modality
+
+SMALLER = "write fewer samples into it, or smaller types"
 
 
 class ArrayEntry(Group):
@@ -102,8 +104,7 @@ class ArraySource(Source):
         if file is None:
             raise ValueError(f"{name!r} names no file; write file: into its description.")
         path = place.path(file)
-        remedy = "write fewer samples into it, smaller types, or numpy.savez"
-        arrays = read_arrays(path, smaller=remedy, room=place.room)
+        arrays = place.arrays.get(path) or read_arrays(path, smaller=SMALLER, room=place.room)
         x = _chosen(arrays, entry.array, file, name)
         if x.dtype.kind not in "biuf":
             raise ValueError(
@@ -122,7 +123,7 @@ class ArraySource(Source):
 
 
 def _chosen(
-    arrays: dict[str, np.ndarray], array: str | None, file: str, modality: str
+    arrays: Mapping[str, np.ndarray], array: str | None, file: str, modality: str
 ) -> np.ndarray:
     """The array of this name, or the only one."""
     if array is None and len(arrays) == 1:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pandas as pd
 from torch import Tensor
 
@@ -32,6 +33,7 @@ class Place:
         taken: columns of each file that have another use.
         tables: those that have been read, by path.
         room: what a modality may take in memory; None: it is not looked at.
+        arrays: those of files that need not be read, by path and name.
     """
 
     folder: Path
@@ -43,6 +45,7 @@ class Place:
     taken: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tables: dict[Path, UserTable] = field(default_factory=dict)
     room: Room | None = None
+    arrays: Mapping[Path, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
     def path(self, name: str) -> Path:
         """The path of a file or folder that the description names.

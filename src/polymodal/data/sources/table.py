@@ -163,6 +163,12 @@ def _column(taken: Taken, rows: Sequence[int]) -> Column:
         type_: Any = guess.type
         return Column(cells.name, type_, (), guess.low, guess.high, cells.dtype)
     categories = tuple(_word(c) for c in entry.categories) or categories_of(_at(cells, rows))
+    seen = categories_of(_at(cells, rows))
+    if entry.categories and seen and not set(categories) & set(seen):
+        raise ValueError(
+            f"Column {cells.name!r} has none of the categories {shown(list(categories))} that the"
+            f" description names; it has {shown(list(seen))}."
+        )
     if not categories:
         raise ValueError(
             f"Column {cells.name!r} has no cell that is not empty in the training part; write"
@@ -277,3 +283,17 @@ def _holds_words(table: UserTable, column: str, entry: ColumnEntry, empty: Seque
         return table.cells(column, empty, date_format=entry.date).form not in ("number", "nothing")
     except ValueError:
         return True
+
+
+def check_columns(samples: Mapping[str, Samples]) -> None:
+    """Raises ValueError for a column that is in two modalities."""
+    owner: dict[tuple[int, str], str] = {}
+    tables = {m: rows for m, rows in samples.items() if isinstance(rows, Rows)}
+    for m, rows in tables.items():
+        for taken in rows.taken:
+            first = owner.setdefault((id(rows.table), taken.guess.name), m)
+            if first != m:
+                raise ValueError(
+                    f"Column {taken.guess.name!r} of {rows.table.path} is in the modalities"
+                    f" {first!r} and {m!r}; leave it in one of them."
+                )
