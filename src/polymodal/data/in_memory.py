@@ -61,7 +61,7 @@ def _array(x: Any) -> np.ndarray:
 
 def _of_frame(frame: pd.DataFrame, seed: int, fields: Mapping[str, Any]) -> Described:
     tables: Any = {Path(TABLE): Frame(frame, TABLE)}
-    return read_described({"file": TABLE, **fields}, TABLE, seed, tables)
+    return read_described({"file": TABLE, **fields}, TABLE, seed, tables=tables)
 
 
 def _of_several(given: Mapping[str, Any], seed: int) -> Described:
