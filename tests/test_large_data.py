@@ -341,7 +341,7 @@ def test_words_that_training_did_not_have_are_told_also_of_large_tables(tmp_path
         " {a: {columns: {word: category}}, b: {columns: [n]}}}"
     )
     data = load_data(str(tmp_path / "d.yaml"), memory=1e-7)
-    assert data.test.streamed and "has z, not among the categories" in caplog.text
+    assert data.test.streamed and "'z', not among the categories" in caplog.text
     assert data.test.is_present("a").tolist() == [True] + [False] * 4
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ from polymodal.data.description import (
     read_section,
     section_of,
 )
-from polymodal.data.joining import ABSENT, Joined, joined, parts_by_column, random_parts
-from polymodal.data.readers.cells import is_cells
+from polymodal.data.joining import ABSENT, Joined, joined, parts_by_column, random_parts, unmatched
+from polymodal.data.readers.cells import is_cells, read_cells
 from polymodal.data.readers.mapped import Room
 from polymodal.data.rows import pick
 from polymodal.data.sources import Place, Samples, Source, source_of
+from polymodal.data.sources.images import Pictures
+from polymodal.data.sources.table import check_columns
 from polymodal.data.suggestion import modality_name, suggested
 from polymodal.data.tables import UserTable, is_table, read_table
 from polymodal.data.tables.values import values_of
@@ -57,7 +60,12 @@ class Described:
 
 
 def read_described(
-    section: Mapping[str, Any], name: str, seed: Seed = 0, memory: Memory = AUTO
+    section: Mapping[str, Any],
+    name: str,
+    seed: Seed = 0,
+    memory: Memory = AUTO,
+    tables: dict[Path, UserTable] | None = None,
+    arrays: Mapping[Path, Mapping[str, np.ndarray]] | None = None,
 ) -> Described:
     """The data that a section `data` describes.
 
@@ -67,20 +75,25 @@ def read_described(
     Args:
         name: of the data set.
         seed: of a random split, unless the description has one.
+        tables, arrays: those that need not be read from their files; no pictures are looked for
+            beside such a table.
 
     Raises ValueError in one sentence for files, columns and cells that cannot be read.
     """
     given = description_of(section)
     room = Room(permitted(memory))
-    tables: dict[Path, UserTable] = {}
+    folders: list[str] | None = None if tables is None else []
+    tables = {} if tables is None else tables
     if is_table(given.file or ""):
         replace(given.place(tables), room=room).table()
-    description = given if given.modalities else suggested(given, tables=tables)
+    suggest = partial(suggested, tables=tables, folders=folders)
+    description = given if given.modalities else suggest(given)
     each_room = Room(room.limit / len(description.sources))
-    place = replace(description.place(tables), room=each_room)
+    place = replace(description.place(tables), room=each_room, arrays=arrays or {})
     samples = {
         m: source.read(m, entry, place) for m, (source, entry) in description.sources.items()
     }
+    check_columns(samples)
     together = joined(samples, _main(description, place))
     parts = _parts(description, place, together, seed)
     modalities = [
@@ -88,6 +101,7 @@ def read_described(
     ]
     values = {m.name: samples[m.name].values(m) for m in modalities}
     notes = [note for _, _, notes in values.values() for note in notes]
+    notes += unmatched(samples, together)
     label = _label(description, place, together)
     is_large = not room.holds(sum(x.numel() * x.element_size() for x, _, _ in values.values()))
     data = {}
@@ -245,14 +259,10 @@ def read_rows(
 
     Raises ValueError in one sentence for what cannot be read.
     """
-    description = description_of(section)
-    if is_description(path):
-        description = description_of(read_section(path))
-        values, together = _of_files(modalities, description)
-    elif is_cells(path):
-        values, together = _of_files(modalities, _with_cells(description, Path(path)))
+    if is_description(path) or is_cells(path):
+        values, together = _of_files(modalities, description_of_rows(section, path))
     else:
-        values, together = _of_table(modalities, description, path)
+        values, together = _of_table(modalities, description_of(section), path)
     for _, _, notes in values.values():
         for note in notes:
             log.warning("%s", note)
@@ -270,6 +280,15 @@ def rows_table(section: Mapping[str, Any], path: FilePath) -> UserTable:
     return read_table(path, separator=description.separator, encoding=description.encoding)
 
 
+def description_of_rows(section: Mapping[str, Any], path: FilePath) -> Description:
+    """What `read_rows` reads of a description, or of a file of cells: the modalities of training
+    that it has.
+    """
+    if is_description(path):
+        return description_of(read_section(path))
+    return _with_cells(description_of(section), Path(path))
+
+
 def _with_cells(description: Description, path: Path) -> Description:
     """The description with another file of cells."""
     fields: dict[str, Any] = {"file": path.name, "path": str(path.expanduser().parent)}
@@ -279,9 +298,15 @@ def _with_cells(description: Description, path: Path) -> Description:
     modalities = {
         name: {k: v for k, v in section.items() if k != "file"}
         for name, section in description.modalities.items()
-        if section.get("source") == "cells"
+        if section.get("source") == "cells" and _is_held(section, path)
     }
     return changed.model_copy(update={"modalities": modalities})
+
+
+def _is_held(section: Mapping[str, Any], path: Path) -> bool:
+    """Whether a file of cells has the modality that a description says."""
+    held = read_cells(path).modalities
+    return section.get("modality") is None or list(held) == [""] or section["modality"] in held
 
 
 def _of_files(modalities: Sequence[Modality], description: Description) -> tuple[Values, Joined]:
@@ -307,11 +332,18 @@ def _of_table(
     if not is_table(path):
         raise ValueError(f"New rows are read from a table or a description, got {path}.")
     table = read_table(path, separator=description.separator, encoding=description.encoding)
-    place = replace(description.place(), folder=table.path.parent, file=table.path.name)
-    place.tables[place.path(table.path.name)] = table
-    values = {m.name: _of_columns(m, description, replace(place, key=None)) for m in modalities}
+    place = _place_of(description, table)
+    values = {m.name: _of_columns(m, description, place) for m in modalities}
     rows = np.arange(len(table))
     return values, Joined(dict.fromkeys(values, rows), rows)
+
+
+def _place_of(description: Description, table: UserTable) -> Place:
+    """Where the files lie that a new table names: row i is sample i."""
+    place = description.place()
+    place = replace(place, folder=table.path.parent, file=table.path.name, key=None)
+    place.tables[place.path(table.path.name)] = table
+    return place
 
 
 def _of_columns(
@@ -322,12 +354,22 @@ def _of_columns(
     if modality.columns:
         x, notes = values_of(table, modality.columns, place.empty)
         return x, ~torch.isnan(x).all(1), notes
+    samples = _in_columns(modality, description, place)
+    return _nothing(modality, len(table)) if samples is None else samples.values(modality)
+
+
+def _in_columns(modality: Modality, description: Description, place: Place) -> Samples | None:
+    """The samples of a modality that is no table, in the columns of the main table; None if it
+    does not have them.
+    """
+    table = place.table()
     source, entry = _source_of(modality, description, table)
+    entry = source.by_column(entry, description.key)
     columns = source.taken(entry)
     if not columns or not set(columns) <= set(table.columns):
-        return _nothing(modality, len(table))
+        return None
     entry = entry.model_copy(update={"file": None, "key": None})
-    return source.read(modality.name, entry, place).values(modality)
+    return source.read(modality.name, entry, place)
 
 
 def _source_of(
@@ -345,6 +387,17 @@ def text_column(modality: Modality, section: Mapping[str, Any], table: UserTable
     source, entry = _source_of(modality, description_of(section), table)
     columns = source.taken(entry)
     return columns[0] if len(columns) == 1 and columns[0] in table.columns else None
+
+
+def pictures_of(
+    modality: Modality, section: Mapping[str, Any], table: UserTable
+) -> Pictures | None:
+    """The pictures of a modality that the rows of a table name; None if they name none."""
+    description = description_of(section)
+    if modality.columns or not description.modalities:
+        return None
+    samples = _in_columns(modality, description, _place_of(description, table))
+    return samples if isinstance(samples, Pictures) else None
 
 
 def _nothing(modality: Modality, count: int) -> tuple[Tensor, Tensor, list[str]]:

@@ -27,7 +27,7 @@ HELD_OUT = 0.1  # share of validation and of test if the file does not name them
 Arrays = Mapping[str, np.ndarray]
 
 
-def _split(arrays: Arrays, file: Path) -> dict[str, dict[str, np.ndarray]]:
+def _split(arrays: Arrays, file: Path | str) -> dict[str, dict[str, np.ndarray]]:
     """Arrays by part; a file without prefixes is one part, "train"."""
     prefixed = [name for name in arrays if _part_of(name)]
     if not prefixed:
@@ -45,7 +45,7 @@ def _split(arrays: Arrays, file: Path) -> dict[str, dict[str, np.ndarray]]:
     return parts
 
 
-def _check_parts(parts: Mapping[str, Arrays], file: Path) -> None:
+def _check_parts(parts: Mapping[str, Arrays], file: Path | str) -> None:
     """Raises ValueError unless all parts have the same modalities and one is for training."""
     names = {part: sorted(_names(arrays)) for part, arrays in parts.items()}
     if "train" not in names or any(held != names["train"] for held in names.values()):
@@ -90,11 +90,11 @@ def _label(arrays: Arrays) -> Any:
     return given[0] if given else None
 
 
-def _dataset(arrays: Arrays, modalities: list[Modality], file: Path, part: str) -> Dataset:
+def _dataset(arrays: Arrays, modalities: list[Modality], part: str) -> Dataset:
     """One part, from its arrays; streamed if some are mapped."""
     masks_given = [name.removesuffix(MASK) for name in arrays if name.endswith(MASK)]
     check_masks(masks_given, [m.name for m in modalities], "{}" + MASK)
-    tables = {m.name: as_table(arrays[m.name], m, file, f"{part} {m.name}") for m in modalities}
+    tables = {m.name: as_table(arrays[m.name], m, f"{part} {m.name}") for m in modalities}
     masks = {m.name: _present(m.name, arrays) for m in modalities}
     present = {m: mask for m, mask in masks.items() if mask is not None}
     data = Dataset(modalities, tables, present=present, label=_label(arrays))
@@ -158,15 +158,33 @@ def npz_file(
     file = Path(path).expanduser()
     room = Room(permitted(memory))
     remedy = "raise data.max_gb if the memory or the disk holds them"
-    arrays = _split(read_arrays(file, max_gb, remedy, room), file)
+    read = read_arrays(file, max_gb, remedy, room)
+    if "" in read:
+        raise ValueError(
+            f"{file} holds one array without a name; write it into an .npz file under a name"
+            f" (savez of NumPy), or describe it: {{source: array, file: {file.name}}}."
+        )
+    return of_arrays(read, file, seed)
+
+
+def of_arrays(given: Arrays, file: Path | str, seed: int) -> Splits:
+    """The data in arrays, named as in an .npz file.
+
+    Args:
+        file: where they come from, for sentences.
+        seed: of the random split.
+
+    Raises ValueError as `npz_file`.
+    """
+    arrays = _split(given, file)
     names = _names(arrays["train"])
     if not names:
         raise ValueError(f"{file} holds no modality; write one array for each under its name.")
     try:
         modalities = [_describe(n, [held[n] for held in arrays.values()]) for n in names]
-        parts = {part: _dataset(held, modalities, file, part) for part, held in arrays.items()}
+        parts = {part: _dataset(held, modalities, part) for part, held in arrays.items()}
         parts = _complete(parts, seed)
-        splits = Splits(parts["train"], parts["val"], parts["test"], file.stem)
+        splits = Splits(parts["train"], parts["val"], parts["test"], Path(file).stem)
         return standardised(splits)
     except ValueError as error:
         raise ValueError(f"{file} cannot be read: {error}") from None

@@ -16,6 +16,7 @@ from polymodal.data.dataset import Dataset, gather
 from polymodal.data.readers.mapped import Room
 from polymodal.data.rows import is_channels_last
 from polymodal.model import MultimodalVAE, Stage
+from polymodal.networks.components import ROWS, PrincipalComponents
 from polymodal.rng import seed_all
 
 
@@ -53,6 +54,19 @@ def start_decoders(model: MultimodalVAE, data: Dataset) -> None:
     for m, decoder in model.decoders.items():
         if getattr(decoder, "reads_moments", False) and m in data.names:
             decoder.start_at(*data.moments(m))
+
+
+def start_encoders(model: MultimodalVAE, data: Dataset) -> None:
+    """Finds the principal components that encoders read, by the training data."""
+    for m in data.names:
+        found = [p for p in model.modules() if isinstance(p, PrincipalComponents)]
+        found = [p for p in found if p.modality == m]
+        rows = data.rows_of(m)[data.is_present(m)][:ROWS]
+        for part in found:
+            if part is found[0]:
+                part.start_at(gather(data.tables[m], rows))
+            else:
+                part.load_state_dict(found[0].state_dict())
 
 
 class _Parts:

@@ -6,6 +6,7 @@ import io
 import math
 import struct
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from polymodal.checks import FilePath
 from polymodal.checks.files import regular
 from polymodal.data.readers.files import DamageError, reading
 from polymodal.data.readers.mapped import Room, kept
@@ -91,6 +93,25 @@ def read_arrays(
             raise DamageError("it holds no array")
         with zipfile.ZipFile(stream) as archive:
             return _read(file, archive, limit, smaller, room)
+
+
+def is_arrays(path: FilePath) -> bool:
+    """Whether a file holds arrays, by its name."""
+    return str(path).lower().endswith((".npz", ".npy"))
+
+
+def samples_in(arrays: Mapping[str, np.ndarray]) -> int:
+    """How many samples arrays have: the length of most of those of two and more axes, of equally
+    many the larger one; 0 if there are none.
+    """
+    lengths = Counter(len(x) for x in arrays.values() if x.ndim > 1)
+    return max(lengths, key=lambda n: (lengths[n], n), default=0)
+
+
+def lists_in(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays (N,) that say one thing of each sample, such as labels and names."""
+    n = samples_in(arrays)
+    return {name: x for name, x in arrays.items() if x.shape == (n,)}
 
 
 def array_for(file: Path, name: str) -> np.ndarray:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,48 +12,55 @@ from torch import Tensor
 from polymodal.batch import Modality
 from polymodal.checks import FileName, Group, check_name, shown
 from polymodal.data.dataset import Dataset
-from polymodal.data.kinds import kind_of_array
+from polymodal.data.kinds import KINDS, kind_of_array
 from polymodal.data.mapped import as_table
 from polymodal.data.readers.archives import read_arrays
 from polymodal.data.rows import in_parts, scan_holes
 from polymodal.data.sources.source import Place, Samples, Source, register
 from polymodal.data.units import standardised_modality
 
+SMALLER = "write fewer samples into it, or smaller types"
+
 
 class ArrayEntry(Group):
     """An array (N, ...) of numbers.
 
     Args:
-        file: an .npz or .npy file.
+        file: an .npz or .npy file; None: the main one.
         array: its name in the file; None: the only one.
         key: the array of that file that names the samples; None: value i is that of row i.
+        counts: whether the numbers are counts of cells.
     """
 
-    file: FileName
+    file: FileName | None = None
     array: str | None = None
     key: str | None = None
+    counts: bool = False
 
 
 @dataclass
 class Values(Samples):
-    """Numbers x (N, ...) in the file `path`, of which NaN are holes; they may be mapped."""
+    """Numbers x (N, ...) in the file `path`, of which NaN are holes; they may be mapped. `counts`:
+    of cells.
+    """
 
     x: np.ndarray
-    path: Path = Path()
     keys: Sequence[str] | None = None
     names: Sequence[str] | None = None
+    counts: bool = False
 
     def __len__(self) -> int:
         return len(self.x)
 
     def describe(self, name: str, rows: Sequence[int]) -> Modality:
         """Standardised by `rows`, as arrays without a description are by their training part."""
-        modality = kind_of_array(self.x).describe(name, [self.x])
+        kind = KINDS["counts"] if self.counts else kind_of_array(self.x)
+        modality = kind.describe(name, [self.x])
         modality = replace(modality, names=None if self.names is None else tuple(self.names))
         return described_by(modality, self.values(modality)[0], rows)
 
     def values(self, modality: Modality) -> tuple[Tensor, Tensor, list[str]]:
-        x = as_table(self.x, modality, self.path, modality.name)
+        x = as_table(self.x, modality, modality.name)
         if x.shape[1:] != modality.shape:
             raise ValueError(
                 f"Modality {modality.name!r} has the shape {modality.shape}, got values of the"
@@ -92,28 +98,30 @@ class ArraySource(Source):
     Entry = ArrayEntry
 
     def read(self, name: str, entry: ArrayEntry, place: Place) -> Samples:
-        path = place.path(entry.file)
-        remedy = "write fewer samples into it, smaller types, or numpy.savez"
-        arrays = read_arrays(path, smaller=remedy, room=place.room)
-        x = _chosen(arrays, entry.array, entry.file, name)
+        file = entry.file or place.file
+        if file is None:
+            raise ValueError(f"{name!r} names no file; write file: into its description.")
+        path = place.path(file)
+        arrays = place.arrays.get(path) or read_arrays(path, smaller=SMALLER, room=place.room)
+        x = _chosen(arrays, entry.array, file, name)
         if x.dtype.kind not in "biuf":
             raise ValueError(
                 f"The array of {name!r} in {path} must hold numbers, got {x.dtype}; write words as"
                 " a column of a table."
             )
         if entry.key is None:
-            return Values(x, path)
-        keys = [str(key) for key in _chosen(arrays, entry.key, entry.file, name).tolist()]
+            return Values(x, counts=entry.counts)
+        keys = [str(key) for key in _chosen(arrays, entry.key, file, name).tolist()]
         if len(keys) != len(x) or len(set(keys)) < len(keys):
             raise ValueError(
                 f"The keys {entry.key!r} in {path} must be {len(x)} different words, one for each"
                 f" value of {name!r}, got {len(keys)}, {len(set(keys))} of them different."
             )
-        return Values(x, path, keys)
+        return Values(x, keys, counts=entry.counts)
 
 
 def _chosen(
-    arrays: dict[str, np.ndarray], array: str | None, file: str, modality: str
+    arrays: Mapping[str, np.ndarray], array: str | None, file: str, modality: str
 ) -> np.ndarray:
     """The array of this name, or the only one."""
     if array is None and len(arrays) == 1:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polymodal.batch import CODED, Column, Modality
+from polymodal.batch import CODED, LOGARITHMIC, Column, Modality
 from polymodal.batch.modality import ColumnType
 from polymodal.checks import FileName, Group, shown, typed, unknown
 from polymodal.data.mapped import converted
@@ -109,13 +109,15 @@ class Rows(Samples):
 
     def describe(self, name: str, rows: Sequence[int]) -> Modality:
         columns = tuple(_column(taken, rows) for taken in self.taken)
-        chosen, found = np.asarray(rows), []
+        chosen, found, largest = np.asarray(rows), [], []
         empty, full = np.ones(len(chosen), bool), np.ones(len(chosen), bool)
         for column in columns:
             values = numbers_in(self.table, column, self.empty)[chosen]
             found.append(moments(values, column))
+            largest.append(_with_largest(column, values))
             full &= ~np.isnan(values)
             empty &= np.isnan(values)
+        columns = tuple(largest)
         location, spread = zip(*found, strict=True)
         return Modality(
             name,
@@ -161,6 +163,12 @@ def _column(taken: Taken, rows: Sequence[int]) -> Column:
         type_: Any = guess.type
         return Column(cells.name, type_, (), guess.low, guess.high, cells.dtype)
     categories = tuple(_word(c) for c in entry.categories) or categories_of(_at(cells, rows))
+    seen = categories_of(_at(cells, rows))
+    if entry.categories and seen and not set(categories) & set(seen):
+        raise ValueError(
+            f"Column {cells.name!r} has none of the categories {shown(list(categories))} that the"
+            f" description names; it has {shown(list(seen))}."
+        )
     if not categories:
         raise ValueError(
             f"Column {cells.name!r} has no cell that is not empty in the training part; write"
@@ -173,6 +181,13 @@ def _column(taken: Taken, rows: Sequence[int]) -> Column:
             f" {shown(list(categories))}; write type: category."
         )
     return Column(cells.name, coded, categories, dtype=cells.dtype)
+
+
+def _with_largest(column: Column, values: np.ndarray) -> Column:
+    """The column with the largest of its values (N,), if it is modelled by logarithms."""
+    if column.type not in LOGARITHMIC or np.isnan(values).all():
+        return column
+    return replace(column, largest=float(np.nanmax(values)))
 
 
 def _word(category: str | int | float | bool) -> str:
@@ -268,3 +283,17 @@ def _holds_words(table: UserTable, column: str, entry: ColumnEntry, empty: Seque
         return table.cells(column, empty, date_format=entry.date).form not in ("number", "nothing")
     except ValueError:
         return True
+
+
+def check_columns(samples: Mapping[str, Samples]) -> None:
+    """Raises ValueError for a column that is in two modalities."""
+    owner: dict[tuple[int, str], str] = {}
+    tables = {m: rows for m, rows in samples.items() if isinstance(rows, Rows)}
+    for m, rows in tables.items():
+        for taken in rows.taken:
+            first = owner.setdefault((id(rows.table), taken.guess.name), m)
+            if first != m:
+                raise ValueError(
+                    f"Column {taken.guess.name!r} of {rows.table.path} is in the modalities"
+                    f" {first!r} and {m!r}; leave it in one of them."
+                )

@@ -19,14 +19,14 @@ from polymodal.data.tables.cells import (
     Cells,
     Places,
     cells_of_text,
-    days,
     infinite_cells,
     whole_dtype,
 )
+from polymodal.data.tables.dates import days
 from polymodal.data.tables.user_table import MAX_MB, Filled, UserTable
 
 PARQUET, FEATHER = (".parquet", ".pq"), (".feather", ".arrow")
-REMEDY = "write it again, with pandas.DataFrame.to_parquet or to_feather"
+REMEDY = "write it again, with to_parquet or to_feather"
 TOO_MANY = "give fewer rows or columns"
 MOST_UNPACKED = 40  # times the size of its file that a table may have
 CELLS = 2**20  # that are unpacked at a time
@@ -105,7 +105,8 @@ class Typed(UserTable):
 
 
 def _is_text(type_: pa.DataType) -> bool:
-    return pa.types.is_string(type_) or pa.types.is_large_string(type_) or type_ == pa.null()
+    of_words = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return type_ == pa.null() or any(is_text(type_) for is_text in of_words)
 
 
 def _with_order(cells: Cells, order: tuple[str, ...]) -> Cells:
@@ -129,7 +130,14 @@ def _dates(name: str, values: pa.ChunkedArray, type_: pa.DataType, places: Place
     """Days since 1970-01-01."""
     if pa.types.is_timestamp(type_):  # of microseconds, which Python's datetime has
         values = values.cast(pa.timestamp("us", tz=type_.tz), safe=False)
-    numbers = np.array([math.nan if v is None else days(v) for v in values.to_pylist()])
+    try:
+        moments = values.to_pylist()
+    except (OverflowError, ValueError):
+        raise ValueError(
+            f"Column {name!r} has dates outside the years 1 to 9999; correct them, or empty the"
+            " cells."
+        ) from None
+    numbers = np.array([math.nan if v is None else days(v) for v in moments])
     dtype = "date" if pa.types.is_date(type_) else "datetime"
     form = "nothing" if np.isnan(numbers).all() else "date"
     return Cells(name, form, numbers, (), dtype, places)  # type: ignore[arg-type]
@@ -185,6 +193,7 @@ def read_typed(path: Path, room: Room | None = None) -> Typed:
     check_file(path, MAX_MB)
     with reading(path, REMEDY):
         table = _parquet(path) if path.suffix in PARQUET else _feather(path)
+        table.validate(full=True)  # that words are text, and lengths and places fit
     return Typed(path, table.unify_dictionaries())
 
 
