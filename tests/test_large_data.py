@@ -172,6 +172,24 @@ def test_a_run_on_disk_is_resumed_bit_for_bit_also_in_memory(tmp_path, monkeypat
     assert not [t for t in threading.enumerate() if t.name.startswith("reader")]
 
 
+@pytest.mark.parametrize("mode", ["r", "c"])
+def test_arrays_that_a_user_mapped_stay_mapped(mode, tmp_path, recwarn) -> None:
+    held = {k: v for k, v in arrays().items() if k in ("numbers", "last", "first")}
+    for name, x in held.items():
+        np.save(tmp_path / f"{name}.npy", x)
+    given = {name: np.load(tmp_path / f"{name}.npy", mmap_mode=mode) for name in held}
+    data = load_data(given)
+    assert data.train.streamed and not recwarn.list
+    for name in ("numbers", "last"):
+        assert data.train.tables[name].data_ptr() == given[name].ctypes.data
+    whole = load_data(held)
+    rows = torch.arange(20)
+    for m in held:
+        assert torch.equal(
+            data.val.batch(rows).x[m].nan_to_num(), whole.val.batch(rows).x[m].nan_to_num()
+        )
+
+
 # Reading ahead.
 
 

@@ -157,7 +157,7 @@ def npz_file(
     """
     file = Path(path).expanduser()
     room = Room(permitted(memory))
-    remedy = "raise data.max_gb if the memory or the disk holds them"
+    remedy = "raise data.max_gb if the memory holds them"
     read = read_arrays(file, max_gb, remedy, room)
     if "" in read:
         raise ValueError(
