@@ -52,7 +52,7 @@ def figures(out: Path) -> pd.DataFrame:
 
 def test_two_processes_share_the_runs_and_end_with_one_table(recipes, tmp_path) -> None:
     assert command(compared(recipes, tmp_path / "one")) == 0
-    call = [sys.executable, "-m", "polymodal", *compared(recipes, tmp_path / "two")]
+    call = [sys.executable, "-m", "polymodal", *compared(recipes, tmp_path / "two", "1")]
     done = subprocess.run([*call, "--processes", "2"], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     pd.testing.assert_frame_equal(figures(tmp_path / "two"), figures(tmp_path / "one"))

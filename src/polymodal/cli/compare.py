@@ -7,12 +7,15 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from polymodal.cli.console import say, standard_output
 from polymodal.cli.options import Data, path
+
+if TYPE_CHECKING:
+    from polymodal.experiments.trials import Search
 
 RANGE = ".."
 Words = Annotated[list[str], typer.Argument(metavar="RECIPE... [key=value]...", show_default=False)]
@@ -72,7 +75,12 @@ def sweep(
             "A sweep needs a setting with several values, such as method.latent=8,16,32."
         )
     if trials:
-        _search(recipe, space, trials, out, changes, data, objective, processes, seeds)
+        from polymodal.experiments.trials import Search
+
+        if seeds > 1:
+            raise ValueError("A search trains each trial with one seed; leave --seeds out.")
+        by = objective or "joint_log_likelihood"
+        _search(Search(recipe, out, space, trials, by, changes, data), processes)
         return
     if ranges := [name for name, values in space.items() if isinstance(values, tuple)]:
         raise ValueError(f"{ranges[0]} is a range; give --trials, or list values: a,b,c.")
@@ -113,17 +121,7 @@ def _run(
     _wait(others)
 
 
-def _search(
-    recipe: str,
-    space: Mapping[str, Any],
-    trials: int,
-    out: Path,
-    changes: Sequence[str],
-    data: str | None,
-    objective: str | None,
-    processes: int,
-    seeds: int,
-) -> None:
+def _search(given: Search, processes: int) -> None:
     """Searches, and prints the trials, the best one first."""
     try:
         import optuna  # noqa: F401
@@ -131,19 +129,14 @@ def _search(
         raise ValueError(
             'A search needs optuna: pip install "polymodal[sweep]"; lists need no --trials.'
         ) from None
-    from polymodal.experiments.trials import Search, search, summary
+    from polymodal.experiments.trials import search, summary
     from polymodal.runs.files import write_output
 
-    if seeds > 1:
-        raise ValueError("A search trains each trial with one seed; leave --seeds out.")
-    usual = objective or "joint_log_likelihood"
-    given = Search(recipe, out, space, trials, usual, changes, data)
-    others = _others(processes)
-    console = standard_output()
+    others, console = _others(processes), standard_output()
     study = search(given, lambda line: say(console, line))
     _wait(others)
     text = summary(study)
-    write_output(out / "trials.md", text.encode())
+    write_output(given.out / "trials.md", text.encode())
     say(console, text)
 
 
@@ -210,8 +203,11 @@ def _others(processes: int) -> list[subprocess.Popen[bytes]]:
         del words[place : place + 2]
     command = [sys.executable, "-m", "polymodal", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return [subprocess.Popen(command, env=environment, **quiet) for _ in range(processes - 1)]
+    none = subprocess.DEVNULL
+    return [
+        subprocess.Popen(command, env=environment, stdout=none, stderr=none)
+        for _ in range(processes - 1)
+    ]
 
 
 def _wait(others: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from polymodal.checks import check_name
 from polymodal.checks.files import make_directory
@@ -50,10 +50,13 @@ class Search:
     seed: int = 0
 
     @property
-    def direction(self) -> str:
+    def direction(self) -> Literal["maximize", "minimize"]:
         """maximize or minimize. Raises ValueError for an objective that is neither."""
         check_name(self.objective, METRICS, "objective", " among the metrics")
-        words = {"higher": "maximize", "lower": "minimize"}
+        words: dict[str, Literal["maximize", "minimize"]] = {
+            "higher": "maximize",
+            "lower": "minimize",
+        }
         direction = METRICS[self.objective].direction
         if direction not in words:
             raise ValueError(

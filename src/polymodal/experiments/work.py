@@ -51,7 +51,9 @@ def train(
     a plan of one run, and under torchrun, whatever its training raises.
     """
     _check_places(plan)
-    left, runs, failures = list(plan.runs), {}, {}
+    runs: dict[Path, Run] = {}
+    failures: dict[Path, str] = {}
+    left = list(plan.runs)
     while left:
         count = len(left)
         for planned in tuple(left):
