@@ -25,7 +25,7 @@ M = Modality("x", (D,), "library_counts", kind="counts")
 
 def density(n=5, seed=0) -> LibraryCounts:
     torch.manual_seed(seed)
-    raw = torch.cat([torch.randn(n, D), 5 + torch.randn(n, 1)], -1)
+    raw = torch.cat([torch.randn(n, D), torch.zeros(n, D), 5 + torch.randn(n, 1)], -1)
     return likelihood_of(M).make(raw, M, torch.tensor([*[0.5] * D, -1.0]))
 
 
@@ -216,5 +216,5 @@ def test_a_method_is_trained_for_steps_and_small_modalities_count() -> None:
     m, x = wide()
     data = Dataset([m, Modality("y", (2,), kind="vector")], {"x": x, "y": torch.randn(len(x), 2)})
     advice = recommended(Splits(data, data, data, "wide"))
-    assert advice.method == "jnf" and advice.options == {"rescale": "dimension"}
+    assert advice.method == "jnf" and advice.options == {"rescale": "root"}
     assert advice.training["epochs"] * (len(x) // advice.training["batch"]) >= 1500

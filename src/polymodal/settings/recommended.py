@@ -73,20 +73,28 @@ def _is_tabular(modalities: Sequence[Modality]) -> bool:
 
 
 def _for_vectors(splits: Splits, method: str, reason: str) -> Recommendation:
-    """A number of steps, however few the samples are; of modalities of unlike sizes each weighs as
-    much as the largest.
+    """A number of steps, however few the samples are; of modalities of unlike sizes the smaller
+    ones weigh more.
     """
     count = len(splits.train)
     batch = BATCHES[count > SMALL]
     each = max(1, count // batch)
     epochs = max(ENOUGH, math.ceil(ROUNDS / each))
     every = max(1, EVERY // each)
-    training = {"epochs": epochs, "batch": batch, "lr": 1e-3, "patience": 8, "eval_every": every}
+    training = {
+        "epochs": epochs,
+        "batch": batch,
+        "lr": 1e-3,
+        "optimizer": "adamw",
+        "weight_decay": 0.05,
+        "patience": 8,
+        "eval_every": every,
+    }
     sizes = [math.prod(m.shape) for m in splits.modalities]
     options = {}
     if max(sizes) > UNLIKE * min(sizes):
-        options = {"rescale": "dimension"}
-        reason += "; the small modality weighs as much as the large one"
+        options = {"rescale": "root"}
+        reason += "; small modalities weigh more, large ones do not decide alone"
     because = f"at most {epochs * each:,} steps a stage; {USUALLY}"
     return Recommendation(method, reason, options, training, because)
 
