@@ -124,6 +124,8 @@ def _write(
         rows.write_bounds(bounds, completion, calibration)
     rows.write(out, completion, single)
     words = f"{out} (the best single values)"
+    if folders := rows.folders(out, completion):
+        words += f", the new pictures in {', '.join(map(str, folders))}"
     if options.level:
         words += f", {bounds} ({options.level:.0%} intervals)"
     if copies:

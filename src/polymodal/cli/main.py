@@ -99,13 +99,21 @@ def init(
         list[str] | None,
         typer.Option(metavar="NAME=COL,COL", help="Columns of one modality. Repeatable."),
     ] = None,
+    empty: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORD", help="Stands for an empty cell, such as -999. Repeatable."),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of tables of text, such as latin-1; default: UTF-8.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over an older one.")] = False,
 ) -> None:
     """Describe your own files: guess modalities and types, recommend a method, write a recipe."""
     from polymodal.cli.init import init_description
 
     groups = pairs(modalities, "--modalities", "NAME=COL,COL")
-    init_description(data, out, key, label, groups, force, standard_output())
+    fields = {"key": key, "label": label, "empty": empty, "encoding": encoding}
+    init_description(data, out, fields, groups, force, standard_output())
 
 
 @app.command(epilog="Example: polymodal inspect people.yaml --out look")

@@ -65,6 +65,10 @@ class Rows(ABC):
     def write(self, path: Path, completion: Completion, values: Values) -> None:
         """Writes the file with `values` in its holes; all else stays as it is."""
 
+    def folders(self, path: Path, completion: Completion) -> Sequence[Path]:
+        """The folders of pictures that `write` makes beside the file."""
+        return ()
+
     @abstractmethod
     def write_bounds(
         self, path: Path, completion: Completion, calibration: Calibration | None
@@ -72,7 +76,7 @@ class Rows(ABC):
         """Writes the intervals of what was filled.
 
         Args:
-            calibration: their factors; None: the model's own intervals are written.
+            calibration: of intervals and probabilities; None: the model's own are written.
         """
 
     def names(self) -> Named:

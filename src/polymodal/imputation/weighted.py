@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from polymodal.batch import Batch
-from polymodal.data import Dataset
-from polymodal.distributions import stratified, weighable
+from polymodal.batch import Batch, Modality
+from polymodal.data import Dataset, kind_of
+from polymodal.distributions import likelihood_of, stratified, weighable
 from polymodal.model import MultimodalVAE
 
 HALVINGS = 20  # steps in which the power of weights is found
@@ -35,8 +35,9 @@ def weighted_latents(model: MultimodalVAE, batch: Batch, proposals: int) -> Weig
     Weights are flattened where a posterior says which share of its draws counts at least
     (`Posterior.least_effective`).
 
-    Draws of a posterior without a density, such as a product that a sampler draws, have equal
-    weights. Of a sample of which nothing is observed q is the prior.
+    Draws have equal weights where the posterior has no density, such as a product that a sampler
+    draws, and where a picture or a text is observed, see `is_large`. Of a sample of which nothing
+    is observed q is the prior.
 
     Args:
         batch: of any subset of modalities and entries, as the model's networks read it.
@@ -44,14 +45,32 @@ def weighted_latents(model: MultimodalVAE, batch: Batch, proposals: int) -> Weig
     """
     q, prior = model.posterior(batch), model.prior()
     if not weighable(q, prior):
-        z = q.sample(torch.Size([proposals]))
-        weight = z.new_full(z.shape[:-1], 1 / proposals)
-        return Weighted(z, weight, z.new_full((len(batch),), float(proposals)))
+        return equally_weighted(q.sample(torch.Size([proposals])))
     z = stratified(q, proposals)
-    log_w = model.log_likelihood(batch, z) + prior.log_prob(z) - q.log_prob(z)
+    large = {m.name for m in model.modalities if is_large(m)}
+    seen = [batch.mask([m]) for m in batch.x if m in large]
+    others = [m for m in batch.x if m not in large]
+    if not others or any(bool(mask.all()) for mask in seen):
+        return equally_weighted(z)
+    log_w = model.log_likelihood(batch.only(others), z) + prior.log_prob(z) - q.log_prob(z)
+    for mask in seen:
+        log_w = torch.where(mask, 0, log_w)
     least = proposals * model.posterior.least_effective
     weight = flattened(log_w.double(), least).to(z.dtype)
     return Weighted(z, weight, 1 / weight.square().sum(0))
+
+
+def is_large(modality: Modality) -> bool:
+    """Whether a modality is a picture or a text. The thousands of values of a picture would give
+    all the weight to one draw, and both take long to decode from every draw.
+    """
+    return kind_of(modality).visual or likelihood_of(modality).words
+
+
+def equally_weighted(z: Tensor) -> Weighted:
+    """Draws z (K, B, D) of equal weights."""
+    weight = z.new_full(z.shape[:-1], 1 / len(z))
+    return Weighted(z, weight, z.new_full((z.shape[1],), float(len(z))))
 
 
 def flattened(log_w: Tensor, least: float) -> Tensor:

@@ -19,6 +19,7 @@ from polymodal.batch import Modality
 from polymodal.checks import check_name
 from polymodal.distributions.likelihoods import likelihood_of
 from polymodal.distributions.tokens import LONGEST
+from polymodal.networks.images import image_decoder, image_encoder, is_image
 from polymodal.networks.layers import (
     ChannelsLast,
     CountFeatures,
@@ -266,6 +267,11 @@ def _digit_decoder(width: int, activation: Activation, dim: int, shape: Shape) -
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def _image(deepest: int) -> Network:
+    """Convolutions for images of any size, with so many channels at the smallest grid."""
+    return Network(partial(image_encoder, deepest), partial(image_decoder, deepest), is_image)
+
+
 def _square(size: int) -> Callable[[Shape], bool]:
     """Whether a shape is that of square images of `size` pixels a side."""
     return lambda shape: len(shape) == 3 and shape[1:] == (size, size)
@@ -301,6 +307,8 @@ NETWORKS: dict[str, Network] = {
     "cub-conv-small": _bird(16),  # cub-conv with a quarter of the channels
     "sentence-conv": _SENTENCE,  # 2d convolutions over word vectors (CUB, Shi et al. 2019), text
     "text-conv": _TEXT,  # 1d convolutions (MNIST-SVHN-Text, Sutter et al. 2021), text
+    "image-conv": _image(128),  # convolutions for images of any size, of equal cost at each level
+    "image-conv-wide": _image(256),  # image-conv with twice the channels
     "celebahq-conv": _CELEBAHQ,  # 5 strided convolutions and a residual block, for 128x128 images
 }
 

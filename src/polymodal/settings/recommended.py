@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
 from polymodal.batch import Modality
 from polymodal.data import Splits, kind_of
+from polymodal.settings.pictures import for_pictures
+from polymodal.settings.recommendation import Recommendation
 
 HALF = 0.5
 MOSTLY_MISSING = 0.25  # share of values that are missing
 SEVERAL = 4  # modalities
 STEPS, CHECKS = 4000, 50  # most steps of a table's training, and steps between its validations
-SMALL, BATCHES = 5000, (64, 256)  # samples up to which batches are the smaller ones
+SMALL, BATCHES = 20_000, (64, 256)  # samples up to which batches are the smaller ones
 LATENTS = (4, 20)  # least and largest latent of tables
 WIDE = 500  # values of a modality above which many draws of the latent are slow to decode
 ROUNDS, ENOUGH, EVERY = 1500, 30, 25  # steps and epochs of vectors' training, steps between checks
 UNLIKE = 5  # times that a modality is larger than another, above which it would outweigh it
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """What `polymodal init` writes down.
-
-    Args:
-        method: a key of METHODS.
-        reason: for it, in one clause.
-        options: of the method.
-        training: settings of the section `training`.
-        because: the reason for them, in one clause.
-    """
-
-    method: str
-    reason: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
-    because: str = ""
 
 
 USUAL = {"epochs": 60, "batch": 128, "lr": 1e-3, "patience": 8}
@@ -55,6 +36,8 @@ def recommended(splits: Splits) -> Recommendation:
     >>> recommended(load_data("shapes", n=100)).method
     'jnf'
     """
+    if any(kind_of(m).visual for m in splits.modalities):
+        return for_pictures(splits, *_by_presence(splits))
     if _is_tabular(splits.modalities):
         return _for_tables(splits)
     method, reason = _by_presence(splits)
@@ -64,12 +47,11 @@ def recommended(splits: Splits) -> Recommendation:
 
 
 def _is_tabular(modalities: Sequence[Modality]) -> bool:
-    """Whether there is a table, or a modality with holes, and no image or wide vector, whose
-    decoder is too slow for many draws of the latent.
+    """Whether there is a table, or a modality with holes, and no wide vector, whose decoder is
+    too slow for many draws of the latent.
     """
     has_holes = any(m.kind == "table" or m.holes for m in modalities)
-    slow = any(kind_of(m).visual or math.prod(m.shape) > WIDE for m in modalities)
-    return has_holes and not slow
+    return has_holes and all(math.prod(m.shape) <= WIDE for m in modalities)
 
 
 def _for_vectors(splits: Splits, method: str, reason: str) -> Recommendation:
