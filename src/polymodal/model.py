@@ -103,7 +103,11 @@ class MultimodalVAE(nn.Module, Generic[P]):
         """log p(x_m|z), (..., B), nats, of the observed entries of modality m, as if it were
         present in every sample.
         """
-        p, x = self.decoders[m](z), batch.x[m]
+        return self.log_p_under(m, batch, self.decoders[m](z))
+
+    def log_p_under(self, m: str, batch: Batch, p: Any) -> Tensor:
+        """`log_p` under decoded p(x_m|z)."""
+        x = batch.x[m]
         return observed_log_prob(p, x) if batch.has_holes(m) else p.log_prob(x)
 
     def log_likelihood(self, batch: Batch, z: Tensor, weighted: bool = False) -> Tensor:

@@ -66,10 +66,10 @@ def fill(
     found: dict[str, list[Filled]] = {m: [] for m in targets}
     for batch in batches_of(model, data, targets, proposals):
         read = model.readable(batch)
-        latents = weighted_latents(model, read, proposals)
+        latents = weighted_latents(model, read, proposals, targets)
         chosen = _chosen(latents.weight, draws)
         for m in targets:
-            p: Any = model.decoders[m](latents.z)
+            p = latents.under(model, m)
             found[m].append(summarised(p, p.sample(), modalities[m], latents, chosen, levels))
     return {m: joined(parts) for m, parts in found.items()}
 
@@ -82,9 +82,9 @@ def _chosen(weight: Tensor, draws: int) -> Tensor | None:
 def batches_of(
     model: MultimodalVAE, data: Dataset | Batch, targets: Sequence[str], proposals: int
 ) -> Iterable[Batch]:
-    """The samples in order, as many at a time as can be decoded into `targets` at once."""
-    largest = max(decoded_size(m) for m in model.modalities if m.name in targets)
-    size = max(1, min(LATENTS, VALUES // largest) // proposals)
+    """The samples in order, as many at a time as can be decoded into `targets` and kept at once."""
+    numbers = sum(decoded_size(m) for m in model.modalities if m.name in targets)
+    size = max(1, min(LATENTS, VALUES // numbers) // proposals)
     if isinstance(data, Dataset):
         return data.batches(size)
     return (data.rows(rows) for rows in torch.arange(len(data)).split(size))

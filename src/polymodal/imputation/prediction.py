@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,7 +59,7 @@ def predict(
     with own_random_state(device):
         seed_all(device, "hidden", hidden.pattern, *hidden.targets, seed)
         for batch in batches_of(model, hidden.data.to(device), hidden.targets, proposals):
-            latents = weighted_latents(model, _read(model, batch), proposals)
+            latents = weighted_latents(model, _read(model, batch), proposals, hidden.targets)
             rows = slice(start, start + len(batch))
             for m in hidden.targets:
                 truth = hidden.truth[m][rows].nan_to_num().to(device)
@@ -81,7 +80,7 @@ def _predicted(
     truth: Tensor,
     levels: Sequence[float],
 ) -> Predicted:
-    p: Any = model.decoders[modality.name](latents.z)
+    p = latents.under(model, modality.name)
     x = p.sample()
     filled = summarised(p, x, modality, latents, None, levels)
     weight = latents.weight.unsqueeze(-1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,16 +19,23 @@ ROWS = 1024  # samples whose latents are computed at a time
 
 class Weighted(NamedTuple):
     """Draws z (K, B, D) with weights (K, B) that add up to 1 over K, and their effective number
-    1 / sum_k w_k^2, (B,).
+    1 / sum_k w_k^2, (B,); and p(x_m|z) of the modalities that were decoded to be weighted and kept.
     """
 
     z: Tensor
     weight: Tensor
     ess: Tensor
+    decoded: Mapping[str, Any] = {}
+
+    def under(self, model: MultimodalVAE, m: str) -> Any:
+        """p(x_m|z), batch_shape (K, B)."""
+        return self.decoded[m] if m in self.decoded else model.decoders[m](self.z)
 
 
 @torch.no_grad()
-def weighted_latents(model: MultimodalVAE, batch: Batch, proposals: int) -> Weighted:
+def weighted_latents(
+    model: MultimodalVAE, batch: Batch, proposals: int, keep: Collection[str] = ()
+) -> Weighted:
     """Draws of p(z | x_S) of the model itself: z_k ~ q(z | x_S) with weights proportional to
     p(z_k) p(x_S | z_k) / q(z_k | x_S) (Mattei and Frellsen 2019, eq. 10).
 
@@ -37,6 +45,8 @@ def weighted_latents(model: MultimodalVAE, batch: Batch, proposals: int) -> Weig
     Args:
         batch: of any subset of modalities and entries, as the model's networks read it.
         proposals: K.
+        keep: modalities whose decoded distributions are kept, so that they need not be decoded
+            again.
     """
     q, prior = model.posterior(batch), model.prior()
     if not weighable(q, prior):
@@ -44,9 +54,14 @@ def weighted_latents(model: MultimodalVAE, batch: Batch, proposals: int) -> Weig
         weight = z.new_full(z.shape[:-1], 1 / proposals)
         return Weighted(z, weight, z.new_full((len(batch),), float(proposals)))
     z = stratified(q, proposals)
-    log_w = model.log_likelihood(batch, z) + prior.log_prob(z) - q.log_prob(z)
+    decoded, log_w = {}, prior.log_prob(z) - q.log_prob(z)
+    for m in batch.x:
+        p = model.decoders[m](z)
+        log_w = log_w + batch.where(m, model.log_p_under(m, batch, p))
+        if m in keep:
+            decoded[m] = p
     weight = log_w.double().softmax(0).to(z.dtype)
-    return Weighted(z, weight, 1 / weight.square().sum(0))
+    return Weighted(z, weight, 1 / weight.square().sum(0), decoded)
 
 
 @torch.no_grad()
