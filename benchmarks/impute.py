@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import tempfile
@@ -449,6 +450,90 @@ def all_scores(
     return score | {f"{k}_lost": v for k, v in lost.items() if k != "columns"}
 
 
+# The tables of docs/impute.md.
+
+NAMES = {"polymodal": "polymodal", **dict.fromkeys(OTHERS), "neighbours": "nearest neighbours"}
+NAMES |= {"marginal": "the column's mean or mode"}
+ORDER = ("polymodal", "forest, iterated", "ridge, iterated", "neighbours", "miceforest", "marginal")
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}".lstrip("0")
+
+
+def _mean(runs: list, imputer: str, figure: str) -> str:
+    values = [r["imputers"][imputer][figure] for r in runs if imputer in r["imputers"]]
+    return _number(float(np.mean(values))) if values else ""
+
+
+def point_table(runs: list, mechanism: str, lost: str = "") -> list[str]:
+    """Rows of markdown: errors of all imputers on each table, means over seeds.
+
+    Args:
+        lost: "_lost" for the modalities that rows lack as a whole.
+    """
+    groups = _groups(runs, mechanism)
+    head = [f"{name} ({r[0]['rows']:,} rows, {_seeds(r)})" for name, r in groups.items()]
+    lines = [f"| imputer | {' | '.join(head)} |", "|---" * (1 + len(head)) + "|"]
+    for imputer in ORDER:
+        pairs = [
+            f"{_mean(r, imputer, f'rmse{lost}')}, {_mean(r, imputer, f'error_rate{lost}')}"
+            for r in groups.values()
+        ]
+        lines.append(f"| {NAMES[imputer] or imputer} | {' | '.join(pairs)} |")
+    return lines
+
+
+def held_table(runs: list) -> list[str]:
+    """Rows of markdown: what intervals of 90 % hold, and how wide they are; calibration errors, by mechanism."""
+    lines = [
+        "| table | removed | numbers | 90 % intervals hold | the model's own | width (marginal's) "
+        "| categories | calibration error | before | by chance |",
+        "|---" * 10 + "|",
+    ]
+    for mechanism in MECHANISMS:
+        for name, group in _groups(runs, mechanism).items():
+            parts = [r["coverage"]["0.9"] for r in group]
+            n = [x["n"] for x in parts]
+            mean = {k: float(np.average([x[k] for x in parts], weights=n)) for k in parts[0]}
+            error = math.sqrt(sum((x["se"] * x["n"]) ** 2 for x in parts)) / sum(n)
+            bins = {
+                k: calibration_errors(sum(np.array(r["probabilities"][k]["bins"]) for r in group))
+                for k in ("given", "own")
+            }
+            cells = [
+                f"{name} ({_seeds(group)})",
+                mechanism,
+                f"{sum(n):,}",
+                f"{100 * mean['coverage']:.1f} ± {100 * error:.1f} %",
+                f"{100 * mean['own']:.1f} %",
+                f"{mean['width']:.2f} ({mean['marginal_width']:.2f})",
+                f"{bins['given']['n']:,}",
+                *(
+                    _number(bins[a][b])
+                    for a, b in (("given", "error"), ("own", "error"), ("given", "by_chance"))
+                ),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _groups(runs: list, mechanism: str) -> dict[str, list]:
+    """{table: its runs}, of those that have figures of ours."""
+    own = [r for r in runs if r["mechanism"] == mechanism and "probabilities" in r]
+    return {name: found for name in TABLES if (found := [r for r in own if r["table"] == name])}
+
+
+def _seeds(runs: list) -> str:
+    return f"{len(runs)} seed{'s' * (len(runs) > 1)}"
+
+
+def tables(runs: list) -> str:
+    """All tables of docs/impute.md."""
+    parts = [point_table(runs, m) for m in MECHANISMS if _groups(runs, m)]
+    return "\n\n".join("\n".join(lines) for lines in [*parts, held_table(runs)])
+
+
 def _pair(text: str) -> tuple[str, Any]:
     key, _, value = text.partition("=")
     return key, yaml.safe_load(value)
@@ -474,7 +559,11 @@ def main() -> None:
     parser.add_argument(
         "--training", nargs="*", type=_pair, default=[], help="other settings of the training"
     )
+    parser.add_argument("--show", action="store_true", help="print the tables of docs/impute.md")
     options = parser.parse_args()
+    if options.show:
+        print(tables(json.loads(options.out.read_text())["runs"]))
+        return
     torch.set_num_threads(1)
     runs = json.loads(options.out.read_text())["runs"] if options.out.exists() else []
     for seed in options.seeds:
