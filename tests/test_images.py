@@ -17,6 +17,7 @@ from polymodal.data.readers import decoded as decoded_reader
 from polymodal.data.readers.pictures import picture_bytes
 from polymodal.distributions import divergence
 from polymodal.imputation.baselines import Baselines
+from polymodal.imputation.completion import complete
 from polymodal.imputation.fill import FEW, fill
 from polymodal.imputation.weighted import weighted_latents
 from polymodal.methods.miwae import miwae_loss
@@ -207,6 +208,23 @@ def test_few_draws_become_pictures_and_their_mean_is_that_of_many() -> None:
     exact = (latents.weight[..., None, None, None] * means).sum(0)
     error = (filled.center - exact).abs().max()
     assert error < 5 * means.std(0).max() / FEW**0.5
+
+
+def test_pictures_are_decoded_only_for_samples_that_lack_them() -> None:
+    model, data = model_of_pictures()
+    decoded = []
+    model.decoders["photo"].register_forward_hook(lambda m, z, p: decoded.append(z[0].shape[1]))
+    done = complete(model, data, proposals=30, draws=2)
+    assert done.rows.tolist() == [*range(20, 40)] and set(decoded) == {20}
+    decoded.clear()
+    holes = data.tables["row"].clone()
+    holes[:5] = torch.nan
+    torn = replace(data, tables={**data.tables, "row": holes}, holes=None)
+    done = complete(model, torn, proposals=30, draws=2)
+    assert done.rows.tolist() == [*range(5), *range(20, 40)] and set(decoded) == {20}
+    photo = done.filled["photo"]
+    assert (photo.center[:5] == 0).all() and (photo.center[5:] > 0).all()
+    assert (photo.draws[:, 5:] > 0).all() and len(photo.ess) == 25
 
 
 @pytest.mark.parametrize(("suffix", "error"), [(".png", 0.002), (".JPG", 0.03), (".tif", 0.002)])
