@@ -12,6 +12,7 @@ from PIL import Image
 
 from polymodal import Batch, Dataset, Modality, Splits, fit
 from polymodal.cli.main import run as command
+from polymodal.data.kinds import mosaic
 from polymodal.data.kinds.lettering import lettered
 from polymodal.data.readers import decoded as decoded_reader
 from polymodal.data.readers.pictures import picture_bytes
@@ -339,7 +340,16 @@ def test_a_picture_whose_decoder_ignores_the_latent_is_told(caplog, ignores) -> 
     assert ("The decoder of 'photo' ignores" in caplog.text) == ignores
 
 
-# Texts in pictures.
+# Pictures beside texts.
+
+
+def test_small_pictures_beside_wide_ones_are_enlarged_and_rows_are_as_high_as_they() -> None:
+    wide, small = torch.zeros(2, 3, 10, 30), torch.rand(2, 3, 8, 8)
+    image = mosaic([wide, small])
+    assert image.shape == (10 + 2 + 24, 30 + 2 + 30, 3)
+    first = image[12:, 3:27]  # in the middle of its place
+    exact = (small[0].movedim(0, -1) * 255).round().to(torch.uint8).numpy()
+    assert (first == exact.repeat(3, 0).repeat(3, 1)).all()
 
 
 def test_long_texts_are_shown_whole_and_cut_ones_say_so() -> None:
