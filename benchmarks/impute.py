@@ -37,6 +37,14 @@ from polymodal.settings.recommended import recommended
 
 RESULTS = Path(__file__).parent / "results" / "impute.json"
 LEVELS = (0.5, 0.8, 0.9, 0.95)
+WHOLE = 0.2  # share of the rows that lose a modality under the mechanism "whole"
+# How entries are removed.
+MECHANISMS = {
+    "mcar": "each with the same probability",
+    "mar": "with a probability that rises in the rank of the first numeric column, from 0 to twice the rate; that column"
+    " is complete (wine: alcohol, fair: age, anes96: popul, modechoice: ttme)",
+    "whole": "as mcar; beside it, a fifth of the rows lose one of the two modalities, each as often",
+}
 OCCUPATIONS = ("student", "farming", "white-collar", "teacher", "managerial", "professional")
 
 # {table: {modality: columns}}, stated before anything was run. Categories are written as words.
@@ -93,11 +101,9 @@ def table(name: str) -> pd.DataFrame:
 
 
 def removed(
-    frame: pd.DataFrame, rate: float, mechanism: str, rng: np.random.Generator
+    frame: pd.DataFrame, name: str, rate: float, mechanism: str, rng: np.random.Generator
 ) -> np.ndarray:
-    """Which entries are removed, (N, columns) bool: each with the same probability, or (mar) with one that rises with
-    the first numeric column, which is then complete. A row that would lose all keeps one entry.
-    """
+    """Which entries are removed, (N, columns) bool, by one of MECHANISMS. A row that would lose all keeps one entry."""
     chance = np.full(frame.shape, rate)
     if mechanism == "mar":
         driver = frame.select_dtypes("number").columns[0]
@@ -105,6 +111,12 @@ def removed(
         chance = np.repeat(2 * rate * rank[:, None], frame.shape[1], 1)
         chance[:, list(frame.columns).index(driver)] = 0
     holes = rng.random(frame.shape) < chance
+    if mechanism == "whole":
+        loses = rng.random(len(frame)) < WHOLE
+        which = rng.integers(0, len(TABLES[name]), len(frame))
+        for k, columns in enumerate(TABLES[name].values()):
+            places = [list(frame.columns).index(c) for c in columns]
+            holes[np.ix_(loses & (which == k), places)] = True
     empty = holes.all(1)
     holes[empty, rng.integers(0, frame.shape[1], empty.sum())] = False
     return holes

@@ -39,6 +39,10 @@ EXAMPLES = {
         Modality("x", (3,), "bernoulli", names=("a", "b", "c")),
         Modality("x", (20,), names=tuple(f"n{k}" for k in range(20))),
     ],
+    "counts": [
+        Modality("x", (6,), "library_counts", kind="counts"),
+        Modality("x", (3,), "library_counts", kind="counts", names=("a", "b", "c")),
+    ],
     "table": [
         Modality("x", (2,), "table", kind="table", columns=(Column("a"), Column("b", "bounded"))),
         Modality("x", (1,), "table", kind="table", columns=(Column("a", "boolean", ("n", "y")),)),
@@ -60,7 +64,8 @@ def values(modality, n=3, seed=0):
         return texts(modality, n, generator)
     x = torch.randint(0, 256, (n, *modality.shape), generator=generator) / 255
     coded = any(column.type == "boolean" for column in modality.columns)
-    return (x > 0.5).float() if modality.likelihood == "bernoulli" or coded else x
+    whole = coded or modality.likelihood in ("bernoulli", "library_counts")
+    return (x > 0.5).float() if whole else x
 
 
 def texts(modality, n, generator):

@@ -17,6 +17,7 @@ from polymodal.batch.batch import (
 from polymodal.batch.modality import (
     CODED,
     END,
+    LOGARITHMIC,
     OF_THE_DATA,
     UNKNOWN,
     Column,
@@ -28,6 +29,7 @@ from polymodal.batch.modality import (
 __all__ = [
     "CODED",
     "END",
+    "LOGARITHMIC",
     "OF_THE_DATA",
     "UNKNOWN",
     "Batch",

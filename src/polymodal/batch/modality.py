@@ -21,6 +21,7 @@ OF_THE_DATA = ("name", "shape", "vocabulary", "columns", "location", "spread", "
 Scale = Annotated[float, Ge(1e-6), Le(1e6)]
 ColumnType = Literal["real", "positive", "bounded", "count", "boolean", "category", "ordinal"]
 CODED = ("boolean", "category", "ordinal")  # types whose values are places in `categories`
+LOGARITHMIC = ("positive", "count")  # types that are modelled by their logarithms
 
 
 def escaped(name: str) -> str:
@@ -48,6 +49,7 @@ class Column:
             stand for, in order.
         low, high: of bounded columns.
         dtype: the type of the cells in the user's table, as pandas names it; "": not known.
+        largest: of positive and count columns, the largest value of training; None: not known.
 
     Raises ValueError for a type and fields that do not fit.
     """
@@ -58,6 +60,7 @@ class Column:
     low: float = 0.0
     high: float = 1.0
     dtype: str = ""
+    largest: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in typed_arguments(Column, vars(self), f"column {self.name!r}").items():

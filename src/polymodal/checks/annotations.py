@@ -67,6 +67,7 @@ DepthOrZero = Annotated[int, Ge(0), at_most(1000)]
 Seed = Annotated[int, Ge(0), at_most(2**32 - 1)]
 NonNegative = Annotated[float, Ge(0)]  # [0, inf)
 Positive = Annotated[float, Gt(0)]  # (0, inf)
+Memory = Literal["auto"] | Positive  # in GB
 Share = Annotated[float, Ge(0), Le(1)]  # [0, 1]
 BelowOne = Annotated[float, Ge(0), Lt(1)]  # [0, 1)
 FileName = Annotated[str, AfterValidator(_named)]

@@ -8,11 +8,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from polymodal.checks import AUTO
 from polymodal.cli.console import say
 from polymodal.data import Splits, load_data
 from polymodal.data.described import Described, read_described
 from polymodal.data.description import is_own, section_of
 from polymodal.data.grid import Grid
+from polymodal.data.mapped import where
 from polymodal.data.summary import Summary, summary
 from polymodal.runs.files import write_json, write_output
 from polymodal.settings.recommended import recommended
@@ -33,6 +35,7 @@ def inspect_data(data: str, out: Path | None, console: Console) -> None:
     splits, described = read(data)
     about = summary(splits, described)
     print_summary(about, console)
+    say(console, f"\n{where(splits, AUTO)}")
     advice = recommended(splits)
     say(console, f"\nRecommended: method {advice.method} ({advice.reason}).")
     if out is not None:

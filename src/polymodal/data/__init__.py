@@ -12,8 +12,10 @@ import pandas as pd
 
 from polymodal.batch import checked_fields
 from polymodal.checks import (
+    AUTO,
     Count,
     FilePath,
+    Memory,
     Seed,
     check_names,
     checked,
@@ -120,6 +122,7 @@ def load_data(
     seed: Seed = 0,
     missing: Mapping[str, Any] | None = None,
     modalities: Mapping[str, Mapping[str, Any]] | None = None,
+    memory: Memory = AUTO,
     **kwargs: Any,
 ) -> Splits:
     """A data set by name (a key of `DATASETS`), or from a user's files: an `.npz` file (see
@@ -137,6 +140,8 @@ def load_data(
             (depends on the values of one modality), `label` (`by_label`) and `unpaired`.
         modalities: {name: {"likelihood": ..., "weight": ..., "scale": ..., "link": ..., "kind":
             ..., "names": ...}}, settings of modalities that replace those of the data set.
+        memory: what the data may take in memory, in GB; a user's larger files stay on disk (see
+            `Dataset.streamed`); "auto": half of what is available.
         kwargs: options of the data set, such as n or matchings.
 
     Raises:
@@ -153,9 +158,11 @@ def load_data(
         limit = own.get("limit") if limit is None else limit
         seed = seed or typed(Seed, own.get("seed") or 0, "data.seed")
         missing = own.get("missing") if missing is None else missing
+        memory = own.get("memory", AUTO) if memory == AUTO else memory
     pattern = typed(dict[str, Any] | None, missing, "missing")
     modalities = typed(dict[str, dict[str, Any]] | None, modalities, "modalities")
-    shared = {"path": path, "seed": seed, "limit": limit}
+    memory = typed(Memory, memory, "memory")
+    shared = {"path": path, "seed": seed, "limit": limit, "memory": memory}
     if held:
         splits = from_memory(name_or_path, seed=seed, **kwargs)
     elif isinstance(name_or_path, Mapping):
@@ -198,7 +205,7 @@ def _described(
     """The data of a table or a description, which options may change."""
     check_names(options, [name for name in Description.model_fields if name != "path"], "data")
     folder = {} if shared["path"] is None else {"path": os.fspath(shared["path"])}
-    return described(given, seed=shared["seed"], **folder, **options)
+    return described(given, seed=shared["seed"], memory=shared["memory"], **folder, **options)
 
 
 def dataset_key(name: str) -> str | None:

@@ -61,7 +61,7 @@ def _array(x: Any) -> np.ndarray:
 
 def _of_frame(frame: pd.DataFrame, seed: int, fields: Mapping[str, Any]) -> Described:
     tables: Any = {Path(TABLE): Frame(frame, TABLE)}
-    return read_described({"file": TABLE, **fields}, TABLE, seed, tables)
+    return read_described({"file": TABLE, **fields}, TABLE, seed, tables=tables)
 
 
 def _of_several(given: Mapping[str, Any], seed: int) -> Described:
@@ -83,4 +83,5 @@ def _of_several(given: Mapping[str, Any], seed: int) -> Described:
         else:
             arrays[Path(file)] = {"": _array(x)}
             modalities[name] = {"source": "array", "file": file}
-    return read_described({**section, "modalities": modalities}, "data", seed, tables, arrays)
+    whole = {**section, "modalities": modalities}
+    return read_described(whole, "data", seed, tables=tables, arrays=arrays)

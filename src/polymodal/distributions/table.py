@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, StudentT
 
-from polymodal.batch import CODED, Column
+from polymodal.batch import CODED, LOGARITHMIC, Column
 from polymodal.distributions.counts import NegativeBinomialCounts
 
 LOG_SCALES = (-5.0, 2.0)  # of reals, in units of the column's spread
 LOG_DISPERSIONS = (-5.0, 8.0)  # inverse ones, of counts
 DEGREES = 5.0  # of freedom, where none are given
-SMALLEST = 1e-30  # of positive values
+SMALLEST, LARGEST = 1e-30, 1e30  # of positive values
+BEYOND = 2.0  # times the largest value of training: the largest draw of positive values and counts
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Layout:
         counts: places of columns of counts.
         coded: {place of a coded column: its numbers, one for each category}.
         size: how many numbers a row has.
+        tops: of each column, the largest draw.
     """
 
     columns: tuple[Column, ...]
@@ -38,6 +40,7 @@ class Layout:
     counts: tuple[int, ...]
     coded: Mapping[int, slice]
     size: int
+    tops: tuple[float, ...]
 
 
 @cache
@@ -57,7 +60,15 @@ def layout_of(columns: tuple[Column, ...]) -> Layout:
         if column.type in CODED:
             coded[i] = slice(size, size + len(column.categories))
             size += len(column.categories)
-    return Layout(columns, tuple(numbers), tuple(counts), coded, size)
+    tops = tuple(map(_top, columns))
+    return Layout(columns, tuple(numbers), tuple(counts), coded, size, tops)
+
+
+def _top(column: Column) -> float:
+    """The largest draw of a column."""
+    if column.largest is None or column.type not in LOGARITHMIC:
+        return column.high if column.type == "bounded" else LARGEST
+    return BEYOND * max(column.largest, SMALLEST if column.type == "positive" else 1.0)
 
 
 def admits_cells(columns: Sequence[Column], x: Tensor) -> Tensor:
@@ -82,7 +93,8 @@ class TableValues(Distribution):
     """Independent columns, given z: Student's t for real and bounded numbers and for logarithms of
     positive ones, negative binomial for counts, categorical for coded ones.
 
-    Values are in the user's units. A draw of a bounded number is moved to the nearest bound.
+    Values are in the user's units. A draw of a bounded number is moved to the nearest bound, and
+    one of a positive number or a count to at most `BEYOND` times the largest value of training.
 
     Args:
         raw: (..., B, layout.size), a decoder's output.
@@ -117,12 +129,17 @@ class TableValues(Distribution):
         return StudentT(self.degrees[index], loc, spread * log_scale.exp(), validate_args=False)
 
     def _counts(self) -> NegativeBinomialCounts:
-        """The distributions of counts, (..., B, counts); a location of log(1 + mean)."""
+        """The distributions of counts, (..., B, counts), their means at most the largest draw.
+
+        The gradient passes that bound, so that a mean beyond it can return.
+        """
         index, n = list(self.layout.counts), len(self.layout.counts)
         start = 2 * len(self.layout.numbers)
         mean = self.location[index] + self.spread[index] * self.raw[..., start : start + n]
+        tops = [min(20.0, math.log(self.layout.tops[i])) for i in index]
+        bounded = mean.clamp_min(-20).minimum(mean.new_tensor(tops))
         dispersion = self.raw[..., start + n : start + 2 * n].clamp(*LOG_DISPERSIONS)
-        return NegativeBinomialCounts(mean.clamp(-20, 20), dispersion, 1)
+        return NegativeBinomialCounts(mean + (bounded - mean).detach(), dispersion, 1)
 
     def probabilities(self) -> dict[int, Tensor]:
         """{place of a coded column: the probability of each category, (..., B, K)}."""
@@ -166,12 +183,13 @@ class TableValues(Distribution):
         for k, i in enumerate(self.layout.numbers):
             column, value = self.layout.columns[i], numbers[..., k]
             if column.type == "positive":
-                value = value.clamp(-math.log(1e30), math.log(1e30)).exp()
+                top = math.log(self.layout.tops[i])
+                value = value.clamp(min(top, math.log(SMALLEST)), top).exp()
             if column.type == "bounded":
                 value = value.clamp(column.low, column.high)
             cells[i] = value
         for k, i in enumerate(self.layout.counts):
-            cells[i] = counts[..., k]
+            cells[i] = counts[..., k].clamp(max=self.layout.tops[i])
         for i, value in coded.items():
             cells[i] = value.to(self.raw.dtype)
         return torch.stack(cells, -1)

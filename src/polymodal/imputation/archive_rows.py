@@ -125,7 +125,7 @@ class ArchiveRows(Rows):
             if modality.vocabulary:
                 continue
             if modality.likelihood == "bernoulli":
-                share = torch.maximum(filled.center, 1 - filled.center)
+                share = _surer(filled.center, modality, completion.whole[m], calibration)
                 arrays[f"{m}_probability"] = self._bounds(m, completion, share)
                 continue
             bounds = completion.bounds(modality, calibration)
@@ -140,6 +140,21 @@ class ArchiveRows(Rows):
         found = as_array(value, self.known[m], shape)
         bounds[rows] = np.where(holes[rows], found, np.nan)
         return bounds
+
+
+def _surer(
+    share: Tensor, modality: Modality, whole: Tensor, calibration: Calibration | None
+) -> Tensor:
+    """The probability of the likelier of two values, of the probabilities (R, *shape) of the second
+    one, tempered by a calibration.
+
+    Args:
+        whole: (R,) bool, the samples that lack the modality.
+    """
+    both = torch.stack([1 - share, share], -1)
+    if calibration is not None:
+        both = calibration.tempered(both, modality.name, whole)
+    return both.amax(-1)
 
 
 def as_array(x: Tensor, modality: Modality, like: np.ndarray) -> np.ndarray:

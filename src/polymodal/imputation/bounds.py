@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from polymodal.batch import CODED, Column, Modality
+from polymodal.batch import Column, Modality
 from polymodal.data.tables import decoded
+from polymodal.imputation.columns import columns_of
 from polymodal.imputation.completion import Completion
 from polymodal.imputation.conformal import Calibration
-from polymodal.imputation.fill import Filled
 
 
 class Bound(NamedTuple):
@@ -41,33 +41,41 @@ def bounds_of(
     holes: Tensor,
     prefix: str = "",
 ) -> Iterator[Bound]:
-    """The bounds of the cells of a table that were filled, column by column.
+    """The bounds of the entries of a table or vector that were filled, column by column.
 
     Args:
-        calibration: the factors of the intervals; None: the model's own are written.
+        calibration: of intervals and probabilities; None: the model's own are written.
         holes: (N, d) bool, the cells of the whole table that are filled.
         prefix: of the columns' names.
     """
     rows, filled = completion.rows, completion.filled[modality.name]
     bounds = completion.bounds(modality, calibration)
-    for k, column in enumerate(modality.columns):
+    probabilities = completion.probabilities(modality, calibration)
+    for k, column in enumerate(columns_of(modality)):
         at = holes[rows, k].nonzero().squeeze(1)
         places = rows[at].tolist()
         values = decoded(filled.center[at, k].tolist(), column)
-        lower, upper, share = _of_column(column, k, filled, bounds, at)
+        lower, upper, share = _of_column(
+            column, filled.center[at, k], bounds[:, at, k], probabilities.get(k), at
+        )
         name = prefix + column.name
         for row in zip(places, values, lower, upper, share, strict=True):
             yield Bound(row[0], name, *row[1:])
 
 
 def _of_column(
-    column: Column, k: int, filled: Filled, bounds: Tensor, at: Tensor
+    column: Column, center: Tensor, bounds: Tensor, probabilities: Tensor | None, at: Tensor
 ) -> Sequence[Sequence[Any]]:
-    """Lower and upper bounds of the cells `at` of column k, and probabilities."""
+    """Lower and upper bounds of the cells `at` of a column, and probabilities.
+
+    Args:
+        center, bounds: (n,) and (2, n), of these cells.
+        probabilities: (R, K) of a coded column.
+    """
     none = [None] * len(at)
-    if column.type in CODED:
-        shares = filled.probabilities[k][at]
-        place = filled.center[at, k].round().long().clamp(0, shares.shape[1] - 1)
+    if probabilities is not None:
+        shares = probabilities[at]
+        place = center.round().long().clamp(0, shares.shape[1] - 1)
         return none, none, shares.gather(1, place[:, None]).squeeze(1).tolist()
-    low, high = (decoded(q.tolist(), column) for q in bounds[:, at, k])
+    low, high = (decoded(q.tolist(), column) for q in bounds)
     return low, high, none

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.data import Dataset, gather
-from polymodal.imputation.conformal import Calibration, quantiles_of, widened
+from polymodal.imputation.conformal import Calibration, held, quantiles_of, widened
 from polymodal.imputation.fill import PROPOSALS, Filled, fill
 from polymodal.model import MultimodalVAE
 
@@ -60,6 +60,13 @@ class Completion:
         m = modality.name
         found = widened(self.filled[m], calibration, self.level, modality, self.whole[m])
         return torch.stack(found)
+
+    def probabilities(
+        self, modality: Modality, calibration: Calibration | None
+    ) -> dict[int, Tensor]:
+        """{place of a coded column: its probabilities (R, K), tempered by a calibration}."""
+        m = modality.name
+        return held(self.filled[m], calibration, modality, self.whole[m])
 
     def all_rows(self, values: Tensor) -> Tensor:
         """Values (R, *shape) of the samples that lack something as values (N, *shape), NaN in the

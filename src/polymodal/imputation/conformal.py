@@ -1,4 +1,5 @@
-"""Intervals that hold: split-conformal factors on the half widths of a model's own intervals.
+"""Intervals that hold: split-conformal factors on the half widths of a model's own intervals; and
+`Calibration`, which has these factors and temperatures of probabilities.
 
 The interval of a column at one level becomes [median - f below, median + f above], of positive
 columns in logarithms. f is the smallest number for which ceil((n + 1) level) of n validation values
@@ -34,6 +35,7 @@ from polymodal.imputation.intervals import (
     scores,
     stretched,
 )
+from polymodal.imputation.temperature import Temperature, tempered
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 QUANTILES = (*((1 - v) / 2 for v in reversed(LEVELS)), 0.5, *((1 + v) / 2 for v in LEVELS))
@@ -93,9 +95,12 @@ class Factor(Group):
 
 @dataclass(frozen=True)
 class Calibration:
-    """The factors of all columns and patterns."""
+    """What validation data say of a model: factors of the intervals of all columns and patterns,
+    and temperatures of the probabilities of all modalities and patterns.
+    """
 
     factors: Sequence[Factor]
+    temperatures: Sequence[Temperature] = ()
 
     def factor(self, pattern: Pattern, modality: str, column: str) -> Factor | None:
         """The factors of a column; those of the other pattern if this one was not measured."""
@@ -104,14 +109,46 @@ class Calibration:
         }
         return found.get(pattern) or next(iter(found.values()), None)
 
-    def records(self) -> list[dict[str, Any]]:
+    def temperature(self, pattern: Pattern, modality: str) -> float:
+        """That of a modality; of the other pattern if this one was not measured; else 1."""
+        found = {t.pattern: t.value for t in self.temperatures if t.modality == modality}
+        return found.get(pattern) or next(iter(found.values()), 1.0)
+
+    def tempered(self, probabilities: Tensor, modality: str, whole: Tensor | None) -> Tensor:
+        """Probabilities (N, ..., K) at the temperature of the pattern of each of N samples.
+
+        Args:
+            whole: (N,) bool, the samples that lack the modality; None: none of them.
+        """
+        entries, lacking = (
+            tempered(probabilities, self.temperature(p, modality)) for p in (ENTRIES, WHOLE)
+        )
+        if whole is None:
+            return entries
+        return torch.where(whole.reshape(-1, *[1] * (entries.dim() - 1)), lacking, entries)
+
+    def records(self) -> dict[str, list[dict[str, Any]]]:
         """Plain mappings, for JSON."""
-        return [f.model_dump() for f in self.factors]
+        return {
+            "factors": [f.model_dump() for f in self.factors],
+            "temperatures": [t.model_dump() for t in self.temperatures],
+        }
 
     @classmethod
-    def from_records(cls, records: Sequence[Mapping[str, Any]]) -> Calibration:
-        """The inverse of `records`. Raises ValueError for other mappings."""
-        return cls(tuple(typed(list[Factor], list(records))))
+    def from_records(cls, records: Mapping[str, Any] | Sequence[Any]) -> Calibration:
+        """The inverse of `records`; a sequence holds factors only. Raises ValueError for other
+        mappings.
+        """
+        kept = records if isinstance(records, Mapping) else {"factors": records}
+        return cls(
+            tuple(typed(list[Factor], list(kept.get("factors", ())))),
+            tuple(typed(list[Temperature], list(kept.get("temperatures", ())))),
+        )
+
+    def joined(self, other: Calibration) -> Calibration:
+        """This one and another, of other patterns."""
+        temperatures = (*self.temperatures, *other.temperatures)
+        return Calibration((*self.factors, *other.factors), temperatures)
 
 
 def places_of(k: int) -> list[int]:
@@ -244,6 +281,23 @@ def _finite(scores: Tensor, level: float) -> float:
     """The conformal quantile; the largest score and at least 1 where n is too small."""
     exact = conformal_quantile(scores, level)
     return exact if exact < math.inf else max([1.0, *scores.tolist()])
+
+
+def held(
+    filled: Filled,
+    calibration: Calibration | None,
+    modality: Modality,
+    whole: Tensor | None = None,
+) -> dict[int, Tensor]:
+    """{place of a coded column: its probabilities (N, K), tempered by the calibration}.
+
+    Args:
+        whole: (N,) bool, the samples that lack the modality; None: none of them.
+    """
+    if calibration is None:
+        return filled.probabilities
+    known = filled.probabilities.items()
+    return {i: calibration.tempered(share, modality.name, whole) for i, share in known}
 
 
 def widened(

@@ -13,11 +13,12 @@ from polymodal.data import Dataset, Splits
 from polymodal.data.grid import values_of
 from polymodal.imputation.baselines import Baselines, Marginal
 from polymodal.imputation.columns import columns_of, measured
-from polymodal.imputation.conformal import QUANTILES, Calibration, Factor, factors_of
+from polymodal.imputation.conformal import QUANTILES, Calibration, factors_of
 from polymodal.imputation.hiding import SHARE, WHOLE, Hidden, hide_entries, hide_modality
 from polymodal.imputation.measures import Measured, measure
 from polymodal.imputation.prediction import predict
 from polymodal.imputation.results import FILLING, FillingTable, keep_calibration
+from polymodal.imputation.temperature import temperature_of
 from polymodal.metrics.evaluate import evaluating
 from polymodal.model import MultimodalVAE
 from polymodal.runs.run import Run
@@ -44,8 +45,8 @@ def evaluate_imputation(
     the column's marginal, ridge regression and nearest neighbours, all of them fitted on the
     training part.
 
-    The factors by which intervals are stretched are fitted on the validation part in the same way,
-    and saved in the run, for `widened`.
+    The factors by which intervals are stretched and the temperatures of probabilities are fitted on
+    the validation part in the same way, and saved in the run, for `widened` and `held`.
 
     Args:
         run: returned by `fit` or `load`.
@@ -68,10 +69,10 @@ def evaluate_imputation(
         )
     say = progress or (lambda line: None)
     table = FillingTable([], [], [], [], run.method_name)
-    factors: list[Factor] = []
+    calibration = Calibration(())
     with evaluating(run.model):
         for part, own in _patterns(run.model, modalities, data, share, rows, proposals, seed, say):
-            factors += own
+            calibration = calibration.joined(own)
             table = table.with_part(part)
             if show:
                 show(FillingTable(part.rows, part.pit, part.points, part.reliability, table.method))
@@ -80,7 +81,7 @@ def evaluate_imputation(
         with run.writing():
             entry: dict[str, Any] = {FILLING: table.record() | {"evaluation": how}}
             run.save_metrics(run.metrics | entry)
-            keep_calibration(run, Calibration(tuple(factors)))
+            keep_calibration(run, calibration)
     return table
 
 
@@ -93,8 +94,8 @@ def _patterns(
     proposals: int,
     seed: int,
     say: Callable[[str], None],
-) -> Iterator[tuple[Measured, list[Factor]]]:
-    """The figures and the factors of each pattern."""
+) -> Iterator[tuple[Measured, Calibration]]:
+    """The figures and the calibration of each pattern."""
     named = {m.name: m for m in modalities}
     marginals = {m.name: _marginals(data.train, m) for m in modalities}
     say("fitting ridge regression and nearest neighbours")
@@ -105,12 +106,11 @@ def _patterns(
         if test is None:
             continue
         say(f"filling in {_words(test)}")
-        factors = [] if check is None else _factors(model, named, check, proposals, seed)
+        own = Calibration(()) if check is None else _fitted(model, named, check, proposals, seed)
         said = predict(model, test, QUANTILES, proposals=proposals, seed=seed)
         whole = test.targets[0] if test.pattern == WHOLE else None
         others = baselines.predict(test.data, whole)
-        calibration = Calibration(tuple(factors))
-        yield measure(named, test, said, others, marginals, calibration), factors
+        yield measure(named, test, said, others, marginals, own), own
 
 
 def _words(hidden: Hidden) -> str:
@@ -135,25 +135,22 @@ def _marginals(train: Dataset, modality: Modality) -> list[Marginal]:
     ]
 
 
-def _factors(
+def _fitted(
     model: MultimodalVAE,
     modalities: dict[str, Modality],
     hidden: Hidden,
     proposals: int,
     seed: int,
-) -> list[Factor]:
+) -> Calibration:
+    """The factors and the temperatures of one pattern."""
     said = predict(model, hidden, QUANTILES, proposals=proposals, seed=seed)
-    return [
-        factor
-        for m in hidden.targets
-        for factor in factors_of(
-            hidden.pattern,
-            modalities[m],
-            hidden.truth[m],
-            hidden.mask[m],
-            said[m].filled.quantiles,
-        )
-    ]
+    factors, temperatures = [], []
+    for m in hidden.targets:
+        given = (hidden.pattern, modalities[m], hidden.truth[m], hidden.mask[m])
+        factors += factors_of(*given, said[m].filled.quantiles)
+        if (found := temperature_of(*given, said[m].filled)) is not None:
+            temperatures.append(found)
+    return Calibration(tuple(factors), tuple(temperatures))
 
 
 @checked
@@ -166,8 +163,8 @@ def calibrate(
     proposals: Count = PROPOSALS,
     seed: int = 0,
 ) -> Calibration:
-    """The factors by which the intervals of a run are stretched so that they hold on data that
-    were not used in training.
+    """The factors by which the intervals of a run are stretched, and the temperatures of its
+    probabilities, so that they hold on data that were not used in training.
 
     Args:
         data: Splits, whose validation part is used, or that part.
@@ -177,11 +174,10 @@ def calibrate(
     part = data.val if isinstance(data, Splits) else data
     modalities = measured(model.modalities)
     named = {m.name: m for m in modalities}
+    calibration = Calibration(())
     with evaluating(model):
-        factors = [
-            factor
-            for hidden in _hidden(part.first(rows), modalities, share, seed + 1)
-            if hidden is not None
-            for factor in _factors(model, named, hidden, proposals, seed)
-        ]
-    return Calibration(tuple(factors))
+        for hidden in _hidden(part.first(rows), modalities, share, seed + 1):
+            if hidden is not None:
+                fitted = _fitted(model, named, hidden, proposals, seed)
+                calibration = calibration.joined(fitted)
+    return calibration

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from polymodal.batch import CODED, Batch, Column, Modality
-from polymodal.data import Dataset
+from polymodal.batch import CODED, LOGARITHMIC, Batch, Column, Modality
+from polymodal.data import Dataset, kind_of
 from polymodal.distributions.table import TableValues
 from polymodal.distributions.tokens import TokenSequence
-from polymodal.imputation.weighted import Weighted, weighted_latents, weighted_quantiles
+from polymodal.imputation.weighted import (
+    Weighted,
+    is_large,
+    weighted_latents,
+    weighted_quantiles,
+)
 from polymodal.model import MultimodalVAE, decoded_size
 
 PROPOSALS = 1000  # latents of a sample, before they are weighted
+FEW = 100  # latents of a sample that are decoded into pictures and texts, at most
 LATENTS = 100_000  # latents that are decoded at a time
 VALUES = 20_000_000  # numbers that are decoded at a time
 GRID = 39  # quantiles that a trimmed mean averages
@@ -31,7 +37,8 @@ class Filled:
             probable, or of ordered ones nearest to the mean.
         quantiles: (Q, N, *shape) of single numbers, the likelihood's own noise included; of coded
             columns they mean nothing.
-        draws: (n, N, *shape), completions that belong together, row by row.
+        draws: (n, N, *shape), completions that belong together, row by row; of pictures the
+            decoders' means.
         probabilities: {place of a coded column: (N, K)}.
         ess: (N,), the effective number of draws behind each sample.
     """
@@ -69,9 +76,33 @@ def fill(
         latents = weighted_latents(model, read, proposals)
         chosen = _chosen(latents.weight, draws)
         for m in targets:
-            p: Any = model.decoders[m](latents.z)
+            if is_large(modalities[m]):
+                found[m].append(_by_few(model, modalities[m], latents, chosen, levels))
+                continue
+            p = model.predictive(m, read, latents.z)
             found[m].append(summarised(p, p.sample(), modalities[m], latents, chosen, levels))
     return {m: joined(parts) for m, parts in found.items()}
+
+
+def _by_few(
+    model: MultimodalVAE,
+    modality: Modality,
+    latents: Weighted,
+    chosen: Tensor | None,
+    levels: Sequence[float],
+) -> Filled:
+    """What the draws say of a picture or a text, by at most FEW of them."""
+    decoder, every = model.decoders[modality.name], torch.arange(latents.z.shape[1])
+    some = latents
+    if len(latents.z) > FEW:
+        z = latents.z[_chosen(latents.weight, FEW), every]
+        some = Weighted(z, z.new_full(z.shape[:-1], 1 / FEW), latents.ess)
+    p: Any = decoder(some.z)
+    filled = summarised(p, p.sample(), modality, some, None, levels)
+    if chosen is None:
+        return filled
+    drawn: Any = decoder(latents.z[chosen, every])
+    return replace(filled, draws=drawn.mean if kind_of(modality).visual else drawn.sample())
 
 
 def _chosen(weight: Tensor, draws: int) -> Tensor | None:
@@ -83,11 +114,18 @@ def batches_of(
     model: MultimodalVAE, data: Dataset | Batch, targets: Sequence[str], proposals: int
 ) -> Iterable[Batch]:
     """The samples in order, as many at a time as can be decoded into `targets` at once."""
-    largest = max(decoded_size(m) for m in model.modalities if m.name in targets)
-    size = max(1, min(LATENTS, VALUES // largest) // proposals)
+    wanted = [m for m in model.modalities if m.name in targets or not is_large(m)]
+    largest = max(_decoded(m, proposals) for m in wanted)
+    size = max(1, min(LATENTS // proposals, VALUES // largest))
     if isinstance(data, Dataset):
         return data.batches(size)
     return (data.rows(rows) for rows in torch.arange(len(data)).split(size))
+
+
+def _decoded(modality: Modality, proposals: int) -> int:
+    """How many numbers are decoded for one sample."""
+    draws = min(proposals, FEW) if is_large(modality) else proposals
+    return decoded_size(modality) * draws
 
 
 def summarised(
@@ -115,8 +153,7 @@ def summarised(
         probabilities = {
             i: (weight.unsqueeze(-1) * share).sum(0) for i, share in p.probabilities().items()
         }
-        skewed = {"positive": x, "count": means}
-        center = _of_table(center, skewed, weight, modality.columns, probabilities)
+        center = _of_table(center, x, weight, modality.columns, probabilities)
     if isinstance(p, TokenSequence):
         center = _most_probable(p, weight)
     rows = x[:0] if chosen is None else x[chosen, torch.arange(x.shape[1])]
@@ -136,28 +173,36 @@ def _most_probable(p: TokenSequence, weight: Tensor) -> Tensor:
 
 def _of_table(
     mean: Tensor,
-    skewed: Mapping[str, Tensor],
+    x: Tensor,
     weight: Tensor,
     columns: Sequence[Column],
     probabilities: dict[int, Tensor],
 ) -> Tensor:
-    """The best single value of each column: of positive numbers the trimmed mean of draws, of
-    counts that of the conditional means, since few large draws would decide a mean; of coded ones
-    a category.
+    """The best single value of each column: of positive numbers and counts that of `_limited`, of
+    coded ones a category, of others the mean.
 
     Args:
         mean: (B, d).
-        skewed: {type of columns: the values (K, B, d) that a trimmed mean averages}.
+        x: (K, B, d), a draw from each latent.
     """
-    levels = (torch.arange(GRID, device=mean.device) + 0.5) / GRID
     center = mean.clone()
-    for kind, values in skewed.items():
-        if index := [i for i, c in enumerate(columns) if c.type == kind]:
-            center[:, index] = weighted_quantiles(values[..., index], weight, levels).mean(0)
     for i, column in enumerate(columns):
+        if column.type in LOGARITHMIC:
+            center[:, i] = _limited(x[..., i], weight, column.largest)
         if column.type in CODED:
             center[:, i] = _category(probabilities[i], column.type == "ordinal").to(center.dtype)
     return center
+
+
+def _limited(x: Tensor, weight: Tensor, largest: float | None) -> Tensor:
+    """The mean (B,) of draws (K, B) of which none is taken for more than the largest value of
+    training, since few draws of an error in the logarithm would decide it; without that value, the
+    trimmed mean.
+    """
+    if largest is not None:
+        return (weight * x.clamp(max=largest)).sum(0)
+    levels = (torch.arange(GRID, device=x.device) + 0.5) / GRID
+    return weighted_quantiles(x, weight, levels).mean(0)
 
 
 def _category(probability: Tensor, ordered: bool) -> Tensor:

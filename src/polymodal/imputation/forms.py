@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,11 @@ class Forms:
             raise ValueError(f"All modalities must have the same number of rows, got {sizes}.")
         self.tables, self.size = dict(tables), next(iter(sizes.values()))
 
+    @property
+    def names(self) -> list[str]:
+        """The modalities that are filled in."""
+        return list(self.tables)
+
     def describe(self, numbers: Sequence[str]) -> tuple[list[Modality], dict[str, list[Guess]]]:
         """The modalities, and the columns of each table that are left out.
 
@@ -53,7 +59,7 @@ class Forms:
             if not used:
                 why = "; ".join(f"{g.name}: {g.reason}" for g in left_out[m][:3])
                 raise ValueError(f"{m} has no column that can be used ({why}).")
-            taken = [Taken(table.cells(g.name), ColumnEntry(), g) for g in used]
+            taken = [Taken(partial(table.cells, g.name), ColumnEntry(), g) for g in used]
             described = Rows(table, taken, left_out[m], None, ()).describe(m, range(self.size))
             modalities.append(replace(described, holes=True))
         return modalities, left_out

@@ -17,9 +17,12 @@ from polymodal.imputation.conformal import LEVELS, QUANTILES, Calibration, place
 from polymodal.imputation.hiding import Hidden, Pattern
 from polymodal.imputation.intervals import stretched
 from polymodal.imputation.prediction import Predicted
+from polymodal.imputation.temperature import tempered
 from polymodal.metrics.scoring import (
     binned_error,
     calibration_error,
+    chance_error,
+    confidences,
     coverage,
     crps,
     histogram,
@@ -98,7 +101,8 @@ class Measured:
         rows: for each column and predictor.
         pit: of each numeric column, its histogram of the model's P(X <= truth).
         points: of each numeric column, some entries: truth, center, lower and upper bound.
-        reliability: of the model's categories: probability, and whether it is right.
+        reliability: of the model's categories: probability, tempered and the model's own, and
+            whether it is right.
     """
 
     rows: list[Row]
@@ -125,7 +129,7 @@ def measure(
     result, inside = Measured([], [], [], []), _Inside()
     for m in hidden.targets:
         for i, entries in _columns(modalities[m], hidden, marginals[m]):
-            said = _of_column(predicted[m], i, entries.rows)
+            said = _of_column(predicted[m], i, entries, calibration)
             bounds, own = _bounds(said, entries, calibration)
             figures = _model_figures(said, entries, bounds, own)
             result.rows.append(entries.row(MODEL, figures))
@@ -153,24 +157,35 @@ def _columns(
 
 @dataclass(frozen=True)
 class _Said:
-    """What the model says of the hidden entries of one column; as `Predicted`, (..., n)."""
+    """What the model says of the hidden entries of one column; as `Predicted`, (..., n).
+
+    Args:
+        probabilities: (n, K), tempered by the calibration.
+        own: (n, K), the model's own.
+    """
 
     center: Tensor
     quantiles: Tensor
     probabilities: Tensor | None
+    own: Tensor | None
     log_score: Tensor
     crps: Tensor
     pit: Tensor
 
 
-def _of_column(predicted: Predicted, i: int, rows: Tensor) -> _Said:
-    filled = predicted.filled
-    share = filled.probabilities.get(i)
+def _of_column(predicted: Predicted, i: int, entries: Entries, calibration: Calibration) -> _Said:
+    filled, rows = predicted.filled, entries.rows
+    own = filled.probabilities[i][rows] if i in filled.probabilities else None
+    share, log_score = own, predicted.log_score[rows, i]
+    if own is not None:
+        share = tempered(own, calibration.temperature(entries.pattern, entries.modality))
+        log_score = share.gather(1, entries.truth.long()[:, None]).squeeze(1).log()
     return _Said(
         filled.center[rows, i].double(),
         filled.quantiles[:, rows, i].double(),
-        None if share is None else share[rows],
-        predicted.log_score[rows, i],
+        share,
+        own,
+        log_score,
         predicted.crps[rows, i],
         predicted.pit[rows, i],
     )
@@ -198,13 +213,22 @@ def _bounds(said: _Said, entries: Entries, calibration: Calibration) -> tuple[Bo
 def _model_figures(said: _Said, entries: Entries, bounds: Bounds, own: Bounds) -> dict[str, float]:
     figures = entries.point_figures(said.center)
     figures["log_score"] = said.log_score.double().mean().item()
-    if said.probabilities is not None:
-        error = calibration_error(said.probabilities, entries.truth.long())
-        return figures | {"calibration_error": error}
+    if said.probabilities is not None and said.own is not None:
+        confidence, right = confidences(said.probabilities, entries.truth)
+        before = binned_error(*confidences(said.own, entries.truth))
+        return figures | _errors(confidence, right) | {"own_calibration_error": before}
     figures["crps"] = said.crps.double().mean().item()
     plain = entries.interval_figures(own)
     unstretched = {f"own_{name}": value for name, value in plain.items()}
     return figures | entries.interval_figures(bounds) | unstretched
+
+
+def _errors(confidence: Tensor, right: Tensor) -> dict[str, float]:
+    """The calibration error, and that which is expected by chance."""
+    return {
+        "calibration_error": binned_error(confidence, right),
+        "calibration_error_by_chance": chance_error(confidence),
+    }
 
 
 def _marginal_figures(marginal: Marginal, entries: Entries) -> dict[str, float]:
@@ -233,11 +257,11 @@ def _keep(result: Measured, said: _Said, entries: Entries, bounds: Bounds) -> No
         "column": entries.column.name,
         "type": entries.column.type,
     }
-    if said.probabilities is not None:
-        confidence, best = said.probabilities.max(-1)
-        right = (best == entries.truth).double()
-        chosen = {"probability": confidence.tolist(), "right": right.tolist()}
-        result.reliability.append(place | chosen)
+    if said.probabilities is not None and said.own is not None:
+        confidence, right = confidences(said.probabilities, entries.truth)
+        own, _ = confidences(said.own, entries.truth)
+        chosen = {"probability": confidence, "right": right, "own_probability": own}
+        result.reliability.append(place | {name: x.tolist() for name, x in chosen.items()})
         return
     result.pit.append(place | {"counts": histogram(said.pit)})
     some = torch.linspace(0, len(entries.truth) - 1, min(POINTS, len(entries.truth))).long()
@@ -315,6 +339,8 @@ def _reliability(kept: Sequence[Row]) -> dict[str, float]:
     """The calibration error of the categories of all columns."""
     if not kept:
         return {}
-    confidence = torch.tensor([p for each in kept for p in each["probability"]])
-    right = torch.tensor([r for each in kept for r in each["right"]])
-    return {"calibration_error": binned_error(confidence, right)}
+    confidence, right, own = (
+        torch.tensor([value for each in kept for value in each[name]])
+        for name in ("probability", "right", "own_probability")
+    )
+    return _errors(confidence, right) | {"own_calibration_error": binned_error(own, right)}

@@ -60,11 +60,13 @@ def predict(
     with own_random_state(device):
         seed_all(device, "hidden", hidden.pattern, *hidden.targets, seed)
         for batch in batches_of(model, hidden.data.to(device), hidden.targets, proposals):
-            latents = weighted_latents(model, _read(model, batch), proposals)
+            read = _read(model, batch)
+            latents = weighted_latents(model, read, proposals)
             rows = slice(start, start + len(batch))
             for m in hidden.targets:
                 truth = hidden.truth[m][rows].nan_to_num().to(device)
-                found[m].append(_predicted(model, modalities[m], latents, truth, levels))
+                p = model.predictive(m, read, latents.z)
+                found[m].append(_predicted(p, modalities[m], latents, truth, levels))
             start += len(batch)
     return {m: _joined(parts) for m, parts in found.items()}
 
@@ -75,13 +77,12 @@ def _read(model: MultimodalVAE, batch: Batch) -> Batch:
 
 
 def _predicted(
-    model: MultimodalVAE,
+    p: Any,
     modality: Modality,
     latents: Weighted,
     truth: Tensor,
     levels: Sequence[float],
 ) -> Predicted:
-    p: Any = model.decoders[modality.name](latents.z)
     x = p.sample()
     filled = summarised(p, x, modality, latents, None, levels)
     weight = latents.weight.unsqueeze(-1)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FILLING, CALIBRATION = "imputation", "calibration"  # entries of metrics.json
+SHOWN = 8  # temperatures in a sentence
 MOST = 40  # columns of a pattern that are shown
 TITLES = {"entries": "hidden entries", "whole": "whole modality, given the others"}
 PERCENTS = tuple(percent(level) for level in LEVELS)
@@ -31,10 +32,13 @@ INTERVALS = {
     "90 %": "coverage_90",
     "95 %": "coverage_95",
     "width 90 %": "width_90",
+    "own ECE": "own_calibration_error",
     "ECE": "calibration_error",
+    "ECE by chance": "calibration_error_by_chance",
 }
 
-FEW = {k: v for k, v in INTERVALS.items() if k not in ("50 %", "80 %", "95 %")}
+LONG = ("50 %", "80 %", "95 %", "own ECE", "ECE by chance")  # they are not shown on the terminal
+FEW = {k: v for k, v in INTERVALS.items() if k not in LONG}
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,10 @@ class FillingTable:
             an empty column stands for all of them. Figures: n, rmse (in the user's units),
             rmse_standardised (divided by the standard deviation in training), error_rate, log_score
             (nats per entry), crps, coverage_90 and width_90 (also 50, 80, 95) of the intervals that
-            are given to the user, own_coverage_90 and own_width_90 of the model's own, and
-            calibration_error of the probabilities of categories.
+            are given to the user, own_coverage_90 and own_width_90 of the model's own;
+            calibration_error of the probabilities of categories that are given to the user,
+            own_calibration_error of the model's own, and calibration_error_by_chance, which is
+            expected of as many probabilities that hold.
         pit, points, reliability: for pictures, see `polymodal.imputation.measures.Measured`.
         method: the method of the run.
     """
@@ -213,30 +219,47 @@ def _sentence(pattern: str, by: Mapping[str, Row]) -> str:
         error = 100 * own["coverage_90_se"]
         said.append(f"intervals of {', '.join(PERCENTS)} % hold {shares} % (± {error:.1f} at 90 %)")
     if "calibration_error" in own:
-        said.append(f"calibration error of probabilities {_number(own['calibration_error'])}")
+        said.append(_of_probabilities(own))
     title = TITLES[pattern] if pattern == ENTRIES else f"{own['modality']}, {TITLES[pattern]}"
     return f"{title[0].upper()}{title[1:]}: {'; '.join(said)}."
 
 
-# Factors.
+def _of_probabilities(row: Row) -> str:
+    """What was found of probabilities."""
+    said = f"calibration error of probabilities {_number(row['calibration_error'])}"
+    if "own_calibration_error" not in row:
+        return said
+    before, chance = (
+        _number(row[name]) for name in ("own_calibration_error", "calibration_error_by_chance")
+    )
+    return f"{said} ({before} before the temperature; {chance} by chance if they hold)"
+
+
+# Factors and temperatures.
 
 
 def keep_calibration(run: Run, calibration: Calibration) -> None:
-    """Saves the factors in the run, for `calibration_of`."""
+    """Saves a calibration in the run, for `calibration_of`."""
     run.save_metrics(run.metrics | {CALIBRATION: calibration.records()})
 
 
 def calibration_of(run: Run) -> Calibration | None:
-    """The factors that the run keeps; None if it was not calibrated.
+    """The calibration that the run keeps; None if it has none.
 
-    Raises ValueError for factors that are damaged.
+    Raises ValueError for one that is damaged.
     """
     kept = run.metrics.get(CALIBRATION)
     return None if not kept else Calibration.from_records(kept)
 
 
 def calibration_text(calibration: Calibration) -> str:
-    """What the factors do to the 90 % intervals, in a sentence; "" without numbers."""
+    """What the factors do to the 90 % intervals and the temperatures to probabilities, a sentence
+    or two each; "" without any.
+    """
+    return " ".join(filter(None, (_factors_text(calibration), _temperatures_text(calibration))))
+
+
+def _factors_text(calibration: Calibration) -> str:
     place = 2
     values = sorted(f.factors[place] for f in calibration.factors)
     if not values:
@@ -246,4 +269,16 @@ def calibration_text(calibration: Calibration) -> str:
         f"On the validation part the model's own 90 % intervals hold {before:.1%}. So that they"
         f" hold 90 %, their mean widths are multiplied by {values[0]:.2f} to {values[-1]:.2f}"
         f" (median {values[len(values) // 2]:.2f}, by column)."
+    )
+
+
+def _temperatures_text(calibration: Calibration) -> str:
+    named = [
+        f"{t.value:.2f} for {t.modality} ({TITLES[t.pattern]})" for t in calibration.temperatures
+    ]
+    if not named:
+        return ""
+    return (
+        "So that probabilities of categories hold, their logarithms are divided by a temperature"
+        f" (above 1: less sure): {', '.join(named[:SHOWN])}."
     )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 BINS = 10  # of calibration errors and of histograms
+REPEATS = 200  # draws of what chance makes of a calibration error
 
 
 def crps(x: Tensor, weight: Tensor, truth: Tensor) -> Tensor:
@@ -81,8 +82,18 @@ def calibration_error(probability: Tensor, truth: Tensor, bins: int = BINS) -> f
     >>> calibration_error(certain, torch.tensor([0, 1]))
     0.5
     """
+    return binned_error(*confidences(probability, truth), bins)
+
+
+def confidences(probability: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """The probability (n,) of the most probable of K categories, and whether it is right, 0 or 1.
+
+    Args:
+        probability: (n, K).
+        truth: (n,) categories.
+    """
     confidence, best = probability.max(-1)
-    return binned_error(confidence, best == truth, bins)
+    return confidence, (best == truth).double()
 
 
 def binned_error(confidence: Tensor, right: Tensor, bins: int = BINS) -> float:
@@ -91,6 +102,23 @@ def binned_error(confidence: Tensor, right: Tensor, bins: int = BINS) -> float:
     gap = confidence.double() - right.double()
     sums = torch.zeros(bins, dtype=torch.float64).index_add(0, place, gap)
     return sums.abs().sum().item() / len(confidence)
+
+
+def chance_error(confidence: Tensor, bins: int = BINS, seed: int = 0) -> float:
+    """The calibration error that is expected of probabilities (n,) that hold: the mean error over
+    `REPEATS` draws of what is right. It is what a small n adds to the error of any predictor.
+
+    >>> round(chance_error(torch.full((100,), 0.5)), 2), round(chance_error(torch.ones(9)), 2)
+    (0.04, 0.0)
+    """
+    generator = torch.Generator().manual_seed(seed)
+    p = confidence.double().cpu()
+    right = torch.rand(REPEATS, len(p), generator=generator, dtype=torch.float64) < p
+    place = (p * bins).long().clamp(0, bins - 1)
+    sums = torch.zeros(bins, REPEATS, dtype=torch.float64).index_add(
+        0, place, (p - right.double()).T
+    )
+    return sums.abs().sum(0).mean().item() / len(p)
 
 
 def histogram(values: Tensor, bins: int = BINS) -> list[int]:

@@ -21,7 +21,7 @@ from polymodal.settings.schema import OpenGroup, Settings
 # Settings without influence on what is computed; a run may be resumed with other values.
 NO_EFFECT_ON_RESULTS = {
     "": ("about", "evaluation", "compare", "vary", "seeds"),
-    "data": ("path",),
+    "data": ("path", "memory"),
     "training": ("progress", "logger", "checkpoint_minutes", "device"),
 }
 PACKAGES = (

@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
 from polymodal.batch import Modality
 from polymodal.data import Splits, kind_of
+from polymodal.settings.pictures import for_pictures
+from polymodal.settings.recommendation import Recommendation
 
 HALF = 0.5
 MOSTLY_MISSING = 0.25  # share of values that are missing
 SEVERAL = 4  # modalities
 STEPS, CHECKS = 4000, 50  # most steps of a table's training, and steps between its validations
-SMALL, BATCHES = 5000, (64, 256)  # samples up to which batches are the smaller ones
+SMALL, BATCHES = 20_000, (64, 256)  # samples up to which batches are the smaller ones
 LATENTS = (4, 20)  # least and largest latent of tables
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """What `polymodal init` writes down.
-
-    Args:
-        method: a key of METHODS.
-        reason: for it, in one clause.
-        options: of the method.
-        training: settings of the section `training`.
-        because: the reason for them, in one clause.
-    """
-
-    method: str
-    reason: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
-    because: str = ""
 
 
 USUAL = {"epochs": 60, "batch": 128, "lr": 1e-3, "patience": 8}
@@ -51,6 +32,8 @@ def recommended(splits: Splits) -> Recommendation:
     >>> recommended(load_data("shapes", n=100)).method
     'jnf'
     """
+    if any(kind_of(m).visual for m in splits.modalities):
+        return for_pictures(splits, *_by_presence(splits))
     if _is_tabular(splits.modalities):
         return _for_tables(splits)
     method, reason = _by_presence(splits)
@@ -58,11 +41,8 @@ def recommended(splits: Splits) -> Recommendation:
 
 
 def _is_tabular(modalities: Sequence[Modality]) -> bool:
-    """Whether there is a table, or a modality with holes, and no image, whose decoder is too slow
-    for many draws of the latent.
-    """
-    has_holes = any(m.kind == "table" or m.holes for m in modalities)
-    return has_holes and not any(kind_of(m).visual for m in modalities)
+    """Whether there is a table, or a modality with holes."""
+    return any(m.kind == "table" or m.holes for m in modalities)
 
 
 def _for_tables(splits: Splits) -> Recommendation:

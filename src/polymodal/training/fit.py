@@ -20,20 +20,22 @@ from typing import Any
 
 import pandas as pd
 
-from polymodal.checks import FilePath, Seed, typed
+from polymodal.checks import FilePath, Seed, permitted, typed
 from polymodal.data import Splits, is_in_memory, load_data
+from polymodal.data.mapped import where, within
+from polymodal.data.readers.mapped import Room
 from polymodal.model import Method
 from polymodal.rng import own_random_state, seed_all
 from polymodal.runs.checkpointer import Checkpointer
 from polymodal.runs.run import Run, load
 from polymodal.settings.data import complete, load_splits
 from polymodal.settings.schema import Settings
-from polymodal.training.advice import warn_of_spread
+from polymodal.training.advice import warn_of_ignored, warn_of_spread
 from polymodal.training.checks import check_evaluation, check_method, check_reuse, run_info
 from polymodal.training.device import deterministic, make_fabric, make_loggers
 from polymodal.training.keywords import settings_of
 from polymodal.training.memory import built, explained
-from polymodal.training.prepare import start_decoders
+from polymodal.training.prepare import start_decoders, start_encoders
 from polymodal.training.progress import Reporter
 from polymodal.training.reuse import taken_from
 from polymodal.training.session import Session, Taken
@@ -79,6 +81,7 @@ def fit(
     data = load_data(data) if is_in_memory(data) else data
     chosen = settings_of(method, data, settings)
     splits = load_splits(chosen.data, chosen.modalities, data if isinstance(data, Splits) else None)
+    splits = within(splits, chosen.data.memory)
     chosen = complete(chosen, splits.modalities)
     check_evaluation(chosen.evaluation, splits)
     training = chosen.training
@@ -98,6 +101,7 @@ def fit(
         checkpointer.restore(method)
         method.model.to(fabric.device)
         start_decoders(method.model, splits.train)
+        start_encoders(method.model, splits.train)
         taken = _taken(method, reuse or {}, checkpointer)
         fabric.barrier()  # all processes have read before one writes
         checkpointer.begin(method.model)
@@ -106,9 +110,13 @@ def fit(
             Reporter(chosen.training.progress and fabric.is_global_zero) as reporter,
         ):
             loggers = make_loggers(chosen.training, checkpointer.target)
-            session = Session(chosen.training, splits, seed, checkpointer, reporter, loggers)
+            room = Room(permitted(chosen.data.memory), checkpointer.path)
+            reporter.say(where(splits, chosen.data.memory))
+            session = Session(chosen.training, splits, seed, checkpointer, reporter, loggers, room)
             session.train(method, taken)
         method.model.to("cpu").eval()
+        if fabric.is_global_zero:
+            warn_of_ignored(method.model, splits.val.to("cpu"))
         run = checkpointer.close(method, splits.modalities)
         fabric.barrier()  # another process may read next what this one wrote
         return run

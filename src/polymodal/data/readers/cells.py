@@ -32,10 +32,24 @@ class CellFile:
         obs: a row for each cell; the first column, `NAMES`, has their names. Columns of one
             modality have its name and a colon in front.
         modalities: objects of anndata by name; of .h5ad one, under the name "".
+        whole: the object of anndata or mudata.
     """
 
     obs: pd.DataFrame
     modalities: Mapping[str, Any]
+    whole: Any
+
+
+def is_cell_data(x: Any) -> bool:
+    """Whether an object is one of anndata or mudata."""
+    return type(x).__module__.partition(".")[0] in ("anndata", "mudata") and hasattr(x, "obs_names")
+
+
+def cells_of(whole: Any) -> CellFile:
+    """What an object of anndata or mudata holds."""
+    if hasattr(whole, "mod"):
+        return CellFile(_with_names(_joined(whole)), dict(whole.mod), whole)
+    return CellFile(_with_names(whole.obs), {"": whole}, whole)
 
 
 def is_cells(path: FilePath) -> bool:
@@ -72,10 +86,8 @@ def _read(where: Path, path: Path, changed: int, size: int) -> CellFile:
             _check_size(file)
             _check_groups(file, "mod" if path.suffix.lower() == MUDATA else "obs")
         if path.suffix.lower() == ANNDATA:
-            data = anndata.read_h5ad(path)
-            return CellFile(_with_names(data.obs), {"": data})
-        data = mudata.read_h5mu(path)
-        return CellFile(_with_names(_joined(data)), dict(data.mod))
+            return cells_of(anndata.read_h5ad(path))
+        return cells_of(mudata.read_h5mu(path))
 
 
 def _check_size(file: Any) -> None:

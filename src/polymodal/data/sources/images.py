@@ -49,6 +49,10 @@ class ImagesEntry(Group):
     key: str | None = None
 
 
+class KeyedEntry(ImagesEntry):
+    """Pictures of new rows, named after the cells of the key column, which may all be absent."""
+
+
 @dataclass
 class Pictures(Samples):
     """Pictures in files.
@@ -101,6 +105,9 @@ class Pictures(Samples):
     def values(self, modality: Modality) -> tuple[Tensor, Tensor, list[str]]:
         """Bytes, channels-last in memory, decoded once into a file that is mapped."""
         channels, height, width = modality.shape
+        if not any(self.files):
+            nothing = torch.zeros(len(self), dtype=torch.bool)
+            return torch.zeros(len(self), *modality.shape, dtype=torch.uint8), nothing, []
         shape = (len(self), 1 + height * width * channels)  # the first byte: is it there
         stored = decoded(
             lambda k: self._decode(k, modality), shape, self.folder, "images", self._how(modality)
@@ -164,6 +171,9 @@ class ImagesSource(Source):
 
     def read(self, name: str, entry: ImagesEntry, place: Place) -> Samples:
         folder = place.path(entry.folder)
+        if entry.column is not None and _has_none(entry, folder, place):
+            keys = place.keys(place.table(entry.file), entry.key)
+            return Pictures(folder, [None] * len(place.table(entry.file)), entry, keys)
         if not folder.is_dir():
             raise ValueError(
                 f"There is no folder {folder} for the pictures of {name!r}; write folder: into the"
@@ -171,11 +181,10 @@ class ImagesSource(Source):
             )
         if entry.column is None:
             return _by_name(name, entry, folder)
-        table = place.table(entry.file)
-        words = table.cells(entry.column, place.empty, as_words=True).as_words()
+        table, words = place.table(entry.file), _words(entry, place)
         files = _files(words, entry.column, folder)
         lost = [w for w, f in zip(words, files, strict=True) if w is not None and f is None]
-        if not any(files):
+        if not any(files) and not isinstance(entry, KeyedEntry):
             raise ValueError(
                 f"None of the {len(lost):,} pictures that the column {entry.column!r} names is in"
                 f" {folder} (first: {shown(lost[0]) if lost else 'none'}); write folder: into the"
@@ -186,6 +195,23 @@ class ImagesSource(Source):
 
     def taken(self, entry: ImagesEntry) -> Sequence[str]:
         return () if entry.column is None else (entry.column,)
+
+    def by_column(self, entry: ImagesEntry, key: str | None) -> ImagesEntry:
+        """Pictures that are named after the key are looked up by that column."""
+        return entry if entry.column else KeyedEntry(**entry.model_dump() | {"column": key})
+
+
+def _words(entry: ImagesEntry, place: Place) -> list[str | None]:
+    """The cells of the column of an entry, None where they are empty."""
+    cells = place.table(entry.file).cells(str(entry.column), place.empty, as_words=True)
+    return cells.as_words()
+
+
+def _has_none(entry: ImagesEntry, folder: Path, place: Place) -> bool:
+    """Whether no cell of the column names a picture."""
+    if isinstance(entry, KeyedEntry):
+        return not folder.is_dir()
+    return all(word is None for word in _words(entry, place))
 
 
 def _files(words: Sequence[str | None], column: str, folder: Path) -> list[Path | None]:

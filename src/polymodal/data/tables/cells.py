@@ -78,13 +78,15 @@ class Places:
 
     Args:
         lines: of every row, from 1; none: they are no lines.
+        before: rows of the file before the first one.
     """
 
     lines: Sequence[int] = ()
+    before: int = 0
 
     def of(self, row: int) -> str:
         """The place of a row, counted from 0."""
-        return f"line {self.lines[row]}" if self.lines else f"row {row + 1}"
+        return f"line {self.lines[row]}" if self.lines else f"row {self.before + row + 1}"
 
 
 def word_of(number: float) -> str:
