@@ -130,7 +130,7 @@ def test_methods_read_and_fill_counts(method) -> None:
     z = model.latents(batch, 4)
     assert model.log_p("x", batch, z).isfinite().all()
     part = model.readable(Batch({"x": x[:6]}, {"x": torch.arange(6) < 3}))
-    p = model.predictive("x", part, model.latents(part, 4))
+    p = model.predictive("x", part, model.decoders["x"](model.latents(part, 4)))
     torch.testing.assert_close(p.mean[:, :3].sum(-1), x[:3].sum(-1).expand(4, -1))
     assert (p.mean[:, 3:].sum(-1) - x[3:6].sum(-1)).abs().min() > 0
 

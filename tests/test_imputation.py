@@ -1,5 +1,7 @@
 """Filling in: thinning in training, weighted quantiles, importance sampling."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -104,3 +106,28 @@ def test_surrogates_say_how_many_draws_count() -> None:
     assert models["miwae"].posterior.least_effective == 0
     x, model = {"a": 40 * torch.randn(5, 3)}, models["jnf"]
     assert weighted_latents(model, model.readable(Batch(x)), 100).ess.min() >= 49
+
+
+def test_latents_are_decoded_once() -> None:
+    """Each decoder runs once for a batch, whether its modality was given, filled in, or both; what
+    is kept is what would be decoded again.
+    """
+    model = build("miwae").model.eval()
+    calls = dict.fromkeys(model.decoders, 0)
+    for m in calls:
+        count = partial(_count, calls, m)
+        model.decoders[m].register_forward_hook(count)
+    fill(model, batch().only(["a", "b"]), ["a", "c"], proposals=50)
+    assert calls == {**dict.fromkeys(calls, 0), "a": 1, "b": 1, "c": 1}
+    torch.manual_seed(0)
+    kept = weighted_latents(model, batch().only(["a", "b"]), 50, ["a", "c"])
+    torch.manual_seed(0)
+    plain = weighted_latents(model, batch().only(["a", "b"]), 50)
+    assert torch.equal(kept.weight, plain.weight)
+    assert list(kept.decoded) == ["a"] and not plain.decoded
+    for m in ("a", "c"):
+        assert torch.equal(kept.under(model, batch(), m).mean, plain.under(model, batch(), m).mean)
+
+
+def _count(calls: dict[str, int], m: str, *_: object) -> None:
+    calls[m] += 1
