@@ -109,7 +109,7 @@ def test_a_wide_table_is_described_in_few_lines(tmp_path) -> None:
 def test_init_refuses_what_is_no_table(file, tmp_path, capsys) -> None:
     np.savez(tmp_path / "x.npz", a=np.zeros(3))
     for arguments, sentence in (
-        ([str(tmp_path / "x.npz")], "describes tables .*needs no description"),
+        ([str(tmp_path / "x.npz")], "holds no array of numbers"),
         ([str(tmp_path / "none.csv")], "There is no file"),
         ([str(file), "/tmp/other.csv"], "must lie in .*, or below it"),
         ([str(file), "--key", "ids"], "no column 'ids'.*Did you mean id"),

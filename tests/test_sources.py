@@ -1,5 +1,6 @@
 """Sources beside tables: pictures, cells, arrays; what is read is what the files hold."""
 
+import re
 import sys
 
 import anndata
@@ -304,7 +305,7 @@ def test_a_file_of_cells_is_a_data_set(tmp_path) -> None:
     path, *_ = cells(tmp_path)
     data = load_data(path)
     rna, surface = data.modalities
-    assert (rna.name, rna.kind, rna.likelihood) == ("rna", "vector", "negative_binomial")
+    assert (rna.name, rna.kind, rna.likelihood) == ("rna", "counts", "library_counts")
     assert rna.names is not None and rna.names[-3:] == ("g27", "chr1-5-9", "A-B")
     assert rna.shape == (30,) and surface.shape == (6,)  # the layer of counts, not their logarithms
     lacking = sum(int((~p.is_present("protein")).sum()) for p in data.parts.values())
@@ -350,9 +351,13 @@ def test_genes_are_chosen_only_if_asked_and_said(tmp_path) -> None:
     path, *_ = cells(tmp_path)
     section = {"file": path.name, "path": str(tmp_path)}
     entry = {"source": "cells", "modality": "rna", "layer": "counts"}
-    read = read_described({**section, "modalities": {"rna": {**entry, "genes": 3}}}, "cells")
+    read = read_described({**section, "modalities": {"rna": {**entry, "features": 3}}}, "cells")
     assert read.splits.modalities[0].names == ("g4", "g9", "g17")  # those that differ by group
     assert any("3 of 30 features of 'rna' are used" in note for note in read.notes)
+    assert any(
+        re.search("27 are left out, which hold [1-9][0-9]% of the counts", note)
+        for note in read.notes
+    )
     whole = read_described({**section, "modalities": {"rna": entry}}, "cells")
     assert whole.splits.modalities[0].shape == (30,)
     assert not any("are used" in note for note in whole.notes)
@@ -380,7 +385,7 @@ def test_an_h5ad_file_is_one_modality(tmp_path) -> None:
     assert run(["init", str(tmp_path / "liver.h5ad")]) == 0
     data = load_data(tmp_path / "liver.yaml")
     (liver,) = data.modalities
-    assert liver.name == "liver" and liver.likelihood == "negative_binomial"
+    assert liver.name == "liver" and liver.kind == "counts"
     assert load_data(tmp_path / "liver.h5ad").modalities == data.modalities
 
 
@@ -485,9 +490,9 @@ def test_init_finds_pictures_beside_a_table(tmp_path, capsys) -> None:
     for files in ([root], [root / "birds.csv"], [root / "birds.csv", root / "photos"]):
         assert run(["init", *map(str, files), "--force"]) == 0
         said = capsys.readouterr().out
-        assert "jnf" in said or "jmvae" in said
+        assert "miwae" in said
         text = (root / "birds.yaml").read_text()
-        assert "photos: {source: images, column: file, folder: photos}" in text
+        assert "photos: {source: images, column: file, folder: photos, size: 64}" in text
         assert "read as 64 x 64 in colours" in text and "Left out: file" not in text
         data = load_data(root / "birds.yaml")
         assert [m.name for m in data.modalities] == ["table", "photos"]
@@ -503,7 +508,7 @@ def test_init_pairs_pictures_by_key_and_reads_them_alone(tmp_path, capsys) -> No
     assert run(["init", *files]) == 2
     assert "No column of" in capsys.readouterr().err
     assert run(["init", *files, "--key", "id"]) == 0
-    assert "photos: {source: images, folder: photos}" in (root / "birds.yaml").read_text()
+    assert "photos: {source: images, folder: photos, size: 64}" in (root / "birds.yaml").read_text()
     assert run(["init", str(root / "photos")]) == 0
     assert [m.name for m in load_data(root / "photos.yaml").modalities] == ["photos"]
 
@@ -534,3 +539,22 @@ def test_what_init_writes_trains(tmp_path) -> None:
     out = tmp_path / "run"
     assert run(["train", str(root / "birds.yaml"), "training.epochs=1", "--out", str(out)]) == 0
     assert (out / "model.safetensors").exists()
+
+
+def test_init_describes_a_file_of_arrays_alone(tmp_path) -> None:
+    """Lists of one value for each sample are labels and names, not modalities."""
+    rng = np.random.default_rng(0)
+    n = 40
+    np.savez(
+        tmp_path / "s.npz",
+        genes=rng.poisson(3.0, (n, 6)).astype(np.uint16),
+        topics=rng.normal(size=(n, 3)).astype(np.float32),
+        labels=rng.integers(0, 2, n),
+        names=np.array([f"c{k}" for k in range(n)]),
+        label_names=np.array(["a", "b"]),
+    )
+    assert run(["init", str(tmp_path / "s.npz"), "--label", "labels", "--key", "names"]) == 0
+    data = load_data(tmp_path / "s.yaml")
+    kinds = {m.name: (m.kind, m.shape) for m in data.modalities}
+    assert kinds == {"genes": ("counts", (6,)), "topics": (None, (3,))}
+    assert data.train.classes == (0, 1) and sum(map(len, data.parts.values())) == n

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from polymodal.batch import Batch, Modality, batch_of, has_holes, is_observed
 from polymodal.checks import Count, check_memory, checked, typed
 from polymodal.data.kinds import kind_of
-from polymodal.distributions import likelihood_of, observed_log_prob, report_of, sum_of
+from polymodal.distributions import (
+    LibraryCounts,
+    likelihood_of,
+    observed_log_prob,
+    report_of,
+    sum_of,
+)
 from polymodal.networks.named import Named
 from polymodal.posteriors import Posterior
 from polymodal.sampling import SamplerReport
@@ -109,6 +115,14 @@ class MultimodalVAE(nn.Module, Generic[P]):
         """`log_p` under decoded p(x_m|z)."""
         x = batch.x[m]
         return observed_log_prob(p, x) if batch.has_holes(m) else p.log_prob(x)
+
+    def predictive(self, m: str, batch: Batch, p: Any) -> Any:
+        """A decoded p(x_m | z), batch_shape (..., B), for entries that were not observed: of
+        counts, by the library size of what was observed of the sample, if something was.
+        """
+        if not isinstance(p, LibraryCounts) or m not in batch.x:
+            return p
+        return p.given(torch.where(batch.mask([m]).unsqueeze(-1), batch.x[m], torch.nan))
 
     def log_likelihood(self, batch: Batch, z: Tensor, weighted: bool = False) -> Tensor:
         """sum_m log p(x_m|z) over the modalities of the batch, (..., B), nats; `weighted`: times

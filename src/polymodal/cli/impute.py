@@ -11,8 +11,10 @@ from rich.console import Console
 
 from polymodal.cli.console import say
 from polymodal.data.readers.archives import archive
+from polymodal.data.readers.cells import ANNDATA, MUDATA, is_cells
 from polymodal.data.tables import TABLES
 from polymodal.data.tables.writing import table_bytes
+from polymodal.imputation.cell_rows import CellRows
 from polymodal.imputation.completion import Completion, complete, single_values
 from polymodal.imputation.conformal import Calibration
 from polymodal.imputation.rows import Rows, ending, rows_in
@@ -122,6 +124,8 @@ def _write(
         rows.write_bounds(bounds, completion, calibration)
     rows.write(out, completion, single)
     words = f"{out} (the best single values)"
+    if folders := rows.folders(out, completion):
+        words += f", the new pictures in {', '.join(map(str, folders))}"
     if options.level:
         words += f", {bounds} ({options.level:.0%} intervals)"
     if copies:
@@ -166,21 +170,28 @@ def _counted(counts: Mapping[str, int], lacking: int, size: int) -> str:
 
 def encode_file(run_dir: Path, file: Path, out: Path, seed: int, console: Console) -> None:
     """Writes the latent means of the rows of a file: a table with the key, or the number of the
-    row from 0, and a column z0, z1, ... for each dimension; or an .npz file with the arrays of
-    that key and z.
+    row from 0, and a column z0, z1, ... for each dimension; an .npz file with the arrays of that
+    key and z; or of cells the same file with `.obsm["X_polymodal"]`.
 
     Raises ValueError, before anything is written, for files that do not fit.
     """
-    endings = (*TABLES, ".npz")
+    own = [ANNDATA, MUDATA] if is_cells(file) else []
+    endings = (*TABLES, ".npz", *(e for e in own if file.suffix.lower() == e))
     if ending(out, endings) is None:
         raise ValueError(f"Latents are written into one of {', '.join(endings)} files, got {out}.")
     check_output(out)
     run = load(run_dir)
     rows = rows_in(run, file)
+    if is_cells(out):
+        rows.output(out)
     for note in rows.notes:
         say(console, note)
     names = rows.names()
-    z = latent_means(run.model, rows.data, seed).double().cpu().numpy()
+    latents = latent_means(run.model, rows.data, seed)
+    z = latents.double().cpu().numpy()
+    if isinstance(rows, CellRows) and is_cells(out):
+        rows.write_latents(out, latents)
+        return say(console, f"Wrote {out}: {len(z):,} cells with X_polymodal in obsm.")
     if out.suffix.lower() == ".npz":
         content = archive({names.column: np.array(list(names.values)), "z": z})
     else:

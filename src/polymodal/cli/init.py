@@ -10,13 +10,14 @@ from typing import Any
 
 from rich.console import Console
 
+from polymodal.batch import Modality
 from polymodal.checks.yaml_text import WORDS
 from polymodal.cli.console import say
 from polymodal.cli.init_files import description_of_files, given
 from polymodal.cli.inspect import print_summary
 from polymodal.data.described import Described, read_described
 from polymodal.data.sources.cells import CellValues
-from polymodal.data.sources.images import Pictures
+from polymodal.data.sources.images import USUAL, Pictures
 from polymodal.data.sources.table import Rows, Taken
 from polymodal.data.suggestion import prefixed
 from polymodal.data.summary import summary, unused
@@ -31,8 +32,7 @@ MANY = 2000  # features, of which fewer are worth a thought
 def init_description(
     files: Sequence[str],
     out: Path | None,
-    key: str | None,
-    label: str | None,
+    fields: Mapping[str, Any],
     groups: Mapping[str, str],
     force: bool,
     console: Console,
@@ -43,8 +43,7 @@ def init_description(
         files: tables, files of cells or arrays, folders of pictures, the main table first; each
             further one is a modality or several.
         out: the file that is written; None: beside the main table, with its name.
-        key: the column that names the samples.
-        label: the column of labels.
+        fields: of the description: key, label, empty and encoding; None: not said.
         groups: {modality: columns with commas between}, of the main table.
         force: write over an older file.
 
@@ -54,7 +53,7 @@ def init_description(
     target = out or known.root / f"{known.name}.yaml"
     if target.exists() and not force:
         raise ValueError(f"{target} exists; --force writes over it, --out names another file.")
-    description = description_of_files(known, key, label, groups)
+    description = description_of_files(known, fields, groups)
     described = read_described(description.model_dump(), known.name)
     text = "".join(f"{line}\n" for line in _lines(described, files, bool(groups)))
     write_output(target, text.encode())
@@ -77,6 +76,12 @@ def _lines(described: Described, files: Sequence[str], named: bool) -> Iterator[
     yield "# what is wrong; polymodal inspect shows what is read, polymodal train trains it."
     yield f"method: {_flow({'name': advice.method, **advice.options})}  # {advice.reason}"
     yield f"training: {_flow(advice.training)}  # {advice.because}"
+    if advice.networks:
+        chosen = {_scalar(m): network for m, network in advice.networks.items()}
+        yield f"networks: {_flow(chosen)}  # quick on a CPU"
+    if advice.weights:
+        weights = {_scalar(m): _flow({"weight": w}) for m, w in advice.weights.items()}
+        yield f"modalities: {_flow(weights)}  # in training, so that pixels do not drown it"
     yield "data:"
     count = len(described.joined)
     if description.file is not None:
@@ -85,6 +90,10 @@ def _lines(described: Described, files: Sequence[str], named: bool) -> Iterator[
         if value := getattr(description, field):
             yield f"  {field}: {_scalar(value)}  # {about}"
     yield "  split: {val: 0.1, test: 0.1, seed: 0}  # or a column that says train, val or test"
+    if description.encoding:
+        yield f"  encoding: {_scalar(description.encoding)}"
+    if description.empty:
+        yield f"  empty: {json.dumps(list(description.empty), ensure_ascii=False)}"
     empty = _empty_words(described)
     yield f"  # Read as empty: {empty}. More words: empty: [...]"
     yield "  modalities:"
@@ -121,7 +130,10 @@ def _modality(name: str, section: Mapping[str, Any], described: Described) -> It
     """The lines of one modality."""
     samples = described.samples[name]
     if not isinstance(samples, Rows):
-        fields = ", ".join(f"{k}: {_value(v)}" for k, v in section.items())
+        is_picture = isinstance(samples, Pictures)
+        size = {"size": _modality_of(name, described).shape[1]} if is_picture else {}
+        shown = {**section, **size}
+        fields = ", ".join(f"{k}: {_value(v)}" for k, v in shown.items())
         yield f"    {_scalar(name)}: {{{fields}}}  # {_about(name, described)}"
         return
     yield f"    {_scalar(name)}:"
@@ -141,20 +153,30 @@ def _modality(name: str, section: Mapping[str, Any], described: Described) -> It
         yield f"        {_scalar(guess.name)}: drop  # {_comment(guess.reason)}"
 
 
+def _modality_of(name: str, described: Described) -> Modality:
+    (m,) = (m for m in described.splits.modalities if m.name == name)
+    return m
+
+
 def _about(name: str, described: Described) -> str:
     """What a modality that is no table is, in a comment."""
-    samples = described.samples[name]
-    (m,) = (m for m in described.splits.modalities if m.name == name)
+    samples, m = described.samples[name], _modality_of(name, described)
     size = " x ".join(map(str, m.shape))
     if isinstance(samples, Pictures):
         colour = "grey" if m.shape[0] == 1 else "colours"
-        return f"pictures, read as {m.shape[1]} x {m.shape[2]} in {colour}; size: 32 is quicker"
+        quicker = "; size: 32 takes a fourth of the time" if m.shape[1] == USUAL else ""
+        return f"pictures, read as {m.shape[1]} x {m.shape[2]} in {colour}{quicker}"
     if m.vocabulary:
         return "texts, one in a cell"
     if isinstance(samples, CellValues):
-        genes = "" if samples.genes or m.shape[0] <= MANY else f"; genes: {MANY} takes fewer"
-        kind = "counts" if m.likelihood == "negative_binomial" else "numbers"
-        return f"{kind} of {m.shape[0]:,} features{genes}"
+        whole = samples.x.shape[1]
+        if samples.used and samples.used < whole:
+            fewer = f" of {whole:,} that vary most; features: null takes all"
+        else:
+            fewer = f"; features: {MANY} takes fewer" if whole > MANY else ""
+        if m.kind != "counts":
+            return f"numbers of {m.shape[0]:,} features{fewer}"
+        return f"counts of {m.shape[0]:,} features{fewer}; counts: false if they are none"
     return f"{size} {'pixels' if m.kind == 'image' else 'numbers'}"
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from polymodal.data.description import Description
-from polymodal.data.finding import Sections, arrays_in, cells_in, is_array, picture_columns
+from polymodal.data.finding import Sections, arrays_in, cells_in, picture_columns
 from polymodal.data.finding import pictures_by_column as by_column
+from polymodal.data.readers.archives import is_arrays
 from polymodal.data.readers.cells import is_cells
 from polymodal.data.suggestion import IMAGE, modality_name, suggested
 from polymodal.data.tables import is_table, read_table
@@ -43,13 +44,8 @@ def given(files: Sequence[str]) -> Given:
     first, *others = (Path(file).expanduser() for file in files)
     if first.is_dir():
         found = _of_folder(first.resolve(), others)
-    elif is_table(first) or is_cells(first):
+    elif is_table(first) or is_cells(first) or is_arrays(first):
         found = Given(first.parent, first, others, first.name.partition(".")[0])
-    elif is_array(first) and not others:
-        raise ValueError(
-            f"polymodal init describes {READ}, got {first}. An .npz file alone needs no"
-            " description."
-        )
     else:
         raise ValueError(f"polymodal init describes {READ}, a table first, got {first}.")
     for path in found.others:
@@ -74,16 +70,15 @@ def _of_folder(folder: Path, others: Sequence[Path]) -> Given:
 
 
 def description_of_files(
-    files: Given, key: str | None, label: str | None, groups: Mapping[str, str]
+    files: Given, fields: Mapping[str, Any], groups: Mapping[str, str]
 ) -> Description:
     """The description of files, all columns of the main table included.
 
     Args:
-        key: the column that names the samples.
-        label: the column of labels.
+        fields: of the description: key, label, empty, encoding; those that are None are left out.
         groups: {modality: columns with commas between}, of the main table.
     """
-    section = {"path": str(files.root), "key": key, "label": label}
+    section = {"path": str(files.root), **fields}
     if files.main is not None:
         section["file"] = files.main.name
     whole = Description.model_validate({k: v for k, v in section.items() if v is not None})
@@ -109,11 +104,11 @@ def _sections(path: Path, files: Given, whole: Description) -> Sections:
         return _pictures(file, files, whole)
     if is_cells(path):
         return cells_in(path, file)
-    if is_array(path):
+    if is_arrays(path):
         return _named(arrays_in(path, file, whole.key))
     if not is_table(path):
         raise ValueError(f"polymodal init describes {READ}, got {path}.")
-    read_table(path)  # so that what is wrong is said of this file
+    read_table(path, encoding=whole.encoding)  # so that what is wrong is said of this file
     return {modality_name(path.name.partition(".")[0]): {"file": file}}
 
 

@@ -13,7 +13,7 @@ from polymodal.cli.options import SEEDS, Data, OneRun, path
 NewRows = Annotated[
     Path,
     typer.Argument(
-        help="Rows, in a table (.csv, .parquet, ...) or an .npz file.",
+        help="Rows, in a table (.csv, .parquet, ...), .h5ad, .h5mu or .npz file.",
         show_default=False,
         parser=path,
     ),
@@ -59,7 +59,9 @@ def encode(
     out: Annotated[
         Path,
         typer.Option(
-            help="The table (.csv, .parquet, ...) or .npz file.", show_default=False, parser=path
+            help="A table (.csv, .parquet, ...), .npz, or as INPUT .h5ad, .h5mu.",
+            show_default=False,
+            parser=path,
         ),
     ],
     seed: Seed = 0,

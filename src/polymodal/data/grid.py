@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.data.dataset import Dataset, Splits, gather
+
+AT_ONCE = 500  # samples whose values are in memory as floats
 
 
 @dataclass(frozen=True)
@@ -72,3 +75,14 @@ def values_of(data: Dataset, m: Modality) -> Tensor:
 
 def all_values(splits: Splits, m: Modality) -> Tensor:
     return torch.cat([values_of(data, m) for data in splits.parts.values()])
+
+
+def extent(splits: Splits, m: Modality) -> tuple[float, float] | None:
+    """The smallest and the largest value of a modality; None if there is none."""
+    low, high = math.inf, -math.inf
+    for data in splits.parts.values():
+        for rows in torch.arange(len(data)).split(AT_ONCE):
+            x = values_of(data.take(rows), m)
+            low = min(low, x.nan_to_num(nan=math.inf).min().item())
+            high = max(high, x.nan_to_num(nan=-math.inf).max().item())
+    return (low, high) if low <= high else None

@@ -8,7 +8,8 @@ from typing import Any
 
 from polymodal.batch.modality import SEPARATORS
 from polymodal.data.description import Description
-from polymodal.data.finding import cells_in, picture_columns, pictures_by_column
+from polymodal.data.finding import arrays_in, cells_in, picture_columns, pictures_by_column
+from polymodal.data.readers.archives import is_arrays
 from polymodal.data.readers.cells import is_cells
 from polymodal.data.tables import Guess, UserTable, guess
 from polymodal.data.tables.guess import LEFT_OUT, TEXT
@@ -25,7 +26,7 @@ def suggested(
     folders: Sequence[str] | None = None,
 ) -> Description:
     """The description with modalities for all columns of the main table that have no other use, and
-    for the pictures that columns name; of a file of cells, for all that it holds.
+    for the pictures that columns name; of a file of cells or arrays, for all that it holds.
 
     Args:
         groups: {modality: columns}; None: by prefixes of the columns' names, such as blood.iron and
@@ -37,6 +38,10 @@ def suggested(
     root = Path(description.path or ".").expanduser()
     if is_cells(description.file or ""):
         return description.model_copy(update={"modalities": cells_in(root / str(description.file))})
+    if is_arrays(description.file or ""):
+        found = arrays_in(root / str(description.file), None, description.key)
+        named = {modality_name(name): section for name, section in found.items()}
+        return description.model_copy(update={"modalities": named})
     guessed = guesses_of(description, tables)
     pictures = picture_columns(description.place(tables).table(), root, folders)
     guesses = [g for g in guessed.values() if g.type != LEFT_OUT and g.name not in pictures]

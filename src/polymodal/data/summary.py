@@ -11,7 +11,7 @@ from torch import Tensor
 from polymodal.batch import CODED, Column, Modality
 from polymodal.data.dataset import Splits
 from polymodal.data.described import Described
-from polymodal.data.grid import Grid, Pattern, all_values
+from polymodal.data.grid import Grid, Pattern, all_values, extent
 from polymodal.data.sources.table import Rows
 from polymodal.data.suspicions import duplicates, suspicions
 from polymodal.data.tables import guess
@@ -174,14 +174,15 @@ def _modality_summary(m: Modality, splits: Splits) -> ModalitySummary:
     elif m.vocabulary:
         ranged, scaling = f"{len(m.vocabulary) - 2} words, at most {m.shape[0]} in a text", ""
     else:
-        x = all_values(splits, m)
-        x = x[~x.isnan()]
-        ranged = f"{x.min():.4g} to {x.max():.4g}" if len(x) else ""
+        ends = extent(splits, m)
+        ranged = f"{ends[0]:.4g} to {ends[1]:.4g}" if ends else ""
         scaling = _of_numbers(m)
     return ModalitySummary(m.name, m.kind or "", m.shape, present, ranged, scaling)
 
 
 def _of_numbers(m: Modality) -> str:
+    if likelihood_of(m).library:
+        return "log(1 + 10^4 x / total), by entry"
     if likelihood_of(m).counts:
         return "log(1 + x / mean of the sample)" if len(m.shape) == 1 else "log(1 + x)"
     if not m.location:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -12,9 +13,10 @@ from torch import Tensor
 from polymodal.batch import CODED, Column, Modality
 from polymodal.checks import shown
 from polymodal.data.dataset import Dataset, Splits
-from polymodal.data.grid import all_values, values_of
+from polymodal.data.grid import AT_ONCE, all_values, values_of
 from polymodal.data.tables.coding import decoded
 from polymodal.data.tables.delimited import digits
+from polymodal.data.tables.guess import are_almost_numbers
 
 FAR = 10.0  # interquartile ranges from the median
 SENTINELS = (-1.0, -9.0, -99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0, 99999.0)
@@ -68,7 +70,12 @@ def _of_column(column: Column, seen: Tensor) -> Iterator[str]:
 
 
 def _of_words(column: Column) -> Iterator[str]:
-    """Categories that differ only in capitals or spaces."""
+    """Categories that differ only in capitals or spaces, and those that are numbers to a reader."""
+    if column.dtype == "str" and are_almost_numbers(column.categories):
+        yield (
+            f"Column {column.name!r} has categories that may be numbers, such as"
+            f" {shown(column.categories[0])}; if they are, write only digits and a decimal point."
+        )
     alike: dict[str, list[str]] = {}
     for word in column.categories:
         alike.setdefault("".join(word.lower().split()), []).append(word)
@@ -113,7 +120,11 @@ def _size(splits: Splits) -> int:
 
 
 def _prints(data: Dataset) -> list[bytes]:
-    """The values of every sample, as bytes."""
-    values = [values_of(data, m).float().flatten(1) for m in data.modalities]
-    whole = torch.cat(values, 1).nan_to_num(nan=-1.25e30).numpy()
-    return [row.tobytes() for row in whole]
+    """A hash of the values of every sample."""
+    prints = []
+    for rows in torch.arange(len(data)).split(AT_ONCE):
+        part = data.take(rows)
+        values = [values_of(part, m).float().flatten(1) for m in data.modalities]
+        whole = torch.cat(values, 1).nan_to_num(nan=-1.25e30).numpy()
+        prints += [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in whole]
+    return prints

@@ -2,6 +2,7 @@
 
 from polymodal.distributions.divergences import detach, divergence
 from polymodal.distributions.entries import observed_log_prob
+from polymodal.distributions.library import LibraryCounts
 from polymodal.distributions.likelihoods import LIKELIHOODS, likelihood_of
 from polymodal.distributions.mixture import Joint, Mixture, Proposal, choose
 from polymodal.distributions.normal import DiagLaplace, DiagNormal, Point, product
@@ -15,6 +16,7 @@ __all__ = [
     "DiagLaplace",
     "DiagNormal",
     "Joint",
+    "LibraryCounts",
     "LikelihoodProduct",
     "Mixture",
     "Point",

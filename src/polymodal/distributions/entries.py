@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from polymodal.distributions.library import LibraryCounts
+
 
 def observed_log_prob(p: Distribution, x: Tensor) -> Tensor:
     """log p of the entries of x that are no holes, (..., B), nats.
@@ -20,6 +22,8 @@ def observed_log_prob(p: Distribution, x: Tensor) -> Tensor:
 
     Raises ValueError for a likelihood whose values have no entries, such as texts.
     """
+    if isinstance(p, LibraryCounts):  # whose entries share the library size
+        return p.log_prob(x)
     if not hasattr(p, "entry_log_prob"):
         raise ValueError(
             f"Values under {type(p).__name__} are observed as a whole or not at all; mark such"

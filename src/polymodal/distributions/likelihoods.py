@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Independent, OneHotCategorical
+from torch.distributions import Bernoulli, Distribution, Independent, Normal, OneHotCategorical
 
 from polymodal.batch import Modality
 from polymodal.checks import check_name
@@ -21,6 +21,13 @@ from polymodal.distributions.counts import (
     PoissonCounts,
     negative_binomial_start,
     poisson_start,
+)
+from polymodal.distributions.library import (
+    LOG_DISPERSIONS,
+    LibraryCounts,
+    library_start,
+    outputs,
+    usual_shares,
 )
 from polymodal.distributions.scaled import IsotropicLaplace, IsotropicNormal
 from polymodal.distributions.table import TableValues, admits_cells, layout_of
@@ -69,7 +76,8 @@ class Likelihood:
     Args:
         make: `make(raw, modality, scale)`, the distribution of x; raw is (..., B, params, *shape),
             without the axis of `params` when that is 1; scale broadcasts to the shape; of tables it
-            is Student's degrees of freedom. None: the likelihood has none, or its default.
+            is Student's degrees of freedom, of counts with a library size (d + 1,) numbers of
+            `LearnedDispersion`. None: the likelihood has none, or its default.
         params: how many numbers a decoder gives for each number of x.
         values: the values that x can have; None: any number, or [0, 1] under the link "sigmoid".
         start: `start(mean, variance)`, the output at which x has these moments; a decoder then
@@ -78,6 +86,7 @@ class Likelihood:
             them as the modality's vocabulary has words.
         scaled: whether it has a scale.
         columns: whether values are rows of a table, whose columns have distributions of their own.
+        library: whether values are counts of cells that have a library size.
     """
 
     make: Callable[..., Distribution]
@@ -87,6 +96,7 @@ class Likelihood:
     words: bool = False
     scaled: bool = False
     columns: bool = False
+    library: bool = False
 
     def output_shape(self, modality: Modality) -> tuple[int, ...]:
         """The shape of a decoder's output for one value."""
@@ -94,6 +104,8 @@ class Likelihood:
             return (*modality.shape, len(modality.vocabulary))
         if self.columns:
             return (layout_of(modality.columns).size,)
+        if self.library:
+            return (outputs(modality.shape[0]),)
         return modality.shape if self.params == 1 else (self.params, *modality.shape)
 
     @property
@@ -171,6 +183,18 @@ def _table(raw: Tensor, m: Modality, scale: Scale = None) -> Distribution:
     return TableValues(raw, layout_of(m.columns), location, spread, scale)
 
 
+def _library_counts(raw: Tensor, m: Modality, scale: Scale = None) -> Distribution:
+    """Shares, dispersions and a log-normal library size, from raw and the learned (d + 1,)."""
+    d = m.shape[0]
+    learned = raw.new_zeros(d + 1) if scale is None else torch.as_tensor(scale)
+    log_r, log_spread = learned.split([d, 1])
+    if raw.shape[-1] > d + 1:
+        log_r = (log_r + raw[..., d:-1]).clamp(*LOG_DISPERSIONS)
+    library = Normal(raw[..., -1], log_spread.exp(), validate_args=False)
+    shares = usual_shares(raw.new_tensor(m.location), d)
+    return LibraryCounts(raw[..., :d], library, log_r, shares)
+
+
 LIKELIHOODS: dict[str, Likelihood] = {
     "normal": Likelihood(_normal, scaled=True),
     "laplace": Likelihood(_laplace, scaled=True),
@@ -180,6 +204,7 @@ LIKELIHOODS: dict[str, Likelihood] = {
     "negative_binomial": Likelihood(
         _negative_binomial, params=2, values=COUNTS, start=negative_binomial_start
     ),
+    "library_counts": Likelihood(_library_counts, values=COUNTS, start=library_start, library=True),
     "tokens": Likelihood(_tokens, words=True),
     "table": Likelihood(_table, columns=True),
 }
@@ -203,6 +228,11 @@ def likelihood_of(modality: Modality) -> Likelihood:
         raise ValueError(
             f"The likelihood {modality.likelihood!r} of {modality.name!r} needs `columns`, one for"
             " each entry of a shape (d,); use another likelihood for values without columns."
+        )
+    if likelihood.library and len(modality.shape) != 1:
+        raise ValueError(
+            f"The likelihood {modality.likelihood!r} of {modality.name!r} is of vectors of counts,"
+            f" got shape {modality.shape}; take negative_binomial."
         )
     return likelihood
 

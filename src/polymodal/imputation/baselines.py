@@ -1,5 +1,6 @@
 """What simpler methods say of hidden entries: the column's own distribution, ridge regression and
-nearest neighbours. They read tables and vectors; other modalities are not shown to them.
+nearest neighbours. They read tables and vectors; where a whole modality is missing, the ridge
+regression also reads the pixels of pictures. Other modalities are not shown to them.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from polymodal.batch import CODED, Column
-from polymodal.data import Dataset
+from polymodal.data import Dataset, kind_of
 from polymodal.data.grid import values_of
 from polymodal.imputation.columns import columns_of
 
@@ -23,6 +25,7 @@ ROWS = 2000  # of training that baselines read
 WIDE = 80  # encoded columns above which ridge regression is not iterated
 ROUNDS = 10  # of iterated regression
 STRENGTHS = np.logspace(-2, 4, 13)
+PIXELS = 16  # height and width to which pictures are averaged
 PENALTY = 1e-2  # of the ridge, as a share of a column's variance
 Impute = Callable[[np.ndarray], np.ndarray]
 
@@ -48,11 +51,13 @@ class Baselines:
     Args:
         places: of all columns of tables and vectors.
         train: the encoded matrix of training, (N, D), NaN in holes.
+        pixels: of the pictures of training, (N, P), NaN where there is none.
         methods: {name: matrix with NaN (n, D) -> matrix without}.
     """
 
     places: Sequence[Place]
     train: np.ndarray
+    pixels: np.ndarray
     methods: dict[str, Impute]
 
     @classmethod
@@ -61,7 +66,8 @@ class Baselines:
         train = train.first(ROWS)
         places = _places(train)
         matrix = _encoded(train, places)
-        return cls(places, matrix, {RIDGE: _ridge(matrix), NEIGHBOURS: _neighbours(matrix)})
+        methods = {RIDGE: _ridge(matrix), NEIGHBOURS: _neighbours(matrix)}
+        return cls(places, matrix, _pixels(train), methods)
 
     def predict(self, data: Dataset, whole: str | None = None) -> dict[str, dict[str, Tensor]]:
         """{name: {modality: (N, d)}}: values for all entries, in the user's units and categories'
@@ -74,20 +80,19 @@ class Baselines:
         matrix = _encoded(data, self.places)
         filled = {name: impute(matrix) for name, impute in self.methods.items()}
         if whole is not None:
-            filled[RIDGE] = self._of_the_others(matrix, whole)
+            filled[RIDGE] = self._of_the_others(matrix, whole, _pixels(data))
         return {name: self._decoded(values) for name, values in filled.items()}
 
-    def _of_the_others(self, matrix: np.ndarray, whole: str) -> np.ndarray:
-        """The matrix with ridge regressions of a modality's columns on all others."""
+    def _of_the_others(self, matrix: np.ndarray, whole: str, pixels: np.ndarray) -> np.ndarray:
+        """The matrix with ridge regressions of a modality's columns on all others and on pixels."""
         target = np.zeros(matrix.shape[1], dtype=bool)
         for place in self.places:
             target[place.span] = place.modality == whole
-        values = np.nan_to_num(matrix)
-        if target.all() or not target.any():
-            return values
-        values[:, target] = _regressed(
-            np.nan_to_num(self.train[:, ~target]), self.train[:, target], values[:, ~target]
-        )
+        values, mean = np.nan_to_num(matrix), _means(self.pixels)
+        x = _beside(self.train[:, ~target], self.pixels - mean)
+        if target.any() and x.shape[1]:
+            new = _beside(matrix[:, ~target], pixels - mean)
+            values[:, target] = _regressed(x, self.train[:, target], new)
         return values
 
     def _decoded(self, matrix: np.ndarray) -> dict[str, Tensor]:
@@ -125,6 +130,27 @@ def _encoded(data: Dataset, places: Sequence[Place]) -> np.ndarray:
         else:
             parts.append((x - place.mean) / place.spread)
     return torch.cat(parts, 1).numpy()
+
+
+def _pixels(data: Dataset) -> np.ndarray:
+    """The pixels (N, P) of pictures, averaged to at most PIXELS a side, NaN where there is none."""
+    parts = [torch.zeros(len(data), 0)]
+    for m in data.modalities:
+        if kind_of(m).visual and len(m.shape) == 3:
+            _, height, width = m.shape
+            size = min(PIXELS, height), min(PIXELS, width)
+            parts.append(adaptive_avg_pool2d(values_of(data, m), size).flatten(1))
+    return torch.cat(parts, 1).double().numpy()
+
+
+def _means(x: np.ndarray) -> np.ndarray:
+    """The means of the columns without NaN."""
+    return np.nansum(x, 0) / np.maximum((~np.isnan(x)).sum(0), 1)
+
+
+def _beside(*parts: np.ndarray) -> np.ndarray:
+    """Matrices side by side, zeros in place of NaN."""
+    return np.nan_to_num(np.concatenate(parts, 1))
 
 
 def _decoded(matrix: np.ndarray, place: Place) -> Tensor:
@@ -169,7 +195,7 @@ def _regressed(x: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
     from sklearn.linear_model import RidgeCV
 
     model = RidgeCV(alphas=STRENGTHS)
-    mean = np.nansum(y, 0) / np.maximum((~np.isnan(y)).sum(0), 1)
+    mean = _means(y)
     if y.shape[1] > WIDE:
         return model.fit(x, np.where(np.isnan(y), mean, y)).predict(new)
     result = np.tile(mean, (len(new), 1))
@@ -184,8 +210,7 @@ def _plain_ridge(train: np.ndarray) -> Impute:
     """All regressions of one column on all others at once, by the inverse of the covariance P:
     x_j = -sum_k P_jk / P_jj x_k. Holes are read as means.
     """
-    counts = np.maximum((~np.isnan(train)).sum(0), 1)
-    mean = np.nansum(train, 0) / counts
+    mean = _means(train)
     centred = np.nan_to_num(train - mean)
     covariance = centred.T @ centred / len(centred)
     ridge = PENALTY * np.maximum(covariance.diagonal(), 1e-6) + 1.0 / len(centred)

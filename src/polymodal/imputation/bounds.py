@@ -9,6 +9,7 @@ from torch import Tensor
 
 from polymodal.batch import Column, Modality
 from polymodal.data.tables import decoded
+from polymodal.imputation.columns import columns_of
 from polymodal.imputation.completion import Completion
 from polymodal.imputation.conformal import Calibration
 
@@ -40,7 +41,7 @@ def bounds_of(
     holes: Tensor,
     prefix: str = "",
 ) -> Iterator[Bound]:
-    """The bounds of the cells of a table that were filled, column by column.
+    """The bounds of the entries of a table or vector that were filled, column by column.
 
     Args:
         calibration: of intervals and probabilities; None: the model's own are written.
@@ -50,7 +51,7 @@ def bounds_of(
     rows, filled = completion.rows, completion.filled[modality.name]
     bounds = completion.bounds(modality, calibration)
     probabilities = completion.probabilities(modality, calibration)
-    for k, column in enumerate(modality.columns):
+    for k, column in enumerate(columns_of(modality)):
         at = holes[rows, k].nonzero().squeeze(1)
         places = rows[at].tolist()
         values = decoded(filled.center[at, k].tolist(), column)

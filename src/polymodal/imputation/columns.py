@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from polymodal.batch import CODED, Column, Modality
 
 NUMBERS = ("normal", "laplace")  # likelihoods of vectors of real numbers
-COUNTS = ("poisson", "negative_binomial")
+COUNTS = ("poisson", "negative_binomial", "library_counts")
 
 
 def columns_of(modality: Modality) -> tuple[Column, ...]:
@@ -39,13 +39,14 @@ def numeric(modality: Modality) -> list[int]:
 
 
 def has_intervals(modality: Modality) -> bool:
-    """Whether its entries are measured by default: tables, vectors with holes, and vectors whose
-    scale is learned. A scale that was fixed says nothing of uncertainty.
+    """Whether its entries are measured by default: tables, counts of cells, vectors with holes, and
+    vectors whose scale is learned. A scale that was fixed says nothing of uncertainty.
     """
     if not columns_of(modality):
         return False
     learned = modality.scale is None and modality.likelihood in NUMBERS
-    return bool(modality.columns) or modality.holes or learned
+    counted = modality.likelihood == "library_counts"
+    return bool(modality.columns) or modality.holes or learned or counted
 
 
 def measured(modalities: Iterable[Modality]) -> list[Modality]:

@@ -22,11 +22,14 @@ from sklearn.utils.validation import (
 
 from polymodal.checks import shown
 from polymodal.data import Dataset, Splits
+from polymodal.data.readers.cells import is_cell_data
 from polymodal.data.tables.frame import Frame
 from polymodal.imputation.bounds import Bound, bounds_of
+from polymodal.imputation.cell_forms import CellForms, Sections
 from polymodal.imputation.completion import Completion, complete
 from polymodal.imputation.evaluate import calibrate
-from polymodal.imputation.forms import TABLE, Forms, frame_of
+from polymodal.imputation.forms import TABLE, Forms, check_form, frame_of
+from polymodal.imputation.weighted import latent_means
 from polymodal.settings.recommended import recommended
 from polymodal.training.fit import fit
 
@@ -36,7 +39,7 @@ VALIDATION = 0.1  # share of the rows
 FEW = 10  # rows below which all of them are for validation too
 FLOATS = (np.float64, np.float32)
 JOINS = "__"  # between the name of a modality and that of a column
-Form = Literal["array", "frame", "mapping"]
+Form = Literal["array", "frame", "mapping", "cells"]
 
 
 class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -49,6 +52,10 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     mean of numbers, the most probable category). Columns that cannot be filled (texts, keys,
     columns without a value) stay as they are.
 
+    An object of anndata or mudata comes back as a copy in which each modality that lacks something
+    has the layer `imputed`, cells that lack a modality are added to it (`polymodal_added` in obs),
+    and `.obsm["X_polymodal"]` has the latents.
+
     Args:
         method: a key of `polymodal.METHODS`; None: the recommended one, which is said in `advice_`.
         epochs: most passes over the rows; None: as recommended.
@@ -59,7 +66,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         verbose: 1 shows a progress bar.
 
     Attributes:
-        form_: of the data: array, frame or mapping.
+        form_: of the data: array, frame, mapping or cells.
         kinds_, columns_: {name: array or frame}, {name: columns}; of one table the name is "X".
         run_: the trained `polymodal.Run`.
         modalities_: what was understood of the columns.
@@ -96,6 +103,8 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     form_: Form
     kinds_: dict[str, Form]
     columns_: dict[str, list[str]]
+    sections_: Sections
+    left_out_: dict[str, list[Any]]
 
     def fit(self, X: Any, y: Any = None) -> Imputer:
         """Learns from the rows of X, of which each can lack anything.
@@ -131,7 +140,9 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         }
         return self.method or advice.method, settings
 
-    def _warn_of_left_out(self, forms: Forms) -> None:
+    def _warn_of_left_out(self, forms: Forms | CellForms) -> None:
+        if isinstance(forms, CellForms):
+            return
         for m, guesses in self.left_out_.items():
             for g in guesses:
                 if not forms.tables[m].cells(g.name).observed.all():
@@ -190,7 +201,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         bounds: list[Bound] = []
         for m in self.modalities_:
             if m.name in completion.filled:
-                prefix = f"{m.name}{JOINS}" if self.form_ == "mapping" else ""
+                prefix = f"{m.name}{JOINS}" if self.form_ in ("mapping", "cells") else ""
                 own = holes[m.name]
                 bounds += bounds_of(m, completion, self.calibration_, own, prefix)
         return pd.DataFrame(bounds, columns=list(Bound._fields))
@@ -198,7 +209,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """The names of the columns, as they came; of a mapping, <name>__<column>."""
         check_is_fitted(self)
-        if self.form_ != "mapping":
+        if self.form_ not in ("mapping", "cells"):
             return super().get_feature_names_out(input_features)
         names = [f"{m}{JOINS}{c}" for m, columns in self.columns_.items() for c in columns]
         return np.array(names, dtype=object)
@@ -214,12 +225,17 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     # Forms.
 
-    def _read(self, X: Any, reset: bool) -> Forms:
+    def _read(self, X: Any, reset: bool) -> Forms | CellForms:
         """The tables of X. With `reset`, their form and columns are kept.
 
         Raises ValueError for data of another form or other columns than those of `fit`.
         """
+        if is_cell_data(X):
+            return self._read_cells(X, reset)
+        check_form(X)
         is_mapping = isinstance(X, Mapping) and not issparse(X)
+        if not reset and self.form_ == "cells":
+            raise ValueError(f"X must be cells as in fit, got {type(X).__name__}.")
         if not reset and is_mapping != (self.form_ == "mapping"):
             raise ValueError(
                 f"X must be {'a mapping' if not is_mapping else 'a table'} as in fit, got"
@@ -241,6 +257,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             if not len(X):
                 raise ValueError("Found array with 0 sample(s); give at least one row.")
             return "frame", X
+        X = X.detach().cpu() if isinstance(X, torch.Tensor) else X
         x = validate_data(self, X, reset=reset, dtype=FLOATS, ensure_all_finite="allow-nan")
         columns = None if reset else self.columns_[TABLE]
         return "array", frame_of(x, columns)
@@ -264,7 +281,19 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self.n_features_in_ = sum(map(len, self.columns_.values()))
         return Forms({m: Frame(frame, m) for m, frame in frames.items()})
 
-    def _completion(self, forms: Forms, **options: Any) -> Completion:
+    def _read_cells(self, X: Any, reset: bool) -> CellForms:
+        """Cells of anndata or mudata."""
+        if not reset and self.form_ != "cells":
+            raise ValueError(f"X must be of the form {self.form_} as in fit, got cells.")
+        forms = CellForms(X, None if reset else self.sections_)
+        if reset:
+            self.form_, self.sections_ = "cells", dict(forms.sections)
+            self.kinds_ = dict.fromkeys(forms.names, "cells")
+            self.columns_ = {m: list(each.features or ()) for m, each in forms.values.items()}
+            self.n_features_in_ = sum(map(len, self.columns_.values()))
+        return forms
+
+    def _completion(self, forms: Forms | CellForms, **options: Any) -> Completion:
         """What stands in the place of holes."""
         data, notes = forms.dataset(self.modalities_)
         for note in notes:
@@ -272,7 +301,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         completion = complete(
             self.run_.model,
             data,
-            list(forms.tables),
+            forms.names,
             proposals=self.proposals,
             seed=self.seed_,
             **options,
@@ -281,8 +310,13 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             log.warning("%s", warning)
         return completion
 
-    def _given_back(self, forms: Forms, values: Mapping[str, torch.Tensor], X: Any) -> Any:
-        """The completed tables in the form of X."""
+    def _given_back(
+        self, forms: Forms | CellForms, values: Mapping[str, torch.Tensor], X: Any
+    ) -> Any:
+        """The completed data in the form of X."""
+        if isinstance(forms, CellForms):
+            latent = latent_means(self.run_.model, forms.dataset(self.modalities_)[0], self.seed_)
+            return forms.given_back(self.modalities_, values, latent)
         holes = forms.holes(self.modalities_)
         done = forms.completed(self.modalities_, values, holes)
         if isinstance(X, Mapping):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,11 +60,13 @@ def predict(
     with own_random_state(device):
         seed_all(device, "hidden", hidden.pattern, *hidden.targets, seed)
         for batch in batches_of(model, hidden.data.to(device), hidden.targets, proposals):
-            latents = weighted_latents(model, _read(model, batch), proposals, hidden.targets)
+            read = _read(model, batch)
+            latents = weighted_latents(model, read, proposals, hidden.targets)
             rows = slice(start, start + len(batch))
             for m in hidden.targets:
                 truth = hidden.truth[m][rows].nan_to_num().to(device)
-                found[m].append(_predicted(model, modalities[m], latents, truth, levels))
+                p = latents.under(model, read, m)
+                found[m].append(_predicted(p, modalities[m], latents, truth, levels))
             start += len(batch)
     return {m: _joined(parts) for m, parts in found.items()}
 
@@ -74,13 +77,12 @@ def _read(model: MultimodalVAE, batch: Batch) -> Batch:
 
 
 def _predicted(
-    model: MultimodalVAE,
+    p: Any,
     modality: Modality,
     latents: Weighted,
     truth: Tensor,
     levels: Sequence[float],
 ) -> Predicted:
-    p = latents.under(model, modality.name)
     x = p.sample()
     filled = summarised(p, x, modality, latents, None, levels)
     weight = latents.weight.unsqueeze(-1)

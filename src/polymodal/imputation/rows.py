@@ -65,6 +65,10 @@ class Rows(ABC):
     def write(self, path: Path, completion: Completion, values: Values) -> None:
         """Writes the file with `values` in its holes; all else stays as it is."""
 
+    def folders(self, path: Path, completion: Completion) -> Sequence[Path]:
+        """The folders of pictures that `write` makes beside the file."""
+        return ()
+
     @abstractmethod
     def write_bounds(
         self, path: Path, completion: Completion, calibration: Calibration | None
@@ -108,18 +112,23 @@ def ending(path: Path, endings: Sequence[str]) -> str | None:
 
 
 def rows_in(run: Run, path: Path) -> Rows:
-    """The rows of a table or an .npz file, read as the data of the run were.
+    """The rows of a table, a file of cells or an .npz file, read as the data of the run were.
 
     Raises ValueError in one sentence for other files, and files that cannot be read.
     """
+    from polymodal.data.readers.cells import is_cells
     from polymodal.data.tables import is_table
     from polymodal.imputation.archive_rows import ArchiveRows
+    from polymodal.imputation.cell_rows import CellRows
     from polymodal.imputation.table_rows import TableRows
 
     if path.suffix.lower() == ".npz":
         return ArchiveRows(run, path)
+    if is_cells(path):
+        return CellRows(run, path)
     if is_table(path):
         return TableRows(run, path)
     raise ValueError(
-        f"Rows are read from a table (.csv, .tsv, .parquet, .feather) or an .npz file, got {path}."
+        "Rows are read from a table (.csv, .tsv, .parquet, .feather), a file of cells (.h5ad,"
+        f" .h5mu) or an .npz file, got {path}."
     )

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from polymodal.batch import escaped
 from polymodal.data import read_rows, rows_table
-from polymodal.data.described import text_column
+from polymodal.data.described import pictures_of, text_column
 from polymodal.data.description import Description, describes, description_of
 from polymodal.data.tables.delimited import digits
 from polymodal.data.tables.reading import TEXT, TYPED
@@ -19,6 +21,7 @@ from polymodal.data.words import texts_of
 from polymodal.imputation.bounds import Bound, bounds_of
 from polymodal.imputation.completion import Completion
 from polymodal.imputation.conformal import Calibration
+from polymodal.imputation.pictures import LackingPictures
 from polymodal.imputation.rows import Named, Rows, Values, ending
 from polymodal.runs.files import check_output, write_output
 from polymodal.runs.run import Run
@@ -49,12 +52,23 @@ class TableRows(Rows):
             for m in self.modalities
             if m.vocabulary and (column := text_column(m, self.section, self.table))
         }
+        self.pictures = self._pictures()
         self._check_columns()
+
+    def _pictures(self) -> dict[str, LackingPictures]:
+        """The pictures that rows may lack, by modality."""
+        found = {}
+        for m in self.modalities:
+            pictures = pictures_of(m, self.section, self.table)
+            if pictures is not None:
+                names = self.names()
+                found[m.name] = LackingPictures(m, pictures, self.table, names, self.empty)
+        return found
 
     def _check_columns(self) -> None:
         """Raises ValueError for a table that has no column of the run."""
         known = [c.name for m in self.modalities for c in m.columns]
-        known += list(self.texts.values())
+        known += [*self.texts.values(), *(p.column for p in self.pictures.values())]
         if not set(known) & set(self.table.columns):
             raise ValueError(
                 f"{self.path} has no column of the run; it has"
@@ -64,7 +78,8 @@ class TableRows(Rows):
 
     @property
     def targets(self) -> Sequence[str]:
-        return [m.name for m in self.modalities if m.columns or m.name in self.texts]
+        places = {**self.texts, **self.pictures}
+        return [m.name for m in self.modalities if m.columns or m.name in places]
 
     def names(self) -> Named:
         """The cells of the key column of the description, if the table has it."""
@@ -79,20 +94,41 @@ class TableRows(Rows):
         for m in self.modalities:
             for k, column in enumerate(m.columns):
                 counts[column.name] = int(self.holes[m.name][:, k].sum())
-            if m.name in self.texts:
-                counts[self.texts[m.name]] = int((~self.data.is_present(m.name)).sum())
+            if named := self._cell_of(m.name):
+                counts[named] = int((~self.data.is_present(m.name)).sum())
         return {name: count for name, count in counts.items() if count}
 
     def lacking(self) -> int:
         lacking = torch.zeros(len(self.data), dtype=torch.bool)
         for holes in self.holes.values():
             lacking |= holes.any(1)
-        for m in self.texts:
+        for m in (*self.texts, *self.pictures):
             lacking |= ~self.data.is_present(m)
         return int(lacking.sum())
 
+    def _cell_of(self, m: str) -> str | None:
+        """The column with the texts or the names of the pictures of a modality."""
+        return self.pictures[m].column if m in self.pictures else self.texts.get(m)
+
+    def _lacking(self, m: str, completion: Completion) -> tuple[Tensor, list[int]]:
+        """Which of the completed rows lack modality m, and their numbers."""
+        lacks = ~self.data.is_present(m)[completion.rows]
+        return lacks, completion.rows[lacks].tolist()
+
+    def folders(self, path: Path, completion: Completion) -> Sequence[Path]:
+        return [self._folder(path, m) for m in self.pictures if m in completion.filled]
+
+    def _folder(self, path: Path, m: str) -> Path:
+        """The folder of new pictures beside a completed table."""
+        name = path.name.removesuffix(ending(path, self.endings) or "")
+        return path.with_name(f"{name}.{escaped(m)}")
+
     def write(self, path: Path, completion: Completion, values: Values) -> None:
         target = check_output(path)
+        for m, pictures in self.pictures.items():
+            if m in values:
+                lacks, rows = self._lacking(m, completion)
+                pictures.write(self._folder(path, m), rows, values[m][lacks])
         target.parent.mkdir(parents=True, exist_ok=True)
         self.table.write(target, self._cells(completion, values))
 
@@ -106,9 +142,11 @@ class TableRows(Rows):
                 whole = completion.all_rows(values[m.name])
                 cells |= filled(self.table, m, whole, self.empty, self.holes[m.name])
             elif m.name in self.texts:
-                lacking = ~self.data.is_present(m.name)[completion.rows]
-                rows = completion.rows[lacking].tolist()
-                cells[self.texts[m.name]] = (rows, texts_of(values[m.name][lacking], m))
+                lacks, rows = self._lacking(m.name, completion)
+                cells[self.texts[m.name]] = (rows, texts_of(values[m.name][lacks], m))
+            elif m.name in self.pictures:
+                _, rows = self._lacking(m.name, completion)
+                cells[self.pictures[m.name].column] = self.pictures[m.name].cells(rows)
         return cells
 
     def write_bounds(

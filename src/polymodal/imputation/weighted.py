@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from polymodal.batch import Batch
-from polymodal.data import Dataset
-from polymodal.distributions import stratified, weighable
+from polymodal.batch import Batch, Modality
+from polymodal.data import Dataset, kind_of
+from polymodal.distributions import likelihood_of, stratified, weighable
 from polymodal.model import MultimodalVAE
 
+HALVINGS = 20  # steps in which the power of weights is found
 ROWS = 1024  # samples whose latents are computed at a time
 
 
@@ -27,9 +28,10 @@ class Weighted(NamedTuple):
     ess: Tensor
     decoded: Mapping[str, Any] = {}
 
-    def under(self, model: MultimodalVAE, m: str) -> Any:
-        """p(x_m|z), batch_shape (K, B)."""
-        return self.decoded[m] if m in self.decoded else model.decoders[m](self.z)
+    def under(self, model: MultimodalVAE, batch: Batch, m: str) -> Any:
+        """p(x_m|z) of entries of a batch that were not observed, batch_shape (K, B)."""
+        p = self.decoded[m] if m in self.decoded else model.decoders[m](self.z)
+        return model.predictive(m, batch, p)
 
 
 @torch.no_grad()
@@ -39,8 +41,12 @@ def weighted_latents(
     """Draws of p(z | x_S) of the model itself: z_k ~ q(z | x_S) with weights proportional to
     p(z_k) p(x_S | z_k) / q(z_k | x_S) (Mattei and Frellsen 2019, eq. 10).
 
-    Draws of a posterior without a density, such as a product that a sampler draws, have equal
-    weights. Of a sample of which nothing is observed q is the prior.
+    Weights are flattened where a posterior says which share of its draws counts at least
+    (`Posterior.least_effective`).
+
+    Draws have equal weights where the posterior has no density, such as a product that a sampler
+    draws, and where a picture or a text is observed, see `is_large`. Of a sample of which nothing
+    is observed q is the prior.
 
     Args:
         batch: of any subset of modalities and entries, as the model's networks read it.
@@ -50,18 +56,59 @@ def weighted_latents(
     """
     q, prior = model.posterior(batch), model.prior()
     if not weighable(q, prior):
-        z = q.sample(torch.Size([proposals]))
-        weight = z.new_full(z.shape[:-1], 1 / proposals)
-        return Weighted(z, weight, z.new_full((len(batch),), float(proposals)))
+        return equally_weighted(q.sample(torch.Size([proposals])))
     z = stratified(q, proposals)
+    large = {m.name for m in model.modalities if is_large(m)}
+    seen = [batch.mask([m]) for m in batch.x if m in large]
+    others = [m for m in batch.x if m not in large]
+    if not others or any(bool(mask.all()) for mask in seen):
+        return equally_weighted(z)
     decoded, log_w = {}, prior.log_prob(z) - q.log_prob(z)
-    for m in batch.x:
+    for m in others:
         p = model.decoders[m](z)
         log_w = log_w + batch.where(m, model.log_p_under(m, batch, p))
         if m in keep:
             decoded[m] = p
-    weight = log_w.double().softmax(0).to(z.dtype)
+    for mask in seen:
+        log_w = torch.where(mask, 0, log_w)
+    least = proposals * model.posterior.least_effective
+    weight = flattened(log_w.double(), least).to(z.dtype)
     return Weighted(z, weight, 1 / weight.square().sum(0), decoded)
+
+
+def is_large(modality: Modality) -> bool:
+    """Whether a modality is a picture or a text. The thousands of values of a picture would give
+    all the weight to one draw, and both take long to decode from every draw.
+    """
+    return kind_of(modality).visual or likelihood_of(modality).words
+
+
+def equally_weighted(z: Tensor) -> Weighted:
+    """Draws z (K, B, D) of equal weights."""
+    weight = z.new_full(z.shape[:-1], 1 / len(z))
+    return Weighted(z, weight, z.new_full((z.shape[1],), float(len(z))))
+
+
+def flattened(log_w: Tensor, least: float) -> Tensor:
+    """Weights (K, B) in proportion to w^t, with the largest power t <= 1 for which the effective
+    number of draws is at least `least`.
+
+    >>> log_w = torch.tensor([[0.0, 0.0], [9.0, 0.1]])
+    >>> 1 / flattened(log_w, 1.5).square().sum(0)
+    tensor([1.5000, 1.9950])
+    """
+    low, high = torch.zeros_like(log_w[0]), torch.ones_like(log_w[0])
+    whole = _effective(log_w) >= least
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        enough = _effective(middle * log_w) >= least
+        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
+    return (torch.where(whole, 1.0, low) * log_w).softmax(0)
+
+
+def _effective(log_w: Tensor) -> Tensor:
+    """The effective number of draws of weights in proportion to exp(log_w), (B,)."""
+    return 1 / log_w.softmax(0).square().sum(0)
 
 
 @torch.no_grad()

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Batch, is_observed
-from polymodal.checks import Share, Size
+from polymodal.checks import NonNegative, Share, Size
+from polymodal.distributions import detach, divergence
 from polymodal.methods.builder import Builder
 from polymodal.methods.common import HIDDEN, Objective, whole_model
 from polymodal.methods.method import method
@@ -30,15 +31,38 @@ def miwae_loss(
     entries: Sequence[str],
     objective: str,
     k: int,
+    consensus: float = 0.0,
 ) -> Loss:
     """The negative bound of log p(x_S), S being what a sample has or (with probability `hide`) a
-    random part of it.
+    random part of it. With `consensus` c, S is what a sample has, and c KL(q(z|x_S) || q(z|x_T)) is
+    added, T being the part.
     """
+    if consensus and hide:
+        return _with_part(model, batch, thinned(batch, hide, entries), objective, k, consensus)
     part = thinned(batch, hide, entries) if model.training and hide else batch
     q = model.posterior(part)
     if objective == "elbo":
         return elbo(model, part, q)
     return iwae(model, part, q, k, estimator=objective)
+
+
+def _with_part(
+    model: MultimodalVAE[AnyPattern],
+    batch: Batch,
+    part: Batch,
+    objective: str,
+    k: int,
+    consensus: float,
+) -> Loss:
+    """The negative bound of the whole batch, and the divergence of the posterior of a part."""
+    q = model.posterior(batch)
+    if objective == "elbo":
+        loss = elbo(model, batch, q)
+    else:
+        loss = iwae(model, batch, q, k, estimator=objective)
+    whole = detach(q)
+    gap = divergence(whole, model.posterior(part), whole.mean)
+    return Loss(loss.value + consensus * gap, loss.terms | {"kl_part": gap})
 
 
 def thinned(batch: Batch, hide: float, entries: Sequence[str]) -> Batch:
@@ -86,7 +110,12 @@ def _along(value: Tensor, x: Tensor) -> Tensor:
 
 @method(latent=16, hidden=HIDDEN)
 def miwae(
-    builder: Builder, *, k: Size = 20, objective: Objective = "dreg", hide: Share = 0.5
+    builder: Builder,
+    *,
+    k: Size = 20,
+    objective: Objective = "dreg",
+    hide: Share = 0.5,
+    consensus: NonNegative = 0.0,
 ) -> Method:
     """MIWAE (Mattei and Frellsen 2019) for several modalities: one encoder reads whatever is
     observed, and which entries are, and the bound on log p(x_S) has k samples.
@@ -100,10 +129,15 @@ def miwae(
         objective: dreg (the bound, with the doubly reparametrised gradient of Tucker et al. 2019),
             iwae, or elbo.
         hide: share of the samples of a batch that are thinned.
+        consensus: weight of KL(q(z|x_S) || q(z|x_T)) for a thinned part T of what a sample has: the
+            encoder learns from all that a sample has what a part says of it (as the conditional
+            prior of Ivanov et al. 2019, eq. 7). For pictures, whose likelihood would else hardly
+            say it.
     """
     prior = builder.prior()
     posterior = AnyPattern(builder.joint(), prior)
     model = MultimodalVAE(prior, builder.decoders(), posterior, builder.modalities)
     entries = tuple(m.name for m in builder.modalities if m.holes)
-    loss = Step(miwae_loss, hide=hide, entries=entries, objective=objective, k=k)
+    options = {"consensus": consensus} if consensus else {}
+    loss = Step(miwae_loss, hide=hide, entries=entries, objective=objective, k=k, **options)
     return Method(model, whole_model(loss))

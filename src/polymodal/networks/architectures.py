@@ -19,6 +19,7 @@ from polymodal.batch import Modality
 from polymodal.checks import check_name
 from polymodal.distributions.likelihoods import likelihood_of
 from polymodal.distributions.tokens import LONGEST
+from polymodal.networks.images import image_decoder, image_encoder, is_image
 from polymodal.networks.layers import (
     ChannelsLast,
     CountFeatures,
@@ -44,6 +45,7 @@ from polymodal.networks.text import (
     text_encoder,
 )
 
+DROPPED = 0.2  # share of the features of counts that are left out at random in training
 VECTOR = 64  # size of the vectors of words for networks that are not made for text
 
 Shape = tuple[int, ...]
@@ -84,8 +86,12 @@ def _mlp_decoder(hidden: tuple[int, ...], dim: int, shape: Shape) -> nn.Module:
     return nn.Sequential(*mlp([dim, *reversed(hidden), math.prod(shape)]), Reshape(shape))
 
 
-def _table_encoder(shape: Shape, out: int) -> nn.Module:
+def _table_encoder(shape: Shape, out: int) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), LinearAnd(_silu_mlp([math.prod(shape), 128, 128, out])))
+
+
+def _counts_encoder(shape: Shape, out: int) -> nn.Module:
+    return nn.Sequential(nn.Dropout(DROPPED), *_table_encoder(shape, out).children())
 
 
 def _table_decoder(dim: int, shape: Shape) -> nn.Module:
@@ -261,6 +267,11 @@ def _digit_decoder(width: int, activation: Activation, dim: int, shape: Shape) -
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def _image(deepest: int) -> Network:
+    """Convolutions for images of any size, with so many channels at the smallest grid."""
+    return Network(partial(image_encoder, deepest), partial(image_decoder, deepest), is_image)
+
+
 def _square(size: int) -> Callable[[Shape], bool]:
     """Whether a shape is that of square images of `size` pixels a side."""
     return lambda shape: len(shape) == 3 and shape[1:] == (size, size)
@@ -283,6 +294,7 @@ NETWORKS: dict[str, Network] = {
     "mlp-2x512": _mlp(512, 512),  # MLP with two hidden layers of 512
     "mlp-small": _mlp(64, 64),  # MLP with two hidden layers of 64, for quick trials and small data
     "table": Network(_table_encoder, _table_decoder),  # two layers of 128 beside a linear map
+    "counts": Network(_counts_encoder, _table_decoder),  # and dropout, for counts of cells
     "svhn-conv": _SVHN,  # convolutions for 32x32 images (Senellart et al. 2023, table 4, E_2, D_2)
     "linear": _mlp(),  # one linear layer, for data that are linear and normal
     "digit-conv": _digit(32),  # 3 strided convolutions for 28x28 (PolyMNIST, Sutter et al. 2021)
@@ -295,6 +307,8 @@ NETWORKS: dict[str, Network] = {
     "cub-conv-small": _bird(16),  # cub-conv with a quarter of the channels
     "sentence-conv": _SENTENCE,  # 2d convolutions over word vectors (CUB, Shi et al. 2019), text
     "text-conv": _TEXT,  # 1d convolutions (MNIST-SVHN-Text, Sutter et al. 2021), text
+    "image-conv": _image(128),  # convolutions for images of any size, of equal cost at each level
+    "image-conv-wide": _image(256),  # image-conv with twice the channels
     "celebahq-conv": _CELEBAHQ,  # 5 strided convolutions and a residual block, for 128x128 images
 }
 
@@ -320,7 +334,8 @@ def network_of(modality: Modality, name: str) -> Network:
             f"The network {name!r} reads text, and the likelihood of {modality.name!r} is"
             f" {modality.likelihood}, not tokens; choose another network."
         )
-    make = partial(_count_encoder, network) if likelihood.counts else network.encoder
+    plain = likelihood.counts and not likelihood.library
+    make = partial(_count_encoder, network) if plain else network.encoder
     return replace(network, encoder=reading(make, modality))
 
 

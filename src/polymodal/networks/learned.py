@@ -8,10 +8,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from polymodal.distributions.counts import negative_binomial_start
+
 FASTER = 5.0  # times the learning rate of the weights, under optimizers such as Adam
 SMALLEST, LARGEST = 1e-3, 1e3  # learned scales, in units of the spread
 FEWEST, MOST = 2.1, 100.0  # degrees of freedom, with a finite variance
 START = 5.0  # degrees of freedom
+LEAST, MOST_DISPERSED = -5.0, 8.0  # logarithms of inverse dispersions
+DISPERSIONS = (-2.0, 2.0)  # of them at the start
+LOG_SPREAD = -0.7  # logarithm of the spread of log library sizes, at the start
 
 
 class LearnedScale(nn.Module):
@@ -41,3 +46,21 @@ class LearnedDegrees(nn.Module):
 
     def forward(self) -> Tensor:
         return (FASTER * self.raw).exp().clamp(FEWEST, MOST)
+
+
+class LearnedDispersion(nn.Module):
+    """Logarithms of the inverse dispersions of d counts, and of the standard deviation of log
+    library sizes: (d + 1,).
+    """
+
+    def __init__(self, counts: int) -> None:
+        super().__init__()
+        self.raw = nn.Parameter(torch.tensor([*[0.0] * counts, LOG_SPREAD / FASTER]))
+
+    @torch.no_grad()
+    def start_at(self, mean: Tensor, variance: Tensor) -> None:
+        """Begins at the dispersions of counts with these moments."""
+        self.raw[:-1] = negative_binomial_start(mean, variance)[1].clamp(*DISPERSIONS) / FASTER
+
+    def forward(self) -> Tensor:
+        return (FASTER * self.raw).clamp(LEAST, MOST_DISPERSED)

@@ -14,7 +14,7 @@ from polymodal.distributions.normal import DiagNormal
 from polymodal.networks.architectures import Network
 from polymodal.networks.heads import normal_head
 from polymodal.networks.layers import mlp
-from polymodal.networks.learned import LearnedDegrees, LearnedScale
+from polymodal.networks.learned import LearnedDegrees, LearnedDispersion, LearnedScale
 from polymodal.networks.named import Named
 
 
@@ -120,6 +120,8 @@ class Decoder(nn.Module):
         self.learned: nn.Module | None = None
         if self.likelihood.columns:
             self.learned = LearnedDegrees(len(modality.columns))
+        elif self.likelihood.library:
+            self.learned = LearnedDispersion(modality.shape[0])
         elif self.likelihood.scaled and modality.scale is None:
             self.learned = LearnedScale(modality.shape if len(modality.shape) == 1 else ())
 
@@ -135,6 +137,8 @@ class Decoder(nn.Module):
         """
         if self.likelihood.start is not None and self.start is not None:
             self.start.copy_(self.likelihood.start(mean, variance))
+        if isinstance(self.learned, LearnedDispersion):
+            self.learned.start_at(mean, variance)
         if isinstance(self.learned, LearnedScale):
             self.learned.start_at(variance.sqrt() / self._spread(variance))
 
@@ -143,7 +147,9 @@ class Decoder(nn.Module):
 
     @property
     def scale(self) -> float | Tensor | None:
-        """The scale of the likelihood, of tables the degrees of freedom."""
+        """The scale of the likelihood, of tables the degrees of freedom, of counts the
+        dispersions.
+        """
         return self.modality.scale if self.learned is None else self.learned()
 
     def forward(self, z: Tensor) -> Distribution:

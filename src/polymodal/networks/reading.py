@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from polymodal.batch import CODED, Column, Modality
+from polymodal.distributions.library import TOTAL, library_size, log_normalised, usual_shares
 from polymodal.distributions.likelihoods import entries, likelihood_of
 from polymodal.distributions.table import SMALLEST
+from polymodal.networks.components import COMPONENTS, WIDE, PrincipalComponents
 
 Shape = tuple[int, ...]
 FARTHEST = 8.0  # standard deviations that an encoder tells apart
@@ -79,6 +81,29 @@ class TableFeatures(nn.Module):
         return ((x - location[i]) / spread[i]).clamp(-FARTHEST, FARTHEST).unsqueeze(-1)
 
 
+class LibraryFeatures(nn.Module):
+    """Features (B, d + 1) of counts (B, d): log(1 + 10^4 x / L) standardised, L being the library
+    size, and log(L / 10^4). Holes stay NaN.
+    """
+
+    def __init__(self, modality: Modality) -> None:
+        super().__init__()
+        like, d = torch.zeros(()), modality.shape[0]
+        for name, values in (("location", modality.location), ("spread", modality.spread)):
+            given = entries(values or (float(name == "spread"),), modality.shape, like).expand(d)
+            self.register_buffer(name, given.clone(), persistent=False)
+        shares = usual_shares(torch.tensor(modality.location), d)
+        self.register_buffer("shares", shares, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        location: Any = self.location
+        spread: Any = self.spread
+        shares: Any = self.shares
+        size = library_size(x, shares)
+        values = (log_normalised(x, size) - location) / spread
+        return torch.cat([values.clamp(-FARTHEST, FARTHEST), (size / TOTAL).log()], -1)
+
+
 class WithIndicator(nn.Module):
     """Values (B, c, ...) with zeros in holes, and which of them are observed: (B, c + k, ...), k
     being 1 for images, whose pixels are holes in all channels, and else c.
@@ -103,6 +128,12 @@ def reading_encoder(make: Any, modality: Modality, shape: Shape, out: int) -> nn
     first: list[nn.Module] = []
     if likelihood.columns:
         first, shape = [TableFeatures(modality)], (TableFeatures.size(modality.columns),)
+    elif likelihood.library:
+        first, shape = [LibraryFeatures(modality)], (shape[0] + 1,)
+        if shape[0] > WIDE:
+            features = nn.Sequential(*first, ZerosInHoles())
+            components = PrincipalComponents(modality.name, features, shape[0])
+            return nn.Sequential(components, make((COMPONENTS,), out))
     elif modality.spread and likelihood.scaled:
         first = [Standardised(modality)]
     if modality.holes:

@@ -43,6 +43,7 @@ class JointWithSurrogates(JointEncoderPosterior):
     """
 
     spectrum: Tensor
+    least_effective = 0.5  # surrogates are fitted to the joint posterior of training samples
     over_prior = True  # whether products are divided by a power of the prior
 
     def __init__(

@@ -46,9 +46,14 @@ class Posterior(nn.Module):
 
     Attributes:
         experts: experts[m](x_m) -> q(z | x_m).
+        least_effective: the share of draws that counts at least when they are weighted by the
+            model's density. A posterior that was fitted to what the other modalities of training
+            samples say is the better guess where the model is wrong, and the model's density of
+            thousands of values would choose one draw.
     """
 
     experts: Named
+    least_effective = 0.0
 
     def forward(self, batch: Batch) -> Distribution:
         raise NotImplementedError(f"{type(self).__name__} must define forward(batch).")

@@ -6,13 +6,19 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from polymodal.batch import Modality
 from polymodal.data.dataset import Dataset, gather
+from polymodal.distributions import weighable
+from polymodal.model import MultimodalVAE
 
 log = logging.getLogger("polymodal")
 
 COLLAPSED = 0.1  # nats: a posterior so near the prior says nothing about the data
 SPREADS = (0.1, 10.0)  # standard deviations of data to which a scale of 1 is suited
+IGNORED = 0.1  # nats by which a likelihood falls at least at the latents of other samples
+SHIFTED, FEWEST = 256, 16  # samples whose latents are exchanged, at most and at least
 ROWS = 1000  # of a modality whose spread is looked at
 SCALED = ("normal", "laplace")  # likelihoods with a scale
 
@@ -59,6 +65,43 @@ def warn_of_collapse(stage: str, row: Mapping[str, Any]) -> None:
             stage,
             ", ".join(f"{k} {ours[k]:.2g}" for k in near),
         )
+
+
+@torch.no_grad()
+def warn_of_ignored(model: MultimodalVAE, data: Dataset) -> None:
+    """Warns of modalities whose likelihood hardly falls at the latents of other samples, while that
+    of other modalities does: their decoders give every sample the same. (If all do, the posterior
+    has collapsed.)
+
+    Args:
+        data: held-out samples, of which at most SHIFTED that have every modality are used. With
+            fewer than FEWEST of them, or a posterior without a density, nothing is said.
+    """
+    rows = torch.stack([data.is_present(m) for m in data.names]).all(0).nonzero().squeeze(1)
+    if len(rows) < FEWEST:
+        return
+    batch = model.readable(data.batch(rows[:SHIFTED]).to(next(model.parameters()).device))
+    q = model.posterior(batch)
+    if not weighable(q, model.prior()):
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        z = q.sample()
+    own, others = (model.log_likelihoods(batch, each) for each in (z, z.roll(1, 0)))
+    gains = {m: float((log - others[m]).mean()) for m, log in own.items()}
+    used = [m for m, gain in gains.items() if gain >= IGNORED]
+    for m in gains if used else ():
+        if m not in used:
+            log.warning(
+                "The decoder of %r ignores the latent: at the latents of other samples its"
+                " likelihood is %.2g nats lower (%s). Try modalities.%s.weight=%g, more epochs, or"
+                " another network.",
+                m,
+                gains[m],
+                ", ".join(f"that of {k} {gains[k]:.3g}" for k in used),
+                m,
+                10 * model.weights[m],
+            )
 
 
 def warn_of_product(stage: str, figures: Mapping[str, Any]) -> None:

@@ -18,20 +18,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from polymodal.checks import FilePath, Seed, typed
-from polymodal.data import Splits
+import pandas as pd
+
+from polymodal.checks import FilePath, Seed, permitted, typed
+from polymodal.data import Splits, is_in_memory, load_data
+from polymodal.data.mapped import where, within
+from polymodal.data.readers.mapped import Room
 from polymodal.model import Method
 from polymodal.rng import own_random_state, seed_all
 from polymodal.runs.checkpointer import Checkpointer
 from polymodal.runs.run import Run, load
 from polymodal.settings.data import complete, load_splits
 from polymodal.settings.schema import Settings
-from polymodal.training.advice import warn_of_spread
+from polymodal.training.advice import warn_of_ignored, warn_of_spread
 from polymodal.training.checks import check_evaluation, check_method, check_reuse, run_info
 from polymodal.training.device import deterministic, make_fabric, make_loggers
 from polymodal.training.keywords import settings_of
 from polymodal.training.memory import built, explained
-from polymodal.training.prepare import start_decoders
+from polymodal.training.prepare import start_decoders, start_encoders
 from polymodal.training.progress import Reporter
 from polymodal.training.reuse import taken_from
 from polymodal.training.session import Session, Taken
@@ -42,7 +46,7 @@ Reuse = Mapping[str, FilePath | Run]
 def fit(
     method: str | Method | Settings | Mapping[str, Any],
     /,
-    data: Splits | FilePath | None = None,
+    data: Splits | FilePath | Mapping[str, Any] | pd.DataFrame | None = None,
     *,
     out: FilePath | None = None,
     seed: int = 0,
@@ -55,7 +59,8 @@ def fit(
     Args:
         method: a name in `polymodal.METHODS`; a whole recipe (the name of a built-in one or of a
             YAML file, `Settings` or a mapping); or a `Method`, whose model is trained in place.
-        data: `Splits`, or a name or file for `load_data`; None: the data that the settings name.
+        data: `Splits`, or what `load_data` reads: a name, a file, a DataFrame, a mapping of arrays
+            and DataFrames; None: the data that the settings name.
         out: the run directory; None: nothing is written, see `Run.save`.
         seed: of weights, order and noise. The same seed and settings give the same run, bit for bit
             on one machine with the same number of threads.
@@ -73,8 +78,10 @@ def fit(
             is not finite (which, where, what to try).
     """
     seed, out = typed(Seed, seed, "seed"), typed(FilePath | None, out, "out")
+    data = load_data(data) if is_in_memory(data) else data
     chosen = settings_of(method, data, settings)
     splits = load_splits(chosen.data, chosen.modalities, data if isinstance(data, Splits) else None)
+    splits = within(splits, chosen.data.memory)
     chosen = complete(chosen, splits.modalities)
     check_evaluation(chosen.evaluation, splits)
     training = chosen.training
@@ -91,9 +98,10 @@ def fit(
             seed_all(fabric.device, seed, "weights")
             method = built(chosen, splits.modalities, len(splits.train))
         check_method(method, chosen, splits)
+        start_decoders(method.model, splits.train)
+        start_encoders(method.model, splits.train)
         checkpointer.restore(method)
         method.model.to(fabric.device)
-        start_decoders(method.model, splits.train)
         taken = _taken(method, reuse or {}, checkpointer)
         fabric.barrier()  # all processes have read before one writes
         checkpointer.begin(method.model)
@@ -102,9 +110,13 @@ def fit(
             Reporter(chosen.training.progress and fabric.is_global_zero) as reporter,
         ):
             loggers = make_loggers(chosen.training, checkpointer.target)
-            session = Session(chosen.training, splits, seed, checkpointer, reporter, loggers)
+            room = Room(permitted(chosen.data.memory), checkpointer.path)
+            reporter.say(where(splits, chosen.data.memory))
+            session = Session(chosen.training, splits, seed, checkpointer, reporter, loggers, room)
             session.train(method, taken)
         method.model.to("cpu").eval()
+        if fabric.is_global_zero:
+            warn_of_ignored(method.model, splits.val.to("cpu"))
         run = checkpointer.close(method, splits.modalities)
         fabric.barrier()  # another process may read next what this one wrote
         return run

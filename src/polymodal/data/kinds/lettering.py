@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-WIDTH, LINES = 120, 6  # pixels, and lines of a text of words
+WIDTH = 120  # pixels of a text of words
+LINES, MOST_LINES = 6, 16  # of a text of words, at least and at most
+CUT = "..."  # ends a text that does not fit
 LETTER = 7  # pixels of a character
 HEIGHT, FONT, MARGIN = 12, 10, 2  # pixels: of a line, of its letters, around the text
 PAPER, INK = 245, 20
@@ -18,7 +20,8 @@ SPACE = "  "  # between words: one of the font is too narrow at this size
 
 
 def lettered(texts: Sequence[str], length: int | None = None) -> Tensor:
-    """Texts as pictures (n, 3, H, W) in [0, 1], all of one size; what does not fit is cut.
+    """Texts as pictures (n, 3, H, W) in [0, 1], all of one size: that of the longest text, with
+    at most MOST_LINES lines. A text of words that does not fit ends in "...".
 
     Args:
         length: characters of a text that stands in one line; None: several lines of words.
@@ -30,7 +33,16 @@ def lettered(texts: Sequence[str], length: int | None = None) -> Tensor:
         width = min(WIDTH, LETTER * length + 2 * MARGIN)
         return written([[(text, INK)] for text in texts], width, 1)
     lines = [_wrapped(text, _font(), WIDTH - 2 * MARGIN) for text in texts]
-    return written([[(line, INK) for line in each] for each in lines], WIDTH, LINES)
+    count = min(MOST_LINES, max(LINES, *map(len, lines)))
+    shown = [_cut(each, count) for each in lines]
+    return written([[(line, INK) for line in each] for each in shown], WIDTH, count)
+
+
+def _cut(lines: Sequence[str], count: int) -> Sequence[str]:
+    """At most `count` lines, the last of which says that more are left out."""
+    if len(lines) <= count:
+        return lines
+    return [*lines[: count - 1], f"{lines[count - 1][: -len(CUT)]}{CUT}"]
 
 
 def written(texts: Sequence[Sequence[tuple[str, int]]], width: int, lines: int) -> Tensor:

@@ -32,10 +32,24 @@ class CellFile:
         obs: a row for each cell; the first column, `NAMES`, has their names. Columns of one
             modality have its name and a colon in front.
         modalities: objects of anndata by name; of .h5ad one, under the name "".
+        whole: the object of anndata or mudata.
     """
 
     obs: pd.DataFrame
     modalities: Mapping[str, Any]
+    whole: Any
+
+
+def is_cell_data(x: Any) -> bool:
+    """Whether an object is one of anndata or mudata."""
+    return type(x).__module__.partition(".")[0] in ("anndata", "mudata") and hasattr(x, "obs_names")
+
+
+def cells_of(whole: Any) -> CellFile:
+    """What an object of anndata or mudata holds."""
+    if hasattr(whole, "mod"):
+        return CellFile(_with_names(_joined(whole)), dict(whole.mod), whole)
+    return CellFile(_with_names(whole.obs), {"": whole}, whole)
 
 
 def is_cells(path: FilePath) -> bool:
@@ -70,11 +84,10 @@ def _read(where: Path, path: Path, changed: int, size: int) -> CellFile:
         warnings.simplefilter("ignore")  # of versions and of names
         with h5py.File(path, "r") as file:
             _check_size(file)
+            _check_groups(file, "mod" if path.suffix.lower() == MUDATA else "obs")
         if path.suffix.lower() == ANNDATA:
-            data = anndata.read_h5ad(path)
-            return CellFile(_with_names(data.obs), {"": data})
-        data = mudata.read_h5mu(path)
-        return CellFile(_with_names(_joined(data)), dict(data.mod))
+            return cells_of(anndata.read_h5ad(path))
+        return cells_of(mudata.read_h5mu(path))
 
 
 def _check_size(file: Any) -> None:
@@ -92,6 +105,13 @@ def _check_size(file: Any) -> None:
             f"it holds {sum(sizes) / 1e6:,.0f} MB, more than {limit:,.0f} MB",
             f"keep fewer features, or set {LIMIT} in the environment to read it",
         )
+
+
+def _check_groups(file: Any, group: str) -> None:
+    """Raises DamageError for a file of HDF5 that anndata or mudata did not write."""
+    if group not in file:
+        held = ", ".join(sorted(file)[:5]) or "nothing"
+        raise DamageError(f"it has no {group!r}, as files of cells have, but {held}")
 
 
 def _joined(data: Any) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from polymodal.checks.files import regular
 from polymodal.data.readers.files import DamageError, reading
@@ -21,6 +24,7 @@ ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")  # modes with transparency
 GREY = ("1", "L", "LA", "La", "F", "I")  # and all 16-bit modes
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif", ".bmp", ".ppm", ".pgm")
 CONVERTED = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB"}
+QUALITY = {"quality": 95}  # of JPEG files
 REMEDY = "give one grey or colour picture as .png or .jpg"
 
 
@@ -153,6 +157,22 @@ def resized(pixels: np.ndarray, size: tuple[int, int, int], crop: bool = False) 
             else image.resize((width, height), method)
         )
     return np.asarray(image).reshape(height, width, channels)
+
+
+def picture_bytes(x: Tensor, suffix: str, size: tuple[int, int] | None = None) -> bytes:
+    """A picture (C, H, W) of shares in [0, 1], C of 1 or 3, as a file of the format of a suffix of
+    SUFFIXES; size: its height and width, if they are others.
+    """
+    from PIL import Image
+
+    pixels = (x.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
+    image = Image.fromarray(pixels.movedim(0, -1).squeeze(-1).numpy())
+    if size is not None and image.size != size[::-1]:
+        image = image.resize(size[::-1], Image.Resampling.BICUBIC)
+    content = io.BytesIO()
+    kind = Image.registered_extensions()[suffix.lower()]
+    image.save(content, kind, **(QUALITY if kind == "JPEG" else {}))
+    return content.getvalue()
 
 
 def colours(pixels: np.ndarray) -> np.ndarray:

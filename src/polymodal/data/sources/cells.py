@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.checks import Count, FileName, Group, check_name, shown
-from polymodal.data.kinds import KINDS
-from polymodal.data.readers.cells import MUDATA, is_cells, read_cells
+from polymodal.data.kinds import KINDS, kind_of
+from polymodal.data.readers.cells import is_cells, read_cells
 from polymodal.data.sources.array import described_by, observed
 from polymodal.data.sources.source import Place, Samples, Source, register
 from polymodal.data.variable import most_variable
 
 MAX_DENSE = 2.0  # GB of a modality in memory
+FEW, RARELY = 10, 0.01  # counts are below FEW in more than that share
 
 
 class CellsEntry(Group):
@@ -31,14 +33,16 @@ class CellsEntry(Group):
         modality: of an .h5mu file; None: the only one.
         layer: of the values; None: X.
         obsm: values that are kept as arrays beside X, such as X_pca, instead of it.
-        genes: use that many features, those that vary most in the training part; None: all.
+        features: use that many features, those that vary most in the training part; None: all.
+        counts: whether the values are counts; None: whether they look like counts.
     """
 
     file: FileName | None = None
     modality: str | None = None
     layer: str | None = None
     obsm: str | None = None
-    genes: Count | None = None
+    features: Count | None = None
+    counts: bool | None = None
 
 
 @dataclass(kw_only=True)
@@ -46,18 +50,20 @@ class CellValues(Samples):
     """Values of cells.
 
     Args:
-        path: the file.
+        path: the file, or the data in words.
         x: (n, p), an array or a sparse matrix in rows.
         features: their names; None: they have none.
-        genes: how many are used; None: all.
+        used: how many of them are used; None: all.
+        counts: whether the values are counts; None: whether they look like counts.
         notes: sentences on the names.
         keys: the names of the cells.
     """
 
-    path: Path
+    path: Path | str
     x: Any
     features: Sequence[str] | None
-    genes: int | None
+    used: int | None
+    counts: bool | None
     notes: Sequence[str]
     keys: Sequence[str] | None
 
@@ -65,16 +71,23 @@ class CellValues(Samples):
         return self.x.shape[0]
 
     def describe(self, name: str, rows: Sequence[int]) -> Modality:
-        """Whole numbers are counts; 0 and 1 yes and no; other numbers are standardised."""
+        """Counts, yes and no, or other numbers, which are standardised.
+
+        Raises ValueError for counts that are no whole numbers.
+        """
         taken = np.arange(self.x.shape[1])
-        counts = is_counts(self.x)
-        if self.genes is not None and self.genes < len(taken):
-            taken = most_variable(self.x[list(rows)], self.genes, counts)
+        counts = is_counts(self.x) if self.counts is None else self.counts
+        if counts and not is_whole(self.x):
+            raise ValueError(
+                f"The values of {name!r} in {self.path} are not all whole numbers of 0 and more;"
+                " write counts: false into its description, or layer: NAME for the layer of counts."
+            )
+        if self.used is not None and self.used < len(taken):
+            taken = most_variable(self.x[np.asarray(rows)], self.used, counts)
         x = self._dense(taken, name)
         names = None if self.features is None else tuple(self.features[k] for k in taken)
-        modality = replace(KINDS["vector"].describe(name, [x]), kind="vector", names=names)
-        if counts and modality.likelihood == "normal":
-            modality = replace(modality, likelihood="negative_binomial")
+        kind = "counts" if counts else "vector"
+        modality = replace(KINDS[kind].describe(name, [x]), kind=kind, names=names)
         return described_by(modality, torch.from_numpy(x), rows)
 
     def values(self, modality: Modality) -> tuple[Tensor, Tensor, list[str]]:
@@ -90,7 +103,7 @@ class CellValues(Samples):
                 f" {modality.shape[0]:,} are expected."
             )
         x = self._dense(taken, modality.name)
-        table = KINDS["vector"].table(x, modality)
+        table = kind_of(modality).table(x, modality)
         return table, observed(table), [*self.notes, *self._notes(modality, taken)]
 
     def _dense(self, taken: np.ndarray, name: str) -> np.ndarray:
@@ -99,7 +112,7 @@ class CellValues(Samples):
         if size > MAX_DENSE:
             raise ValueError(
                 f"{len(self):,} cells by {len(taken):,} features of {name!r} take {size:.1f} GB in"
-                f" memory, more than {MAX_DENSE:g} GB; write genes: 2000 into its description to"
+                f" memory, more than {MAX_DENSE:g} GB; write features: 2000 into its description to"
                 " use those that vary most."
             )
         x = self.x[:, np.maximum(taken, 0)]
@@ -116,18 +129,46 @@ class CellValues(Samples):
                 f" {self.path}; they are read as holes."
             ]
         if len(taken) < count:
-            return [
-                f"{len(taken):,} of {count:,} features of {modality.name!r} are used, those that"
-                " vary most in the training part (genes:)."
-            ]
+            return [self._left_out(modality, taken)]
         return []
+
+    def _left_out(self, modality: Modality, taken: np.ndarray) -> str:
+        """A sentence on the features that are not used."""
+        count = self.x.shape[1]
+        total = np.nan_to_num(np.asarray(self.x.sum(0), np.float64)).ravel()
+        share = ""
+        if modality.kind == "counts" and total.sum() > 0:
+            share = f", which hold {1 - total[taken].sum() / total.sum():.0%} of the counts"
+        return (
+            f"{len(taken):,} of {count:,} features of {modality.name!r} are used, those that vary"
+            f" most in the training part (features:); {count - len(taken):,} are left out{share}."
+        )
+
+
+def is_whole(x: Any) -> bool:
+    """Whether all numbers of an array or sparse matrix, but NaN, are whole and none is negative."""
+    seen = _seen(x)
+    return bool(seen.size and (seen >= 0).all() and (seen == np.round(seen)).all())
 
 
 def is_counts(x: Any) -> bool:
-    """Whether all numbers of an array or sparse matrix, but NaN, are whole and none is negative."""
+    """Whether numbers look like counts: whole ones, some of them small. Those of an array of which
+    hardly one is below 10 are measured.
+
+    >>> is_counts(np.array([[0.0, 3.0, 60197.0]])), is_counts(np.array([[373.0, 60197.0]]))
+    (True, False)
+    """
+    if not is_whole(x):
+        return False
+    stored = _seen(x)
+    zeros = math.prod(x.shape) - stored.size if hasattr(x, "toarray") else 0
+    return bool(zeros + (stored < FEW).sum() >= RARELY * (zeros + stored.size))
+
+
+def _seen(x: Any) -> np.ndarray:
+    """The numbers that are stored and no NaN."""
     stored = x.data if hasattr(x, "toarray") else x
-    seen = stored[np.isfinite(stored)] if stored.dtype.kind == "f" else stored
-    return bool(seen.size and (seen >= 0).all() and (seen == np.round(seen)).all())
+    return stored[~np.isnan(stored)] if stored.dtype.kind == "f" else stored
 
 
 def feature_names(given: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -178,22 +219,46 @@ class CellsSource(Source):
                 " its description."
             )
         path = place.path(file)
-        x, keys, features = _values(path, entry, name)
-        if x.dtype.kind not in "biuf":
-            raise ValueError(f"The values of {name!r} in {path} must be numbers, got {x.dtype}.")
-        if len(set(keys)) < len(keys):
-            twice = Counter(keys).most_common(1)[0][0]
-            raise ValueError(
-                f"{path} has the cell {shown(twice)} twice in {name!r}; make the names of cells"
-                " unique (obs_names_make_unique)."
-            )
-        named, notes = (None, []) if features is None else feature_names(features)
-        return CellValues(path=path, x=x, features=named, genes=entry.genes, notes=notes, keys=keys)
+        return cell_values(read_cells(path).modalities, entry, name, path)
 
 
-def _values(path: Path, entry: CellsEntry, name: str) -> tuple[Any, list[str], list[str] | None]:
+def cell_values(
+    held: Mapping[str, Any], entry: CellsEntry, name: str, path: Path | str
+) -> CellValues:
+    """The values of a modality.
+
+    Args:
+        held: objects of anndata by name.
+        path: of the file, or the data in words.
+
+    Raises ValueError for values that are no numbers or not there, and cells that come twice.
+    """
+    x, keys, features = _values(held, entry, name, path)
+    if x.dtype.kind not in "biuf":
+        raise ValueError(f"The values of {name!r} in {path} must be numbers, got {x.dtype}.")
+    if len(set(keys)) < len(keys):
+        twice = Counter(keys).most_common(1)[0][0]
+        raise ValueError(
+            f"{path} has the cell {shown(twice)} twice in {name!r}; make the names of cells"
+            " unique (obs_names_make_unique)."
+        )
+    named, notes = (None, []) if features is None else feature_names(features)
+    return CellValues(
+        path=path,
+        x=x,
+        features=named,
+        used=entry.features,
+        counts=entry.counts,
+        notes=notes,
+        keys=keys,
+    )
+
+
+def _values(
+    held: Mapping[str, Any], entry: CellsEntry, name: str, path: Path | str
+) -> tuple[Any, list[str], list[str] | None]:
     """The values (n, p), the names of the cells, and those of the features, if they have some."""
-    data = _modality(path, entry.modality, name)
+    data = modality_in(held, entry.modality, name, path)
     keys = [str(key) for key in data.obs_names]
     if entry.obsm is not None:
         check_name(entry.obsm, data.obsm, "obsm", f" of {name!r} in {path}")
@@ -216,9 +281,8 @@ def _as_matrix(x: Any) -> Any:
     return x.tocsr() if hasattr(x, "tocsr") else np.asarray(x)
 
 
-def _modality(path: Path, modality: str | None, name: str) -> Any:
-    """The object of anndata of one modality of a file."""
-    held = read_cells(path).modalities
+def modality_in(held: Mapping[str, Any], modality: str | None, name: str, path: Path | str) -> Any:
+    """The object of anndata of one modality. Raises ValueError if there is none."""
     if modality is None and len(held) == 1:
         return next(iter(held.values()))
     if modality is None:
@@ -226,7 +290,7 @@ def _modality(path: Path, modality: str | None, name: str) -> Any:
             f"{path} holds the modalities {sorted(held)}; write modality: NAME into the description"
             f" of {name!r}."
         )
-    if not path.name.lower().endswith(MUDATA):
+    if list(held) == [""]:
         raise ValueError(f"{path} holds one modality; leave modality: {modality} out.")
     check_name(modality, held, "modality", f" in {path}")
     return held[modality]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,10 @@ class ImagesEntry(Group):
     skip: bool = False
     file: FileName | None = None
     key: str | None = None
+
+
+class KeyedEntry(ImagesEntry):
+    """Pictures of new rows, named after the cells of the key column, which may all be absent."""
 
 
 @dataclass
@@ -100,6 +105,9 @@ class Pictures(Samples):
     def values(self, modality: Modality) -> tuple[Tensor, Tensor, list[str]]:
         """Bytes, channels-last in memory, decoded once into a file that is mapped."""
         channels, height, width = modality.shape
+        if not any(self.files):
+            nothing = torch.zeros(len(self), dtype=torch.bool)
+            return torch.zeros(len(self), *modality.shape, dtype=torch.uint8), nothing, []
         shape = (len(self), 1 + height * width * channels)  # the first byte: is it there
         stored = decoded(
             lambda k: self._decode(k, modality), shape, self.folder, "images", self._how(modality)
@@ -163,6 +171,9 @@ class ImagesSource(Source):
 
     def read(self, name: str, entry: ImagesEntry, place: Place) -> Samples:
         folder = place.path(entry.folder)
+        if entry.column is not None and _has_none(entry, folder, place):
+            keys = place.keys(place.table(entry.file), entry.key)
+            return Pictures(folder, [None] * len(place.table(entry.file)), entry, keys)
         if not folder.is_dir():
             raise ValueError(
                 f"There is no folder {folder} for the pictures of {name!r}; write folder: into the"
@@ -170,11 +181,10 @@ class ImagesSource(Source):
             )
         if entry.column is None:
             return _by_name(name, entry, folder)
-        table = place.table(entry.file)
-        words = table.cells(entry.column, place.empty, as_words=True).as_words()
+        table, words = place.table(entry.file), _words(entry, place)
         files = _files(words, entry.column, folder)
         lost = [w for w, f in zip(words, files, strict=True) if w is not None and f is None]
-        if not any(files):
+        if not any(files) and not isinstance(entry, KeyedEntry):
             raise ValueError(
                 f"None of the {len(lost):,} pictures that the column {entry.column!r} names is in"
                 f" {folder} (first: {shown(lost[0]) if lost else 'none'}); write folder: into the"
@@ -186,13 +196,30 @@ class ImagesSource(Source):
     def taken(self, entry: ImagesEntry) -> Sequence[str]:
         return () if entry.column is None else (entry.column,)
 
+    def by_column(self, entry: ImagesEntry, key: str | None) -> ImagesEntry:
+        """Pictures that are named after the key are looked up by that column."""
+        return entry if entry.column else KeyedEntry(**entry.model_dump() | {"column": key})
+
+
+def _words(entry: ImagesEntry, place: Place) -> list[str | None]:
+    """The cells of the column of an entry, None where they are empty."""
+    cells = place.table(entry.file).cells(str(entry.column), place.empty, as_words=True)
+    return cells.as_words()
+
+
+def _has_none(entry: ImagesEntry, folder: Path, place: Place) -> bool:
+    """Whether no cell of the column names a picture."""
+    if isinstance(entry, KeyedEntry):
+        return not folder.is_dir()
+    return all(word is None for word in _words(entry, place))
+
 
 def _files(words: Sequence[str | None], column: str, folder: Path) -> list[Path | None]:
     """The files that words name, with or without their endings; None where there is none.
 
     Raises ValueError for a name that leads out of the folder.
     """
-    by_stem: dict[str, Path] | None = None
+    by_stem: dict[str, list[Path]] | None = None
     files: list[Path | None] = []
     for word in words:
         if word is None:
@@ -204,26 +231,41 @@ def _files(words: Sequence[str | None], column: str, folder: Path) -> list[Path 
                 " leads out of it; write names relative to the folder."
             )
         file: Path | None = folder / word
-        if not (folder / word).is_file():
-            by_stem = stems(folder) if by_stem is None else by_stem
-            file = by_stem.get(word)
+        if not os.path.isfile(folder / word):  # also of names that no file can have
+            by_stem = _all_stems(folder) if by_stem is None else by_stem
+            file = _only(by_stem.get(word, []), column)
         files.append(file)
     return files
 
 
+def _all_stems(folder: Path) -> dict[str, list[Path]]:
+    """The pictures that lie in a folder, by their names without endings."""
+    pictures: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if is_picture(path) and path.is_file():
+            pictures.setdefault(path.stem, []).append(path)
+    return pictures
+
+
+def _only(files: Sequence[Path], column: str) -> Path | None:
+    """The file of a name without its ending. Raises ValueError if there are two."""
+    if len(files) > 1:
+        raise ValueError(
+            f"The column {column!r} says {shown(files[0].stem)}, and there are {files[0]} and"
+            f" {files[1]}; write the endings into the column, or remove one of them."
+        )
+    return files[0] if files else None
+
+
 def stems(folder: Path) -> dict[str, Path]:
     """The pictures that lie in a folder, by their names without endings; the first of each name."""
-    pictures: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if is_picture(path):
-            pictures.setdefault(path.stem, path)
-    return pictures
+    return {stem: files[0] for stem, files in _all_stems(folder).items()}
 
 
 def _by_name(name: str, entry: ImagesEntry, folder: Path) -> Pictures:
     """All pictures of a folder, whose names are keys."""
     pictures = stems(folder)
-    everything = [path for path in sorted(folder.iterdir()) if is_picture(path)]
+    everything = [path for files in _all_stems(folder).values() for path in files]
     if not everything:
         raise ValueError(
             f"There is no picture in {folder} (.png, .jpg, ...); write folder: into the description"

@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+import pandas as pd
 from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.checks import Group, check_name, shown, typed
+from polymodal.data.readers.archives import is_arrays, lists_in, read_arrays
 from polymodal.data.readers.cells import is_cells, read_cells
+from polymodal.data.readers.mapped import Room
 from polymodal.data.tables import UserTable, read_table
 
 
@@ -28,6 +32,8 @@ class Place:
         separator, encoding: of tables of text.
         taken: columns of each file that have another use.
         tables: those that have been read, by path.
+        room: what a modality may take in memory; None: it is not looked at.
+        arrays: those of files that need not be read, by path and name.
     """
 
     folder: Path
@@ -38,6 +44,8 @@ class Place:
     encoding: str | None = None
     taken: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tables: dict[Path, UserTable] = field(default_factory=dict)
+    room: Room | None = None
+    arrays: Mapping[Path, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
     def path(self, name: str) -> Path:
         """The path of a file or folder that the description names.
@@ -66,12 +74,16 @@ class Place:
         return self.tables[path]
 
     def _read(self, path: Path) -> UserTable:
-        """A table, or what a file of cells says of each cell."""
-        if not is_cells(path):
-            return read_table(path, separator=self.separator, encoding=self.encoding)
+        """A table, what a file of cells says of each cell, or the lists in a file of arrays."""
+        if not is_cells(path) and not is_arrays(path):
+            how = {"separator": self.separator, "encoding": self.encoding}
+            return read_table(path, **how, room=self.room)
         from polymodal.data.tables.frame import Frame
 
-        return Frame(read_cells(path).obs, str(path))
+        if is_cells(path):
+            return Frame(read_cells(path).obs, str(path))
+        arrays = read_arrays(path, room=self.room)
+        return Frame(pd.DataFrame(lists_in(arrays)), str(path))
 
     def keys(self, table: UserTable, key: str | None = None) -> list[str] | None:
         """The names of the samples in the rows of a table; None: they have none.
@@ -146,6 +158,14 @@ class Source(ABC):
     def taken(self, entry: Any) -> Sequence[str]:
         """The columns of the entry's table that this modality uses."""
         return ()
+
+    def by_column(self, entry: Any, key: str | None) -> Any:
+        """The entry for new rows in one table.
+
+        Args:
+            key: the column that names the samples; None: there is none.
+        """
+        return entry
 
 
 SOURCES: dict[str, Source] = {}
