@@ -12,6 +12,8 @@ from polymodal.checks.annotations import (
     DepthOrZero,
     FileName,
     FilePath,
+    Measured,
+    Memory,
     NonNegative,
     Positive,
     Seed,
@@ -27,11 +29,12 @@ from polymodal.checks.arguments import (
     typed_arguments,
 )
 from polymodal.checks.groups import Group, typed
-from polymodal.checks.memory import check_memory, keep_heap
+from polymodal.checks.memory import AUTO, check_memory, keep_heap, permitted
 from polymodal.checks.names import check_name, check_names, find, shown, suggest, unknown
 from polymodal.checks.values import first_difference, plain
 
 __all__ = [
+    "AUTO",
     "BelowOne",
     "Count",
     "CountOrZero",
@@ -40,6 +43,8 @@ __all__ = [
     "FileName",
     "FilePath",
     "Group",
+    "Measured",
+    "Memory",
     "NonNegative",
     "Positive",
     "Seed",
@@ -56,6 +61,7 @@ __all__ = [
     "find",
     "first_difference",
     "keep_heap",
+    "permitted",
     "plain",
     "shown",
     "suggest",

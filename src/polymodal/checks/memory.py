@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Literal
 
 GB = 1e9
+AUTO: Literal["auto"] = "auto"
+SHARE = 0.5  # of what is available, that data take
 HEAP = 2**25 - 2**14  # bytes, just below 32 MB
 # Where the system writes what is left, the pattern of the number, and its unit in bytes.
 SIZES = (
@@ -20,6 +23,18 @@ def available() -> float:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     sizes = [_size(*place) for place in SIZES]
     return min([pages, *(size for size in sizes if size is not None)])
+
+
+def permitted(memory: float | Literal["auto"]) -> float:
+    """The bytes that data may take in memory.
+
+    Args:
+        memory: in GB; "auto": half of what is available.
+
+    >>> permitted(0.5)
+    500000000.0
+    """
+    return SHARE * available() if memory == AUTO else memory * GB
 
 
 def _size(file: str, pattern: str, unit: int) -> int | None:

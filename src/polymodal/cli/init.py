@@ -32,8 +32,7 @@ MANY = 2000  # features, of which fewer are worth a thought
 def init_description(
     files: Sequence[str],
     out: Path | None,
-    key: str | None,
-    label: str | None,
+    fields: Mapping[str, Any],
     groups: Mapping[str, str],
     force: bool,
     console: Console,
@@ -44,8 +43,7 @@ def init_description(
         files: tables, files of cells or arrays, folders of pictures, the main table first; each
             further one is a modality or several.
         out: the file that is written; None: beside the main table, with its name.
-        key: the column that names the samples.
-        label: the column of labels.
+        fields: of the description: key, label, empty and encoding; None: not said.
         groups: {modality: columns with commas between}, of the main table.
         force: write over an older file.
 
@@ -55,7 +53,7 @@ def init_description(
     target = out or known.root / f"{known.name}.yaml"
     if target.exists() and not force:
         raise ValueError(f"{target} exists; --force writes over it, --out names another file.")
-    description = description_of_files(known, key, label, groups)
+    description = description_of_files(known, fields, groups)
     described = read_described(description.model_dump(), known.name)
     text = "".join(f"{line}\n" for line in _lines(described, files, bool(groups)))
     write_output(target, text.encode())
@@ -92,6 +90,10 @@ def _lines(described: Described, files: Sequence[str], named: bool) -> Iterator[
         if value := getattr(description, field):
             yield f"  {field}: {_scalar(value)}  # {about}"
     yield "  split: {val: 0.1, test: 0.1, seed: 0}  # or a column that says train, val or test"
+    if description.encoding:
+        yield f"  encoding: {_scalar(description.encoding)}"
+    if description.empty:
+        yield f"  empty: {json.dumps(list(description.empty), ensure_ascii=False)}"
     empty = _empty_words(described)
     yield f"  # Read as empty: {empty}. More words: empty: [...]"
     yield "  modalities:"

@@ -70,16 +70,15 @@ def _of_folder(folder: Path, others: Sequence[Path]) -> Given:
 
 
 def description_of_files(
-    files: Given, key: str | None, label: str | None, groups: Mapping[str, str]
+    files: Given, fields: Mapping[str, Any], groups: Mapping[str, str]
 ) -> Description:
     """The description of files, all columns of the main table included.
 
     Args:
-        key: the column that names the samples.
-        label: the column of labels.
+        fields: of the description: key, label, empty, encoding; those that are None are left out.
         groups: {modality: columns with commas between}, of the main table.
     """
-    section = {"path": str(files.root), "key": key, "label": label}
+    section = {"path": str(files.root), **fields}
     if files.main is not None:
         section["file"] = files.main.name
     whole = Description.model_validate({k: v for k, v in section.items() if v is not None})
@@ -109,7 +108,7 @@ def _sections(path: Path, files: Given, whole: Description) -> Sections:
         return _named(arrays_in(path, file, whole.key))
     if not is_table(path):
         raise ValueError(f"polymodal init describes {READ}, got {path}.")
-    read_table(path)  # so that what is wrong is said of this file
+    read_table(path, encoding=whole.encoding)  # so that what is wrong is said of this file
     return {modality_name(path.name.partition(".")[0]): {"file": file}}
 
 

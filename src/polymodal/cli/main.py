@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from polymodal.cli.catalog import KINDS
+from polymodal.cli.compare import compare, sweep
 from polymodal.cli.console import say, standard_output
 from polymodal.cli.new_rows import encode, impute
 from polymodal.cli.options import SEEDS, Data, Limit, OneRun, Runs, Sampler, path, place
@@ -99,13 +100,21 @@ def init(
         list[str] | None,
         typer.Option(metavar="NAME=COL,COL", help="Columns of one modality. Repeatable."),
     ] = None,
+    empty: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORD", help="Stands for an empty cell, such as -999. Repeatable."),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of tables of text, such as latin-1; default: UTF-8.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over an older one.")] = False,
 ) -> None:
     """Describe your own files: guess modalities and types, recommend a method, write a recipe."""
     from polymodal.cli.init import init_description
 
     groups = pairs(modalities, "--modalities", "NAME=COL,COL")
-    init_description(data, out, key, label, groups, force, standard_output())
+    fields = {"key": key, "label": label, "empty": empty, "encoding": encoding}
+    init_description(data, out, fields, groups, force, standard_output())
 
 
 @app.command(epilog="Example: polymodal inspect people.yaml --out look")
@@ -274,6 +283,12 @@ def report(
     say(standard_output(), f"Wrote {write_report(runs, out, data=data)}.")
 
 
+app.command(epilog="Example: polymodal compare shapes-jnf shapes-jmvae --seeds 3 --out runs/two")(
+    compare
+)
+app.command(epilog="Example: polymodal sweep shapes-jnf method.latent=2,4,8 --out runs/latents")(
+    sweep
+)
 app.command(epilog="Example: polymodal impute runs/first people.csv --out filled.csv --draws 20")(
     impute
 )

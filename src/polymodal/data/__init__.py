@@ -8,10 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
+
 from polymodal.batch import checked_fields
 from polymodal.checks import (
+    AUTO,
     Count,
     FilePath,
+    Memory,
     Seed,
     check_names,
     checked,
@@ -27,6 +31,7 @@ from polymodal.data.described import described, read_described, read_rows, rows_
 from polymodal.data.description import Description, is_description, is_own, section_of
 from polymodal.data.digit_names import mnist_svhn_text
 from polymodal.data.digits import match, mnist_fashion, mnist_svhn, mnist_svhn_fashion
+from polymodal.data.in_memory import from_memory, is_in_memory
 from polymodal.data.kinds import KINDS, Kind, kind_of
 from polymodal.data.linear_gaussian import LinearGaussian, linear_gaussian
 from polymodal.data.missing import PATTERNS, by_label, mar, mcar, remove_values, unpaired
@@ -60,8 +65,10 @@ __all__ = [
     "data_folder",
     "described",
     "filled",
+    "from_memory",
     "gather",
     "ids_of",
+    "is_in_memory",
     "kind_of",
     "linear_gaussian",
     "load_data",
@@ -108,20 +115,22 @@ DATASETS: dict[str, Callable[..., Splits]] = {
 
 @checked
 def load_data(
-    name_or_path: FilePath | Mapping[str, Any],
+    name_or_path: FilePath | Mapping[str, Any] | pd.DataFrame,
     *,
     path: FilePath | None = None,
     limit: Count | None = None,
     seed: Seed = 0,
     missing: Mapping[str, Any] | None = None,
     modalities: Mapping[str, Mapping[str, Any]] | None = None,
+    memory: Memory = AUTO,
     **kwargs: Any,
 ) -> Splits:
     """A data set by name (a key of `DATASETS`), or from a user's files: an `.npz` file (see
     `npz_file`), a table or a description (see `described`).
 
     Args:
-        name_or_path: the name, or the file; or a description as a mapping.
+        name_or_path: the name, or the file; a description as a mapping; or a DataFrame, or a
+            mapping of arrays and DataFrames, see `from_memory`.
         path: the folder that holds the files of the named sets; default $POLYMODAL_DATA, else the
             user's cache directory.
         limit: keep the first `limit` samples of each part.
@@ -131,6 +140,8 @@ def load_data(
             (depends on the values of one modality), `label` (`by_label`) and `unpaired`.
         modalities: {name: {"likelihood": ..., "weight": ..., "scale": ..., "link": ..., "kind":
             ..., "names": ...}}, settings of modalities that replace those of the data set.
+        memory: what the data may take in memory, in GB; a user's larger files stay on disk (see
+            `Dataset.streamed`); "auto": half of what is available.
         kwargs: options of the data set, such as n or matchings.
 
     Raises:
@@ -141,15 +152,20 @@ def load_data(
     >>> len(data.train), [m.name for m in data.modalities], list(data.train.present)
     (20, ['square', 'circle'], ['square', 'circle'])
     """
-    if isinstance(name_or_path, Mapping) or is_description(name_or_path):
+    held = is_in_memory(name_or_path)
+    if not held and (isinstance(name_or_path, Mapping) or is_description(name_or_path)):
         own = name_or_path if isinstance(name_or_path, Mapping) else section_of(name_or_path)
         limit = own.get("limit") if limit is None else limit
         seed = seed or typed(Seed, own.get("seed") or 0, "data.seed")
         missing = own.get("missing") if missing is None else missing
+        memory = own.get("memory", AUTO) if memory == AUTO else memory
     pattern = typed(dict[str, Any] | None, missing, "missing")
     modalities = typed(dict[str, dict[str, Any]] | None, modalities, "modalities")
-    shared = {"path": path, "seed": seed, "limit": limit}
-    if isinstance(name_or_path, Mapping):
+    memory = typed(Memory, memory, "memory")
+    shared = {"path": path, "seed": seed, "limit": limit, "memory": memory}
+    if held:
+        splits = from_memory(name_or_path, seed=seed, **kwargs)
+    elif isinstance(name_or_path, Mapping):
         splits = _described(name_or_path, shared, kwargs)
     else:
         splits = _load(os.fspath(typed(FilePath, name_or_path, "The data")), shared, kwargs)
@@ -189,7 +205,7 @@ def _described(
     """The data of a table or a description, which options may change."""
     check_names(options, [name for name in Description.model_fields if name != "path"], "data")
     folder = {} if shared["path"] is None else {"path": os.fspath(shared["path"])}
-    return described(given, seed=shared["seed"], **folder, **options)
+    return described(given, seed=shared["seed"], memory=shared["memory"], **folder, **options)
 
 
 def dataset_key(name: str) -> str | None:

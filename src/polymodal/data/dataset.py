@@ -4,9 +4,9 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from operator import index
 from typing import Any
 
 import torch
@@ -18,27 +18,34 @@ from polymodal.batch import (
     as_mask,
     check_mappings,
     check_masks,
-    has_holes,
-    is_observed,
     on,
     with_holes,
 )
 from polymodal.checks import shown
 from polymodal.data.kinds import kind_of
 from polymodal.data.labels import Class, moved, united, with_classes
+from polymodal.data.rows import (
+    ahead,
+    as_floats,
+    as_rows,
+    ask_for,
+    means_of,
+    pick,
+    picked,
+    scan_holes,
+)
+from polymodal.data.rows import gather as gather
 
 PARTS = ("train", "val", "test")
 
 
-def gather(table: Tensor, rows: Tensor) -> Tensor:
-    """`table[rows]` as floating point: uint8 images become [0, 1]; image tables stay channels-last
-    in memory.
-    """
-    if table.dim() == 4 and table.is_contiguous(memory_format=torch.channels_last):
-        x = table.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
-    else:
-        x = table.index_select(0, rows)
-    return x.to(torch.get_default_dtype()).div_(255) if x.dtype == torch.uint8 else x
+@dataclass(frozen=True)
+class Read:
+    """Samples (B,) as they are stored: values x[m] and what stages kept."""
+
+    samples: Tensor
+    x: Mapping[str, Tensor]
+    kept: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,10 @@ class Dataset:
         label: (N,) whole numbers or words, which become classes 0, 1, ... in their order; or None.
         kept: what a stage keeps, each (N, ...).
         classes: the labels of the classes, as they were given; none: those that occur in `label`.
-        holes: the modalities whose tables have holes; None: looked for.
+        holes: the modalities of which samples have holes; None: looked for.
+        streams_to: the device of batches, of data that are too large for it or for memory: tables
+            and what is kept stay where they are, and batches are read ahead (see `streamed`); None:
+            all lies on one device.
 
     Raises:
         ValueError: if names, shapes or lengths do not fit together, or there is no sample. `check`
@@ -76,12 +86,13 @@ class Dataset:
     kept: Mapping[str, Tensor] = field(default_factory=dict)
     classes: Sequence[Class] = ()
     holes: frozenset[str] | None = None
+    streams_to: torch.device | None = None
 
     def __post_init__(self) -> None:
         check_mappings(tables=self.tables, index=self.index, present=self.present)
         if not all(isinstance(m, Modality) for m in self.modalities):
             raise ValueError(f"modalities must be Modality objects, got {self.modalities!r:.80}.")
-        object.__setattr__(self, "index", {m: _rows(v, m) for m, v in self.index.items()})
+        object.__setattr__(self, "index", {m: as_rows(v, m) for m, v in self.index.items()})
         self._check_tables()
         self._check_rows()
 
@@ -142,12 +153,14 @@ class Dataset:
                 object.__setattr__(self, "holes", None)
         if self.holes is not None:
             return
-        holes = frozenset(m for m, table in self.tables.items() if has_holes(table))
-        object.__setattr__(self, "holes", holes)
-        for m in holes:
-            observed = is_observed(self.tables[m])[self.rows_of(m)]
+        found = set()
+        for m, table in self.tables.items():
+            observed, holes = scan_holes(table, self.rows_of(m))
+            if holes:
+                found.add(m)
             if not observed.all():
                 present[m] = observed & present[m] if m in present else observed
+        object.__setattr__(self, "holes", frozenset(found))
 
     def __len__(self) -> int:
         return self._size(self.names[0])
@@ -164,10 +177,10 @@ class Dataset:
         if samples is None:
             samples = torch.arange(len(self), device=self.device)
         index = self.index.get(m)
-        return samples if index is None else index.index_select(0, samples)
+        return samples if index is None else pick(index, samples)
 
     def _labels(self, samples: Tensor) -> Tensor | None:
-        return None if self.label is None else self.label.index_select(0, samples)
+        return None if self.label is None else picked({"": self.label}, samples)[""]
 
     def is_present(self, m: str) -> Tensor:
         """Which samples have modality m, (N,) bool."""
@@ -177,28 +190,57 @@ class Dataset:
 
     def batch(self, samples: Tensor) -> Batch:
         """The samples (B,) as a Batch."""
+        return self.as_batch(self.read(samples))
+
+    def read(self, samples: Tensor) -> Read:
+        """The samples (B,) as they are stored, where they are stored."""
+        if self.streamed:
+            samples = samples.to("cpu")  # as index and tables are
+            for m, table in self.tables.items():
+                ask_for(table, self.rows_of(m, samples))
+        x = {m: pick(table, self.rows_of(m, samples)) for m, table in self.tables.items()}
+        return Read(samples, x, picked(self.kept, samples))
+
+    def as_batch(self, read: Read) -> Batch:
+        """What was read as a Batch, on the data's device."""
+        samples = read.samples.to(self.device)
         return Batch(
-            {m: gather(table, self.rows_of(m, samples)) for m, table in self.tables.items()},
-            _picked(self.present, samples),
+            {m: as_floats(x) for m, x in on(self.device, read.x).items()},
+            picked(self.present, samples),
             self._labels(samples),
-            _picked(self.kept, samples),
+            on(self.device, read.kept),
             self.holes,
         )
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All samples in order, `size` at a time."""
-        for rows in torch.arange(len(self), device=self.device).split(size):
-            yield self.batch(rows)
+        yield from self.read_ahead(torch.arange(len(self)).split(size))
+
+    def read_ahead(self, parts: Iterable[Tensor]) -> Generator[Batch, None, None]:
+        """The samples of each of `parts` as a Batch; streamed data are read by a thread, before
+        they are asked for.
+        """
+        if not self.streamed:
+            yield from (self.batch(samples.to(self.device)) for samples in parts)
+            return
+        with closing(ahead(self.read, parts)) as reads:
+            for read in reads:
+                yield self.as_batch(read)
 
     def take(self, samples: Tensor) -> Dataset:
         """The samples (B,) as a data set; the tables are shared, not copied."""
         return replace(
             self,
-            index={m: self.rows_of(m, samples) for m in self.tables},
-            present=_picked(self.present, samples),
+            index=self._taken(samples),
+            present=picked(self.present, samples),
             label=self._labels(samples),
-            kept=_picked(self.kept, samples),
+            kept=picked(self.kept, samples),
         )
+
+    def _taken(self, samples: Tensor) -> dict[str, Tensor]:
+        """The rows of every table where samples stand; of streamed data, on the CPU."""
+        samples = samples.to("cpu") if self.streamed else samples
+        return {m: self.rows_of(m, samples) for m in self.tables}
 
     def first(self, limit: int | None) -> Dataset:
         """The first `limit` samples; None: all."""
@@ -208,18 +250,32 @@ class Dataset:
 
     @property
     def device(self) -> torch.device:
-        return next(iter(self.tables.values())).device
+        """The device of batches, masks and labels."""
+        return self.streams_to or next(iter(self.tables.values())).device
+
+    @property
+    def streamed(self) -> bool:
+        """Whether tables stay where they are, and only batches come to the device."""
+        return self.streams_to is not None
 
     def to(self, device: torch.device | str) -> Dataset:
-        """The data set with everything on `device`."""
-        return replace(
-            self,
-            tables=on(device, self.tables),
-            index=on(device, self.index),
-            present=on(device, self.present),
-            label=None if self.label is None else self.label.to(device),
-            kept=on(device, self.kept),
-        )
+        """The data set with everything on `device`; of streamed data, masks and labels."""
+        values = {"tables": self.tables, "index": self.index, "kept": self.kept}
+        changes: dict[str, Any] = {
+            "present": on(device, self.present),
+            "label": None if self.label is None else self.label.to(device),
+        }
+        if self.streamed:
+            changes["streams_to"] = torch.device(device)
+        else:
+            changes |= {name: on(device, value) for name, value in values.items()}
+        return replace(self, **changes)
+
+    def stream(self) -> Dataset:
+        """The data set as a streamed one, whose values are on the CPU."""
+        device = self.device
+        streamed = replace(self.to("cpu"), streams_to=torch.device("cpu"))
+        return streamed.to(device)
 
     def moments(self, m: str) -> tuple[Tensor, Tensor]:
         """Mean and variance (*shape) of the observed values of modality m, float64. A mean of 0
@@ -240,12 +296,7 @@ class Dataset:
 
     def _means(self, m: str) -> Tensor:
         """Means of the values and of their squares, (2, *shape)."""
-        rows = self.rows_of(m)[self.is_present(m)]
-        sums = torch.zeros(3, *self.tables[m].shape[1:], dtype=torch.float64, device=self.device)
-        for some in rows.split(4096):
-            x = gather(self.tables[m], some).double()
-            sums += torch.stack([x.nansum(0), x.square().nansum(0), (~x.isnan()).sum(0)])
-        return sums[:2] / sums[2].clamp_min(1)
+        return means_of(self.tables[m], self.rows_of(m)[self.is_present(m)])
 
     def check(self, part: str = "") -> Dataset:
         """The data set itself, if one can train on its values.
@@ -271,23 +322,6 @@ class Dataset:
             kind_of(m).check(self.tables[m.name], m, words, rows, present[m.name])
         _check_none_empty(list(present.values()))
         return self
-
-
-def _rows(rows: Any, m: str) -> Tensor:
-    """Rows of a table (N,), int64, from whole numbers. Raises ValueError for all else."""
-    if isinstance(rows, Tensor) and rows.dtype == torch.int64 and rows.dim() == 1:
-        return rows
-    values = rows.tolist() if hasattr(rows, "tolist") else rows
-    try:
-        return torch.tensor([index(row) for row in values], dtype=torch.int64)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        raise ValueError(
-            f"index[{m!r}] must hold rows of its table, whole numbers, got {shown(rows)}."
-        ) from None
-
-
-def _picked(values: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
-    return {k: v.index_select(0, rows) for k, v in values.items()}
 
 
 def _check_none_empty(present: Sequence[Tensor]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Modality
-from polymodal.checks import FilePath, Seed
+from polymodal.checks import AUTO, FilePath, Memory, Seed, permitted
 from polymodal.data.dataset import PARTS, Dataset, Splits
 from polymodal.data.description import (
     Description,
@@ -23,10 +24,13 @@ from polymodal.data.description import (
     read_section,
     section_of,
 )
-from polymodal.data.joining import ABSENT, Joined, joined, parts_by_column, random_parts
+from polymodal.data.joining import ABSENT, Joined, joined, parts_by_column, random_parts, unmatched
 from polymodal.data.readers.cells import is_cells, read_cells
+from polymodal.data.readers.mapped import Room
+from polymodal.data.rows import pick
 from polymodal.data.sources import Place, Samples, Source, source_of
 from polymodal.data.sources.images import Pictures
+from polymodal.data.sources.table import check_columns
 from polymodal.data.suggestion import modality_name, suggested
 from polymodal.data.tables import UserTable, is_table, read_table
 from polymodal.data.tables.values import values_of
@@ -55,7 +59,14 @@ class Described:
     notes: Sequence[str] = field(default_factory=list)
 
 
-def read_described(section: Mapping[str, Any], name: str, seed: Seed = 0) -> Described:
+def read_described(
+    section: Mapping[str, Any],
+    name: str,
+    seed: Seed = 0,
+    memory: Memory = AUTO,
+    tables: dict[Path, UserTable] | None = None,
+    arrays: Mapping[Path, Mapping[str, np.ndarray]] | None = None,
+) -> Described:
     """The data that a section `data` describes.
 
     Categories, vocabularies, locations and spreads are those of the training part. A sample without
@@ -64,16 +75,25 @@ def read_described(section: Mapping[str, Any], name: str, seed: Seed = 0) -> Des
     Args:
         name: of the data set.
         seed: of a random split, unless the description has one.
+        tables, arrays: those that need not be read from their files; no pictures are looked for
+            beside such a table.
 
     Raises ValueError in one sentence for files, columns and cells that cannot be read.
     """
     given = description_of(section)
-    tables: dict[Path, UserTable] = {}
-    description = given if given.modalities else suggested(given, tables=tables)
-    place = description.place(tables)
+    room = Room(permitted(memory))
+    folders: list[str] | None = None if tables is None else []
+    tables = {} if tables is None else tables
+    if is_table(given.file or ""):
+        replace(given.place(tables), room=room).table()
+    suggest = partial(suggested, tables=tables, folders=folders)
+    description = given if given.modalities else suggest(given)
+    each_room = Room(room.limit / len(description.sources))
+    place = replace(description.place(tables), room=each_room, arrays=arrays or {})
     samples = {
         m: source.read(m, entry, place) for m, (source, entry) in description.sources.items()
     }
+    check_columns(samples)
     together = joined(samples, _main(description, place))
     parts = _parts(description, place, together, seed)
     modalities = [
@@ -81,10 +101,12 @@ def read_described(section: Mapping[str, Any], name: str, seed: Seed = 0) -> Des
     ]
     values = {m.name: samples[m.name].values(m) for m in modalities}
     notes = [note for _, _, notes in values.values() for note in notes]
+    notes += unmatched(samples, together)
     label = _label(description, place, together)
+    is_large = not room.holds(sum(x.numel() * x.element_size() for x, _, _ in values.values()))
     data = {}
     for part, chosen in parts.items():
-        data[part], kept = _dataset(modalities, values, together, chosen, label)
+        data[part], kept = _dataset(modalities, values, together, chosen, label, is_large)
         if lost := len(chosen) - len(kept):
             notes.append(
                 f"{lost} samples of the {part} part have no value at all, and are left out."
@@ -103,10 +125,10 @@ def _main(description: Description, place: Place) -> Sequence[str] | int | None:
     return len(table) if keys is None else keys
 
 
-def _known(rows: np.ndarray, chosen: np.ndarray) -> list[int]:
-    """The places of the values that the chosen samples have."""
+def _known(rows: np.ndarray, chosen: np.ndarray) -> Any:
+    """The places of the values that the chosen samples have, (n,)."""
     places = rows[chosen]
-    return places[places != ABSENT].tolist()
+    return places[places != ABSENT]
 
 
 def _column(
@@ -163,18 +185,24 @@ def _dataset(
     together: Joined,
     chosen: np.ndarray,
     label: np.ndarray | None,
+    is_large: bool,
 ) -> tuple[Dataset, np.ndarray]:
-    """The chosen samples that have a value, and their places among all."""
+    """The chosen samples that have a value, and their places among all; streamed, if values are
+    large, from the tables as they are.
+    """
     present = {m: _present(together.rows[m][chosen], values[m][1]) for m in values}
     kept = chosen[torch.stack(list(present.values())).any(0).numpy()]
     if not len(kept):
         raise ValueError("A part has no sample with any value; lower split.val and split.test.")
-    tables = {m: _gathered(together.rows[m][kept], values[m][0]) for m in values}
     masks = {m: _present(together.rows[m][kept], values[m][1]) for m in values}
     absent = {m: mask for m, mask in masks.items() if not mask.all()}
-    return Dataset(
-        modalities, tables, present=absent, label=None if label is None else label[kept]
-    ), kept
+    own = None if label is None else label[kept]
+    if is_large:
+        whole = {m: x for m, (x, _, _) in values.items()}
+        rows = {m: _rows(together.rows[m][kept]) for m in values}
+        return Dataset(modalities, whole, rows, absent, own).stream(), kept
+    tables = {m: _gathered(together.rows[m][kept], values[m][0]) for m in values}
+    return Dataset(modalities, tables, present=absent, label=own), kept
 
 
 def _present(rows: np.ndarray, present: Tensor) -> Tensor:
@@ -185,10 +213,17 @@ def _present(rows: np.ndarray, present: Tensor) -> Tensor:
 
 def _gathered(rows: np.ndarray, x: Tensor) -> Tensor:
     """The values of samples (N, *shape); any value where there is none."""
-    return x[torch.from_numpy(rows).clamp_min(0)]
+    return pick(x, _rows(rows))
 
 
-def described(given: FilePath | Mapping[str, Any], *, seed: Seed = 0, **changes: Any) -> Splits:
+def _rows(rows: np.ndarray) -> Tensor:
+    """The rows of samples (N,); the first one where there is no value."""
+    return torch.from_numpy(rows).clamp_min(0)
+
+
+def described(
+    given: FilePath | Mapping[str, Any], *, seed: Seed = 0, memory: Memory = AUTO, **changes: Any
+) -> Splits:
     """The data of a description (.yaml), or of one table, all columns of which are a modality,
     `table`, with texts as modalities of their own; see `read_described`.
 
@@ -199,7 +234,7 @@ def described(given: FilePath | Mapping[str, Any], *, seed: Seed = 0, **changes:
     section = given if isinstance(given, Mapping) else section_of(given)
     file = str(section.get("file") or "data") if isinstance(given, Mapping) else given
     name = Path(file).name.partition(".")[0]
-    read = read_described({**section, **changes}, name, seed)
+    read = read_described({**section, **changes}, name, seed, memory)
     for note in read.notes:
         log.warning("%s", note)
     return read.splits

@@ -13,7 +13,7 @@ from polymodal.data.sources import Place, Source, source_of
 from polymodal.data.tables import UserTable, is_table
 
 YAML = (".yaml", ".yml")
-SHARED = ("name", "limit", "seed", "missing")  # settings of any data
+SHARED = ("name", "limit", "seed", "missing", "memory")  # settings of any data
 OWN = ("file", "modalities")  # a section `data` with one of these is a description
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def _are_in(words: Sequence[str], folder: Path, names: set[str]) -> bool:
     there = 0
     for word in words:
         safe = ".." not in Path(word).parts and not Path(word).is_absolute()
-        is_file = safe and is_picture(Path(word)) and (folder / word).is_file()
+        is_file = safe and is_picture(Path(word)) and os.path.isfile(folder / word)
         there += is_file or word in names
     return bool(words) and there >= MOST * len(words)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +83,21 @@ def _by_key(samples: Mapping[str, Samples], main: Sequence[str]) -> Joined:
     order = np.full(len(keys), ABSENT)
     order[: len(main)] = np.arange(len(main))
     return Joined(rows, order)
+
+
+def unmatched(samples: Mapping[str, Samples], together: Joined) -> Iterator[str]:
+    """Sentences on modalities no sample of which has another one, as where keys are written in
+    different ways.
+    """
+    there = {m: rows != ABSENT for m, rows in together.rows.items()}
+    for m, each in samples.items():
+        others = [name for name in samples if name != m]
+        if others and each.keys and not any((there[m] & there[name]).any() for name in others):
+            theirs = samples[others[0]].keys or ("",)
+            yield (
+                f"No sample of {m!r} has another modality: its keys, such as"
+                f" {shown(each.keys[0])}, are none of the others', such as {shown(theirs[0])}."
+            )
 
 
 # Parts.

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Modality, as_mask, check_masks
-from polymodal.checks import Positive
+from polymodal.checks import AUTO, Memory, Positive, permitted
 from polymodal.data.dataset import PARTS, Dataset, Splits
-from polymodal.data.kinds import kind_of, kind_of_array
+from polymodal.data.kinds import kind_of_array
+from polymodal.data.mapped import as_table, is_mapped
 from polymodal.data.readers.archives import MAX_GB, read_arrays
+from polymodal.data.readers.mapped import Room
 from polymodal.data.units import standardised
 
 LABELS, MASK = ("label", "labels"), "_present"
@@ -25,7 +27,7 @@ HELD_OUT = 0.1  # share of validation and of test if the file does not name them
 Arrays = Mapping[str, np.ndarray]
 
 
-def _split(arrays: Arrays, file: Path) -> dict[str, dict[str, np.ndarray]]:
+def _split(arrays: Arrays, file: Path | str) -> dict[str, dict[str, np.ndarray]]:
     """Arrays by part; a file without prefixes is one part, "train"."""
     prefixed = [name for name in arrays if _part_of(name)]
     if not prefixed:
@@ -43,7 +45,7 @@ def _split(arrays: Arrays, file: Path) -> dict[str, dict[str, np.ndarray]]:
     return parts
 
 
-def _check_parts(parts: Mapping[str, Arrays], file: Path) -> None:
+def _check_parts(parts: Mapping[str, Arrays], file: Path | str) -> None:
     """Raises ValueError unless all parts have the same modalities and one is for training."""
     names = {part: sorted(_names(arrays)) for part, arrays in parts.items()}
     if "train" not in names or any(held != names["train"] for held in names.values()):
@@ -88,23 +90,27 @@ def _label(arrays: Arrays) -> Any:
     return given[0] if given else None
 
 
-def _dataset(arrays: Arrays, modalities: list[Modality]) -> Dataset:
-    """One part, from its arrays."""
+def _dataset(arrays: Arrays, modalities: list[Modality], part: str) -> Dataset:
+    """One part, from its arrays; streamed if some are mapped."""
     masks_given = [name.removesuffix(MASK) for name in arrays if name.endswith(MASK)]
     check_masks(masks_given, [m.name for m in modalities], "{}" + MASK)
-    tables = {m.name: kind_of(m).table(arrays[m.name], m) for m in modalities}
+    tables = {m.name: as_table(arrays[m.name], m, f"{part} {m.name}") for m in modalities}
     masks = {m.name: _present(m.name, arrays) for m in modalities}
     present = {m: mask for m, mask in masks.items() if mask is not None}
-    return Dataset(modalities, tables, present=present, label=_label(arrays))
+    data = Dataset(modalities, tables, present=present, label=_label(arrays))
+    return data.stream() if any(is_mapped(x) for x in arrays.values()) else data
 
 
 def _cut(data: Dataset, sizes: list[int], generator: torch.Generator) -> list[Dataset]:
-    """Random parts with separate tables, so that one part can be moved to a device."""
+    """Random parts; with separate tables, so that one part can be moved to a device, unless they
+    are streamed.
+    """
     parts = []
     for rows in torch.randperm(len(data), generator=generator).split(sizes):
         part = data.take(rows)
-        tables = {m: t[rows] for m, t in data.tables.items()}
-        parts.append(replace(part, tables=tables, index={}))
+        if not data.streamed:
+            part = replace(part, tables={m: t[rows] for m, t in data.tables.items()}, index={})
+        parts.append(part)
     return parts
 
 
@@ -123,7 +129,9 @@ def _complete(parts: dict[str, Dataset], seed: int) -> dict[str, Dataset]:
     return parts | dict(zip(("train", *lacking), cut, strict=True))
 
 
-def npz_file(path: str | Path, *, seed: int = 0, max_gb: Positive = MAX_GB) -> Splits:
+def npz_file(
+    path: str | Path, *, seed: int = 0, max_gb: Positive = MAX_GB, memory: Memory = AUTO
+) -> Splits:
     """The data in an .npz file: one array (N, ...) for each modality, in the file's order.
 
     `label` or `labels` (N,) are whole numbers or words for evaluation; `<modality>_present` (N,)
@@ -139,22 +147,44 @@ def npz_file(path: str | Path, *, seed: int = 0, max_gb: Positive = MAX_GB) -> S
     Args:
         path: the file.
         seed: seed of the random split.
-        max_gb: what the arrays of the file may take in memory.
+        max_gb: what packed arrays of the file may take, unpacked.
+        memory: what all arrays may take in memory, in GB; larger ones stay in files that are
+            mapped (see `Dataset.streamed`); "auto": half of what is available.
 
     Raises:
         ValueError: for a file that is no .npz of numbers, parts or shapes that do not fit, or
             values that are NaN or infinite where present.
     """
     file = Path(path).expanduser()
-    arrays = _split(read_arrays(file, max_gb, "raise data.max_gb if the memory holds them"), file)
+    room = Room(permitted(memory))
+    remedy = "raise data.max_gb if the memory holds them"
+    read = read_arrays(file, max_gb, remedy, room)
+    if "" in read:
+        raise ValueError(
+            f"{file} holds one array without a name; write it into an .npz file under a name"
+            f" (savez of NumPy), or describe it: {{source: array, file: {file.name}}}."
+        )
+    return of_arrays(read, file, seed)
+
+
+def of_arrays(given: Arrays, file: Path | str, seed: int) -> Splits:
+    """The data in arrays, named as in an .npz file.
+
+    Args:
+        file: where they come from, for sentences.
+        seed: of the random split.
+
+    Raises ValueError as `npz_file`.
+    """
+    arrays = _split(given, file)
     names = _names(arrays["train"])
     if not names:
         raise ValueError(f"{file} holds no modality; write one array for each under its name.")
     try:
         modalities = [_describe(n, [held[n] for held in arrays.values()]) for n in names]
-        parts = {part: _dataset(held, modalities) for part, held in arrays.items()}
+        parts = {part: _dataset(held, modalities, part) for part, held in arrays.items()}
         parts = _complete(parts, seed)
-        splits = Splits(parts["train"], parts["val"], parts["test"], file.stem)
+        splits = Splits(parts["train"], parts["val"], parts["test"], Path(file).stem)
         return standardised(splits)
     except ValueError as error:
         raise ValueError(f"{file} cannot be read: {error}") from None

@@ -16,6 +16,7 @@ from polymodal.data.dataset import Dataset, Splits
 from polymodal.data.grid import AT_ONCE, all_values, values_of
 from polymodal.data.tables.coding import decoded
 from polymodal.data.tables.delimited import digits
+from polymodal.data.tables.guess import are_almost_numbers
 
 FAR = 10.0  # interquartile ranges from the median
 SENTINELS = (-1.0, -9.0, -99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0, 99999.0)
@@ -69,7 +70,12 @@ def _of_column(column: Column, seen: Tensor) -> Iterator[str]:
 
 
 def _of_words(column: Column) -> Iterator[str]:
-    """Categories that differ only in capitals or spaces."""
+    """Categories that differ only in capitals or spaces, and those that are numbers to a reader."""
+    if column.dtype == "str" and are_almost_numbers(column.categories):
+        yield (
+            f"Column {column.name!r} has categories that may be numbers, such as"
+            f" {shown(column.categories[0])}; if they are, write only digits and a decimal point."
+        )
     alike: dict[str, list[str]] = {}
     for word in column.categories:
         alike.setdefault("".join(word.lower().split()), []).append(word)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.data.dataset import Dataset, Splits, gather
+from polymodal.data.tables.sizes import LARGEST, SMALLEST
 from polymodal.distributions.library import library_size, log_normalised, usual_shares
 from polymodal.distributions.likelihoods import likelihood_of
 
@@ -32,7 +34,9 @@ def standardised_modality(m: Modality, train: Dataset) -> Modality:
     if m.link != "identity":
         return replace(m, scale=None)
     mean, variance = (x.flatten() for x in train.exact_moments(m.name))
-    spread = torch.where(variance > TINY * (1 + mean.square()), variance.sqrt(), 1.0)
+    spread = torch.where(variance > TINY * mean.square(), variance.sqrt(), 1.0)
+    mean = torch.where(mean.abs() > SMALLEST + TINY * spread, mean, 0.0)
+    _check_sizes(m, mean, spread)
     return replace(m, scale=None, location=tuple(mean.tolist()), spread=tuple(spread.tolist()))
 
 
@@ -50,3 +54,11 @@ def _log_normalised(m: Modality, train: Dataset) -> Modality:
             break
     spread = torch.where(spread > TINY, spread, 1.0)
     return replace(m, location=tuple(location.tolist()), spread=tuple(spread.tolist()))
+
+
+def _check_sizes(m: Modality, mean: Tensor, spread: Tensor) -> None:
+    """Raises ValueError for values whose mean or deviation is too large or too small."""
+    is_large = (torch.cat([mean.abs(), spread]).nan_to_num(nan=torch.inf) > LARGEST).any()
+    if is_large or (spread < SMALLEST).any():
+        size = f"beyond {LARGEST:g}" if is_large else f"below {SMALLEST:g}"
+        raise ValueError(f"Modality {m.name!r} has values {size} in size; write other units.")

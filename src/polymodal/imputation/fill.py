@@ -77,7 +77,7 @@ def fill(
     start = 0
     for batch in batches_of(model, data, targets, proposals):
         read = model.readable(batch)
-        latents = weighted_latents(model, read, proposals)
+        latents = weighted_latents(model, read, proposals, targets)
         chosen = _chosen(latents.weight, draws)
         for m in targets:
             if is_large(modalities[m]):
@@ -86,7 +86,7 @@ def fill(
                     rows = lacking[m][start : start + len(batch)]
                 found[m].append(_of_rows(model, modalities[m], latents, chosen, levels, rows))
                 continue
-            p = model.predictive(m, read, latents.z)
+            p = latents.under(model, read, m)
             found[m].append(summarised(p, p.sample(), modalities[m], latents, chosen, levels))
         start += len(batch)
     return {m: joined(parts) for m, parts in found.items()}
@@ -145,10 +145,10 @@ def _chosen(weight: Tensor, draws: int) -> Tensor | None:
 def batches_of(
     model: MultimodalVAE, data: Dataset | Batch, targets: Sequence[str], proposals: int
 ) -> Iterable[Batch]:
-    """The samples in order, as many at a time as can be decoded into `targets` at once."""
+    """The samples in order, as many at a time as can be decoded at once, and kept."""
     wanted = [m for m in model.modalities if m.name in targets or not is_large(m)]
-    largest = max(_decoded(m, proposals) for m in wanted)
-    size = max(1, min(LATENTS // proposals, VALUES // largest))
+    numbers = sum(_decoded(m, proposals) for m in wanted)
+    size = max(1, min(LATENTS // proposals, VALUES // numbers))
     if isinstance(data, Dataset):
         return data.batches(size)
     return (data.rows(rows) for rows in torch.arange(len(data)).split(size))

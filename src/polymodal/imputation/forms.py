@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy.sparse import issparse
 from torch import Tensor
 
 from polymodal.batch import Modality
+from polymodal.checks import shown
 from polymodal.data import Dataset
 from polymodal.data.sources.table import ColumnEntry, Rows, Taken
 from polymodal.data.tables.frame import Frame
@@ -55,7 +59,7 @@ class Forms:
             if not used:
                 why = "; ".join(f"{g.name}: {g.reason}" for g in left_out[m][:3])
                 raise ValueError(f"{m} has no column that can be used ({why}).")
-            taken = [Taken(table.cells(g.name), ColumnEntry(), g) for g in used]
+            taken = [Taken(partial(table.cells, g.name), ColumnEntry(), g) for g in used]
             described = Rows(table, taken, left_out[m], None, ()).describe(m, range(self.size))
             modalities.append(replace(described, holes=True))
         return modalities, left_out
@@ -93,6 +97,47 @@ class Forms:
                 cells = filled(table, m, values[m.name], (), holes[m.name])
                 done[m.name] = table.completed(cells)
         return done
+
+
+def check_form(X: Any) -> None:
+    """Raises ValueError in one sentence for data that are no table and no mapping of tables."""
+    if X is None or isinstance(X, str | bytes | os.PathLike):
+        raise ValueError(
+            "X must be a DataFrame, an array (rows, columns) or a mapping of them, got"
+            f" {shown(X)}; read a file first (read_csv of pandas)."
+        )
+    is_mapping = isinstance(X, Mapping) and not issparse(X)
+    if is_mapping and (other := [m for m in X if not isinstance(m, str)]):
+        raise ValueError(f"Modalities are named by words, got {shown(other[0])}.")
+    if isinstance(X, pd.DataFrame) and len(types := {type(c).__name__ for c in X.columns}) > 1:
+        raise ValueError(
+            f"The columns of X must have names of one type, got {shown(sorted(types))}; write"
+            " X.columns = X.columns.astype(str)."
+        )
+    if isinstance(X, list | tuple):
+        _check_rows(X)
+    if isinstance(X, np.ndarray | Tensor | pd.Series):
+        _check_array(X)
+
+
+def _check_rows(rows: Sequence[Any]) -> None:
+    """Raises ValueError for a list that is no list of equally long rows."""
+    if rows and isinstance(rows[0], Mapping):
+        raise ValueError("X is a list of mappings; make a DataFrame of it.")
+    sizes = {len(row) for row in rows if hasattr(row, "__len__")}
+    if len(sizes) > 1:
+        raise ValueError(f"X has rows of {min(sizes)} to {max(sizes)} numbers; make them equal.")
+
+
+def _check_array(x: Any) -> None:
+    """Raises ValueError for complex numbers, and one axis."""
+    if str(x.dtype).removeprefix("torch.").startswith("complex"):
+        raise ValueError("Complex data not supported; give real numbers.")
+    if x.ndim == 1:
+        raise ValueError(
+            f"X must have rows and columns, got one axis of {len(x)} numbers. Reshape your data:"
+            " x.reshape(-1, 1) is one column, x.reshape(1, -1) one row."
+        )
 
 
 def _number(table: Frame, column: str) -> Guess:

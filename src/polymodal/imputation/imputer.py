@@ -28,7 +28,7 @@ from polymodal.imputation.bounds import Bound, bounds_of
 from polymodal.imputation.cell_forms import CellForms, Sections
 from polymodal.imputation.completion import Completion, complete
 from polymodal.imputation.evaluate import calibrate
-from polymodal.imputation.forms import TABLE, Forms, frame_of
+from polymodal.imputation.forms import TABLE, Forms, check_form, frame_of
 from polymodal.imputation.weighted import latent_means
 from polymodal.settings.recommended import recommended
 from polymodal.training.fit import fit
@@ -232,6 +232,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         if is_cell_data(X):
             return self._read_cells(X, reset)
+        check_form(X)
         is_mapping = isinstance(X, Mapping) and not issparse(X)
         if not reset and self.form_ == "cells":
             raise ValueError(f"X must be cells as in fit, got {type(X).__name__}.")
@@ -256,6 +257,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             if not len(X):
                 raise ValueError("Found array with 0 sample(s); give at least one row.")
             return "frame", X
+        X = X.detach().cpu() if isinstance(X, torch.Tensor) else X
         x = validate_data(self, X, reset=reset, dtype=FLOATS, ensure_all_finite="allow-nan")
         columns = None if reset else self.columns_[TABLE]
         return "array", frame_of(x, columns)

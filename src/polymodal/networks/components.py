@@ -26,6 +26,9 @@ class PrincipalComponents(nn.Module):
         size: d.
     """
 
+    center: Tensor
+    directions: Tensor
+
     def __init__(self, name: str, before: nn.Module, size: int) -> None:
         super().__init__()
         self.modality, self.before = name, before

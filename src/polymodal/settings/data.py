@@ -37,7 +37,8 @@ def load_splits(
     if describes(settings.options) or (data is not None and is_own(data)):
         return _with_kinds(_described(settings, modalities, data))
     name, path = _location(settings, data)
-    options = {"path": path, "limit": settings.limit, **settings.options}
+    shared = {"path": path, "limit": settings.limit, "memory": settings.memory}
+    options = {**shared, **settings.options}
     return _with_kinds(load_data(name, modalities=modalities, **options))
 
 

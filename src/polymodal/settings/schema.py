@@ -8,11 +8,13 @@ from typing import Any, Literal
 from pydantic import ConfigDict, field_serializer
 
 from polymodal.checks import (
+    AUTO,
     BelowOne,
     Count,
     CountOrZero,
     FileName,
     Group,
+    Memory,
     NonNegative,
     Positive,
     Seed,
@@ -44,12 +46,15 @@ class DataSettings(OpenGroup):
         name: a data set, or the path of the user's own file.
         path: the folder in which the files of a named data set lie.
         limit: the number of samples of each part to keep; null: all.
+        memory: what the data may take in memory, in GB; larger data stay on disk, and their batches
+            are read ahead; auto: half of what is available.
         options: those of the data set.
     """
 
     name: FileName | None = None
     path: FileName | None = None
     limit: Count | None = None
+    memory: Memory = AUTO
 
 
 class MethodSettings(OpenGroup):

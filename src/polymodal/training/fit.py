@@ -18,8 +18,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from polymodal.checks import FilePath, Seed, typed
-from polymodal.data import Splits
+import pandas as pd
+
+from polymodal.checks import FilePath, Seed, permitted, typed
+from polymodal.data import Splits, is_in_memory, load_data
+from polymodal.data.mapped import where, within
+from polymodal.data.readers.mapped import Room
 from polymodal.model import Method
 from polymodal.rng import own_random_state, seed_all
 from polymodal.runs.checkpointer import Checkpointer
@@ -42,7 +46,7 @@ Reuse = Mapping[str, FilePath | Run]
 def fit(
     method: str | Method | Settings | Mapping[str, Any],
     /,
-    data: Splits | FilePath | None = None,
+    data: Splits | FilePath | Mapping[str, Any] | pd.DataFrame | None = None,
     *,
     out: FilePath | None = None,
     seed: int = 0,
@@ -55,7 +59,8 @@ def fit(
     Args:
         method: a name in `polymodal.METHODS`; a whole recipe (the name of a built-in one or of a
             YAML file, `Settings` or a mapping); or a `Method`, whose model is trained in place.
-        data: `Splits`, or a name or file for `load_data`; None: the data that the settings name.
+        data: `Splits`, or what `load_data` reads: a name, a file, a DataFrame, a mapping of arrays
+            and DataFrames; None: the data that the settings name.
         out: the run directory; None: nothing is written, see `Run.save`.
         seed: of weights, order and noise. The same seed and settings give the same run, bit for bit
             on one machine with the same number of threads.
@@ -73,8 +78,10 @@ def fit(
             is not finite (which, where, what to try).
     """
     seed, out = typed(Seed, seed, "seed"), typed(FilePath | None, out, "out")
+    data = load_data(data) if is_in_memory(data) else data
     chosen = settings_of(method, data, settings)
     splits = load_splits(chosen.data, chosen.modalities, data if isinstance(data, Splits) else None)
+    splits = within(splits, chosen.data.memory)
     chosen = complete(chosen, splits.modalities)
     check_evaluation(chosen.evaluation, splits)
     training = chosen.training
@@ -91,10 +98,10 @@ def fit(
             seed_all(fabric.device, seed, "weights")
             method = built(chosen, splits.modalities, len(splits.train))
         check_method(method, chosen, splits)
-        checkpointer.restore(method)
-        method.model.to(fabric.device)
         start_decoders(method.model, splits.train)
         start_encoders(method.model, splits.train)
+        checkpointer.restore(method)
+        method.model.to(fabric.device)
         taken = _taken(method, reuse or {}, checkpointer)
         fabric.barrier()  # all processes have read before one writes
         checkpointer.begin(method.model)
@@ -103,7 +110,9 @@ def fit(
             Reporter(chosen.training.progress and fabric.is_global_zero) as reporter,
         ):
             loggers = make_loggers(chosen.training, checkpointer.target)
-            session = Session(chosen.training, splits, seed, checkpointer, reporter, loggers)
+            room = Room(permitted(chosen.data.memory), checkpointer.path)
+            reporter.say(where(splits, chosen.data.memory))
+            session = Session(chosen.training, splits, seed, checkpointer, reporter, loggers, room)
             session.train(method, taken)
         method.model.to("cpu").eval()
         if fabric.is_global_zero:

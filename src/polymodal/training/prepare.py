@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,24 +11,36 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polymodal.batch import Batch, Modality
+from polymodal.batch import Batch, Modality, on
 from polymodal.data.dataset import Dataset, gather
+from polymodal.data.readers.mapped import Room
+from polymodal.data.rows import is_channels_last
 from polymodal.model import MultimodalVAE, Stage
 from polymodal.networks.components import ROWS, PrincipalComponents
 from polymodal.rng import seed_all
 
 
 @torch.no_grad()
-def prepared(stage: Stage, model: MultimodalVAE, data: Dataset, size: int, *keys: Any) -> Dataset:
+def prepared(
+    stage: Stage,
+    model: MultimodalVAE,
+    data: Dataset,
+    size: int,
+    *keys: Any,
+    room: Room | None = None,
+) -> Dataset:
     """The data after `stage.prepare`, which is called on `size` samples at a time.
 
     A modality that is returned unchanged stays in its table; one that changed is stored for each
     sample; one that is missing from the result is dropped; a new name is added. The random stream
     is a function of `keys`.
+
+    Args:
+        room: where the values are kept; None: in memory.
     """
     if stage.prepare is None:
         return data
-    parts = _Parts(data, size)
+    parts = _Parts(data, room or Room())
     for i, batch in enumerate(data.batches(size)):
         seed_all(data.device, *keys, i)
         parts.add(batch, stage.prepare(model, batch))
@@ -61,23 +74,56 @@ class _Parts:
 
     Args:
         data: the data before.
-        size: of the batches.
+        room: where values are kept.
     """
 
-    def __init__(self, data: Dataset, size: int) -> None:
-        self.data, self.size = data, size
-        self.values: dict[str, list[Tensor | None]] = {}  # None: unchanged
-        self.kept: dict[str, list[Tensor]] = {}
+    def __init__(self, data: Dataset, room: Room) -> None:
+        self.data, self.room, self.done = data, room, 0
+        self.is_large = False  # whether some are in files
+        self.tables: dict[str, Tensor | None] = {}  # None: unchanged
+        self.kept: dict[str, Tensor] = {}
 
     def add(self, before: Batch, after: Batch) -> None:
+        """Keeps the results for the next samples."""
         for m, x in after.x.items():
             unchanged = m in before.x and _same(x, before.x[m])
-            self.values.setdefault(m, []).append(None if unchanged else x)
+            if m not in self.tables and unchanged:
+                self.tables[m] = None
+            if self.tables.get(m) is None and not unchanged:
+                self.tables[m] = self._begun(m, x)
+            self._put(self.tables[m], x)
         for name, value in after.kept.items():
-            self.kept.setdefault(name, []).append(value)
+            if name not in self.kept:
+                self.kept[name] = self._empty(value)
+            self._put(self.kept[name], value)
+        self.done += len(before)
+
+    def _begun(self, m: str, x: Tensor) -> Tensor:
+        """Room for the values of a modality that changes, with those before, which did not."""
+        table = self._empty(x)
+        for start in range(0, self.done, len(x)):
+            samples = torch.arange(start, min(start + len(x), self.done), device=self.data.device)
+            rows = self.data.rows_of(m, samples)
+            table[start : start + len(rows)] = gather(self.data.tables[m], rows)
+        return table
+
+    def _empty(self, x: Tensor) -> Tensor:
+        """Room for values such as x of all samples; images stay channels-last in memory."""
+        last = is_channels_last(x)
+        shape = (len(self.data), *(x.permute(0, 2, 3, 1) if last else x).shape[1:])
+        self.is_large |= not self.room.holds(math.prod(shape) * x.element_size())
+        device = torch.device("cpu") if self.data.streamed else x.device
+        table = self.room.empty(shape, x.dtype, device)
+        return table.permute(0, 3, 1, 2) if last else table
+
+    def _put(self, table: Tensor | None, x: Tensor) -> None:
+        if table is not None:
+            table[self.done : self.done + len(x)] = x
 
     def joined(self) -> Dataset:
-        tables = {m: self._table(m) for m in self.values}
+        if self.is_large:
+            self.data, self.kept = self.data.stream(), on("cpu", self.kept)
+        tables = {m: self._table(m) for m in self.tables}
         shapes = {m: tuple(table.shape[1:]) for m, table in tables.items()}
         return replace(
             self.data,
@@ -85,22 +131,18 @@ class _Parts:
             tables=tables,
             index={m: v for m, v in self.data.index.items() if self._is_unchanged(m)},
             present={m: v for m, v in self.data.present.items() if m in tables},
-            kept={name: torch.cat(values) for name, values in self.kept.items()},
+            kept=self.kept,
         )
 
     def _is_unchanged(self, m: str) -> bool:
-        return m in self.values and all(part is None for part in self.values[m])
+        return m in self.tables and self.tables[m] is None
 
     def _table(self, m: str) -> Tensor:
         """The table as it was; of a modality that changed: one row for each sample."""
-        if self._is_unchanged(m):
+        table = self.tables[m]
+        if table is None:
             return self.data.tables[m]
-        samples = torch.arange(len(self.data), device=self.data.device).split(self.size)
-        parts = zip(samples, self.values[m], strict=True)
-        return torch.cat([self._before(m, s) if x is None else x for s, x in parts])
-
-    def _before(self, m: str, samples: Tensor) -> Tensor:
-        return gather(self.data.tables[m], self.data.rows_of(m, samples))
+        return table.to("cpu") if self.data.streamed else table
 
     def _modalities(self, shapes: Mapping[str, tuple[int, ...]]) -> list[Modality]:
         """Those that were there before, in order, then the new ones."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from polymodal.checks import keep_heap, plain
 from polymodal.data import Dataset, Splits
+from polymodal.data.readers.mapped import Room
 from polymodal.model import Method, MultimodalVAE, Stage
 from polymodal.rng import seed_all
 from polymodal.runs.checkpointer import Checkpointer
@@ -38,6 +39,7 @@ class Session:
         checkpointer: writes log, checkpoints and outcomes.
         reporter: shows the progress.
         loggers: of Lightning, in addition to log.csv.
+        room: where values that stages prepare are kept.
     """
 
     training: TrainingSettings
@@ -46,6 +48,7 @@ class Session:
     checkpointer: Checkpointer
     reporter: Reporter
     loggers: Sequence[Any]
+    room: Room
 
     def train(self, method: Method, taken: Mapping[str, Taken]) -> None:
         """Trains the stages that are left.
@@ -83,7 +86,7 @@ class Session:
         """One part of the data ("train" or "val"), prepared, on the device."""
         data: Dataset = getattr(self.splits, part).to(setup.fabric.device)
         keys = self.seed, stage.name, part
-        return prepared(stage, model, data, setup.settings.batch, *keys)
+        return prepared(stage, model, data, setup.settings.batch, *keys, room=self.room)
 
     def _trained(
         self, stage: Stage, model: MultimodalVAE, setup: Setup, train: Dataset, val: Dataset

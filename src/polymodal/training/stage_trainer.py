@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from polymodal.batch import on
+from polymodal.batch import Batch, on
 from polymodal.data.dataset import Dataset
 from polymodal.model import Loss, MultimodalVAE, Stage
 from polymodal.rng import seed_all, shard, stream
@@ -162,10 +163,13 @@ class StageTrainer:
         """
         start = time.perf_counter() - self.seconds
         self._set_modes()
-        for rows in self._batches():
-            self._train_step(rows)
-            self.seconds = time.perf_counter() - start
-            on_step()
+        order, first = self._order(), self.step
+        parts = (p for rows in self._rows(order, first) for p in rows.split(self.settings.batch))
+        with closing(self.train.read_ahead(map(self._mine, parts))) as batches:
+            for rows in self._rows(order, first):
+                self._train_step(rows, batches)
+                self.seconds = time.perf_counter() - start
+                on_step()
         figures = self._end_epoch()
         self.seconds = time.perf_counter() - start
         place = {"stage": self.stage.name, "epoch": self.epoch, "step": self.step}
@@ -188,20 +192,23 @@ class StageTrainer:
         for module in self.modules:
             module.train()
 
-    def _batches(self) -> Iterator[Tensor]:
-        """The rows of the data for each step that is left of the epoch, in a random order."""
-        order, begin = self._order(), self.epoch * self.per_epoch
-        end = min(begin + self.per_epoch, self.steps)
-        while self.step < end:
-            first = (self.step - begin) * self.size
-            rows = order[first : first + self.size]
+    def _rows(self, order: Tensor, step: int) -> Iterator[Tensor]:
+        """The rows of the data for each step from `step` to the end of the epoch."""
+        begin = self.epoch * self.per_epoch
+        for k in range(step, min(begin + self.per_epoch, self.steps)):
+            rows = order[(k - begin) * self.size :][: self.size]
             yield rows[: len(rows) - len(rows) % self.world]
+
+    def _mine(self, rows: Tensor) -> Tensor:
+        """The rows of a batch that this process reads."""
+        return rows.tensor_split(self.world)[self.fabric.global_rank]
 
     def _order(self) -> Tensor:
         """The order of the samples in the epoch."""
         seed = stream(self.seed, self.stage.name, "order", self.epoch)
         generator = torch.Generator().manual_seed(seed)
-        return torch.randperm(len(self.train), generator=generator).to(self.device)
+        order = torch.randperm(len(self.train), generator=generator)
+        return order if self.train.streamed else order.to(self.device)
 
     def _training_figures(self) -> dict[str, float]:
         """Learning rate, norm of the gradient and mean losses of the epoch."""
@@ -211,12 +218,12 @@ class StageTrainer:
 
     # A step.
 
-    def _train_step(self, rows: Tensor) -> None:
+    def _train_step(self, rows: Tensor, batches: Iterator[Batch]) -> None:
         seed_all(self.device, self.seed, self.stage.name, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        totals = self._gradients(rows)
+        totals = self._gradients(rows, batches)
         totals.add({"grad_norm": self._clipped()}, 1)
         if self.step % self.look_every == 0:
             self.finite.look()
@@ -225,11 +232,11 @@ class StageTrainer:
         self.average.update(self.step)
         self.totals.merge(totals)
 
-    def _gradients(self, rows: Tensor) -> Totals:
+    def _gradients(self, rows: Tensor, batches: Iterator[Batch]) -> Totals:
         """Puts the gradients of all processes into the parameters; the losses of the step."""
         totals = Totals()
         for part in rows.split(self.settings.batch):
-            loss, table = self._loss(part)
+            loss, table = self._loss(self._mine(part), next(batches))
             totals.add(table.sums(), len(part))
             self.fabric.backward(loss.value.sum() / len(rows))
         if self.world > 1:
@@ -237,12 +244,10 @@ class StageTrainer:
             totals.sums = dict(zip(totals.sums, sums, strict=True))
         return totals
 
-    def _loss(self, rows: Tensor) -> tuple[Loss, Terms]:
+    def _loss(self, mine: Tensor, batch: Batch) -> tuple[Loss, Terms]:
         """The loss of this process's samples of a batch."""
-        rank = self.fabric.global_rank
-        mine = rows.tensor_split(self.world)[rank]
-        with self.fabric.autocast(), shard(rank, self.world):
-            loss = self.loss(self.model, self.train.batch(mine), self.progress)
+        with self.fabric.autocast(), shard(self.fabric.global_rank, self.world):
+            loss = self.loss(self.model, batch, self.progress)
         self._check_loss(loss, len(mine))
         table = table_of(loss)
         self._watch(mine, table)
@@ -293,9 +298,10 @@ class StageTrainer:
         """Means over the validation samples, always with the same noise."""
         seed_all(self.device, self.seed, self.stage.name, "validation")
         totals = Totals()
-        for rows in self._val_batches():
+        parts = self._val_batches()
+        for rows, batch in zip(parts, self.val.read_ahead(parts), strict=True):
             with self.fabric.autocast():
-                loss = self.stage.loss(self.model, self.val.batch(rows), 1.0)
+                loss = self.stage.loss(self.model, batch, 1.0)
             table = table_of(loss)
             self.finite.check(f"in the validation of epoch {self.epoch}", rows, table)
             totals.add(table.sums(), len(rows))
@@ -305,7 +311,7 @@ class StageTrainer:
         """The rows of the validation data in parts of equal size: a short last one would spoil
         losses that couple the samples of a batch.
         """
-        rows = torch.arange(len(self.val), device=self.device)
+        rows = torch.arange(len(self.val))
         return rows.tensor_split(math.ceil(len(rows) / self.settings.batch))
 
     # The end, and checkpoints.

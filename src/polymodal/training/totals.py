@@ -122,7 +122,7 @@ class FiniteCheck:
             return
         terms, where, mend = ", ".join(_terms(table.names, bad)), "", ""
         if len(rows):
-            where = f" in {_listed(rows[bad.any(0)].tolist(), len(rows))}"
+            where = f" in {_listed(rows.cpu()[bad.any(0).cpu()].tolist(), len(rows))}"
             mend = ", or mend those rows"
         raise ValueError(
             f"Stage {self.stage!r} stopped {when}: {terms} became infinite or NaN{where}; try a"

@@ -15,9 +15,11 @@ from torch import Tensor
 from polymodal.batch import Modality, as_numbers, in_words
 from polymodal.checks.files import regular
 from polymodal.data.readers.archives import array_for
+from polymodal.data.rows import in_parts, rows_to_look_at
 from polymodal.distributions.likelihoods import UNIT, likelihood_of, values_of
 
 Shape = tuple[int, ...]
+VALUES = 2**22  # that are looked at at a time
 # Values that a modality cannot have: which of them (bool), what they are, to be read after "has 3
 # values", and what the user can do.
 Fault = tuple[Tensor, str, str]
@@ -91,8 +93,8 @@ class Kind(ABC):
         values = self.as_table(x, modality, what)
         return values / 255 if values.dtype == torch.uint8 else values
 
-    def table(self, x: np.ndarray, modality: Modality) -> Tensor:
-        """An array (N, ...) as a table (N, *shape)."""
+    def table(self, x: Any, modality: Modality) -> Tensor:
+        """A tensor or array (N, ...) as a table (N, *shape)."""
         return self.in_memory(self.as_table(x, modality), modality.shape)
 
     def in_memory(self, values: Tensor, shape: Shape) -> Tensor:
@@ -144,12 +146,23 @@ class Kind(ABC):
             rows: (B,), those of the samples in x; ...: all.
             present: (B,), where the modality is present; 1: in all samples.
         """
-        for bad, words, remedy in self.faults(x, modality):
-            count = bad.flatten(1).sum(1)[rows] * present
+        chosen = torch.arange(len(x), device=x.device) if rows is ... else rows
+        looked, places = rows_to_look_at(x, chosen)
+        counts: dict[str, Tensor] = {}  # by fault, of each row that is looked at
+        remedies, start = {}, 0
+        for some, part in in_parts(x, looked):
+            for bad, words, remedy in self.faults(part, modality):
+                remedies[words] = remedy
+                if bad.any():
+                    count = counts.setdefault(words, torch.zeros_like(looked))
+                    count[start : start + len(some)] = bad.flatten(1).sum(1)
+            start += len(some)
+        for words in (words for words in remedies if words in counts):
+            count = counts[words][places] * present
             if samples := count.nonzero().squeeze(1).tolist():
                 raise ValueError(
                     f"{whose} has {int(count.sum())} values {words}, in {len(samples)} of"
-                    f" {len(count)} samples (first: {samples[:5]}); {remedy}."
+                    f" {len(count)} samples (first: {samples[:5]}); {remedies[words]}."
                 )
 
     def load(self, file: Path, name: str) -> np.ndarray:
@@ -229,8 +242,10 @@ def scaled(x: Tensor, span: tuple[float, float]) -> Tensor:
 
 
 def is_binary(x: np.ndarray) -> bool:
-    """Whether all values are 0, 1 or NaN."""
-    return bool(((x == 0) | (x == 1) | np.isnan(x)).all())
+    """Whether all values (N, ...) are 0, 1 or NaN."""
+    some = max(1, VALUES // max(1, x[:1].size))
+    parts = (x[k : k + some] for k in range(0, len(x), some))
+    return all(((y == 0) | (y == 1) | np.isnan(y)).all() for y in parts)
 
 
 def check_numbers(name: str, parts: Sequence[np.ndarray]) -> None:

@@ -84,6 +84,7 @@ def _read(where: Path, path: Path, changed: int, size: int) -> CellFile:
         warnings.simplefilter("ignore")  # of versions and of names
         with h5py.File(path, "r") as file:
             _check_size(file)
+            _check_groups(file, "mod" if path.suffix.lower() == MUDATA else "obs")
         if path.suffix.lower() == ANNDATA:
             return cells_of(anndata.read_h5ad(path))
         return cells_of(mudata.read_h5mu(path))
@@ -104,6 +105,13 @@ def _check_size(file: Any) -> None:
             f"it holds {sum(sizes) / 1e6:,.0f} MB, more than {limit:,.0f} MB",
             f"keep fewer features, or set {LIMIT} in the environment to read it",
         )
+
+
+def _check_groups(file: Any, group: str) -> None:
+    """Raises DamageError for a file of HDF5 that anndata or mudata did not write."""
+    if group not in file:
+        held = ", ".join(sorted(file)[:5]) or "nothing"
+        raise DamageError(f"it has no {group!r}, as files of cells have, but {held}")
 
 
 def _joined(data: Any) -> pd.DataFrame:

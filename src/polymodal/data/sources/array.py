@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,10 +12,14 @@ from torch import Tensor
 from polymodal.batch import Modality
 from polymodal.checks import FileName, Group, check_name, shown
 from polymodal.data.dataset import Dataset
-from polymodal.data.kinds import KINDS, kind_of, kind_of_array
+from polymodal.data.kinds import KINDS, kind_of_array
+from polymodal.data.mapped import as_table
 from polymodal.data.readers.archives import read_arrays
+from polymodal.data.rows import in_parts, scan_holes
 from polymodal.data.sources.source import Place, Samples, Source, register
 from polymodal.data.units import standardised_modality
+
+SMALLER = "write fewer samples into it, or smaller types"
 
 
 class ArrayEntry(Group):
@@ -36,7 +40,9 @@ class ArrayEntry(Group):
 
 @dataclass
 class Values(Samples):
-    """Numbers x (N, ...), of which NaN are holes; `counts`: of cells."""
+    """Numbers x (N, ...) in the file `path`, of which NaN are holes; they may be mapped. `counts`:
+    of cells.
+    """
 
     x: np.ndarray
     keys: Sequence[str] | None = None
@@ -54,7 +60,7 @@ class Values(Samples):
         return described_by(modality, self.values(modality)[0], rows)
 
     def values(self, modality: Modality) -> tuple[Tensor, Tensor, list[str]]:
-        x = kind_of(modality).table(self.x, modality)
+        x = as_table(self.x, modality, modality.name)
         if x.shape[1:] != modality.shape:
             raise ValueError(
                 f"Modality {modality.name!r} has the shape {modality.shape}, got values of the"
@@ -67,17 +73,21 @@ def described_by(modality: Modality, x: Tensor, rows: Sequence[int]) -> Modality
     """The modality with its scale learned, standardised by some rows of x (N, *shape), and with
     its holes.
     """
-    chosen, present = x[list(rows)], observed(x)[list(rows)]
-    train = Dataset([modality], {modality.name: chosen}, present={modality.name: present})
-    holes = chosen.is_floating_point() and bool(chosen[present].isnan().any())
+    chosen = torch.as_tensor(rows, dtype=torch.int64)
+    train = Dataset([modality], {modality.name: x}, {modality.name: chosen})
+    holes = modality.name in (train.holes or ()) and _has_partial(x, chosen)
     return replace(standardised_modality(modality, train), holes=holes)
+
+
+def _has_partial(x: Tensor, rows: Tensor) -> bool:
+    """Whether one of the rows of x (N, *shape) has some entries that are holes, and others."""
+    shares = (some.isnan().flatten(1).double().mean(1) for _, some in in_parts(x, rows))
+    return any(((share > 0) & (share < 1)).any() for share in shares)
 
 
 def observed(x: Tensor) -> Tensor:
     """Which values (N, *shape) have an entry that is no hole, (N,) bool."""
-    if not x.is_floating_point():
-        return torch.ones(len(x), dtype=torch.bool)
-    return ~x.isnan().flatten(1).all(1)
+    return scan_holes(x, torch.arange(len(x)))[0]
 
 
 @register
@@ -92,7 +102,7 @@ class ArraySource(Source):
         if file is None:
             raise ValueError(f"{name!r} names no file; write file: into its description.")
         path = place.path(file)
-        arrays = read_arrays(path, smaller="write fewer samples into it, or smaller types")
+        arrays = place.arrays.get(path) or read_arrays(path, smaller=SMALLER, room=place.room)
         x = _chosen(arrays, entry.array, file, name)
         if x.dtype.kind not in "biuf":
             raise ValueError(
@@ -111,7 +121,7 @@ class ArraySource(Source):
 
 
 def _chosen(
-    arrays: dict[str, np.ndarray], array: str | None, file: str, modality: str
+    arrays: Mapping[str, np.ndarray], array: str | None, file: str, modality: str
 ) -> np.ndarray:
     """The array of this name, or the only one."""
     if array is None and len(arrays) == 1:

@@ -83,7 +83,7 @@ class CellValues(Samples):
                 " write counts: false into its description, or layer: NAME for the layer of counts."
             )
         if self.used is not None and self.used < len(taken):
-            taken = most_variable(self.x[list(rows)], self.used, counts)
+            taken = most_variable(self.x[np.asarray(rows)], self.used, counts)
         x = self._dense(taken, name)
         names = None if self.features is None else tuple(self.features[k] for k in taken)
         kind = "counts" if counts else "vector"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,7 +219,7 @@ def _files(words: Sequence[str | None], column: str, folder: Path) -> list[Path 
 
     Raises ValueError for a name that leads out of the folder.
     """
-    by_stem: dict[str, Path] | None = None
+    by_stem: dict[str, list[Path]] | None = None
     files: list[Path | None] = []
     for word in words:
         if word is None:
@@ -230,26 +231,41 @@ def _files(words: Sequence[str | None], column: str, folder: Path) -> list[Path 
                 " leads out of it; write names relative to the folder."
             )
         file: Path | None = folder / word
-        if not (folder / word).is_file():
-            by_stem = stems(folder) if by_stem is None else by_stem
-            file = by_stem.get(word)
+        if not os.path.isfile(folder / word):  # also of names that no file can have
+            by_stem = _all_stems(folder) if by_stem is None else by_stem
+            file = _only(by_stem.get(word, []), column)
         files.append(file)
     return files
 
 
+def _all_stems(folder: Path) -> dict[str, list[Path]]:
+    """The pictures that lie in a folder, by their names without endings."""
+    pictures: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if is_picture(path) and path.is_file():
+            pictures.setdefault(path.stem, []).append(path)
+    return pictures
+
+
+def _only(files: Sequence[Path], column: str) -> Path | None:
+    """The file of a name without its ending. Raises ValueError if there are two."""
+    if len(files) > 1:
+        raise ValueError(
+            f"The column {column!r} says {shown(files[0].stem)}, and there are {files[0]} and"
+            f" {files[1]}; write the endings into the column, or remove one of them."
+        )
+    return files[0] if files else None
+
+
 def stems(folder: Path) -> dict[str, Path]:
     """The pictures that lie in a folder, by their names without endings; the first of each name."""
-    pictures: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if is_picture(path):
-            pictures.setdefault(path.stem, path)
-    return pictures
+    return {stem: files[0] for stem, files in _all_stems(folder).items()}
 
 
 def _by_name(name: str, entry: ImagesEntry, folder: Path) -> Pictures:
     """All pictures of a folder, whose names are keys."""
     pictures = stems(folder)
-    everything = [path for path in sorted(folder.iterdir()) if is_picture(path)]
+    everything = [path for files in _all_stems(folder).values() for path in files]
     if not everything:
         raise ValueError(
             f"There is no picture in {folder} (.png, .jpg, ...); write folder: into the description"

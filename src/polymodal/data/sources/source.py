@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pandas as pd
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from polymodal.batch import Modality
 from polymodal.checks import Group, check_name, shown, typed
 from polymodal.data.readers.archives import is_arrays, lists_in, read_arrays
 from polymodal.data.readers.cells import is_cells, read_cells
+from polymodal.data.readers.mapped import Room
 from polymodal.data.tables import UserTable, read_table
 
 
@@ -30,6 +32,8 @@ class Place:
         separator, encoding: of tables of text.
         taken: columns of each file that have another use.
         tables: those that have been read, by path.
+        room: what a modality may take in memory; None: it is not looked at.
+        arrays: those of files that need not be read, by path and name.
     """
 
     folder: Path
@@ -40,6 +44,8 @@ class Place:
     encoding: str | None = None
     taken: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tables: dict[Path, UserTable] = field(default_factory=dict)
+    room: Room | None = None
+    arrays: Mapping[Path, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
     def path(self, name: str) -> Path:
         """The path of a file or folder that the description names.
@@ -69,13 +75,15 @@ class Place:
 
     def _read(self, path: Path) -> UserTable:
         """A table, what a file of cells says of each cell, or the lists in a file of arrays."""
+        if not is_cells(path) and not is_arrays(path):
+            how = {"separator": self.separator, "encoding": self.encoding}
+            return read_table(path, **how, room=self.room)
         from polymodal.data.tables.frame import Frame
 
         if is_cells(path):
             return Frame(read_cells(path).obs, str(path))
-        if is_arrays(path):
-            return Frame(pd.DataFrame(lists_in(read_arrays(path))), str(path))
-        return read_table(path, separator=self.separator, encoding=self.encoding)
+        arrays = read_arrays(path, room=self.room)
+        return Frame(pd.DataFrame(lists_in(arrays)), str(path))
 
     def keys(self, table: UserTable, key: str | None = None) -> list[str] | None:
         """The names of the samples in the rows of a table; None: they have none.

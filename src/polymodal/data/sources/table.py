@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -14,12 +16,18 @@ from torch import Tensor
 from polymodal.batch import CODED, LOGARITHMIC, Column, Modality
 from polymodal.batch.modality import ColumnType
 from polymodal.checks import FileName, Group, shown, typed, unknown
+from polymodal.data.mapped import converted
+from polymodal.data.readers.mapped import Room
+from polymodal.data.rows import scan_holes
 from polymodal.data.sources.source import Place, Samples, Source, register
 from polymodal.data.tables import Cells, Guess, UserTable, categories_of, guess, moments
 from polymodal.data.tables.cells import word_of
 from polymodal.data.tables.guess import LEFT_OUT, TEXT
-from polymodal.data.tables.values import values_of
+from polymodal.data.tables.values import numbers_in, values_of
 
+log = logging.getLogger("polymodal")
+
+CELLS = 2**20  # that are converted at a time
 Types = ColumnType | Literal["drop"]
 
 
@@ -61,14 +69,19 @@ class Taken:
     """A column of a modality.
 
     Args:
-        cells: those of all rows.
+        read: reads the cells of all rows.
         entry: what the description says of it.
         guess: what it is, by the description or its cells.
     """
 
-    cells: Cells
+    read: Callable[[], Cells]
     entry: ColumnEntry
     guess: Guess
+
+    @property
+    def cells(self) -> Cells:
+        """Those of all rows."""
+        return self.read()
 
 
 class Rows(Samples):
@@ -76,6 +89,7 @@ class Rows(Samples):
 
     Args:
         left_out: guesses of the columns that the modality leaves out.
+        room: values that it does not hold are written into a file; None: it is not looked at.
     """
 
     def __init__(
@@ -85,19 +99,25 @@ class Rows(Samples):
         left_out: Sequence[Guess],
         keys: Sequence[str] | None,
         empty: Sequence[str],
+        room: Room | None = None,
     ) -> None:
         self.table, self.taken, self.left_out = table, taken, left_out
-        self.keys, self.empty = keys, empty
+        self.keys, self.empty, self.room = keys, empty, room
 
     def __len__(self) -> int:
         return len(self.table)
 
     def describe(self, name: str, rows: Sequence[int]) -> Modality:
         columns = tuple(_column(taken, rows) for taken in self.taken)
-        values = values_of(self.table, columns, self.empty)[0].numpy()[list(rows)]
-        found = [moments(values[:, k], column) for k, column in enumerate(columns)]
-        columns = tuple(_with_largest(c, values[:, k]) for k, c in enumerate(columns))
-        seen = values[~np.isnan(values).all(1)]
+        chosen, found, largest = np.asarray(rows), [], []
+        empty, full = np.ones(len(chosen), bool), np.ones(len(chosen), bool)
+        for column in columns:
+            values = numbers_in(self.table, column, self.empty)[chosen]
+            found.append(moments(values, column))
+            largest.append(_with_largest(column, values))
+            full &= ~np.isnan(values)
+            empty &= np.isnan(values)
+        columns = tuple(largest)
         location, spread = zip(*found, strict=True)
         return Modality(
             name,
@@ -108,12 +128,32 @@ class Rows(Samples):
             columns=columns,
             location=location,
             spread=spread,
-            holes=bool(np.isnan(seen).any()),
+            holes=bool((~full & ~empty).any()),
         )
 
     def values(self, modality: Modality) -> tuple[Tensor, Tensor, list[str]]:
-        x, notes = values_of(self.table, modality.columns, self.empty)
-        return x, ~torch.isnan(x).all(1), notes
+        size = 4 * len(self) * len(modality.columns)
+        if self.room is None or self.room.holds(size) or self.table.keeps:
+            x, notes = values_of(self.table, modality.columns, self.empty)
+            return x, ~torch.isnan(x).all(1), notes
+        x = self._in_file(modality.columns)
+        return x, scan_holes(x, torch.arange(len(x)))[0], []
+
+    def _in_file(self, columns: Sequence[Column]) -> Tensor:
+        """The values in a file of the cache; what is not read as it stands is logged."""
+        told: set[str] = set()
+
+        def parts() -> Iterator[Tensor]:
+            for part in self.table.in_parts(max(1, CELLS // len(columns))):
+                x, notes = values_of(part, columns, self.empty)
+                for note in notes if not told else ():
+                    log.warning("%s", note)
+                told.update(notes)
+                yield x
+
+        like = torch.zeros(1, len(columns))
+        how = f"{[repr(column) for column in columns]} {list(self.empty)}"
+        return converted(self.table.path, how, len(self), like, parts())
 
 
 def _column(taken: Taken, rows: Sequence[int]) -> Column:
@@ -123,6 +163,12 @@ def _column(taken: Taken, rows: Sequence[int]) -> Column:
         type_: Any = guess.type
         return Column(cells.name, type_, (), guess.low, guess.high, cells.dtype)
     categories = tuple(_word(c) for c in entry.categories) or categories_of(_at(cells, rows))
+    seen = categories_of(_at(cells, rows))
+    if entry.categories and seen and not set(categories) & set(seen):
+        raise ValueError(
+            f"Column {cells.name!r} has none of the categories {shown(list(categories))} that the"
+            f" description names; it has {shown(list(seen))}."
+        )
     if not categories:
         raise ValueError(
             f"Column {cells.name!r} has no cell that is not empty in the training part; write"
@@ -155,7 +201,7 @@ def _at(cells: Cells, rows: Sequence[int]) -> Cells:
     """The cells of some rows."""
     if cells.form == "word":
         return replace(cells, words=[cells.words[row] for row in rows])
-    return replace(cells, numbers=cells.numbers[list(rows)])
+    return replace(cells, numbers=cells.numbers[np.asarray(rows)])
 
 
 @register
@@ -181,7 +227,8 @@ class TableSource(Source):
                 f"Modality {name!r} has no column that can be used"
                 f"{f' ({why})' if why else ''}; name some in columns:, with their types."
             )
-        return Rows(table, taken, left_out, place.keys(table, entry.key), place.empty)
+        keys = place.keys(table, entry.key)
+        return Rows(table, taken, left_out, keys, place.empty, place.room)
 
     def taken(self, entry: TableEntry) -> Sequence[str]:
         return tuple(entry.columns or ())
@@ -216,20 +263,18 @@ def _means(pattern: str | None, column: str) -> bool:
 def _taken(table: UserTable, column: str, entry: ColumnEntry, empty: Sequence[str]) -> Taken:
     """A column and its cells, with the type that the description gives or the cells suggest."""
     if entry.type == "drop":
-        cells = Cells(column, "nothing")
-        return Taken(cells, entry, Guess(column, LEFT_OUT, "the description leaves it out"))
+        nothing = partial(Cells, column, "nothing")
+        return Taken(nothing, entry, Guess(column, LEFT_OUT, "the description leaves it out"))
     as_words = entry.type in CODED and _holds_words(table, column, entry, empty)
-    cells = table.cells(column, empty, as_words=as_words, date_format=entry.date)
-    guessed = guess(cells)
-    if entry.type is None:
-        return Taken(cells, entry, guessed)
+    read = partial(table.cells, column, empty, as_words=as_words, date_format=entry.date)
+    guessed = guess(cells := read())
+    if entry.type is None or cells.form == "nothing":
+        return Taken(read, entry, guessed)
     low = guessed.low if entry.low is None else entry.low
     high = guessed.high if entry.high is None else entry.high
-    if cells.form == "nothing":
-        return Taken(cells, entry, guessed)
     reason = "by the description"
     reason += f"; {guessed.reason}" if entry.type == guessed.type else f", not {guessed.type}"
-    return Taken(cells, entry, Guess(column, entry.type, reason, low, high))
+    return Taken(read, entry, Guess(column, entry.type, reason, low, high))
 
 
 def _holds_words(table: UserTable, column: str, entry: ColumnEntry, empty: Sequence[str]) -> bool:
@@ -238,3 +283,17 @@ def _holds_words(table: UserTable, column: str, entry: ColumnEntry, empty: Seque
         return table.cells(column, empty, date_format=entry.date).form not in ("number", "nothing")
     except ValueError:
         return True
+
+
+def check_columns(samples: Mapping[str, Samples]) -> None:
+    """Raises ValueError for a column that is in two modalities."""
+    owner: dict[tuple[int, str], str] = {}
+    tables = {m: rows for m, rows in samples.items() if isinstance(rows, Rows)}
+    for m, rows in tables.items():
+        for taken in rows.taken:
+            first = owner.setdefault((id(rows.table), taken.guess.name), m)
+            if first != m:
+                raise ValueError(
+                    f"Column {taken.guess.name!r} of {rows.table.path} is in the modalities"
+                    f" {first!r} and {m!r}; leave it in one of them."
+                )

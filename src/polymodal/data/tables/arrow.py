@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -12,33 +12,40 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from polymodal.checks.files import check_file
-from polymodal.data.readers.files import DamageError, reading
+from polymodal.checks.files import atomic, check_file, disk_errors, regular
+from polymodal.data.readers.files import DamageError, log, reading
+from polymodal.data.readers.mapped import Room, cache_file, once
 from polymodal.data.tables.cells import (
     Cells,
     Places,
     cells_of_text,
-    days,
     infinite_cells,
     whole_dtype,
 )
+from polymodal.data.tables.dates import days
 from polymodal.data.tables.user_table import MAX_MB, Filled, UserTable
 
 PARQUET, FEATHER = (".parquet", ".pq"), (".feather", ".arrow")
-REMEDY = "write it again, with pandas.DataFrame.to_parquet or to_feather"
+REMEDY = "write it again, with to_parquet or to_feather"
 TOO_MANY = "give fewer rows or columns"
+MOST_UNPACKED = 40  # times the size of its file that a table may have
+CELLS = 2**20  # that are unpacked at a time
 
 
 class Typed(UserTable):
     """A table of typed columns.
 
     Args:
-        table: all of it.
+        table: all of it, or some rows.
+        is_large: whether it lies in a file that is mapped.
+        before: rows of the file before the first one.
     """
 
-    def __init__(self, path: Path, table: pa.Table) -> None:
-        self.table = table
-        super().__init__(path, table.column_names, Places())
+    def __init__(
+        self, path: Path, table: pa.Table, is_large: bool = False, before: int = 0
+    ) -> None:
+        self.table, self.is_large = table, is_large
+        super().__init__(path, table.column_names, Places(before=before), keeps=not is_large)
         if not len(table) or not table.column_names:
             raise ValueError(f"{path} has {len(table)} rows and {table.num_columns} columns.")
 
@@ -71,6 +78,13 @@ class Typed(UserTable):
             " read; convert it, or leave it out of columns: in the description."
         )
 
+    def in_parts(self, rows: int) -> Iterator[UserTable]:
+        if not self.is_large:
+            yield self
+            return
+        for start in range(0, len(self), rows):
+            yield Typed(self.path, self.table.slice(start, rows), before=start)
+
     def encoded(self, filled: Filled, suffix: str) -> bytes:
         """The table with what is filled, as Parquet or Feather by the suffix."""
         import pyarrow.feather
@@ -91,7 +105,8 @@ class Typed(UserTable):
 
 
 def _is_text(type_: pa.DataType) -> bool:
-    return pa.types.is_string(type_) or pa.types.is_large_string(type_) or type_ == pa.null()
+    of_words = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return type_ == pa.null() or any(is_text(type_) for is_text in of_words)
 
 
 def _with_order(cells: Cells, order: tuple[str, ...]) -> Cells:
@@ -115,7 +130,14 @@ def _dates(name: str, values: pa.ChunkedArray, type_: pa.DataType, places: Place
     """Days since 1970-01-01."""
     if pa.types.is_timestamp(type_):  # of microseconds, which Python's datetime has
         values = values.cast(pa.timestamp("us", tz=type_.tz), safe=False)
-    numbers = np.array([math.nan if v is None else days(v) for v in values.to_pylist()])
+    try:
+        moments = values.to_pylist()
+    except (OverflowError, ValueError):
+        raise ValueError(
+            f"Column {name!r} has dates outside the years 1 to 9999; correct them, or empty the"
+            " cells."
+        ) from None
+    numbers = np.array([math.nan if v is None else days(v) for v in moments])
     dtype = "date" if pa.types.is_date(type_) else "datetime"
     form = "nothing" if np.isnan(numbers).all() else "date"
     return Cells(name, form, numbers, (), dtype, places)  # type: ignore[arg-type]
@@ -156,21 +178,30 @@ def _value(value: Any, type_: pa.DataType) -> Any:
 # Reading.
 
 
-def read_typed(path: Path) -> Typed:
-    """A Parquet or Feather file. Raises ValueError for a file that is damaged or too large."""
+def read_typed(path: Path, room: Room | None = None) -> Typed:
+    """A Parquet or Feather file.
+
+    Args:
+        room: a table that it does not hold is unpacked once into a file of the cache, which is
+            mapped. None: all is read.
+
+    Raises ValueError for a file that is damaged or too large.
+    """
+    regular(path)
+    if room is not None and _is_large(path, room):
+        return Typed(path, _unpacked(path).unify_dictionaries(), is_large=True)
     check_file(path, MAX_MB)
     with reading(path, REMEDY):
         table = _parquet(path) if path.suffix in PARQUET else _feather(path)
+        table.validate(full=True)  # that words are text, and lengths and places fit
     return Typed(path, table.unify_dictionaries())
 
 
 def _parquet(path: Path) -> pa.Table:
     import pyarrow.parquet
 
+    _check_size(_content(path))
     with pyarrow.parquet.ParquetFile(path) as file:
-        about = file.metadata
-        sizes = [about.row_group(k).total_byte_size for k in range(about.num_row_groups)]
-        _check_size(max(sum(sizes), about.num_rows * about.num_columns))
         return file.read()
 
 
@@ -190,3 +221,55 @@ def _check_size(size: int) -> None:
         raise DamageError(
             f"it takes {size / 1e6:,.0f} MB in memory, more than {MAX_MB:,.0f} MB", TOO_MANY
         )
+
+
+# Tables that are larger than memory.
+
+
+def _is_large(path: Path, room: Room) -> bool:
+    """Whether a table is unpacked into a file. One that grows more than real tables do is not."""
+    with reading(path, REMEDY):
+        size = _content(path) if path.suffix in PARQUET else 4 * path.stat().st_size
+    in_memory = room.holds(size) and size <= MAX_MB * 1e6
+    return not in_memory and size <= MOST_UNPACKED * path.stat().st_size
+
+
+def _content(path: Path) -> int:
+    """The bytes that a Parquet file holds, unpacked."""
+    import pyarrow.parquet
+
+    about = pyarrow.parquet.read_metadata(path)
+    sizes = [about.row_group(k).total_byte_size for k in range(about.num_row_groups)]
+    return max(sum(sizes), about.num_rows * about.num_columns)
+
+
+def _unpacked(path: Path) -> pa.Table:
+    """The table, mapped from a file of the cache in the format of Arrow's streams."""
+    target = cache_file(path, "table", ".arrows")
+    with disk_errors(target, "written"), once(target):
+        if not target.is_file():
+            log.warning("Unpacking %s once, into %s", path, target)
+            with reading(path, REMEDY), atomic(target) as beside:
+                _unpack(path, beside)
+    with pa.memory_map(str(target)) as source, pa.ipc.open_stream(source) as stream:
+        return stream.read_all()
+
+
+def _unpack(path: Path, target: Path) -> None:
+    import pyarrow.parquet
+
+    if path.suffix not in PARQUET:
+        with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as feather:
+            batches = map(feather.get_batch, range(feather.num_record_batches))
+            _write_stream(batches, feather.schema, target)
+        return
+    with pyarrow.parquet.ParquetFile(path, memory_map=True, pre_buffer=False) as parquet:
+        columns = max(1, parquet.metadata.num_columns)
+        batches = parquet.iter_batches(max(1, CELLS // columns))
+        _write_stream(batches, parquet.schema_arrow, target)
+
+
+def _write_stream(batches: Iterable[pa.RecordBatch], schema: pa.Schema, target: Path) -> None:
+    with pa.OSFile(str(target), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
+        for batch in batches:
+            stream.write_batch(batch)

@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
 from typing import Literal
 
 import numpy as np
 
 from polymodal.checks import shown
+from polymodal.data.tables.dates import SLASHED, days, formats_of, moment_of, usual_format
 
 Form = Literal["number", "date", "word", "nothing"]
-EMPTY = ("", "NA", "N/A", "n/a", "#N/A", "nan", "NaN", "NAN", "null", "NULL", "?")
+EMPTY = ("", "NA", "<NA>", "N/A", "n/a", "#N/A", "nan", "NaN", "NAN", "NaT", "null", "NULL", "?")
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 WITH_COMMA = re.compile(r"[-+]?\d*,\d+|[-+]?\d+")
 INFINITE = re.compile(r"[-+]?inf(inity)?", re.IGNORECASE)
 WHOLE = re.compile(r"[-+]?\d+")
 POINT_ZERO = re.compile(r"[-+]?\d+[.,]0+")  # whole numbers in a column of real ones
 PADDED = re.compile(r"[-+]?0\d+")  # 00501: a code, whose zeros a number would lose
+LONGEST = 60  # characters of a word in a sentence
 MOSTLY = 0.5  # share of numbers above which words among them are a fault
-EPOCH = datetime(1970, 1, 1)
-DAY = 86_400
-SLASHED = ("%d/%m/%Y", "%m/%d/%Y")  # which of them is meant, values above 12 say
-DATES = (
-    "%Y-%m-%d",
-    "%Y/%m/%d",
-    "%d.%m.%Y",
-    *SLASHED,
-    "%Y-%m-%d %H:%M",
-    "%Y-%m-%d %H:%M:%S",
-    "%Y-%m-%dT%H:%M",
-    "%Y-%m-%dT%H:%M:%S",
-)
 
 
 @dataclass(frozen=True)
@@ -89,13 +78,15 @@ class Places:
 
     Args:
         lines: of every row, from 1; none: they are no lines.
+        before: rows of the file before the first one.
     """
 
     lines: Sequence[int] = ()
+    before: int = 0
 
     def of(self, row: int) -> str:
         """The place of a row, counted from 0."""
-        return f"line {self.lines[row]}" if self.lines else f"row {row + 1}"
+        return f"line {self.lines[row]}" if self.lines else f"row {self.before + row + 1}"
 
 
 def word_of(number: float) -> str:
@@ -106,19 +97,6 @@ def word_of(number: float) -> str:
     """
     is_whole = math.isfinite(number) and number == int(number)
     return str(int(number)) if is_whole else repr(number)
-
-
-def days(moment: date | datetime) -> float:
-    """Days since 1970-01-01, in UTC.
-
-    >>> days(datetime(1970, 1, 2, 12)), days(date(1970, 1, 3))
-    (1.5, 2.0)
-    """
-    if not isinstance(moment, datetime):
-        moment = datetime(moment.year, moment.month, moment.day)
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC).replace(tzinfo=None)
-    return (moment - EPOCH).total_seconds() / DAY
 
 
 def cells_of_text(
@@ -139,7 +117,7 @@ def cells_of_text(
         date_format: the cells are dates in this format, such as "%d/%m/%Y"; None: it is guessed.
         comma: decimals stand behind a comma.
 
-    Raises ValueError for words among numbers, infinite numbers, and dates of two meanings.
+    Raises ValueError for words among numbers or dates, infinite numbers, and dates of two meanings.
     """
     nothing = {*EMPTY, *empty}
     bare = [text.strip() for text in texts]
@@ -151,7 +129,7 @@ def cells_of_text(
         return _numbers(cells, words, {}, "nothing", "")
     if as_words:
         return cells
-    if format_ := date_format or _format(cells, different):
+    if format_ := date_format or _format(cells, words, different):
         return _numbers(cells, words, _dates(cells, different, format_), "date", f"date[{format_}]")
     return _numbers_or_words(cells, words, different, comma)
 
@@ -198,15 +176,17 @@ def infinite_cells(cells: Cells, rows: Sequence[int]) -> ValueError:
     )
 
 
-def _check_few(cells: Cells, words: Sequence[str | None], others: set[str]) -> None:
-    """Raises ValueError if most cells are numbers, and `others` are not."""
+def _check_few(
+    cells: Cells, words: Sequence[str | None], others: set[str], what: str = "numbers"
+) -> None:
+    """Raises ValueError if most cells are numbers (or dates), and `others` are not."""
     observed = sum(word is not None for word in words)
     wrong = [i for i, word in enumerate(words) if word in others]
     if len(wrong) >= (1 - MOSTLY) * observed:
         return
     listed = sorted(others)[:3]
     raise ValueError(
-        f"Column {cells.name!r} has numbers in {observed - len(wrong)} rows and words in"
+        f"Column {cells.name!r} has {what} in {observed - len(wrong)} rows and words in"
         f" {len(wrong)}: {', '.join(map(shown, listed))} ({cells.at(wrong)}); if they stand for"
         f" nothing, write empty: [{', '.join(map(_in_quotes, listed))}] into the description, or"
         f" type: category for {cells.name!r}."
@@ -214,7 +194,8 @@ def _check_few(cells: Cells, words: Sequence[str | None], others: set[str]) -> N
 
 
 def _in_quotes(word: str) -> str:
-    return f'"{word}"'
+    """A word as YAML reads it back."""
+    return json.dumps(word if len(word) <= LONGEST else f"{word[:LONGEST]}...", ensure_ascii=False)
 
 
 def _numbers(
@@ -232,25 +213,31 @@ def _numbers(
 # Dates.
 
 
-def _format(cells: Cells, different: set[str]) -> str | None:
-    """The format that all words have; None: they are no dates. Raises ValueError if two fit."""
-    some = next(iter(different))
-    if not (some[:1].isdigit() and any(mark in some for mark in "-/.")):
-        return None
-    fitting = [f for f in DATES if _moment(some, f)]
-    fitting = [f for f in fitting if all(_moment(word, f) for word in different)]
+def _format(cells: Cells, words: Sequence[str | None], different: set[str]) -> str | None:
+    """The format that all words have; None: they are no dates.
+
+    Raises ValueError if two fit, and if most words have one and some do not.
+    """
+    fitting = formats_of(different)
     if set(SLASHED) <= set(fitting):
         raise ValueError(
-            f"Column {cells.name!r} has dates such as {some!r}, which may begin with the day or"
-            f' the month; write date: "{SLASHED[0]}" or date: "{SLASHED[1]}" for'
+            f"Column {cells.name!r} has dates such as {min(different)!r}, which may begin with the"
+            f' day or the month; write date: "{SLASHED[0]}" or date: "{SLASHED[1]}" for'
             f" {cells.name!r} in the description."
         )
+    if not fitting and (usual := usual_format(different)):
+        others = {word for word in different if moment_of(word, usual) is None}
+        _check_few(cells, words, others, f"dates such as {_first(different, others)}")
     return fitting[0] if fitting else None
+
+
+def _first(words: set[str], others: set[str]) -> str:
+    return shown(min(words - others))
 
 
 def _dates(cells: Cells, different: set[str], format_: str) -> dict[str, float]:
     """The days of words in a format. Raises ValueError for a word in another."""
-    read = {word: _moment(word, format_) for word in different}
+    read = {word: moment_of(word, format_) for word in different}
     wrong = [word for word, moment in read.items() if moment is None]
     if wrong:
         raise ValueError(
@@ -258,10 +245,3 @@ def _dates(cells: Cells, different: set[str], format_: str) -> dict[str, float]:
             f" {shown(sorted(wrong)[0])}; correct the cells, or date: in the description."
         )
     return {word: days(moment) for word, moment in read.items() if moment is not None}
-
-
-def _moment(word: str, format_: str) -> datetime | None:
-    try:
-        return datetime.strptime(word, format_)
-    except ValueError:
-        return None

@@ -11,10 +11,13 @@ import numpy as np
 
 from polymodal.batch import CODED, Column
 from polymodal.checks import shown
-from polymodal.data.tables.cells import EPOCH, Cells
+from polymodal.data.tables.cells import Cells
+from polymodal.data.tables.dates import EPOCH, written
+from polymodal.data.tables.sizes import LARGEST, SMALLEST, fault_of, too_large
 from polymodal.distributions.table import admits
 
 DATE = "date["
+ROUNDING = 1e-12  # a mean below this share of the spread is 0
 TRUE = "true"
 
 
@@ -35,7 +38,22 @@ def numbers_of(cells: Cells, column: Column) -> tuple[np.ndarray, dict[str, list
     if wrong.any():
         rows = np.flatnonzero(wrong).tolist()
         raise _refusal(cells, column, rows, shown(float(values[rows[0]])))
+    _check_sizes(cells, column)
     return values.astype(np.float32), {}
+
+
+def _check_sizes(cells: Cells, column: Column) -> None:
+    """Raises ValueError for numbers that 32 bits do not hold."""
+    values = cells.numbers
+    if fault := fault_of(values[~np.isnan(values)]):
+        raise ValueError(f"Column {column.name!r} is out of range: {fault}.")
+    if (large := too_large(values)).any():
+        rows = np.flatnonzero(large).tolist()
+        raise ValueError(
+            f"Column {column.name!r} has numbers beyond {LARGEST:g} in size, such as"
+            f" {values[rows[0]]:g} in {cells.at(rows)}; correct them, empty the cells, or write the"
+            " column in other units."
+        )
 
 
 def _refusal(cells: Cells, column: Column, rows: Sequence[int], value: str) -> ValueError:
@@ -85,7 +103,8 @@ def moments(values: np.ndarray, column: Column) -> tuple[float, float]:
     if column.type == "count":
         x = np.log1p(x)
     location, spread = float(x.mean()), float(x.std())
-    is_constant = spread <= 1e-6 * max(1e-30, abs(location)) or not math.isfinite(spread)
+    location = location if abs(location) > SMALLEST + ROUNDING * spread else 0.0
+    is_constant = spread <= max(SMALLEST, 1e-6 * abs(location)) or not math.isfinite(spread)
     return location, 1.0 if is_constant else spread
 
 
@@ -141,5 +160,5 @@ def _moment(value: float, dtype: str) -> str | date | datetime:
     half = timedelta(seconds=0.5) if has_time else timedelta(hours=12)
     moment = (moment + half).replace(microsecond=0)
     if dtype.startswith(DATE):
-        return moment.strftime(dtype[len(DATE) : -1])
+        return written(moment, dtype[len(DATE) : -1])
     return moment if has_time else moment.date()

@@ -83,6 +83,15 @@ class Delimited(UserTable):
 
     def _check(self, header: Sequence[str]) -> None:
         """Raises ValueError unless there is a header, and as many cells in every row."""
+        if header[0].startswith("sep=") and not any(header[1:]):
+            raise ValueError(f"The first line of {self.path} says {shown(header[0])}; remove it.")
+        other = next((s for s in SEPARATORS if len(header) == 1 and s in header[0]), None)
+        if other is not None and all(other in self.records[k].cells[0] for k in self.rows):
+            raise ValueError(
+                f"{self.path} has one column, {shown(header[0])}, since the separator is"
+                f" {shown(self.separator)}; write separator: {shown(other)} into the description,"
+                " or name the file .csv."
+            )
         if all(NUMBER.fullmatch(name) for name in header):
             raise ValueError(
                 f"The first line of {self.path} holds only numbers ({shown(list(header))}); write"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -32,6 +33,8 @@ class Frame(Typed):
             twice = named.columns[named.columns.duplicated()][0]
             raise ValueError(f"{name} has the column {twice!r} twice; rename one of them.")
         columns = {column: _arrow(named[column], name) for column in named.columns}
+        if not columns:
+            raise ValueError(f"{name} has no columns.")
         super().__init__(Path(name), pa.table(columns).unify_dictionaries())
 
     def guess(self, column: str) -> Guess:
@@ -70,9 +73,17 @@ def _arrow(column: pd.Series, name: str) -> Any:
     """A column for Arrow."""
     if column.dtype == object and column.map(lambda v: isinstance(v, complex)).any():
         raise ValueError(f"Column {column.name!r} of {name} holds complex numbers; give real ones.")
+    dtype: Any = column.dtype
+    if isinstance(dtype, pd.SparseDtype):
+        column = column.sparse.to_dense()
+    if dtype.name == "float128":
+        column = column.astype(np.float64)
     try:
-        return pa.chunked_array([pa.Array.from_pandas(column)])
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError):
+        array = pa.chunked_array([pa.Array.from_pandas(column)])
+        if pa.types.is_dictionary(array.type):
+            array.cast(array.type.value_type)
+        return array
+    except (pa.ArrowException, TypeError, OverflowError, UnicodeError):
         kinds = sorted({type(v).__name__ for v in column.dropna().head(1000)})
         raise ValueError(
             f"Column {column.name!r} of {name} must hold numbers, words, dates or true and false,"

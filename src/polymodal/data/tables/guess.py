@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from polymodal.checks import shown
 from polymodal.data.tables.cells import Cells
+from polymodal.data.tables.sizes import fault_of
 
 FEW = 10  # different whole numbers that are steps of an order
 REPEATED = 5  # times that each category occurs on average
@@ -20,6 +23,17 @@ SENTENCE = 3.0  # words of a cell, on average, that make texts of them
 ID_NAME = re.compile(r"(.*[_. -])?(id|key|index|nr|uuid|row|unnamed: 0|column 1)", re.IGNORECASE)
 TRUTH = ({"false", "true"}, {"no", "yes"}, {"f", "t"}, {"n", "y"}, {"off", "on"})
 TEXT, LEFT_OUT = "text", "drop"
+ALIKE = 0.9  # share of the words of a column that have one form
+# Words that are numbers to a reader: "1,000", "5 %", "$3", "12 kg"; and those that are times.
+ALMOST_NUMBER = re.compile(
+    r"[-+\u2212]?\s?[$\u20ac\u00a3\u00a5]?\s?\d[\d .,'\u2019_\u00a0\u202f]*"
+    r"\s?(%|[$\u20ac\u00a3\u00a5]|[a-zA-Z\u00b5\u00b0/]{1,6})?"
+)
+ALMOST_DATE = re.compile(
+    r"\d{1,4}[-/.:]\d{1,2}\b.*"
+    r"|.{0,20}\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b.{0,30}",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,8 @@ def _of_words(cells: Cells, words: list[str], different: set[str]) -> Guess:
         return Guess(cells.name, "category", f"constant: always {words[0]!r}")
     if k <= MOST_CATEGORIES and n >= REPEATED * k:
         return Guess(cells.name, "category", f"{k} different words in {n} rows")
+    if (reason := _almost(words)) is not None:
+        return Guess(cells.name, LEFT_OUT, reason)
     lengths = [len(word.split()) for word in words]
     if sum(lengths) >= SENTENCE * n:
         return Guess(cells.name, TEXT, f"texts of {sum(lengths) / n:.0f} words on average")
@@ -97,9 +113,37 @@ def _of_words(cells: Cells, words: list[str], different: set[str]) -> Guess:
     )
 
 
+def _almost(words: list[str]) -> str | None:
+    """Why words that a reader takes for numbers or dates are not read as them; None: they are
+    neither.
+    """
+    if _have(ALMOST_DATE, words):
+        return (
+            f"dates or times in a form that is not read, such as {shown(words[0])}; write them as"
+            " 2020-12-31 or 2020-12-31 23:59, or give their date: format"
+        )
+    if _have(ALMOST_NUMBER, words):
+        return (
+            f"words with digits, such as {shown(words[0])}; if they are numbers, write only their"
+            " digits and a decimal point"
+        )
+    return None
+
+
+def _have(form: re.Pattern[str], words: list[str]) -> bool:
+    return sum(form.fullmatch(word) is not None for word in words) >= ALIKE * len(words)
+
+
+def are_almost_numbers(words: Sequence[str]) -> bool:
+    """Whether a reader takes words for numbers, such as "5 %"."""
+    return len(words) > 2 and all(map(ALMOST_NUMBER.fullmatch, words))
+
+
 def _of_numbers(cells: Cells) -> Guess:
     x = cells.numbers[cells.observed]
     different = np.unique(x)
+    if fault := fault_of(x):
+        return Guess(cells.name, LEFT_OUT, fault)
     if len(different) == 1:
         return Guess(cells.name, "real", f"constant: always {different[0]:g}")
     if _are_whole(cells):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from polymodal.checks import FilePath
 from polymodal.checks.files import regular
+from polymodal.data.readers.mapped import Room
 from polymodal.data.tables.user_table import UserTable
 
 TEXT = (".csv", ".tsv", ".tab", ".csv.gz", ".tsv.gz", ".tab.gz")
@@ -24,13 +25,18 @@ def is_table(path: FilePath) -> bool:
 
 
 def read_table(
-    path: FilePath, *, separator: str | None = None, encoding: str | None = None
+    path: FilePath,
+    *,
+    separator: str | None = None,
+    encoding: str | None = None,
+    room: Room | None = None,
 ) -> UserTable:
     """The table in a file: .csv, .tsv, .tab (also packed, .gz), .parquet or .feather.
 
     Args:
         separator: between the cells of text; None: it is found.
         encoding: of text; None: UTF-8.
+        room: typed tables that it does not hold stay on disk; None: all are read.
 
     Raises ValueError in one sentence for other files, and files that are absent, damaged, too large
     or no table.
@@ -45,7 +51,7 @@ def read_table(
     if name.endswith(TYPED):
         from polymodal.data.tables.arrow import read_typed
 
-        return read_typed(file)
+        return read_typed(file, room)
     from polymodal.data.tables.delimited import read_delimited
 
     return read_delimited(file, separator, encoding)

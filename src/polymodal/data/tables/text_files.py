@@ -14,6 +14,26 @@ from polymodal.data.tables.user_table import MAX_MB
 PACKED = ".gz"
 UTF8 = "utf-8"
 GZIP = 31  # zlib's number for the format of gzip
+UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# How files that are no tables of text begin, what they are, and what to do.
+FOREIGN = (
+    (b"PK\x03\x04", "a spreadsheet or a zip archive", "save the sheet as CSV, or unpack it"),
+    (b"\x1f\x8b", "packed by gzip", "give it the ending .csv.gz"),
+    (b"PAR1", "a Parquet file", "give it the ending .parquet"),
+    (b"ARROW1", "a Feather file", "give it the ending .feather"),
+    (b"\x89HDF", "an HDF5 file", "give it the ending .h5ad or .h5mu if it is of anndata"),
+    (b"\x93NUMPY", "an array of NumPy", "give it the ending .npy"),
+    (b"\x89PNG", "a picture", "name it in a column of a table"),
+    (b"\xff\xd8\xff", "a picture", "name it in a column of a table"),
+    (b"%PDF", "a PDF file", "save the table as CSV"),
+    (b"version https://git-lfs", "a pointer of Git LFS", "fetch the file itself: git lfs pull"),
+    (b"<!doctype", "a web page", "download the file itself"),
+    (b"<html", "a web page", "download the file itself"),
+    (b"<?xml", "an XML file", "save the table as CSV"),
+    (b"[{", "a JSON file", "save the table as CSV"),
+    (b'{"', "a JSON file", "save the table as CSV"),
+)
 
 
 def read_text(path: Path, encoding: str | None) -> tuple[str, str, bytes]:
@@ -24,7 +44,12 @@ def read_text(path: Path, encoding: str | None) -> tuple[str, str, bytes]:
 
     Raises ValueError for a file that is too large, damaged, or not in this encoding.
     """
-    return _decoded(path, _unpacked(path), encoding)
+    content = _unpacked(path)
+    start = content[:200].lstrip().lower()
+    for mark, what, remedy in FOREIGN:
+        if start.startswith(mark.lower()):
+            raise ValueError(f"{path} is {what}, not a table of text; {remedy}.")
+    return _decoded(path, content, encoding)
 
 
 def _unpacked(path: Path) -> bytes:
@@ -68,11 +93,8 @@ def _decoded(path: Path, content: bytes, encoding: str | None) -> tuple[str, str
         ) from None
     except UnicodeDecodeError as error:
         where = content.count(b"\n", 0, error.start) + 1
-        likely = (
-            "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
-        )
         remedy = (
-            f"or write encoding: {likely} into the description if it is that"
+            f"or write encoding: {_likely(content, error.start)} into the description if it is that"
             if (encoding is None)
             else "or correct encoding: in the description"
         )
@@ -81,12 +103,21 @@ def _decoded(path: Path, content: bytes, encoding: str | None) -> tuple[str, str
         ) from None
 
 
+def _likely(content: bytes, wrong: int) -> str:
+    """The encoding of a text that is not UTF-8, by its mark or the byte that is wrong."""
+    if content.startswith(UTF32):
+        return "utf-32"
+    if content.startswith(UTF16):
+        return "utf-16"
+    return "cp1252" if 0x80 <= content[wrong] < 0xA0 else "latin-1"
+
+
 def _marks(encoding: str) -> Sequence[bytes]:
     """The marks that may stand in front of text in an encoding."""
     if encoding.startswith("utf-8"):
         return (codecs.BOM_UTF8,)
     if encoding.startswith("utf-16"):
-        return codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
+        return UTF16
     return ()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,14 @@ class UserTable(ABC):
         path: the file.
         columns: their names, in order.
         places: where the rows stand, for sentences.
+        keeps: whether the cells of all columns are kept, not only those of the last one.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str], places: Places) -> None:
+    def __init__(
+        self, path: Path, columns: Sequence[str], places: Places, keeps: bool = True
+    ) -> None:
         self.path, self.columns, self.places = path, tuple(columns), places
+        self.keeps = keeps
         self._known: dict[tuple[Any, ...], Cells] = {}
         if twice := next((name for name in columns if columns.count(name) > 1), None):
             raise ValueError(f"{path} has the column {twice!r} twice; rename one of them.")
@@ -42,7 +46,7 @@ class UserTable(ABC):
         as_words: bool = False,
         date_format: str | None = None,
     ) -> Cells:
-        """The cells of a column, read once.
+        """The cells of a column, read once, or again if not all are kept.
 
         Args:
             empty: words that stand for an empty cell, beside the usual ones.
@@ -56,6 +60,8 @@ class UserTable(ABC):
             raise unknown(f"column {column!r} in {self.path}", column, self.columns)
         how = (column, tuple(empty), as_words, date_format)
         if how not in self._known:
+            if not self.keeps:
+                self._known.clear()
             try:
                 self._known[how] = self._cells(column, empty, as_words, date_format)
             except ValueError as error:
@@ -67,6 +73,12 @@ class UserTable(ABC):
         self, column: str, empty: Sequence[str], as_words: bool, date_format: str | None
     ) -> Cells:
         """The cells of a column that there is."""
+
+    def in_parts(self, rows: int) -> Iterator[UserTable]:
+        """The table as tables of so many rows, one after the other; of one that is in memory, the
+        table itself.
+        """
+        yield self
 
     @abstractmethod
     def encoded(self, filled: Filled, suffix: str) -> bytes:

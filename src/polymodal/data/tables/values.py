@@ -43,6 +43,11 @@ def values_of(
     return torch.from_numpy(values), notes
 
 
+def numbers_in(table: UserTable, column: Column, empty: Sequence[str] = ()) -> np.ndarray:
+    """One column that the table has as numbers (N,); see `values_of`."""
+    return _numbers(table, column, empty)[0]
+
+
 def _numbers(
     table: UserTable, column: Column, empty: Sequence[str]
 ) -> tuple[np.ndarray, dict[str, list[int]]]:

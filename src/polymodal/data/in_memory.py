@@ -1,0 +1,89 @@
+"""Data that Python already holds: DataFrames, arrays, and mappings of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from polymodal.checks import shown
+from polymodal.data.dataset import Splits
+from polymodal.data.described import Described, read_described
+from polymodal.data.npz import LABELS, of_arrays
+from polymodal.data.tables.frame import Frame
+
+TABLE = "table"
+
+
+def is_in_memory(given: Any) -> bool:
+    """Whether data are a DataFrame, or a mapping of DataFrames, arrays and tensors.
+
+    >>> is_in_memory({"a": np.zeros((3, 2))}), is_in_memory({"file": "people.csv"})
+    (True, False)
+    """
+    if isinstance(given, pd.DataFrame):
+        return True
+    return isinstance(given, Mapping) and any(hasattr(x, "__array__") for x in given.values())
+
+
+def from_memory(given: Any, *, seed: int = 0, **fields: Any) -> Splits:
+    """The parts of data that `is_in_memory`.
+
+    A DataFrame is read as a table in a file. Arrays (N, ...) are read as those of an .npz file,
+    with `label`, masks and parts by their names (see `npz_file`), or, beside a DataFrame, as
+    modalities of their own; row i of all of them is sample i.
+
+    Args:
+        seed: of the random split.
+        fields: of a description, of a DataFrame alone: label, split, empty.
+
+    Raises ValueError in one sentence for what cannot be read.
+    """
+    if isinstance(given, pd.DataFrame):
+        return _of_frame(given, seed, fields).splits
+    if fields:
+        raise ValueError(f"Only a DataFrame alone takes {shown(sorted(fields))}; leave it out.")
+    if unnamed := [name for name in given if not isinstance(name, str)]:
+        raise ValueError(f"Modalities are named by words, got {shown(unnamed[0])}.")
+    if any(isinstance(x, pd.DataFrame) for x in given.values()):
+        return _of_several(given, seed).splits
+    return of_arrays({name: _array(x) for name, x in given.items()}, "The data", seed)
+
+
+def _array(x: Any) -> np.ndarray:
+    """An array or tensor as an array."""
+    if isinstance(x, np.memmap):  # which stays one
+        return x
+    return x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+
+
+def _of_frame(frame: pd.DataFrame, seed: int, fields: Mapping[str, Any]) -> Described:
+    tables: Any = {Path(TABLE): Frame(frame, TABLE)}
+    return read_described({"file": TABLE, **fields}, TABLE, seed, tables=tables)
+
+
+def _of_several(given: Mapping[str, Any], seed: int) -> Described:
+    """A DataFrame or an array for each modality, and labels. The files of the description are
+    numbers, behind which these stand.
+    """
+    tables: Any = {}
+    arrays: dict[Path, dict[str, np.ndarray]] = {}
+    section: dict[str, Any] = {}
+    modalities: dict[str, dict[str, Any]] = {}
+    for k, (name, x) in enumerate(given.items()):
+        file = str(k)
+        if name in LABELS:
+            tables[Path(file)] = Frame(pd.DataFrame({"label": _array(x)}), name)
+            section = {"file": file, "label": "label"}
+        elif isinstance(x, pd.DataFrame):
+            tables[Path(file)] = Frame(x, name)
+            modalities[name] = {"file": file}
+        else:
+            arrays[Path(file)] = {"": _array(x)}
+            modalities[name] = {"source": "array", "file": file}
+    whole = {**section, "modalities": modalities}
+    return read_described(whole, "data", seed, tables=tables, arrays=arrays)
