@@ -950,7 +950,7 @@ kind(
     "an archive that unpacks to gigabytes (a zip bomb)",
     evil_archive,
     "x.npz cannot be read, since its arrays take 2.2 GB, more than 1 GB; raise data.max_gb if the"
-    " memory holds them.",
+    " memory or the disk holds them.",
 )
 kind(
     ARRAYS,

@@ -182,7 +182,9 @@ def of_arrays(given: Arrays, file: Path | str, seed: int) -> Splits:
         raise ValueError(f"{file} holds no modality; write one array for each under its name.")
     try:
         modalities = [_describe(n, [held[n] for held in arrays.values()]) for n in names]
-        parts = {part: _dataset(held, modalities, Path(file), part) for part, held in arrays.items()}
+        parts = {
+            part: _dataset(held, modalities, Path(file), part) for part, held in arrays.items()
+        }
         parts = _complete(parts, seed)
         splits = Splits(parts["train"], parts["val"], parts["test"], Path(file).stem)
         return standardised(splits)
