@@ -46,7 +46,7 @@ DRAWS, PROPOSALS = 200, 500
 
 def splits_of(file: Path, seed: int) -> Splits:
     """The file as `polymodal init` describes it."""
-    section = description_of_files(given([str(file)]), None, None, {}).model_dump()
+    section = description_of_files(given([str(file)]), {}, {}).model_dump()
     section["split"] = {"val": 0.1, "test": 0.2, "seed": seed}
     return read_described(section, file.stem, seed).splits
 

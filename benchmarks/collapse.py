@@ -98,7 +98,9 @@ def figures(model: Any, splits: Splits) -> dict[str, float]:
         "label_given_image": accuracy(label_scores(model, batch.only(["image"])), truth),
         "label_given_both": accuracy(log_p, truth),
         "label_nats": float(log_p.gather(1, truth[:, None]).mean()),
-        "image_error": float((means(model, batch, "image") - image).square().flatten(1).sum(1).mean()),
+        "image_error": float(
+            (means(model, batch, "image") - image).square().flatten(1).sum(1).mean()
+        ),
         "digit_given_label": digits(means(model, batch.only(["label"]), "image", 1), splits),
     }
 

@@ -1,26 +1,31 @@
 """Filling in tables with holes, by defaults only, beside other imputers.
 
-    python benchmarks/impute.py [--tables wine fair ...] [--seeds 5] [--rate 0.3] [--mechanism mcar|mar]
+    python benchmarks/impute.py [--tables wine fair ...] [--seeds 0 1 ...] [--rate 0.3] [--mechanism mcar|mar|whole]
 
 Four public tables, cut into two modalities as TABLES states; nothing else is said about them: types, method,
-network, latent and training are what `polymodal init` writes. A share of the entries is removed, at random or at
-rates that depend on one column; every imputer fits and fills the same table. Beside it: the column's own mean or mode,
-scikit-learn's IterativeImputer (Bayesian ridge, and a forest) and KNNImputer on standardised numbers and one-hot
-categories, and miceforest where it is installed. Measures, on the removed entries: root mean squared error of numbers
-in units of the column's standard deviation, mean over columns; error rate of categories, mean over columns; for ours also
-the coverage of 50, 80, 90 and 95 % intervals. Results go to benchmarks/results/impute.json, run by run.
+network, latent and training are what `polymodal init` writes. A share of the entries is removed, in one of the ways of
+MECHANISMS; every imputer fits and fills the same table. Beside it: the column's own mean or mode, scikit-learn's
+IterativeImputer (Bayesian ridge, and a forest) and KNNImputer on standardised numbers and one-hot categories, and
+miceforest where it is installed. Measures, on the removed entries: root mean squared error of numbers (whole numbers
+that are ordinal included) in units of the column's standard deviation, mean over columns; error rate of categories, mean
+over columns; for ours also the coverage and the mean width of 50, 80, 90 and 95 % intervals, stretched by what the
+validation rows say, and the calibration error of the probabilities of categories (boolean and ordinal ones included)
+before and after their temperature. Results go to benchmarks/results/impute.json, run by run; a run that is there is not
+repeated, and `--runs FOLDER` keeps what was trained, so that a run that was killed goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +33,19 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from torch import Tensor
 
 import polymodal
-from polymodal.data import Splits
+from polymodal.batch import Modality
+from polymodal.data import Dataset, Splits
 from polymodal.data.described import read_described, read_rows
-from polymodal.imputation import fill
+from polymodal.imputation import Calibration, Filled, calibrate, fill, widened
+from polymodal.imputation.conformal import LEVELS, QUANTILES, held, places_of
+from polymodal.imputation.measures import clustered
+from polymodal.metrics.scoring import BINS
 from polymodal.settings.recommended import recommended
 
 RESULTS = Path(__file__).parent / "results" / "impute.json"
-LEVELS = (0.5, 0.8, 0.9, 0.95)
 WHOLE = 0.2  # share of the rows that lose a modality under the mechanism "whole"
 # How entries are removed.
 MECHANISMS = {
@@ -122,13 +131,11 @@ def removed(
     return holes
 
 
-# Imputers: (frame with holes, seed) -> completed frame.
+# Ours.
 
 
-def ours(
-    frame: pd.DataFrame, name: str, seed: int, options: dict, training: dict
-) -> tuple[pd.DataFrame, dict, dict]:
-    """The completed table; {level: {column: (2, N) bounds}} of numbers; and what was chosen."""
+def split(frame: pd.DataFrame, name: str, seed: int) -> tuple[Splits, Dataset]:
+    """The table as `polymodal init` reads it: nine tenths for training, a tenth for validation; and all rows."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.csv"
         frame.to_csv(path, index=False)
@@ -139,38 +146,139 @@ def ours(
     rows = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))
     cut = max(10, len(whole) // 10)
     val, train = whole.take(rows[:cut]), whole.take(rows[cut:])
-    splits = Splits(train, val, val, name)
+    return Splits(train, val, val, name), whole
+
+
+def trained(splits: Splits, seed: int, options: argparse.Namespace, folder: str) -> tuple:
+    """The run, kept in the folder of `--runs` if there is one, and what was chosen."""
     advice = recommended(splits)
-    chosen = {"method": advice.method, **advice.options, **options}
-    training = {**advice.training, **training}
+    chosen = {"method": advice.method, **advice.options, **dict(options.method)}
+    training = {**advice.training, **dict(options.training)}
+    about = {
+        "method": chosen["method"],
+        "options": {k: v for k, v in chosen.items() if k != "method"},
+    }
+    out = options.runs / folder if options.runs else None
     method = chosen.pop("method")
-    run = polymodal.fit(method, splits, seed=seed, progress=False, **chosen, **training)
-    levels = sorted({round(a, 4) for c in LEVELS for a in ((1 - c) / 2, (1 + c) / 2)})
-    filled = fill(run.model, whole, list(TABLES[name]), levels=levels)
-    done, bounds = frame.copy(), {c: {} for c in LEVELS}
+    run = polymodal.fit(method, splits, seed=seed, progress=False, out=out, **chosen, **training)
+    stage = next(iter(run.info["stages"].values()))
+    names = ("steps", "epochs", "best_epoch", "seconds", "best_val_loss")
+    return run, about | {"training": training} | {k: stage.get(k) for k in names}
+
+
+def ours(
+    truth: pd.DataFrame, frame: pd.DataFrame, name: str, seed: int, options: argparse.Namespace
+) -> tuple[pd.DataFrame, dict, dict]:
+    """The completed table; figures of intervals and probabilities on the removed entries; what was chosen, and seconds
+    of filling and of calibration.
+    """
+    splits, whole = split(frame, name, seed)
+    run, chosen = trained(splits, seed, options, f"{name}-{options.mechanism}-{seed}")
+    torch.manual_seed(seed)
+    clock = time.perf_counter()
+    filled = fill(run.model, whole, list(TABLES[name]), levels=QUANTILES)
+    middle = time.perf_counter()
+    calibration = calibrate(run, splits, seed=seed)
+    chosen["filling"] = round(middle - clock, 1)
+    chosen["calibration"] = round(time.perf_counter() - middle, 1)
+    chosen["ess"] = float(torch.cat([f.ess for f in filled.values()]).median())
+    chosen["temperatures"] = [t.model_dump() for t in calibration.temperatures]
+    done, found = frame.copy(), _Figures(truth)
     for m in run.model.modalities:
+        known, lost = filled[m.name], ~whole.is_present(m.name)
+        bounds = {c: _bounds(known, calibration, k, m, lost) for k, c in enumerate(LEVELS)}
+        own = {c: known.quantiles[places_of(k)[::2]] for k, c in enumerate(LEVELS)}
+        shares = held(known, calibration, m, lost)
         for i, about in enumerate(m.columns):
             column = about.name
-            holes, center = frame[column].isna().to_numpy(), filled[m.name].center[:, i].numpy()
+            holes, center = frame[column].isna().to_numpy(), known.center[:, i].numpy()
             if about.categories:
                 words = np.array(about.categories, dtype=object)
                 words = words.astype(float) if frame[column].dtype.kind == "f" else words
                 done.loc[holes, column] = words[center.astype(int)][holes]
+                found.add_probabilities(column, holes, words, known.probabilities[i], shares[i])
                 continue
             done[column] = np.where(holes, center, done[column])
-            for c in LEVELS:
-                low, high = levels.index(round((1 - c) / 2, 4)), levels.index(round((1 + c) / 2, 4))
-                bounds[c][column] = filled[m.name].quantiles[[low, high], :, i].numpy()
-    ess = float(torch.cat([f.ess for f in filled.values()]).median())
-    stage = next(iter(run.info["stages"].values()))
-    figures = {
-        k: stage.get(k) for k in ("steps", "epochs", "best_epoch", "seconds", "best_val_loss")
-    }
-    return (
-        done,
-        bounds,
-        {"method": method, "options": chosen, "training": training, "ess": ess, **figures},
-    )
+            intervals = {c: x[:, :, i].numpy() for c, x in bounds.items()}
+            found.add_intervals(
+                column, holes, intervals, {c: x[:, :, i].numpy() for c, x in own.items()}, frame
+            )
+    return done, found.figures(), chosen
+
+
+def _bounds(known: Filled, calibration: Calibration, k: int, m: Modality, lost: Tensor) -> Tensor:
+    """The intervals (2, N, d) that are given to a user, at the k-th of LEVELS."""
+    three = replace(known, quantiles=known.quantiles[places_of(k)])
+    return torch.stack(widened(three, calibration, LEVELS[k], m, lost))
+
+
+class _Figures:
+    """Figures of intervals and of probabilities, over all columns."""
+
+    def __init__(self, truth: pd.DataFrame) -> None:
+        self.truth = truth
+        self.inside: dict[float, list] = {c: [] for c in LEVELS}
+        self.rows: list[np.ndarray] = []
+        self.bins = {name: np.zeros((BINS, 4)) for name in ("given", "own")}
+
+    def add_intervals(
+        self, column: str, holes: np.ndarray, given: dict, own: dict, frame: pd.DataFrame
+    ) -> None:
+        x, spread = self.truth[column].to_numpy(), self.truth[column].std(ddof=0)
+        tiny = 1e-6 * spread
+        for c in LEVELS:
+            low, high = np.nanquantile(frame[column], [(1 - c) / 2, (1 + c) / 2])
+            marginal = np.stack([np.full(len(x), low), np.full(len(x), high)])
+            for which in (given[c], own[c], marginal):
+                hit = ((x >= which[0] - tiny) & (x <= which[1] + tiny))[holes]
+                self.inside[c].append((hit, ((which[1] - which[0]) / spread)[holes]))
+        self.rows.append(holes.nonzero()[0])
+
+    def add_probabilities(
+        self, column: str, holes: np.ndarray, words: np.ndarray, own: Tensor, given: Tensor
+    ) -> None:
+        """Sums by bins: how many entries, probabilities, hits, and variances of hits if probabilities hold."""
+        x = self.truth[column].to_numpy()
+        for name, p in (("given", given), ("own", own)):
+            p = p.double().numpy()
+            top, right = p.max(1), words[p.argmax(1)] == x
+            place = np.clip((top * BINS).astype(int), 0, BINS - 1)
+            for k, value in enumerate((np.ones_like(top), top, right, top * (1 - top))):
+                np.add.at(self.bins[name][:, k], place[holes], value[holes])
+
+    def figures(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"coverage": {}, "probabilities": {}}
+        rows = np.concatenate(self.rows)
+        for c, parts in self.inside.items():
+            given, own, marginal = (parts[k::3] for k in range(3))
+            hits = np.concatenate([hit for hit, _ in given])
+            share, error = clustered(torch.tensor(hits).double(), torch.tensor(rows))
+            found["coverage"][str(c)] = {
+                "coverage": share,
+                "se": error,
+                "own": float(np.concatenate([hit for hit, _ in own]).mean()),
+                "n": len(hits),
+                "width": float(np.concatenate([w for _, w in given]).mean()),
+                "marginal_width": float(np.concatenate([w for _, w in marginal]).mean()),
+            }
+        found["probabilities"] = {name: calibration_errors(x) for name, x in self.bins.items()}
+        return found
+
+
+def calibration_errors(bins: np.ndarray) -> dict[str, Any]:
+    """The expected calibration error, and that which is expected by chance of as many probabilities that hold (the sum
+    of normal deviates' sizes); with the sums, so that runs can be pooled.
+    """
+    n = bins[:, 0].sum()
+    if not n:
+        return {"n": 0}
+    error = np.abs(bins[:, 1] - bins[:, 2]).sum() / n
+    chance = np.sqrt(2 / np.pi * bins[:, 3]).sum() / n
+    sums = [[float(f"{v:.6g}") for v in row] for row in bins]
+    return {"n": int(n), "error": float(error), "by_chance": float(chance), "bins": sums}
+
+
+# Imputers: (frame with holes, seed) -> completed frame.
 
 
 def marginal(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -265,45 +373,39 @@ OTHERS: dict[str, Callable[[pd.DataFrame, int], pd.DataFrame]] = {
 }
 
 
-def scored(done: pd.DataFrame, truth: pd.DataFrame, holes: np.ndarray) -> dict[str, float]:
-    """Standardised RMSE over columns of numbers, error rate over columns of categories."""
-    errors, wrong = [], []
+def scored(done: pd.DataFrame, truth: pd.DataFrame, holes: np.ndarray) -> dict[str, Any]:
+    """Standardised RMSE over columns of numbers, error rate over columns of categories, and both column by column."""
+    errors, wrong = {}, {}
     for i, c in enumerate(truth):
         rows = holes[:, i]
         if not rows.any():
             continue
         if truth[c].dtype.kind == "f":
             gap = (done[c] - truth[c])[rows].astype(float) / truth[c].std(ddof=0)
-            errors.append(float(np.sqrt((gap**2).mean())))
+            errors[c] = float(np.sqrt((gap**2).mean()))
         else:
-            wrong.append(float((done[c].astype(object) != truth[c].astype(object))[rows].mean()))
-    found = {"rmse": float(np.mean(errors))}
-    return found | ({"error_rate": float(np.mean(wrong))} if wrong else {})
+            wrong[c] = float((done[c].astype(object) != truth[c].astype(object))[rows].mean())
+    found: dict[str, Any] = {"rmse": float(np.mean(list(errors.values())))}
+    if wrong:
+        found["error_rate"] = float(np.mean(list(wrong.values())))
+    return found | {"columns": {c: round(v, 4) for c, v in (errors | wrong).items()}}
 
 
-def coverage(bounds: dict, truth: pd.DataFrame, holes: np.ndarray) -> dict[str, dict[str, float]]:
-    """{level: the share of removed numbers within the bounds, how many, and the mean width in standard deviations}."""
-    found = {}
-    for level, columns in bounds.items():
-        inside, widths = [], []
-        for c, (low, high) in columns.items():
-            rows, x = holes[:, list(truth).index(c)], truth[c].to_numpy()
-            tiny = 1e-6 * truth[c].std()
-            inside.append(((x >= low - tiny) & (x <= high + tiny))[rows])
-            widths.append(((high - low) / truth[c].std(ddof=0))[rows])
-        inside, widths = np.concatenate(inside), np.concatenate(widths)
-        found[str(level)] = {
-            "coverage": float(inside.mean()),
-            "n": len(inside),
-            "width": float(widths.mean()),
-        }
-    return found
+def lost_only(name: str, truth: pd.DataFrame, holes: np.ndarray) -> np.ndarray:
+    """The holes of rows that lack the whole modality."""
+    lost = np.zeros_like(holes)
+    for columns in TABLES[name].values():
+        places = [list(truth.columns).index(c) for c in columns]
+        lost[np.ix_(holes[:, places].all(1), places)] = True
+    return lost
 
 
-def measured(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """All imputers on one table with holes."""
+def measured(
+    name: str, seed: int, options: argparse.Namespace, before: dict[str, Any]
+) -> dict[str, Any]:
+    """All imputers on one table with holes; those of `before` are not run again, but for ours."""
     truth = table(name)
-    holes = removed(truth, options.rate, options.mechanism, np.random.default_rng(seed))
+    holes = removed(truth, name, options.rate, options.mechanism, np.random.default_rng(seed))
     frame = truth.mask(holes)
     found: dict[str, Any] = {
         "table": name,
@@ -311,23 +413,125 @@ def measured(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any
         "rate": options.rate,
         "mechanism": options.mechanism,
     }
-    found |= {"rows": len(truth), "removed": int(holes.sum()), "imputers": {}}
+    imputers = dict(before.get("imputers", {}))
+    found |= {"rows": len(truth), "removed": int(holes.sum()), "imputers": imputers}
     clock = time.perf_counter()
-    done, bounds, chosen = ours(frame, name, seed, dict(options.method), dict(options.training))
-    found["imputers"]["polymodal"] = scored(done, truth, holes) | {
-        "seconds": round(time.perf_counter() - clock, 1)
-    }
-    found |= {"coverage": coverage(bounds, truth, holes), "chosen": chosen}
+    done, figures, chosen = ours(truth, frame, name, seed, options)
+    imputers["polymodal"] = all_scores(done, truth, holes, name, options.mechanism, clock)
+    found |= figures | {"chosen": chosen}
     for imputer, complete in {} if options.ours else OTHERS.items():
+        if imputer in imputers and imputer != "marginal":
+            continue
         clock = time.perf_counter()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                score = scored(complete(frame, seed), truth, holes)
+                done = complete(frame, seed)
         except ImportError:
             continue
-        found["imputers"][imputer] = score | {"seconds": round(time.perf_counter() - clock, 1)}
+        imputers[imputer] = all_scores(done, truth, holes, name, options.mechanism, clock)
     return found
+
+
+def all_scores(
+    done: pd.DataFrame,
+    truth: pd.DataFrame,
+    holes: np.ndarray,
+    name: str,
+    mechanism: str,
+    clock: float,
+) -> dict[str, Any]:
+    """Scores on all holes, and under the mechanism "whole" also on the modalities that rows lack as a whole."""
+    seconds = {"seconds": round(time.perf_counter() - clock, 1)}
+    score = scored(done, truth, holes) | seconds
+    if mechanism != "whole":
+        return score
+    lost = scored(done, truth, lost_only(name, truth, holes))
+    return score | {f"{k}_lost": v for k, v in lost.items() if k != "columns"}
+
+
+# The tables of docs/impute.md.
+
+NAMES = {"polymodal": "polymodal", **dict.fromkeys(OTHERS), "neighbours": "nearest neighbours"}
+NAMES |= {"marginal": "the column's mean or mode"}
+ORDER = ("polymodal", "forest, iterated", "ridge, iterated", "neighbours", "miceforest", "marginal")
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}".lstrip("0")
+
+
+def _mean(runs: list, imputer: str, figure: str) -> str:
+    values = [r["imputers"][imputer][figure] for r in runs if imputer in r["imputers"]]
+    return _number(float(np.mean(values))) if values else ""
+
+
+def point_table(runs: list, mechanism: str, lost: str = "") -> list[str]:
+    """Rows of markdown: errors of all imputers on each table, means over seeds.
+
+    Args:
+        lost: "_lost" for the modalities that rows lack as a whole.
+    """
+    groups = _groups(runs, mechanism)
+    head = [f"{name} ({r[0]['rows']:,} rows, {_seeds(r)})" for name, r in groups.items()]
+    lines = [f"| imputer | {' | '.join(head)} |", "|---" * (1 + len(head)) + "|"]
+    for imputer in ORDER:
+        pairs = [
+            f"{_mean(r, imputer, f'rmse{lost}')}, {_mean(r, imputer, f'error_rate{lost}')}"
+            for r in groups.values()
+        ]
+        lines.append(f"| {NAMES[imputer] or imputer} | {' | '.join(pairs)} |")
+    return lines
+
+
+def held_table(runs: list) -> list[str]:
+    """Rows of markdown: what intervals of 90 % hold, and how wide they are; calibration errors, by mechanism."""
+    lines = [
+        "| table | removed | numbers | 90 % intervals hold | the model's own | width (marginal's) "
+        "| categories | calibration error | before | by chance |",
+        "|---" * 10 + "|",
+    ]
+    for mechanism in MECHANISMS:
+        for name, group in _groups(runs, mechanism).items():
+            parts = [r["coverage"]["0.9"] for r in group]
+            n = [x["n"] for x in parts]
+            mean = {k: float(np.average([x[k] for x in parts], weights=n)) for k in parts[0]}
+            error = math.sqrt(sum((x["se"] * x["n"]) ** 2 for x in parts)) / sum(n)
+            bins = {
+                k: calibration_errors(sum(np.array(r["probabilities"][k]["bins"]) for r in group))
+                for k in ("given", "own")
+            }
+            cells = [
+                f"{name} ({_seeds(group)})",
+                mechanism,
+                f"{sum(n):,}",
+                f"{100 * mean['coverage']:.1f} ± {100 * error:.1f} %",
+                f"{100 * mean['own']:.1f} %",
+                f"{mean['width']:.2f} ({mean['marginal_width']:.2f})",
+                f"{bins['given']['n']:,}",
+                *(
+                    _number(bins[a][b])
+                    for a, b in (("given", "error"), ("own", "error"), ("given", "by_chance"))
+                ),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _groups(runs: list, mechanism: str) -> dict[str, list]:
+    """{table: its runs}, of those that have figures of ours."""
+    own = [r for r in runs if r["mechanism"] == mechanism and "probabilities" in r]
+    return {name: found for name in TABLES if (found := [r for r in own if r["table"] == name])}
+
+
+def _seeds(runs: list) -> str:
+    return f"{len(runs)} seed{'s' * (len(runs) > 1)}"
+
+
+def tables(runs: list) -> str:
+    """All tables of docs/impute.md."""
+    parts = [point_table(runs, m) for m in MECHANISMS if _groups(runs, m)]
+    return "\n\n".join("\n".join(lines) for lines in [*parts, held_table(runs)])
 
 
 def _pair(text: str) -> tuple[str, Any]:
@@ -340,8 +544,10 @@ def main() -> None:
     parser.add_argument("--tables", nargs="*", default=list(TABLES))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--rate", type=float, default=0.3)
-    parser.add_argument("--mechanism", choices=("mcar", "mar"), default="mcar")
+    parser.add_argument("--mechanism", choices=tuple(MECHANISMS), default="mcar")
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--runs", type=Path, help="a folder in which trained runs are kept")
+    parser.add_argument("--again", action="store_true", help="measure ours again where it is there")
     parser.add_argument("--ours", action="store_true", help="leave the others out")
     parser.add_argument(
         "--method",
@@ -353,29 +559,42 @@ def main() -> None:
     parser.add_argument(
         "--training", nargs="*", type=_pair, default=[], help="other settings of the training"
     )
+    parser.add_argument("--show", action="store_true", help="print the tables of docs/impute.md")
     options = parser.parse_args()
+    if options.show:
+        print(tables(json.loads(options.out.read_text())["runs"]))
+        return
     torch.set_num_threads(1)
     runs = json.loads(options.out.read_text())["runs"] if options.out.exists() else []
     for seed in options.seeds:
         for name in options.tables:
             key = (name, seed, options.rate, options.mechanism)
-            if any((r["table"], r["seed"], r["rate"], r["mechanism"]) == key for r in runs):
+            old = [r for r in runs if (r["table"], r["seed"], r["rate"], r["mechanism"]) == key]
+            if old and not options.again:
                 continue
-            runs.append(measured(name, seed, options))
+            found = measured(name, seed, options, old[0] if old else {})
+            written = json.loads(options.out.read_text())["runs"] if options.out.exists() else []
+            kept = [r for r in written if (r["table"], r["seed"], r["rate"], r["mechanism"]) != key]
+            runs = sorted([*kept, found], key=lambda r: (r["mechanism"], r["table"], r["seed"]))
             about = {
                 "machine": f"{os.cpu_count()} cores, {platform.machine()}, one thread",
                 "torch": torch.__version__,
             }
             options.out.write_text(json.dumps({"about": about, "runs": runs}, indent=1) + "\n")
-            last = runs[-1]
+            said = {
+                k: [round(x.get(m, 0), 3) for m in ("rmse", "error_rate", "seconds")]
+                for k, x in found["imputers"].items()
+            }
+            print(name, seed, options.mechanism, said)
             print(
-                name,
-                seed,
-                {k: {m: round(v, 3) for m, v in x.items()} for k, x in last["imputers"].items()},
+                "  ", {k: [round(v, 3) for v in x.values()] for k, x in found["coverage"].items()}
             )
             print(
                 "  ",
-                {k: {m: round(v, 3) for m, v in x.items()} for k, x in last["coverage"].items()},
+                {
+                    k: {m: v for m, v in x.items() if m != "bins"}
+                    for k, x in found["probabilities"].items()
+                },
                 flush=True,
             )
 

@@ -7,14 +7,17 @@ import pytest
 import torch
 
 from polymodal.batch import Batch, Modality
-from polymodal.data import Dataset
+from polymodal.data import Dataset, Splits
 from polymodal.data.kinds import KINDS
 from polymodal.data.sources.array import described_by
 from polymodal.data.sources.cells import is_counts
 from polymodal.distributions import LibraryCounts, likelihood_of, observed_log_prob
 from polymodal.distributions.library import library_size
 from polymodal.methods import METHODS
+from polymodal.networks.components import COMPONENTS, PrincipalComponents
 from polymodal.networks.reading import LibraryFeatures
+from polymodal.settings.recommended import recommended
+from polymodal.training.fit import fit
 
 D = 7
 M = Modality("x", (D,), "library_counts", kind="counts")
@@ -22,7 +25,7 @@ M = Modality("x", (D,), "library_counts", kind="counts")
 
 def density(n=5, seed=0) -> LibraryCounts:
     torch.manual_seed(seed)
-    raw = torch.cat([torch.randn(n, D), 5 + torch.randn(n, 1)], -1)
+    raw = torch.cat([torch.randn(n, D), torch.zeros(n, D), 5 + torch.randn(n, 1)], -1)
     return likelihood_of(M).make(raw, M, torch.tensor([*[0.5] * D, -1.0]))
 
 
@@ -127,7 +130,7 @@ def test_methods_read_and_fill_counts(method) -> None:
     z = model.latents(batch, 4)
     assert model.log_p("x", batch, z).isfinite().all()
     part = model.readable(Batch({"x": x[:6]}, {"x": torch.arange(6) < 3}))
-    p = model.predictive("x", part, model.latents(part, 4))
+    p = model.predictive("x", part, model.decoders["x"](model.latents(part, 4)))
     torch.testing.assert_close(p.mean[:, :3].sum(-1), x[:3].sum(-1).expand(4, -1))
     assert (p.mean[:, 3:].sum(-1) - x[3:6].sum(-1)).abs().min() > 0
 
@@ -162,3 +165,56 @@ def test_counts_are_counts_even_if_all_are_0_or_1() -> None:
     assert KINDS["counts"].describe("x", [np.eye(3)]).likelihood == "library_counts"
     with pytest.raises(ValueError, match=r"is of vectors of counts, got shape \(2, 3\)"):
         likelihood_of(Modality("x", (2, 3), "library_counts"))
+
+
+def wide(n=80, d=150, seed=0) -> tuple[Modality, torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=(n, 2))
+    share = np.exp(z @ rng.normal(size=(2, d)))
+    size = rng.lognormal(8, 0.4, (n, 1))
+    x = torch.from_numpy(rng.poisson(size * share / share.sum(1, keepdims=True))).float()
+    m = Modality("x", (d,), "library_counts", kind="counts")
+    return described_by(m, x, range(n)), x
+
+
+def test_encoders_of_many_counts_read_their_principal_components() -> None:
+    m, x = wide()
+    part = PrincipalComponents("x", LibraryFeatures(m), m.shape[0] + 1)
+    part.start_at(x)
+    scores = part(x).double()
+    torch.testing.assert_close(scores.mean(0), torch.zeros(COMPONENTS).double(), atol=1e-3, rtol=0)
+    covariance = scores.T @ scores / len(x)
+    off = covariance - covariance.diagonal().diag()
+    assert off.abs().max() < 1e-3 * covariance.max()  # uncorrelated
+    torch.testing.assert_close(covariance.diagonal().mean().item(), 1.0, atol=1e-3, rtol=0)
+    features = LibraryFeatures(m)(x).double()
+    variance = torch.linalg.eigvalsh(torch.cov(features.T, correction=0)).flip(0)[:COMPONENTS]
+    torch.testing.assert_close(
+        covariance.diagonal().sort(descending=True).values,
+        variance / variance.mean(),
+        rtol=1e-2,
+        atol=1e-3,
+    )
+
+
+def test_components_are_found_before_training_and_kept() -> None:
+    m, x = wide()
+    data = Dataset([m, Modality("y", (2,))], {"x": x, "y": torch.randn(len(x), 2)})
+    splits = Splits(data, data, data, "wide")
+    run = fit("jnf", splits, latent=2, epochs=0, progress=False)
+    found = [p for p in run.model.modules() if isinstance(p, PrincipalComponents)]
+    assert len(found) == 2  # of the joint encoder and of the expert
+    assert torch.equal(found[0].directions, found[1].directions)
+    features = found[0](x).double()
+    assert abs((features.square().mean(0)).mean().item() - 1) < 0.01
+    few = x.clone()
+    few[:, ::3] = torch.nan
+    assert found[0](few).isfinite().all()
+
+
+def test_a_method_is_trained_for_steps_and_small_modalities_count() -> None:
+    m, x = wide()
+    data = Dataset([m, Modality("y", (2,), kind="vector")], {"x": x, "y": torch.randn(len(x), 2)})
+    advice = recommended(Splits(data, data, data, "wide"))
+    assert advice.method == "jnf" and advice.options == {"rescale": "root"}
+    assert advice.training["epochs"] * (len(x) // advice.training["batch"]) >= 1500

@@ -28,7 +28,8 @@ from polymodal.checks import (
 from polymodal.checks.yaml_text import read, write
 from polymodal.cli import main as cli
 from polymodal.data import load_data
-from polymodal.experiments.plan import make_plan, train
+from polymodal.experiments.plan import make_plan
+from polymodal.experiments.work import train
 from polymodal.methods import FlowSettings
 from polymodal.model import Stage
 from polymodal.settings import TrainingSettings, load_recipe, resolve, to_dict

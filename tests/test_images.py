@@ -12,11 +12,13 @@ from PIL import Image
 
 from polymodal import Batch, Dataset, Modality, Splits, fit
 from polymodal.cli.main import run as command
+from polymodal.data.kinds import mosaic
 from polymodal.data.kinds.lettering import lettered
 from polymodal.data.readers import decoded as decoded_reader
 from polymodal.data.readers.pictures import picture_bytes
 from polymodal.distributions import divergence
 from polymodal.imputation.baselines import Baselines
+from polymodal.imputation.completion import complete
 from polymodal.imputation.fill import FEW, fill
 from polymodal.imputation.weighted import weighted_latents
 from polymodal.methods.miwae import miwae_loss
@@ -209,6 +211,23 @@ def test_few_draws_become_pictures_and_their_mean_is_that_of_many() -> None:
     assert error < 5 * means.std(0).max() / FEW**0.5
 
 
+def test_pictures_are_decoded_only_for_samples_that_lack_them() -> None:
+    model, data = model_of_pictures()
+    decoded = []
+    model.decoders["photo"].register_forward_hook(lambda m, z, p: decoded.append(z[0].shape[1]))
+    done = complete(model, data, proposals=30, draws=2)
+    assert done.rows.tolist() == [*range(20, 40)] and set(decoded) == {20}
+    decoded.clear()
+    holes = data.tables["row"].clone()
+    holes[:5] = torch.nan
+    torn = replace(data, tables={**data.tables, "row": holes}, holes=None)
+    done = complete(model, torn, proposals=30, draws=2)
+    assert done.rows.tolist() == [*range(5), *range(20, 40)] and set(decoded) == {20}
+    photo = done.filled["photo"]
+    assert (photo.center[:5] == 0).all() and (photo.center[5:] > 0).all()
+    assert (photo.draws[:, 5:] > 0).all() and len(photo.ess) == 25
+
+
 @pytest.mark.parametrize(("suffix", "error"), [(".png", 0.002), (".JPG", 0.03), (".tif", 0.002)])
 def test_pictures_are_written_as_they_are_read(suffix, error) -> None:
     ramp = torch.linspace(0, 1, 16).expand(3, 16, 16) * torch.tensor([1, 0.5, 0.2])[:, None, None]
@@ -321,7 +340,16 @@ def test_a_picture_whose_decoder_ignores_the_latent_is_told(caplog, ignores) -> 
     assert ("The decoder of 'photo' ignores" in caplog.text) == ignores
 
 
-# Texts in pictures.
+# Pictures beside texts.
+
+
+def test_small_pictures_beside_wide_ones_are_enlarged_and_rows_are_as_high_as_they() -> None:
+    wide, small = torch.zeros(2, 3, 10, 30), torch.rand(2, 3, 8, 8)
+    image = mosaic([wide, small])
+    assert image.shape == (10 + 2 + 24, 30 + 2 + 30, 3)
+    first = image[12:, 3:27]  # in the middle of its place
+    exact = (small[0].movedim(0, -1) * 255).round().to(torch.uint8).numpy()
+    assert (first == exact.repeat(3, 0).repeat(3, 1)).all()
 
 
 def test_long_texts_are_shown_whole_and_cut_ones_say_so() -> None:

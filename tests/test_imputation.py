@@ -1,11 +1,14 @@
 """Filling in: thinning in training, weighted quantiles, importance sampling."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from polymodal.batch import Batch, is_observed
+from polymodal.batch import Batch, Modality, is_observed
 from polymodal.imputation import fill
-from polymodal.imputation.weighted import weighted_latents, weighted_quantiles
+from polymodal.imputation.weighted import flattened, weighted_latents, weighted_quantiles
+from polymodal.methods import METHODS
 from polymodal.methods.miwae import ALL, KEPT, thinned
 from test_methods import SIZE, batch, build
 
@@ -78,3 +81,53 @@ def test_weights_add_up_and_fill_all_entries(name: str) -> None:
         assert filled[m].center.isfinite().all() and filled[m].draws.shape[:2] == (3, SIZE)
         low, middle, high = filled[m].quantiles
         assert (low <= middle).all() and (middle <= high).all()
+
+
+def test_weights_are_flattened_until_enough_draws_count() -> None:
+    """Up to their power they stay as they are; weights of which enough count are not touched."""
+    log_w = torch.randn(400, 6, generator=torch.Generator().manual_seed(0)).double()
+    log_w = log_w * torch.tensor([0.1, 0.5, 1.0, 3.0, 10.0, 100.0])
+    plain = log_w.softmax(0)
+    weight = flattened(log_w, 200)
+    effective = 1 / weight.square().sum(0)
+    enough = 1 / plain.square().sum(0) >= 200
+    assert enough.tolist() == [True, True, False, False, False, False]
+    torch.testing.assert_close(weight[:, enough], plain[:, enough])
+    torch.testing.assert_close(
+        effective[~enough], torch.full((4,), 200.0).double(), rtol=0.01, atol=0
+    )
+    assert torch.equal(weight.argmax(0), plain.argmax(0))
+    torch.testing.assert_close(flattened(log_w, 0), plain)
+
+
+def test_surrogates_say_how_many_draws_count() -> None:
+    modalities = [Modality("a", (3,)), Modality("b", (2,))]
+    models = {m: METHODS[m](modalities, latent=2).model for m in ("jnf", "miwae")}
+    assert models["miwae"].posterior.least_effective == 0
+    x, model = {"a": 40 * torch.randn(5, 3)}, models["jnf"]
+    assert weighted_latents(model, model.readable(Batch(x)), 100).ess.min() >= 49
+
+
+def test_latents_are_decoded_once() -> None:
+    """Each decoder runs once for a batch, whether its modality was given, filled in, or both; what
+    is kept is what would be decoded again.
+    """
+    model = build("miwae").model.eval()
+    calls = dict.fromkeys(model.decoders, 0)
+    for m in calls:
+        count = partial(_count, calls, m)
+        model.decoders[m].register_forward_hook(count)
+    fill(model, batch().only(["a", "b"]), ["a", "c"], proposals=50)
+    assert calls == {**dict.fromkeys(calls, 0), "a": 1, "b": 1, "c": 1}
+    torch.manual_seed(0)
+    kept = weighted_latents(model, batch().only(["a", "b"]), 50, ["a", "c"])
+    torch.manual_seed(0)
+    plain = weighted_latents(model, batch().only(["a", "b"]), 50)
+    assert torch.equal(kept.weight, plain.weight)
+    assert list(kept.decoded) == ["a"] and not plain.decoded
+    for m in ("a", "c"):
+        assert torch.equal(kept.under(model, batch(), m).mean, plain.under(model, batch(), m).mean)
+
+
+def _count(calls: dict[str, int], m: str, *_: object) -> None:
+    calls[m] += 1

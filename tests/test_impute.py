@@ -224,7 +224,7 @@ def test_rows_of_other_patterns_are_independent_of_rows_beside_them(folder) -> N
         assert torch.allclose(together.filled["life"].probabilities[place][2:], share, atol=0.03)
     assert together.nothing.tolist() == [False, True, False]
     batch = _dataset(trained, {"body": x}).batch(torch.arange(3))
-    _, weight, ess = weighted_latents(trained.model, trained.model.readable(batch), 500)
+    _, weight, ess, _ = weighted_latents(trained.model, trained.model.readable(batch), 500)
     assert torch.allclose(1 / weight.square().sum(0), ess, rtol=1e-3)
     assert (ess[[0, 2]] < 499).all()
 

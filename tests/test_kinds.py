@@ -273,15 +273,15 @@ def test_a_mosaic_shows_every_pixel_in_its_place() -> None:
     first, second = torch.rand(3, 1, 4, 5), torch.rand(2, 3, 6, 7)
     image = mosaic([first, second], gap_after=1)
     gap, wide = GAP, WIDE
-    assert image.shape == (2 * 6 + gap + wide, 3 * 7 + 2 * gap, 3)
-    small = image[1:5, 1 + 7 + gap : 1 + 7 + gap + 5]  # 4 x 5 in the middle of 6 x 7
+    assert image.shape == (4 + 6 + gap + wide, 3 * 7 + 2 * gap, 3)
+    small = image[:4, 1 + 7 + gap : 1 + 7 + gap + 5]  # 4 x 5 in the middle of 4 x 7
     assert np.array_equal(
         small, (first[1].permute(1, 2, 0) * 255).round().expand(4, 5, 3).byte().numpy()
     )
-    large = image[6 + gap + wide :, 7 + gap : 14 + gap]
+    large = image[4 + gap + wide :, 7 + gap : 14 + gap]
     assert np.array_equal(large, (second[1].permute(1, 2, 0) * 255).round().byte().numpy())
-    assert (image[6 : 6 + gap + wide] == 255).all() and (
-        image[6 + gap + wide :, 14 + gap :] == 255
+    assert (image[4 : 4 + gap + wide] == 255).all() and (
+        image[4 + gap + wide :, 14 + gap :] == 255
     ).all()
 
 

@@ -109,14 +109,17 @@ class MultimodalVAE(nn.Module, Generic[P]):
         """log p(x_m|z), (..., B), nats, of the observed entries of modality m, as if it were
         present in every sample.
         """
-        p, x = self.decoders[m](z), batch.x[m]
+        return self.log_p_under(m, batch, self.decoders[m](z))
+
+    def log_p_under(self, m: str, batch: Batch, p: Any) -> Tensor:
+        """`log_p` under decoded p(x_m|z)."""
+        x = batch.x[m]
         return observed_log_prob(p, x) if batch.has_holes(m) else p.log_prob(x)
 
-    def predictive(self, m: str, batch: Batch, z: Tensor) -> Any:
-        """p(x_m | z), batch_shape (..., B), of entries that were not observed: of counts, by the
-        library size of what was observed of the sample, if something was.
+    def predictive(self, m: str, batch: Batch, p: Any) -> Any:
+        """A decoded p(x_m | z), batch_shape (..., B), for entries that were not observed: of
+        counts, by the library size of what was observed of the sample, if something was.
         """
-        p = self.decoders[m](z)
         if not isinstance(p, LibraryCounts) or m not in batch.x:
             return p
         return p.given(torch.where(batch.mask([m]).unsqueeze(-1), batch.x[m], torch.nan))

@@ -8,7 +8,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import (
@@ -70,6 +70,7 @@ Positive = Annotated[float, Gt(0)]  # (0, inf)
 Memory = Literal["auto"] | Positive  # in GB
 Share = Annotated[float, Ge(0), Le(1)]  # [0, 1]
 BelowOne = Annotated[float, Ge(0), Lt(1)]  # [0, 1)
+Measured = NewType("Measured", float)  # a result: any finite number
 FileName = Annotated[str, AfterValidator(_named)]
 FilePath = FileName | os.PathLike[str]
 
@@ -161,6 +162,7 @@ def _empty_if_none(value: Any) -> Any:
 LOSSLESS: dict[Any, Any] = {
     int: Annotated[int, Strict(), BeforeValidator(_whole), at_most(2**63 - 1)],
     float: Annotated[float, Strict(), AllowInfNan(False), AfterValidator(_sized)],
+    Measured: Annotated[float, Strict(), AllowInfNan(False)],
     bool: Annotated[bool, Strict()],
     str: Annotated[str, Strict(), AfterValidator(_text)],
 }

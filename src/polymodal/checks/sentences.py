@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import ValidationError
 
-from polymodal.checks.annotations import NOTHING, UNIONS, Place, adapter, is_group
+from polymodal.checks.annotations import NOTHING, UNIONS, Measured, Place, adapter, is_group
 from polymodal.checks.names import UNKNOWN, shown, suggest, unknown
 
 MAPPING = "a mapping such as {key: value}"
@@ -17,6 +17,7 @@ NOUNS: dict[Any, str] = {
     str: "a word",
     int: "a whole number",
     float: "a number",
+    Measured: "a number",
     bool: "true or false",
     NOTHING: "null",
     dict: MAPPING,

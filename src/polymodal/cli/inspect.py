@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from polymodal.checks import AUTO
+from polymodal.checks import AUTO, Memory, typed
 from polymodal.cli.console import say
 from polymodal.data import Splits, load_data
 from polymodal.data.described import Described, read_described
@@ -21,6 +21,7 @@ from polymodal.settings.recommended import recommended
 
 PICTURE, VALUES = "missing.png", "inspect.json"
 LISTED = 60  # columns that the terminal lists
+LOOKED = 10_000  # samples of a part that are looked at, of data that stay on disk
 LONGEST = 60  # characters of a cell
 
 
@@ -33,15 +34,18 @@ def inspect_data(data: str, out: Path | None, console: Console) -> None:
     Raises ValueError in one sentence for data that cannot be read.
     """
     splits, described = read(data)
-    about = summary(splits, described)
+    few = few_of(splits)
+    about = summary(few, described)
     print_summary(about, console)
-    say(console, f"\n{where(splits, AUTO)}")
+    say(console, f"\n{where(splits, _memory(data))}")
+    if few is not splits:
+        say(console, f"Values are those of the first {LOOKED:,} samples of each part.")
     advice = recommended(splits)
     say(console, f"\nRecommended: method {advice.method} ({advice.reason}).")
     if out is not None:
         from polymodal.report.missing import missing_picture
 
-        write_output(out / PICTURE, missing_picture(Grid.of(splits)))
+        write_output(out / PICTURE, missing_picture(Grid.of(few)))
         chosen = {"method": advice.method, "reason": advice.reason}
         write_json(out / VALUES, about.plain() | chosen)
         say(console, f"Wrote {PICTURE} and {VALUES} into {out}.")
@@ -51,10 +55,24 @@ def read(data: str) -> tuple[Splits, Described | None]:
     """A data set, and what was read of a description if it has one."""
     if not is_own(data):
         return load_data(data), None
-    described = read_described(section_of(data), Path(data).name.partition(".")[0])
+    name = Path(data).name.partition(".")[0]
+    described = read_described(section_of(data), name, memory=_memory(data))
     for part, each in described.splits.parts.items():
         each.check(part)
     return described.splits, described
+
+
+def few_of(splits: Splits) -> Splits:
+    """The first samples of each part of data that stay on disk; of others all."""
+    if not splits.train.streamed:
+        return splits
+    return splits.map(lambda part, data: data.first(LOOKED))
+
+
+def _memory(data: str) -> Memory:
+    """What the data may take in memory, in GB."""
+    given = section_of(data).get("memory", AUTO) if is_own(data) else AUTO
+    return typed(Memory, given, "data.memory")
 
 
 def print_summary(about: Summary, console: Console) -> None:

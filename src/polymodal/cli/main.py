@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from polymodal.cli.catalog import KINDS
+from polymodal.cli.compare import compare, sweep
 from polymodal.cli.console import say, standard_output
 from polymodal.cli.new_rows import encode, impute
 from polymodal.cli.options import SEEDS, Data, Limit, OneRun, Runs, Sampler, path, place
@@ -282,6 +283,12 @@ def report(
     say(standard_output(), f"Wrote {write_report(runs, out, data=data)}.")
 
 
+app.command(epilog="Example: polymodal compare shapes-jnf shapes-jmvae --seeds 3 --out runs/two")(
+    compare
+)
+app.command(epilog="Example: polymodal sweep shapes-jnf method.latent=2,4,8 --out runs/latents")(
+    sweep
+)
 app.command(epilog="Example: polymodal impute runs/first people.csv --out filled.csv --draws 20")(
     impute
 )

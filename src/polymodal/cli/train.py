@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,11 +17,13 @@ from rich.text import Text
 from polymodal.checks.yaml_text import write as write_yaml
 from polymodal.cli.console import say as console_say
 from polymodal.data import Splits
-from polymodal.experiments.plan import Plan, Planned, is_first_process, train
+from polymodal.experiments.plan import Plan, Planned
+from polymodal.experiments.work import Outcome, is_first_process, train
 from polymodal.runs.files import check_output, write_output
 from polymodal.runs.run import Run, load
 from polymodal.settings.resolve import to_dict
 
+WRITTEN = ("table.md", "table.tex", "table.csv", "report.html")  # by a comparison
 FILLING = "imputation"  # among the names of metrics
 
 # The imports inside functions need matplotlib or pandas, a dry run does not.
@@ -29,39 +32,68 @@ FILLING = "imputation"  # among the names of metrics
 # Training.
 
 
-def train_plan(plan: Plan, out: Path, console: Console) -> None:
-    """Trains the runs of a plan; a comparison is then evaluated and reported."""
+def train_plan(plan: Plan, out: Path, console: Console, objective: str | None = None) -> None:
+    """Trains the runs of a plan; a comparison is then evaluated and reported.
+
+    Args:
+        objective: the metric by which the runs of a comparison are ranked in words; None: the
+            first of `polymodal.report.answer.USUAL` that was measured.
+
+    Raises ValueError, after all that can be done is done, if runs of a comparison failed.
+    """
     say = partial(console_say, console)
     for note in plan.notes if is_first_process() else ():
         say(note)
-    if plan.compares:
-        for name in ("table.md", "report.html"):
-            check_output(out / name)
-    runs = train(plan, say if plan.compares and is_first_process() else None)
-    if not is_first_process():
+    if not plan.compares:
+        train(plan)
+        if is_first_process():
+            say(f"Wrote the run into {out}. Next: polymodal evaluate {out}; polymodal report {out}")
         return
-    if plan.compares:
-        _conclude(plan, runs, out, console)
-        say(f"Wrote {len(runs)} runs, table.md and report.html into {out}.")
-    else:
-        say(f"Wrote the run into {out}. Next: polymodal evaluate {out}; polymodal report {out}")
+    for name in WRITTEN:
+        check_output(out / name)
+    alone = is_first_process() and int(os.environ.get("WORLD_SIZE", "1")) == 1
+    after = partial(_evaluate_once, plan=plan, console=console) if alone else None
+    outcome = train(plan, say if is_first_process() else None, after)
+    if is_first_process():
+        _conclude(plan, outcome, out, console, objective)
 
 
-def _conclude(plan: Plan, runs: Sequence[Run], out: Path, console: Console) -> None:
-    """Evaluates the runs of a comparison, prints one table and writes one report."""
+def _conclude(
+    plan: Plan, outcome: Outcome, out: Path, console: Console, objective: str | None
+) -> None:
+    """Evaluates the runs of a comparison, prints one table and writes one report.
+
+    Raises ValueError that names the runs that failed.
+    """
+    from polymodal.report.answer import answer
     from polymodal.report.page import write_report
     from polymodal.report.tables import results, terminal_table
+    from polymodal.report.written import latex, markdown
 
-    for run, planned in zip(runs, plan.runs, strict=True):
-        _evaluate_once(run, plan, planned, console)
-    labels = [planned.label for planned in plan.runs]
+    say = partial(console_say, console)
+    planned = [each for each in plan.runs if each.directory in outcome.runs]
+    runs, labels = list(outcome.runs.values()), [each.label for each in planned]
+    for each, run in zip(planned, runs, strict=True):
+        _evaluate_once(each, run, plan, console)
     if (table := results(runs, labels)) is not None:
         console.print(terminal_table(table))
-        write_output(out / "table.md", table.to_markdown().encode())
-    write_report(runs, out / "report.html", data=plan.data, labels=labels)
+        words = answer(table, objective)
+        for name, text in zip(WRITTEN, (markdown(table, words), latex(table)), strict=False):
+            write_output(out / name, text.encode())
+        write_output(out / "table.csv", table.frame.to_csv(index=False).encode())
+        say(words)
+    if runs:
+        write_report(runs, out / "report.html", data=plan.data, labels=labels)
+        say(f"Wrote {len(runs)} runs, {', '.join(WRITTEN[:-1])} and {WRITTEN[-1]} into {out}.")
+    if outcome.failures:
+        reasons = "; ".join(f"{path.name}: {why}" for path, why in outcome.failures.items())
+        raise ValueError(
+            f"{len(outcome.failures)} of {len(plan.runs)} runs failed, {reasons.rstrip('.')}. The"
+            " same command tries them again and keeps the others."
+        )
 
 
-def _evaluate_once(run: Run, plan: Plan, planned: Planned, console: Console) -> None:
+def _evaluate_once(planned: Planned, run: Run, plan: Plan, console: Console) -> None:
     """Evaluates a run of a comparison, unless it was evaluated with the same settings."""
     asked = plan.settings.evaluation.model_dump()
     if run.metrics.get("asked") == asked:

@@ -5,6 +5,7 @@ once.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -219,10 +220,12 @@ class Dataset:
         """The samples of each of `parts` as a Batch; streamed data are read by a thread, before
         they are asked for.
         """
-        if self.streamed:
-            yield from map(self.as_batch, ahead(self.read, parts))
-        else:
+        if not self.streamed:
             yield from (self.batch(samples.to(self.device)) for samples in parts)
+            return
+        with closing(ahead(self.read, parts)) as reads:
+            for read in reads:
+                yield self.as_batch(read)
 
     def take(self, samples: Tensor) -> Dataset:
         """The samples (B,) as a data set; the tables are shared, not copied."""

@@ -56,6 +56,8 @@ def from_memory(given: Any, *, seed: int = 0, **fields: Any) -> Splits:
 
 def _array(x: Any) -> np.ndarray:
     """An array or tensor as an array."""
+    if isinstance(x, np.memmap):  # which stays one
+        return x
     return x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
 
 

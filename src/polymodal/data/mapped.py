@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,25 +25,32 @@ def is_mapped(x: np.ndarray) -> bool:
     return isinstance(x, np.memmap)
 
 
-def as_table(x: np.ndarray, modality: Modality, source: Path, how: str) -> Tensor:
+def as_table(x: np.ndarray, modality: Modality, name: str) -> Tensor:
     """The table (N, *shape) of an array (N, ...). Of one that is mapped: the array itself if it is
     stored as tables are; else it is converted once, into the cache.
 
     Args:
-        source: the file of the array.
-        how: in what else the arrays of that file differ.
+        name: of the array, by which those of a file differ.
     """
     kind = kind_of(modality)
-    if not is_mapped(x):
+    if not isinstance(x, np.memmap) or x.filename is None:
         return kind.table(x, modality)
     first = kind.table(x[:1], modality)
     if x.dtype.isnative and first.dtype in (torch.uint8, torch.get_default_dtype()):
-        shared = torch.from_numpy(x[:1])
+        shared = _shared(x[:1])
         if kind.table(shared, modality).data_ptr() == shared.data_ptr():
-            return kind.table(torch.from_numpy(x), modality)
+            return kind.table(_shared(x), modality)
     size = max(1, BYTES // max(1, x[:1].nbytes))
     parts = (kind.table(x[k : k + size], modality) for k in range(0, len(x), size))
-    return converted(source, f"{how} {modality.shape} {modality.kind}", len(x), first, parts)
+    how = f"{name} {x.offset} {x.shape} {x.strides} {modality.shape} {modality.kind}"
+    return converted(Path(x.filename), how, len(x), first, parts)
+
+
+def _shared(x: np.ndarray) -> Tensor:
+    """A tensor of the same memory, also of an array that cannot be written: no table is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.from_numpy(x)
 
 
 def converted(source: Path, how: str, count: int, like: Tensor, parts: Iterable[Tensor]) -> Tensor:

@@ -90,11 +90,11 @@ def _label(arrays: Arrays) -> Any:
     return given[0] if given else None
 
 
-def _dataset(arrays: Arrays, modalities: list[Modality], file: Path, part: str) -> Dataset:
+def _dataset(arrays: Arrays, modalities: list[Modality], part: str) -> Dataset:
     """One part, from its arrays; streamed if some are mapped."""
     masks_given = [name.removesuffix(MASK) for name in arrays if name.endswith(MASK)]
     check_masks(masks_given, [m.name for m in modalities], "{}" + MASK)
-    tables = {m.name: as_table(arrays[m.name], m, file, f"{part} {m.name}") for m in modalities}
+    tables = {m.name: as_table(arrays[m.name], m, f"{part} {m.name}") for m in modalities}
     masks = {m.name: _present(m.name, arrays) for m in modalities}
     present = {m: mask for m, mask in masks.items() if mask is not None}
     data = Dataset(modalities, tables, present=present, label=_label(arrays))
@@ -157,7 +157,7 @@ def npz_file(
     """
     file = Path(path).expanduser()
     room = Room(permitted(memory))
-    remedy = "raise data.max_gb if the memory or the disk holds them"
+    remedy = "raise data.max_gb if the memory holds them"
     read = read_arrays(file, max_gb, remedy, room)
     if "" in read:
         raise ValueError(
@@ -182,9 +182,7 @@ def of_arrays(given: Arrays, file: Path | str, seed: int) -> Splits:
         raise ValueError(f"{file} holds no modality; write one array for each under its name.")
     try:
         modalities = [_describe(n, [held[n] for held in arrays.values()]) for n in names]
-        parts = {
-            part: _dataset(held, modalities, Path(file), part) for part, held in arrays.items()
-        }
+        parts = {part: _dataset(held, modalities, part) for part, held in arrays.items()}
         parts = _complete(parts, seed)
         splits = Splits(parts["train"], parts["val"], parts["test"], Path(file).stem)
         return standardised(splits)

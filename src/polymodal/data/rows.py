@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from operator import index
 from typing import Any, TypeVar
@@ -140,7 +140,7 @@ def ask_for(table: Tensor, rows: Tensor) -> None:
         )
 
 
-def ahead(read: Callable[[Tensor], R], parts: Iterable[Tensor]) -> Iterator[R]:
+def ahead(read: Callable[[Tensor], R], parts: Iterable[Tensor]) -> Generator[R, None, None]:
     """What `read` gives for each of `parts`, read by a thread, at most `AHEAD` of them before they
     are asked for.
     """

@@ -12,6 +12,15 @@ from polymodal.distributions.counts import LARGEST, log_rising
 
 TOTAL = 1e4  # counts of a cell after normalisation
 SMALLEST = 0.5  # library size of a cell without counts
+NARROW = 100  # features up to which dispersions depend on z
+LOG_DISPERSIONS = (-5.0, 8.0)  # logarithms of inverse ones
+
+
+def outputs(features: int) -> int:
+    """How many numbers a decoder gives: for each feature its share and, of few features, its
+    dispersion, and one for the library size.
+    """
+    return (2 * features if features <= NARROW else features) + 1
 
 
 def library_size(x: Tensor, shares: Tensor) -> Tensor:
@@ -54,7 +63,7 @@ class LibraryCounts(Distribution):
     Args:
         logits: (..., B, d), whose softmax are the shares.
         library: the distribution of log L, batch_shape (..., B).
-        log_inverse_dispersion: log r, (d,).
+        log_inverse_dispersion: log r, (d,) or (..., B, d).
         shares: (d,), usual shares of the entries, by which the total of a cell with holes is known.
         log_size: (..., B, 1), log L where it is known, NaN elsewhere; None: it is known nowhere.
     """
@@ -140,14 +149,15 @@ class LibraryCounts(Distribution):
                 log_size = torch.where(known.isnan(), drawn, known)
             b = self.log_inverse_dispersion
             log_rate = self.log_shares + log_size - b
-            gamma = torch._standard_gamma(b.exp().expand(log_rate.shape).contiguous())
+            r = b.exp().expand(log_rate.shape).contiguous()
+            gamma = torch._standard_gamma(r)
             rate = (gamma.double() * log_rate.double().exp()).clamp(max=LARGEST)
             return torch.poisson(rate).to(self.logits.dtype)
 
 
 def library_start(mean: Tensor, variance: Tensor) -> Tensor:
-    """The decoder's output (d + 1,) at which counts have these means: logarithms of shares, and of
-    the library size.
+    """The decoder's output at which counts have these means: logarithms of shares, zeros for
+    dispersions, and the logarithm of the library size.
     """
-    total = mean.sum()
-    return torch.cat([(mean / total).log(), total.log().reshape(1)])
+    total, d = mean.sum(), len(mean)
+    return torch.cat([(mean / total).log(), mean.new_zeros(outputs(d) - d - 1), total.log()[None]])

@@ -22,7 +22,13 @@ from polymodal.distributions.counts import (
     negative_binomial_start,
     poisson_start,
 )
-from polymodal.distributions.library import LibraryCounts, library_start, usual_shares
+from polymodal.distributions.library import (
+    LOG_DISPERSIONS,
+    LibraryCounts,
+    library_start,
+    outputs,
+    usual_shares,
+)
 from polymodal.distributions.scaled import IsotropicLaplace, IsotropicNormal
 from polymodal.distributions.table import TableValues, admits_cells, layout_of
 from polymodal.distributions.tokens import TokenSequence
@@ -80,8 +86,7 @@ class Likelihood:
             them as the modality's vocabulary has words.
         scaled: whether it has a scale.
         columns: whether values are rows of a table, whose columns have distributions of their own.
-        library: whether values are counts of cells that have a library size, for which a decoder
-            gives one number more.
+        library: whether values are counts of cells that have a library size.
     """
 
     make: Callable[..., Distribution]
@@ -100,7 +105,7 @@ class Likelihood:
         if self.columns:
             return (layout_of(modality.columns).size,)
         if self.library:
-            return (modality.shape[0] + 1,)
+            return (outputs(modality.shape[0]),)
         return modality.shape if self.params == 1 else (self.params, *modality.shape)
 
     @property
@@ -179,12 +184,15 @@ def _table(raw: Tensor, m: Modality, scale: Scale = None) -> Distribution:
 
 
 def _library_counts(raw: Tensor, m: Modality, scale: Scale = None) -> Distribution:
-    """Shares and a log-normal library size, from raw = (logits, log L)."""
-    dispersion = raw.new_zeros(raw.shape[-1]) if scale is None else torch.as_tensor(scale)
-    log_r, log_spread = dispersion.expand(raw.shape[-1]).split([m.shape[0], 1])
+    """Shares, dispersions and a log-normal library size, from raw and the learned (d + 1,)."""
+    d = m.shape[0]
+    learned = raw.new_zeros(d + 1) if scale is None else torch.as_tensor(scale)
+    log_r, log_spread = learned.split([d, 1])
+    if raw.shape[-1] > d + 1:
+        log_r = (log_r + raw[..., d:-1]).clamp(*LOG_DISPERSIONS)
     library = Normal(raw[..., -1], log_spread.exp(), validate_args=False)
-    shares = usual_shares(raw.new_tensor(m.location), m.shape[0])
-    return LibraryCounts(raw[..., :-1], library, log_r, shares)
+    shares = usual_shares(raw.new_tensor(m.location), d)
+    return LibraryCounts(raw[..., :d], library, log_r, shares)
 
 
 LIKELIHOODS: dict[str, Likelihood] = {

@@ -4,8 +4,7 @@ equal stages are trained once.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from polymodal.experiments.changes import Changes
 from polymodal.experiments.sharing import common_stages
 from polymodal.experiments.vary import variants
 from polymodal.model import Method
-from polymodal.runs.run import Run
 from polymodal.settings.data import complete, load_splits
 from polymodal.settings.merge import merge, parse_overrides
 from polymodal.settings.recipes import beside, is_file
@@ -28,11 +26,9 @@ from polymodal.settings.schema import Settings
 from polymodal.training.checks import (
     check_evaluation,
     check_method,
-    check_place,
     check_reuse,
     check_sources,
 )
-from polymodal.training.fit import fit
 from polymodal.training.memory import built
 
 
@@ -339,24 +335,3 @@ def _reusable(candidate: Candidate, earlier: Mapping[Path, Candidate]) -> dict[s
 def _common_stages(candidate: Candidate, other: Candidate) -> list[str]:
     training = candidate.settings.training, other.settings.training
     return common_stages((candidate.method, other.method), training)
-
-
-def train(plan: Plan, say: Callable[[str], None] | None = None) -> list[Run]:
-    """Trains the runs of a plan, or resumes them; finished ones are read. `say` is told of each.
-
-    Raises ValueError, before the first one begins, if one cannot be written into its directory.
-    """
-    for planned in plan.runs if is_first_process() else ():
-        check_place(planned.settings, plan.data, planned.seed, planned.directory)
-    runs = []
-    for planned in plan.runs:
-        if say:
-            say(f"{planned.label}, seed {planned.seed}: {planned.directory}")
-        settings, directory = planned.settings, planned.directory
-        runs.append(fit(settings, plan.data, out=directory, seed=planned.seed, reuse=planned.reuse))
-    return runs
-
-
-def is_first_process() -> bool:
-    """False only in the further processes of torchrun."""
-    return os.environ.get("RANK", "0") == "0"

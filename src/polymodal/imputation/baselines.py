@@ -137,7 +137,8 @@ def _pixels(data: Dataset) -> np.ndarray:
     parts = [torch.zeros(len(data), 0)]
     for m in data.modalities:
         if kind_of(m).visual and len(m.shape) == 3:
-            size = (min(PIXELS, m.shape[1]), min(PIXELS, m.shape[2]))
+            _, height, width = m.shape
+            size = min(PIXELS, height), min(PIXELS, width)
             parts.append(adaptive_avg_pool2d(values_of(data, m), size).flatten(1))
     return torch.cat(parts, 1).double().numpy()
 

@@ -112,6 +112,7 @@ def complete(
                 levels=quantiles_of(level),
                 draws=draws,
                 proposals=proposals,
+                lacking={m: lacking[m][rows] for m in wanted},
             )
     whole = {m: ~data.is_present(m)[rows] for m in wanted}
     return Completion(rows, filled, whole, nothing, level)

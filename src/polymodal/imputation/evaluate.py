@@ -24,6 +24,7 @@ from polymodal.model import MultimodalVAE
 from polymodal.runs.run import Run
 
 ROWS = 500  # samples of a part that are measured
+ENTRIES = 100_000  # of a part that are measured: fewer samples of many columns
 PROPOSALS = 500  # latents behind each; more change little, and take as much longer
 Show = Callable[[FillingTable], None]
 
@@ -52,7 +53,8 @@ def evaluate_imputation(
         run: returned by `fit` or `load`.
         data: the data of the run.
         share: of the observed entries that are hidden, completely at random.
-        rows: the first so many samples of a part are used.
+        rows: the first so many samples of a part are used; fewer if they have more than 100,000
+            entries.
         proposals: latents behind each sample.
         seed: of what is hidden, and of the latents.
         save: into metrics.json, as the entries `imputation` and `calibration`.
@@ -100,8 +102,11 @@ def _patterns(
     marginals = {m.name: _marginals(data.train, m) for m in modalities}
     say("fitting ridge regression and nearest neighbours")
     baselines = Baselines.fit(data.train)
-    tests = _hidden(data.test.first(rows), modalities, share, seed)
-    checks = _hidden(data.val.first(rows), modalities, share, seed + 1)
+    most = _most(rows, modalities)
+    if most < min(rows, len(data.test)):
+        say(f"measuring {most} samples, since they have {_columns(modalities):,} columns")
+    tests = _hidden(data.test.first(most), modalities, share, seed)
+    checks = _hidden(data.val.first(most), modalities, share, seed + 1)
     for test, check in zip(tests, checks, strict=True):
         if test is None:
             continue
@@ -111,6 +116,15 @@ def _patterns(
         whole = test.targets[0] if test.pattern == WHOLE else None
         others = baselines.predict(test.data, whole)
         yield measure(named, test, said, others, marginals, own), own
+
+
+def _columns(modalities: Sequence[Modality]) -> int:
+    return sum(len(columns_of(m)) for m in modalities)
+
+
+def _most(rows: int, modalities: Sequence[Modality]) -> int:
+    """How many samples are measured."""
+    return max(1, min(rows, ENTRIES // _columns(modalities)))
 
 
 def _words(hidden: Hidden) -> str:
@@ -176,7 +190,7 @@ def calibrate(
     named = {m.name: m for m in modalities}
     calibration = Calibration(())
     with evaluating(model):
-        for hidden in _hidden(part.first(rows), modalities, share, seed + 1):
+        for hidden in _hidden(part.first(_most(rows, modalities)), modalities, share, seed + 1):
             if hidden is not None:
                 fitted = _fitted(model, named, hidden, proposals, seed)
                 calibration = calibration.joined(fitted)

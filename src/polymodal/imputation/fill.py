@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,6 +59,7 @@ def fill(
     levels: Sequence[float] = (0.05, 0.5, 0.95),
     draws: int = 0,
     proposals: int = PROPOSALS,
+    lacking: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Filled]:
     """What the model knows of the modalities `targets` given everything that was observed.
 
@@ -66,22 +67,52 @@ def fill(
         levels: of the quantiles.
         draws: completions of each sample.
         proposals: latents behind each sample, see `weighted_latents`.
+        lacking: {modality: (N,) bool}, the samples of which pictures and texts are wanted; of the
+            others they are zeros. None: of all.
 
     Returns {modality: Filled}, observed entries included, as the model would draw them anew.
     """
     modalities = {m.name: m for m in model.modalities}
     found: dict[str, list[Filled]] = {m: [] for m in targets}
+    start = 0
     for batch in batches_of(model, data, targets, proposals):
         read = model.readable(batch)
-        latents = weighted_latents(model, read, proposals)
+        latents = weighted_latents(model, read, proposals, targets)
         chosen = _chosen(latents.weight, draws)
         for m in targets:
             if is_large(modalities[m]):
-                found[m].append(_by_few(model, modalities[m], latents, chosen, levels))
+                rows = torch.ones(len(batch), dtype=torch.bool)
+                if lacking is not None:
+                    rows = lacking[m][start : start + len(batch)]
+                found[m].append(_of_rows(model, modalities[m], latents, chosen, levels, rows))
                 continue
-            p = model.predictive(m, read, latents.z)
+            p = latents.under(model, read, m)
             found[m].append(summarised(p, p.sample(), modalities[m], latents, chosen, levels))
+        start += len(batch)
     return {m: joined(parts) for m, parts in found.items()}
+
+
+def _of_rows(
+    model: MultimodalVAE,
+    modality: Modality,
+    latents: Weighted,
+    chosen: Tensor | None,
+    levels: Sequence[float],
+    rows: Tensor,
+) -> Filled:
+    """What the draws say of a picture or a text of the samples `rows` (B,); zeros of the others."""
+    index, (n, shape) = rows.nonzero().squeeze(1), (len(rows), modality.shape)
+    count = 0 if chosen is None else len(chosen)
+    z = latents.z
+    center, quantiles = z.new_zeros(n, *shape), z.new_zeros(len(levels), n, *shape)
+    draws = z.new_zeros(count, n, *shape)
+    if len(index):
+        part = Weighted(z[:, index], latents.weight[:, index], latents.ess[index])
+        of_part = None if chosen is None else chosen[:, index]
+        some = _by_few(model, modality, part, of_part, levels)
+        center[index], quantiles[:, index] = some.center, some.quantiles
+        draws[:, index] = some.draws
+    return Filled(center, quantiles, draws, {}, latents.ess)
 
 
 def _by_few(
@@ -95,7 +126,8 @@ def _by_few(
     decoder, every = model.decoders[modality.name], torch.arange(latents.z.shape[1])
     some = latents
     if len(latents.z) > FEW:
-        z = latents.z[_chosen(latents.weight, FEW), every]
+        few = torch.multinomial(latents.weight.T, FEW, replacement=True).T
+        z = latents.z[few, every]
         some = Weighted(z, z.new_full(z.shape[:-1], 1 / FEW), latents.ess)
     p: Any = decoder(some.z)
     filled = summarised(p, p.sample(), modality, some, None, levels)
@@ -113,10 +145,10 @@ def _chosen(weight: Tensor, draws: int) -> Tensor | None:
 def batches_of(
     model: MultimodalVAE, data: Dataset | Batch, targets: Sequence[str], proposals: int
 ) -> Iterable[Batch]:
-    """The samples in order, as many at a time as can be decoded into `targets` at once."""
+    """The samples in order, as many at a time as can be decoded at once, and kept."""
     wanted = [m for m in model.modalities if m.name in targets or not is_large(m)]
-    largest = max(_decoded(m, proposals) for m in wanted)
-    size = max(1, min(LATENTS // proposals, VALUES // largest))
+    numbers = sum(_decoded(m, proposals) for m in wanted)
+    size = max(1, min(LATENTS // proposals, VALUES // numbers))
     if isinstance(data, Dataset):
         return data.batches(size)
     return (data.rows(rows) for rows in torch.arange(len(data)).split(size))

@@ -31,6 +31,7 @@ from polymodal.metrics.scoring import (
 
 MODEL = "model"
 ALL = ""  # the column of a row on all columns
+PICTURED = 60  # columns of a modality of which pictures are kept
 POINTS = 150  # entries of a column that are kept for pictures
 SHOWN = 0.9  # the level of the intervals in pictures
 Row = dict[str, Any]
@@ -138,7 +139,8 @@ def measure(
                 center = values[m][entries.rows, i]
                 result.rows.append(entries.row(name, entries.point_figures(center)))
             inside.add(entries, bounds)
-            _keep(result, said, entries, bounds)
+            if i < PICTURED or said.probabilities is not None:
+                _keep(result, said, entries, bounds)
     result.rows[:0] = _overall(result, hidden, inside)
     return result
 

@@ -61,11 +61,11 @@ def predict(
         seed_all(device, "hidden", hidden.pattern, *hidden.targets, seed)
         for batch in batches_of(model, hidden.data.to(device), hidden.targets, proposals):
             read = _read(model, batch)
-            latents = weighted_latents(model, read, proposals)
+            latents = weighted_latents(model, read, proposals, hidden.targets)
             rows = slice(start, start + len(batch))
             for m in hidden.targets:
                 truth = hidden.truth[m][rows].nan_to_num().to(device)
-                p = model.predictive(m, read, latents.z)
+                p = latents.under(model, read, m)
                 found[m].append(_predicted(p, modalities[m], latents, truth, levels))
             start += len(batch)
     return {m: _joined(parts) for m, parts in found.items()}

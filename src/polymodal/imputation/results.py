@@ -273,11 +273,15 @@ def _factors_text(calibration: Calibration) -> str:
 
 
 def _temperatures_text(calibration: Calibration) -> str:
+    if not calibration.temperatures:
+        return ""
     named = [
-        f"{t.value:.2f} for {t.modality} ({TITLES[t.pattern]})" for t in calibration.temperatures
+        f"{t.value:.2f} for {t.modality} ({TITLES[t.pattern]})"
+        for t in calibration.temperatures
+        if t.value != 1.0
     ]
     if not named:
-        return ""
+        return "The model's own probabilities of categories hold there, within noise, and are kept."
     return (
         "So that probabilities of categories hold, their logarithms are divided by a temperature"
         f" (above 1: less sure): {', '.join(named[:SHOWN])}."

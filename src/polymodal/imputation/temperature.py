@@ -2,8 +2,9 @@
 
 The probabilities p of a model become p^(1/T), normalised (Guo et al. 2017, section 4.2, of mixtures
 over latents): above 1 it is less sure, below 1 surer, and the most probable category stays. T
-minimises the mean negative log-probability of hidden validation entries, with the prior log T ~
-N(0, SPREAD^2), so that few entries move it little.
+maximises the log-probability of hidden validation entries with the prior log T ~ N(0, SPREAD^2). It
+is 1 unless that is better by NEEDED nats: a temperature that follows the noise of few entries makes
+probabilities that hold worse.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from polymodal.imputation.fill import Filled
 from polymodal.imputation.hiding import Pattern
 
 SPREAD = 0.5  # of the prior of log T
+NEEDED = 2.0  # nats over T = 1: two standard errors
 FARTHEST = 3.0  # largest size of log T, in spreads
 LEAST = 1e-12  # probability
 
@@ -31,7 +33,7 @@ class Temperature(Group):
         pattern: "entries", or "whole" if the sample lacks the modality.
         modality: its name.
         n: validation entries behind it.
-        value: T.
+        value: T; 1 if the entries do not show that another one is needed.
     """
 
     pattern: Pattern
@@ -81,4 +83,5 @@ def temperature_of(
 
     reach = FARTHEST * SPREAD
     best = minimize_scalar(cost, bounds=(-reach, reach), method="bounded").x
-    return Temperature(pattern=pattern, modality=modality.name, n=n, value=math.exp(best))
+    chosen = best if cost(best) < cost(0.0) - NEEDED else 0.0
+    return Temperature(pattern=pattern, modality=modality.name, n=n, value=math.exp(chosen))

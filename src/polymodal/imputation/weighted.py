@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,16 +20,24 @@ ROWS = 1024  # samples whose latents are computed at a time
 
 class Weighted(NamedTuple):
     """Draws z (K, B, D) with weights (K, B) that add up to 1 over K, and their effective number
-    1 / sum_k w_k^2, (B,).
+    1 / sum_k w_k^2, (B,); and p(x_m|z) of the modalities that were decoded to be weighted and kept.
     """
 
     z: Tensor
     weight: Tensor
     ess: Tensor
+    decoded: Mapping[str, Any] = {}
+
+    def under(self, model: MultimodalVAE, batch: Batch, m: str) -> Any:
+        """p(x_m|z) of entries of a batch that were not observed, batch_shape (K, B)."""
+        p = self.decoded[m] if m in self.decoded else model.decoders[m](self.z)
+        return model.predictive(m, batch, p)
 
 
 @torch.no_grad()
-def weighted_latents(model: MultimodalVAE, batch: Batch, proposals: int) -> Weighted:
+def weighted_latents(
+    model: MultimodalVAE, batch: Batch, proposals: int, keep: Collection[str] = ()
+) -> Weighted:
     """Draws of p(z | x_S) of the model itself: z_k ~ q(z | x_S) with weights proportional to
     p(z_k) p(x_S | z_k) / q(z_k | x_S) (Mattei and Frellsen 2019, eq. 10).
 
@@ -42,6 +51,8 @@ def weighted_latents(model: MultimodalVAE, batch: Batch, proposals: int) -> Weig
     Args:
         batch: of any subset of modalities and entries, as the model's networks read it.
         proposals: K.
+        keep: modalities whose decoded distributions are kept, so that they need not be decoded
+            again.
     """
     q, prior = model.posterior(batch), model.prior()
     if not weighable(q, prior):
@@ -52,12 +63,17 @@ def weighted_latents(model: MultimodalVAE, batch: Batch, proposals: int) -> Weig
     others = [m for m in batch.x if m not in large]
     if not others or any(bool(mask.all()) for mask in seen):
         return equally_weighted(z)
-    log_w = model.log_likelihood(batch.only(others), z) + prior.log_prob(z) - q.log_prob(z)
+    decoded, log_w = {}, prior.log_prob(z) - q.log_prob(z)
+    for m in others:
+        p = model.decoders[m](z)
+        log_w = log_w + batch.where(m, model.log_p_under(m, batch, p))
+        if m in keep:
+            decoded[m] = p
     for mask in seen:
         log_w = torch.where(mask, 0, log_w)
     least = proposals * model.posterior.least_effective
     weight = flattened(log_w.double(), least).to(z.dtype)
-    return Weighted(z, weight, 1 / weight.square().sum(0))
+    return Weighted(z, weight, 1 / weight.square().sum(0), decoded)
 
 
 def is_large(modality: Modality) -> bool:

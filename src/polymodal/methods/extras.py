@@ -26,15 +26,20 @@ DESCRIPTION = """Options of every method:
     impartial: a key of `polymodal.methods.gradients.RULES`, by which the modalities' gradients are
         combined at z; null: they are added.
     rescale: "dimension": the weight of each modality is the largest modality's size over its own;
-        null: the modalities' weights.
+        "root": the square root of that; null: the modalities' weights.
     fitted_prior: "mixture" (of `components` normals), "flow" or "diffusion": fitted to the
         aggregate posterior in a last stage, "prior", and then the model's prior, for joint samples
         and likelihoods; null: none.
     components: how many normals a fitted mixture has."""
+POWERS = {"dimension": 1.0, "root": 0.5}  # of ratios of sizes, by `rescale`
+Rescale = Literal["dimension", "root"]
 EXTRAS = (
     Parameter("impartial", Parameter.KEYWORD_ONLY, default=None, annotation=str | None),
     Parameter(
-        "rescale", Parameter.KEYWORD_ONLY, default=None, annotation=Literal["dimension"] | None
+        "rescale",
+        Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Literal["dimension", "root"] | None,
     ),
     Parameter("fitted_prior", Parameter.KEYWORD_ONLY, default=None, annotation=Kind | None),
     Parameter("components", Parameter.KEYWORD_ONLY, default=10, annotation=Size),
@@ -71,7 +76,7 @@ def rescaled(modalities: Sequence[Modality], how: str | None) -> list[Modality]:
     """The modalities with weights that compensate their sizes, in place of their own weights.
 
     Args:
-        how: "dimension", or None: the modalities as they are.
+        how: "dimension", "root", or None: the modalities as they are.
 
     >>> pair = [Modality("a", (2,)), Modality("b", (6,), weight=0.5)]
     >>> [m.weight for m in rescaled(pair, "dimension")]
@@ -80,4 +85,5 @@ def rescaled(modalities: Sequence[Modality], how: str | None) -> list[Modality]:
     if how is None:
         return list(modalities)
     most = max(math.prod(m.shape) for m in modalities)
-    return [replace(m, weight=most / math.prod(m.shape)) for m in modalities]
+    power = POWERS[how]
+    return [replace(m, weight=(most / math.prod(m.shape)) ** power) for m in modalities]

@@ -46,6 +46,7 @@ from polymodal.networks.text import (
     text_encoder,
 )
 
+DROPPED = 0.2  # share of the features of counts that are left out at random in training
 VECTOR = 64  # size of the vectors of words for networks that are not made for text
 
 Shape = tuple[int, ...]
@@ -86,8 +87,12 @@ def _mlp_decoder(hidden: tuple[int, ...], dim: int, shape: Shape) -> nn.Module:
     return nn.Sequential(*mlp([dim, *reversed(hidden), math.prod(shape)]), Reshape(shape))
 
 
-def _table_encoder(shape: Shape, out: int) -> nn.Module:
+def _table_encoder(shape: Shape, out: int) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), LinearAnd(_silu_mlp([math.prod(shape), 128, 128, out])))
+
+
+def _counts_encoder(shape: Shape, out: int) -> nn.Module:
+    return nn.Sequential(nn.Dropout(DROPPED), *_table_encoder(shape, out).children())
 
 
 def _table_decoder(dim: int, shape: Shape) -> nn.Module:
@@ -291,7 +296,7 @@ NETWORKS: dict[str, Network] = {
     "mlp-2x512": _mlp(512, 512),  # MLP with two hidden layers of 512
     "mlp-small": _mlp(64, 64),  # MLP with two hidden layers of 64, for quick trials and small data
     "table": Network(_table_encoder, _table_decoder),  # two layers of 128 beside a linear map
-    "counts": Network(_table_encoder, _table_decoder),  # the same, for counts of cells
+    "counts": Network(_counts_encoder, _table_decoder),  # and dropout, for counts of cells
     "svhn-conv": _SVHN,  # convolutions for 32x32 images (Senellart et al. 2023, table 4, E_2, D_2)
     "linear": _mlp(),  # one linear layer, for data that are linear and normal
     "digit-conv": _digit(32),  # 3 strided convolutions for 28x28 (PolyMNIST, Sutter et al. 2021)

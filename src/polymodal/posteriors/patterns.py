@@ -4,6 +4,7 @@ training.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -62,11 +63,15 @@ class JointEncoderPosterior(Posterior):
     @torch.no_grad()
     def remember(self, batches: Iterable[Batch]) -> int:
         """Keeps the patterns of the batches, the most frequent ones first; returns their number."""
-        rows = torch.cat([presence(batch, self.experts) for batch in batches])
-        patterns, counts = rows[rows.any(-1)].unique(dim=0, return_counts=True)
-        patterns = patterns[counts.argsort(descending=True, stable=True)][:CAPACITY]
+        counts: Counter[tuple[bool, ...]] = Counter()
+        for batch in batches:
+            rows = presence(batch, self.experts)
+            found, count = rows[rows.any(-1)].unique(dim=0, return_counts=True)
+            counts.update(dict(zip(map(tuple, found.tolist()), count.tolist(), strict=True)))
+        order = sorted(counts, key=lambda pattern: (-counts[pattern], pattern))[:CAPACITY]
+        patterns = torch.tensor(order, dtype=torch.bool, device=self.trained_patterns.device)
         self.trained_patterns.zero_()
-        self.trained_patterns[: len(patterns)] = patterns
+        self.trained_patterns[: len(patterns)] = patterns.reshape(-1, len(self.experts))
         return len(patterns)
 
 

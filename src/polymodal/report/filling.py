@@ -29,7 +29,8 @@ FILLED = (
     " regression, of nearest neighbours, and of the column's own mean or most frequent category."
     " CRPS and widths are in the column's unit, log scores in nats. n %: the share of cells that"
     " the intervals at that level hold, after they were widened on the validation part; own 90 %:"
-    " before. ECE: the calibration error of probabilities."
+    " before. ECE: the calibration error of probabilities (own: before their temperature; by"
+    " chance: that which is expected of as many probabilities that hold)."
 )
 AGAINST = (
     "Filled in against true, with 90 % intervals. Orange: the interval does not hold the truth."

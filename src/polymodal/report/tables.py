@@ -109,7 +109,7 @@ def _best(cells: Mapping[str, Cell], direction: str) -> list[str]:
         return []
     choose = max if direction == "higher" else min
     top = choose(defined.values(), key=_value)
-    best = [m for m, cell in defined.items() if _is_near(cell, top)]
+    best = [m for m, cell in defined.items() if is_near(cell, top)]
     return best if len(best) < len(defined) else []
 
 
@@ -117,7 +117,7 @@ def _value(cell: Cell) -> float:
     return cell.value
 
 
-def _is_near(cell: Cell, top: Cell) -> bool:
+def is_near(cell: Cell, top: Cell) -> bool:
     """Whether two figures differ by at most two standard errors of their difference."""
     return abs(top.value - cell.value) <= 2 * math.hypot(cell.error, top.error)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from polymodal.batch import Column, Modality
-from polymodal.checks import Count, CountOrZero, Group, NonNegative, call, typed
+from polymodal.checks import Count, CountOrZero, Group, Measured, NonNegative, call, typed
 from polymodal.checks.files import damaged
 from polymodal.runs.files import LAST, LOG, METRICS, MODEL, RUN, read_json
 from polymodal.settings.schema import OpenGroup, Settings
@@ -47,7 +47,7 @@ class Outcome(OpenGroup):
     steps: CountOrZero | None = None
     seconds: NonNegative | None = None
     best_epoch: Count | None = None
-    best_val_loss: float | None = None
+    best_val_loss: Measured | None = None
 
 
 class Sizes(Group):
@@ -76,7 +76,7 @@ class RunInfo(Group):
     settings: Settings
     data: Sizes
     modalities: list[dict[str, Any]]
-    usual: dict[str, list[float]] = {}
+    usual: dict[str, list[Measured]] = {}
     versions: dict[str, str]
     commit: str | None
     stages: dict[str, Outcome]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from polymodal.batch import Modality
-from polymodal.checks import CountOrZero, FilePath, checked, find, typed
+from polymodal.checks import CountOrZero, FilePath, Measured, checked, find, typed
 from polymodal.checks.files import damaged, make_directory
 from polymodal.data.hashing import hash_of
 from polymodal.methods import METHODS
@@ -55,8 +55,8 @@ class Result(OpenGroup):
     metric: str
     target: str
     given: str
-    value: float | None
-    se: float | None
+    value: Measured | None
+    se: Measured | None
     n: CountOrZero
     seed: int
     direction: str

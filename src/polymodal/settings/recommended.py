@@ -18,9 +18,13 @@ SEVERAL = 4  # modalities
 STEPS, CHECKS = 4000, 50  # most steps of a table's training, and steps between its validations
 SMALL, BATCHES = 20_000, (64, 256)  # samples up to which batches are the smaller ones
 LATENTS = (4, 20)  # least and largest latent of tables
+WIDE = 500  # values of a modality above which many draws of the latent are slow to decode
+ROUNDS, ENOUGH, EVERY = 1500, 30, 25  # steps and epochs of vectors' training, steps between checks
+UNLIKE = 5  # times that a modality is larger than another, above which it would outweigh it
 
 
 USUAL = {"epochs": 60, "batch": 128, "lr": 1e-3, "patience": 8}
+VECTORS = (None, "vector", "counts")
 USUALLY = "the best weights on validation data are kept"
 
 
@@ -37,12 +41,44 @@ def recommended(splits: Splits) -> Recommendation:
     if _is_tabular(splits.modalities):
         return _for_tables(splits)
     method, reason = _by_presence(splits)
+    if all(m.kind in VECTORS and len(m.shape) == 1 for m in splits.modalities):
+        return _for_vectors(splits, method, reason)
     return Recommendation(method, reason, {}, USUAL, USUALLY)
 
 
 def _is_tabular(modalities: Sequence[Modality]) -> bool:
-    """Whether there is a table, or a modality with holes."""
-    return any(m.kind == "table" or m.holes for m in modalities)
+    """Whether there is a table, or a modality with holes, and no wide vector, whose decoder is
+    too slow for many draws of the latent.
+    """
+    has_holes = any(m.kind == "table" or m.holes for m in modalities)
+    return has_holes and all(math.prod(m.shape) <= WIDE for m in modalities)
+
+
+def _for_vectors(splits: Splits, method: str, reason: str) -> Recommendation:
+    """A number of steps, however few the samples are; of modalities of unlike sizes the smaller
+    ones weigh more.
+    """
+    count = len(splits.train)
+    batch = BATCHES[count > SMALL]
+    each = max(1, count // batch)
+    epochs = max(ENOUGH, math.ceil(ROUNDS / each))
+    every = max(1, EVERY // each)
+    training = {
+        "epochs": epochs,
+        "batch": batch,
+        "lr": 1e-3,
+        "optimizer": "adamw",
+        "weight_decay": 0.05,
+        "patience": 8,
+        "eval_every": every,
+    }
+    sizes = [math.prod(m.shape) for m in splits.modalities]
+    options = {}
+    if max(sizes) > UNLIKE * min(sizes):
+        options = {"rescale": "root"}
+        reason += "; small modalities weigh more, large ones do not decide alone"
+    because = f"at most {epochs * each:,} steps a stage; {USUALLY}"
+    return Recommendation(method, reason, options, training, because)
 
 
 def _for_tables(splits: Splits) -> Recommendation:

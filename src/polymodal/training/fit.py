@@ -98,10 +98,10 @@ def fit(
             seed_all(fabric.device, seed, "weights")
             method = built(chosen, splits.modalities, len(splits.train))
         check_method(method, chosen, splits)
-        checkpointer.restore(method)
-        method.model.to(fabric.device)
         start_decoders(method.model, splits.train)
         start_encoders(method.model, splits.train)
+        checkpointer.restore(method)
+        method.model.to(fabric.device)
         taken = _taken(method, reuse or {}, checkpointer)
         fabric.barrier()  # all processes have read before one writes
         checkpointer.begin(method.model)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 MOST = 16  # samples and draws that a file shows
+LARGEST = 4  # times as large, at most, as images narrower than others beside them are shown
 PAPER, GAP, WIDE = 255, 2, 6  # what lies between images, and how wide it is, in pixels
 
 
@@ -18,20 +19,27 @@ def mosaic(rows: Sequence[Tensor], gap_after: int = 0) -> np.ndarray:
     """Rows of images (n, 3, H, W) or (n, 1, H, W) in [0, 1] as one image, uint8 (H, W, 3).
 
     Args:
-        rows: from top to bottom; smaller images stand in the middle of their place.
+        rows: from top to bottom, each as high as its images; images of less than half the width of
+            the widest are shown two or more times as large, and stand in the middle of their place.
         gap_after: so many first rows are set apart from the rest by a wider gap.
 
     >>> mosaic([torch.zeros(3, 1, 4, 4), torch.ones(3, 1, 4, 4)]).shape
     (10, 16, 3)
     """
-    height, width = (max(r.shape[k] for r in rows) for k in (-2, -1))
+    width = max(row.shape[-1] for row in rows)
+    shown = [_pixels(row, min(LARGEST, width // row.shape[-1])) for row in rows]
     wide = WIDE if 0 < gap_after < len(rows) else 0
-    canvas = _paper(_length(len(rows), height) + wide, _length(max(map(len, rows)), width))
-    for i, row in enumerate(rows):
-        top = i * (height + GAP) + (wide if i >= gap_after else 0)
-        for j, image in enumerate(_pixels(row)):
+    heights = [images.shape[1] for images in shown]
+    canvas = _paper(
+        sum(heights) + GAP * (len(rows) - 1) + wide, _length(max(map(len, rows)), width)
+    )
+    top = 0
+    for i, images in enumerate(shown):
+        top += wide if i == gap_after else 0
+        for j, image in enumerate(images):
             left = j * (width + GAP)
-            _place(canvas[top : top + height, left : left + width], image)
+            _place(canvas[top : top + heights[i], left : left + width], image)
+        top += heights[i] + GAP
     return canvas
 
 
@@ -59,10 +67,11 @@ def _paper(height: int, width: int) -> np.ndarray:
     return np.full((height, width, 3), PAPER, np.uint8)
 
 
-def _pixels(images: Tensor) -> np.ndarray:
-    """Images (n, C, H, W) in [0, 1] as (n, H, W, 3) bytes."""
+def _pixels(images: Tensor, scale: int) -> np.ndarray:
+    """Images (n, C, H, W) in [0, 1] as bytes (n, scale H, scale W, 3)."""
     colour = images.detach().float().cpu().clamp(0, 1).expand(-1, 3, -1, -1)
-    return (colour.movedim(1, -1) * 255).round().to(torch.uint8).numpy()
+    values = (colour.movedim(1, -1) * 255).round().to(torch.uint8).numpy()
+    return values.repeat(scale, 1).repeat(scale, 2)
 
 
 def _place(place: np.ndarray, image: np.ndarray) -> None:

@@ -58,7 +58,9 @@ class Table(Kind):
         rows = [_words(row, modality) for row in x.detach().cpu().double().tolist()]
         lines = [[_line(c, word) for c, word in zip(columns, row, strict=False)] for row in rows]
         widest = [_line(c, max((WIDEST, *c.categories), key=len))[0] for c in columns]
-        return written(lines, width_of(widest), len(columns))
+        if (more := len(modality.columns) - len(columns)) > 0:
+            lines = [[*each, (f"and {more} more", PALE)] for each in lines]
+        return written(lines, width_of(widest), max(map(len, lines)))
 
     def encode(self, x: Tensor, modality: Modality) -> tuple[str, bytes]:
         """A .csv file of one row."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -46,7 +45,6 @@ class Values(Samples):
     """
 
     x: np.ndarray
-    path: Path = Path()
     keys: Sequence[str] | None = None
     names: Sequence[str] | None = None
     counts: bool = False
@@ -62,7 +60,7 @@ class Values(Samples):
         return described_by(modality, self.values(modality)[0], rows)
 
     def values(self, modality: Modality) -> tuple[Tensor, Tensor, list[str]]:
-        x = as_table(self.x, modality, self.path, modality.name)
+        x = as_table(self.x, modality, modality.name)
         if x.shape[1:] != modality.shape:
             raise ValueError(
                 f"Modality {modality.name!r} has the shape {modality.shape}, got values of the"
@@ -112,14 +110,14 @@ class ArraySource(Source):
                 " a column of a table."
             )
         if entry.key is None:
-            return Values(x, path, counts=entry.counts)
+            return Values(x, counts=entry.counts)
         keys = [str(key) for key in _chosen(arrays, entry.key, file, name).tolist()]
         if len(keys) != len(x) or len(set(keys)) < len(keys):
             raise ValueError(
                 f"The keys {entry.key!r} in {path} must be {len(x)} different words, one for each"
                 f" value of {name!r}, got {len(keys)}, {len(set(keys))} of them different."
             )
-        return Values(x, path, keys, counts=entry.counts)
+        return Values(x, keys, counts=entry.counts)
 
 
 def _chosen(
