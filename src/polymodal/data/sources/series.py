@@ -70,7 +70,7 @@ class SeriesSource(Source):
         _check_once(table, words, at)
         for channel, column in enumerate(entry.columns):
             x[at[0], channel, at[1]] = _numbers(table, column, place.empty)
-        return SeriesValues(x, table.path, keys)
+        return SeriesValues(x, keys=keys)
 
 
 def _numbers(table: UserTable, column: str, empty: Sequence[str]) -> np.ndarray:
