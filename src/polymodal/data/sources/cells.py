@@ -121,8 +121,8 @@ class CellValues(Samples):
         if self.room is None and size > MAX_DENSE * 2**30:
             raise ValueError(
                 f"{len(self):,} cells by {len(taken):,} features of {name!r} take"
-                f" {size / 2**30:.1f} GB in memory, more than {MAX_DENSE:g} GB; write features: 2000"
-                " into its description to use those that vary most."
+                f" {size / 2**30:.1f} GB in memory, more than {MAX_DENSE:g} GB; write features:"
+                " 2000 into its description to use those that vary most."
             )
         if self.room is None or self.room.holds(size) or not isinstance(self.path, Path):
             return self._rows(slice(None), taken)
