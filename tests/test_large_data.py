@@ -16,6 +16,7 @@ from PIL import Image
 from polymodal import fit
 from polymodal.batch import Batch, Modality
 from polymodal.data import Dataset, load_data
+from polymodal.data.hashing import digests_of
 from polymodal.data.mapped import where, within
 from polymodal.data.readers import mapped as mapped_reader
 from polymodal.data.readers.mapped import Room
@@ -247,6 +248,14 @@ def test_statistics_and_sentences_are_those_of_memory(tmp_path) -> None:
             replace(given, tables={**given.tables, "numbers": table}).check()
         sentences.append(str(error.value))
     assert sentences[0] == sentences[1] and "[7, 250]" in sentences[0]
+
+
+def test_digests_are_of_values_not_of_how_they_are_stored() -> None:
+    data, rows = streamed(), torch.arange(N).flip(0)
+    turned, table = data.take(rows).stream(), data.tables["numbers"]
+    moved = replace(data, tables={**data.tables, "numbers": table[rows]})
+    assert torch.equal(digests_of(turned)["numbers"], digests_of(moved)["numbers"])
+    assert not torch.equal(digests_of(turned)["numbers"], digests_of(data)["numbers"])
 
 
 def test_splits_in_memory_are_streamed_if_less_is_permitted() -> None:
