@@ -603,7 +603,7 @@ def test_a_path_in_a_run_is_not_written_to(copy, monkeypatch) -> None:
         copy / "run.json", lambda info: info["settings"]["evaluation"].update(cache="/nowhere")
     )
     asked = {}
-    monkeypatch.setattr("polymodal.report.page.data_of", lambda *_: toy_data())
+    monkeypatch.setattr("polymodal.report.comparison.data_of", lambda *_: toy_data())
     monkeypatch.setattr(
         command, "_measure", lambda run, data, options, *_: asked.update(options=options)
     )
@@ -622,7 +622,7 @@ def test_a_run_named_twice_is_refused_before_it_is_measured(copy, monkeypatch, c
 
 
 def test_nothing_is_downloaded_into_a_folder_that_a_run_names(tmp_path) -> None:
-    from polymodal.report.page import data_of
+    from polymodal.report.comparison import data_of
 
     section = {"name": "mnist-svhn", "path": str(tmp_path)}
     refused(lambda: data_of({"data": section, "modalities": {}}), "nothing is downloaded", "--data")
