@@ -169,6 +169,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     path = options.out / "cells.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     kept = json.loads(path.read_text()) if path.exists() else {"runs": []}
     kept["machine"] = f"{platform.machine()}, one thread, torch {torch.__version__}"
     for seed in options.seeds:

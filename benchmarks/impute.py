@@ -420,7 +420,7 @@ def measured(
     imputers["polymodal"] = all_scores(done, truth, holes, name, options.mechanism, clock)
     found |= figures | {"chosen": chosen}
     for imputer, complete in {} if options.ours else OTHERS.items():
-        if imputer in imputers and imputer != "marginal":
+        if imputer in options.leave_out or (imputer in imputers and imputer != "marginal"):
             continue
         clock = time.perf_counter()
         try:
@@ -548,6 +548,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--runs", type=Path, help="a folder in which trained runs are kept")
     parser.add_argument("--again", action="store_true", help="measure ours again where it is there")
+    parser.add_argument("--leave-out", nargs="*", default=[], help="some of the others")
     parser.add_argument("--ours", action="store_true", help="leave the others out")
     parser.add_argument(
         "--method",

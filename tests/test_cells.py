@@ -10,6 +10,7 @@ import torch
 
 import polymodal
 from polymodal.cli.main import run
+from polymodal.data.described import read_described
 
 N, LACKING = 60, 12  # cells, and those without proteins
 
@@ -217,3 +218,25 @@ def test_cells_and_tables_are_not_mixed() -> None:
     other = mudata.MuData({"atac": cells().mod["protein"]})
     with pytest.raises(ValueError, match=r"fit knew the modalities \['rna', 'protein'\]"):
         imputer().fit(cells()).transform(other)
+
+
+# Descriptions.
+
+
+def test_the_description_says_what_are_counts(tmp_path) -> None:
+    whole = cells()
+    whole.mod["rna"].layers["log"] = whole.mod["rna"].X.astype(np.float32).log1p()
+    whole.write(tmp_path / "cells.h5mu")
+    entry = {"source": "cells", "modality": "rna"}
+
+    def kind(**fields) -> tuple[str | None, str]:
+        section = {"file": "cells.h5mu", "path": str(tmp_path)}
+        section["modalities"] = {"rna": {**entry, **fields}}
+        (m,) = read_described(section, "cells").splits.modalities
+        return m.kind, m.likelihood
+
+    assert kind() == ("counts", "library_counts")
+    assert kind(counts=False) == ("vector", "normal")
+    assert kind(layer="log") == ("vector", "normal")
+    with pytest.raises(ValueError, match=r"are not all whole numbers .*; write counts: false"):
+        kind(layer="log", counts=True)

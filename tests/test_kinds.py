@@ -47,6 +47,15 @@ EXAMPLES = {
         Modality("x", (2,), "table", kind="table", columns=(Column("a"), Column("b", "bounded"))),
         Modality("x", (1,), "table", kind="table", columns=(Column("a", "boolean", ("n", "y")),)),
     ],
+    "features": [
+        Modality("x", (16,), kind="features"),
+        Modality("x", (100,), kind="features"),
+    ],
+    "series": [
+        Modality("x", (3, 40), kind="series"),
+        Modality("x", (1, 8), kind="series"),
+        Modality("x", (2, 5), kind="series"),
+    ],
     "text": [
         Modality("x", (32,), "tokens", kind="text", vocabulary=(END, UNKNOWN, *"ab cd ef".split())),
         Modality("x", (8,), "tokens", kind="text", vocabulary=(END, UNKNOWN, *"ab -")),

@@ -10,12 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 from PIL import Image
 
 from polymodal import fit
 from polymodal.batch import Batch, Modality
 from polymodal.data import Dataset, load_data
+from polymodal.data.hashing import digests_of
 from polymodal.data.mapped import where, within
 from polymodal.data.readers import mapped as mapped_reader
 from polymodal.data.readers.mapped import Room
@@ -249,6 +251,14 @@ def test_statistics_and_sentences_are_those_of_memory(tmp_path) -> None:
     assert sentences[0] == sentences[1] and "[7, 250]" in sentences[0]
 
 
+def test_digests_are_of_values_not_of_how_they_are_stored() -> None:
+    data, rows = streamed(), torch.arange(N).flip(0)
+    turned, table = data.take(rows).stream(), data.tables["numbers"]
+    moved = replace(data, tables={**data.tables, "numbers": table[rows]})
+    assert torch.equal(digests_of(turned)["numbers"], digests_of(moved)["numbers"])
+    assert not torch.equal(digests_of(turned)["numbers"], digests_of(data)["numbers"])
+
+
 def test_splits_in_memory_are_streamed_if_less_is_permitted() -> None:
     data = load_data("shapes", n=60)
     assert within(data, "auto") is data and within(data, 1) is data
@@ -371,3 +381,26 @@ def test_a_table_that_grows_too_much_is_refused_not_unpacked(tmp_path, cache, mo
     with pytest.raises(ValueError, match="MB in memory, more than 0 MB"):
         load_data(str(tmp_path / "t.parquet"), memory=1e-6)
     assert not cache.exists()
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_cells_that_are_large_when_dense_give_the_weights_of_memory(
+    sparse, tmp_path, cache
+) -> None:
+    anndata = pytest.importorskip("anndata")
+    draw = np.random.default_rng(0)
+    x = draw.poisson(draw.gamma(1.0, size=(120, 1)) * draw.gamma(1.0, size=9)).astype(np.float32)
+    x = scipy.sparse.csr_matrix(x) if sparse else x
+    data = anndata.AnnData(x, obsm={"X_pca": draw.normal(size=(120, 4))})
+    data.obs_names = [f"c{k}" for k in range(120)]
+    data.var_names = [f"g{k}" for k in range(9)]
+    data.write_h5ad(tmp_path / "c.h5ad")
+    (tmp_path / "d.yaml").write_text(
+        "data: {file: c.h5ad, modalities: {rna: {source: cells, features: 6},"
+        " pca: {source: cells, obsm: X_pca}}}"
+    )
+    runs = []
+    for memory in (100, 1e-6):
+        settings = {**recipe("", memory), "data": {"memory": memory}}
+        runs.append(fit(settings, str(tmp_path / "d.yaml")))
+    assert same(*runs) and len(list(cache.rglob("*.npy"))) == 2

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from polymodal.batch import Column, Modality
-from polymodal.data import load_data
+from polymodal.data import Dataset, Splits, load_data
 from polymodal.distributions.table import BEYOND, TableValues, layout_of
 from polymodal.imputation.conformal import Calibration, held
 from polymodal.imputation.fill import Filled, summarised
 from polymodal.imputation.temperature import Temperature, temperature_of, tempered
 from polymodal.imputation.weighted import Weighted
 from polymodal.metrics.scoring import binned_error, calibration_error, chance_error
+from polymodal.settings.recommended import CHECKS, STEPS, recommended
 
 LARGEST = 7300.0
 COLUMNS = (Column("n", "count", largest=LARGEST), Column("x", "positive", largest=LARGEST))
@@ -168,3 +169,19 @@ def test_the_calibration_error_by_chance_is_that_of_probabilities_that_hold() ->
     mean = sum(errors) / len(errors)
     assert chance_error(p) == pytest.approx(mean, abs=0.01) and mean > 0.05
     assert chance_error(p.repeat(100)) < 0.02
+
+
+# Training.
+
+
+@pytest.mark.parametrize("rows, batch", [(100, 64), (6_000, 64), (30_000, 256)])
+def test_tables_of_any_size_are_trained_for_as_many_steps(rows: int, batch: int) -> None:
+    """At most one epoch more than STEPS; a validation every CHECKS steps or every epoch."""
+    column = (Column("x"), Column("y"))
+    table = Modality("t", (2,), "table", kind="table", columns=column, scale=None)
+    part = Dataset([table], {"t": torch.randn(rows, 2)})
+    training = recommended(Splits(part, part.first(10), part.first(10), "t")).training
+    each = max(1, rows // batch)
+    assert training["batch"] == batch
+    assert STEPS <= training["epochs"] * each < STEPS + each
+    assert training["eval_every"] * each <= max(CHECKS, each)

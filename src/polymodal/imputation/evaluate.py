@@ -25,6 +25,7 @@ from polymodal.runs.run import Run
 
 ROWS = 500  # samples of a part that are measured
 ENTRIES = 100_000  # of a part that are measured: fewer samples of many columns
+TIMES = 4  # most times that a validation sample is taken
 PROPOSALS = 500  # latents behind each; more change little, and take as much longer
 Show = Callable[[FillingTable], None]
 
@@ -106,7 +107,7 @@ def _patterns(
     if most < min(rows, len(data.test)):
         say(f"measuring {most} samples, since they have {_columns(modalities):,} columns")
     tests = _hidden(data.test.first(most), modalities, share, seed)
-    checks = _hidden(data.val.first(most), modalities, share, seed + 1)
+    checks = _checks(data.val, modalities, share, most, seed)
     for test, check in zip(tests, checks, strict=True):
         if test is None:
             continue
@@ -133,12 +134,24 @@ def _words(hidden: Hidden) -> str:
 
 
 def _hidden(
-    data: Dataset, modalities: Sequence[Modality], share: float, seed: int
+    data: Dataset, modalities: Sequence[Modality], share: float, seed: int, times: int = 1
 ) -> Iterator[Hidden | None]:
-    """Every pattern: entries of all the modalities, and each of them as a whole."""
-    yield hide_entries(data, [m.name for m in modalities], share, seed)
+    """Every pattern: entries of all the modalities (of each sample so many `times`), and each of
+    them as a whole.
+    """
+    yield hide_entries(data, [m.name for m in modalities], share, seed, times)
     for m in modalities:
         yield hide_modality(data, m.name)
+
+
+def _checks(
+    val: Dataset, modalities: Sequence[Modality], share: float, most: int, seed: int
+) -> Iterator[Hidden | None]:
+    """Every pattern of at most `most` validation samples; few of them are taken several times, each
+    time with other entries hidden.
+    """
+    times = max(1, min(TIMES, most // max(1, len(val))))
+    return _hidden(val.first(most), modalities, share, seed + 1, times)
 
 
 def _marginals(train: Dataset, modality: Modality) -> list[Marginal]:
@@ -162,7 +175,7 @@ def _fitted(
     for m in hidden.targets:
         given = (hidden.pattern, modalities[m], hidden.truth[m], hidden.mask[m])
         factors += factors_of(*given, said[m].filled.quantiles)
-        if (found := temperature_of(*given, said[m].filled)) is not None:
+        if (found := temperature_of(*given, said[m].filled, hidden.times)) is not None:
             temperatures.append(found)
     return Calibration(tuple(factors), tuple(temperatures))
 
@@ -190,7 +203,7 @@ def calibrate(
     named = {m.name: m for m in modalities}
     calibration = Calibration(())
     with evaluating(model):
-        for hidden in _hidden(part.first(_most(rows, modalities)), modalities, share, seed + 1):
+        for hidden in _checks(part, modalities, share, _most(rows, modalities), seed):
             if hidden is not None:
                 fitted = _fitted(model, named, hidden, proposals, seed)
                 calibration = calibration.joined(fitted)

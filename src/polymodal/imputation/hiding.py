@@ -29,12 +29,14 @@ class Hidden:
         data: N samples with holes in place of what is hidden.
         truth: {modality: (N, d)}, the values before; NaN where there was none.
         mask: {modality: (N, d) bool}, what is hidden: all of it was observed.
+        times: how often each sample is among the N.
     """
 
     pattern: Pattern
     data: Dataset
     truth: Mapping[str, Tensor]
     mask: Mapping[str, Tensor]
+    times: int = 1
 
     @property
     def targets(self) -> list[str]:
@@ -43,15 +45,19 @@ class Hidden:
 
 
 def hide_entries(
-    data: Dataset, names: Sequence[str], share: float = SHARE, seed: int = 0
+    data: Dataset, names: Sequence[str], share: float = SHARE, seed: int = 0, times: int = 1
 ) -> Hidden:
     """Hides each observed entry of the modalities `names` with probability `share`, completely at
     random; a sample that would lose all that it has keeps one entry.
+
+    Args:
+        times: how often each sample is taken, each time with other entries hidden.
 
     Raises ValueError for a share outside (0, 1).
     """
     if not 0 < share < 1:
         raise ValueError(f"share must lie between 0 and 1, such as {SHARE}, got {share}.")
+    data = data.take(torch.arange(len(data)).repeat(times)) if times > 1 else data
     truth = {m: values_of(data, _modality(data, m)) for m in names}
     sizes = [x.shape[1] for x in truth.values()]
     observed = ~torch.cat(list(truth.values()), 1).isnan()
@@ -62,7 +68,7 @@ def hide_entries(
     is_bare = ~(kept.any(1) | _present(data, [m for m in data.names if m not in truth]))
     kept = kept | (last & is_bare[:, None])
     mask = dict(zip(truth, (observed & ~kept).split(sizes, 1), strict=True))
-    return Hidden(ENTRIES, _without(data, truth, mask), truth, mask)
+    return Hidden(ENTRIES, _without(data, truth, mask), truth, mask, times)
 
 
 def hide_modality(data: Dataset, m: str) -> Hidden | None:

@@ -55,7 +55,12 @@ def tempered(probabilities: Tensor, temperature: float) -> Tensor:
 
 
 def temperature_of(
-    pattern: Pattern, modality: Modality, truth: Tensor, mask: Tensor, filled: Filled
+    pattern: Pattern,
+    modality: Modality,
+    truth: Tensor,
+    mask: Tensor,
+    filled: Filled,
+    times: int = 1,
 ) -> Temperature | None:
     """The temperature of a modality; None if no category was hidden.
 
@@ -63,6 +68,7 @@ def temperature_of(
         truth: (N, d).
         mask: (N, d) bool, the entries that were hidden.
         filled: what the model says of the N samples.
+        times: how often each sample is among them; what is needed grows in proportion.
     """
     entries = [
         (filled.probabilities[i][mask[:, i]], truth[mask[:, i], i].long())
@@ -83,5 +89,5 @@ def temperature_of(
 
     reach = FARTHEST * SPREAD
     best = minimize_scalar(cost, bounds=(-reach, reach), method="bounded").x
-    chosen = best if cost(best) < cost(0.0) - NEEDED else 0.0
+    chosen = best if cost(best) < cost(0.0) - times * NEEDED else 0.0
     return Temperature(pattern=pattern, modality=modality.name, n=n, value=math.exp(chosen))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from polymodal.data.dataset import Dataset
-from polymodal.data.hashing import hash_of
+from polymodal.data.hashing import digests_of, hash_of
 from polymodal.metrics.classifiers import Classifiers
 from polymodal.metrics.run import Run
 from polymodal.metrics.table import COLUMNS, Table
@@ -83,7 +83,8 @@ def fingerprint(
 ) -> str:
     """16 hexadecimal digits of all that the numbers depend on: weights, samples, classifiers."""
     labels = {"measured": part.label, "train": None if train is None else train.label}
-    parts: list[Mapping[str, Any]] = [part.tables, part.index, part.present, labels]
+    values = digests_of(part) if part.streamed else part.tables
+    parts: list[Mapping[str, Any]] = [values, part.index, part.present, labels]
     nets = [run.model, *(c.net for c in (classifiers or {}).values() if c.net is not None)]
     parts += [net.state_dict() for net in nets]
     tensors = {f"{i} {name}": x for i, each in enumerate(parts) for name, x in each.items()}

@@ -36,6 +36,7 @@ from polymodal.networks.layers import (
     strided,
 )
 from polymodal.networks.reading import reading
+from polymodal.networks.series import is_series, series_decoder, series_encoder
 from polymodal.networks.text import (
     SIZE,
     Words,
@@ -286,6 +287,7 @@ _SVHN = Network(_svhn_encoder, _svhn_decoder, _square(32))
 _CELEBA = Network(_celeba_encoder, _celeba_decoder, _square(64))
 _SENTENCE = Network(sentence_encoder, sentence_decoder, _short, SIZE)
 _TEXT = Network(text_encoder, text_decoder, _short, SIZE)
+_SERIES = Network(series_encoder, series_decoder, is_series)
 _CELEBAHQ = Network(_celebahq_encoder, _celebahq_decoder, _square(128))
 
 # `polymodal list networks` shows these comments.
@@ -309,6 +311,7 @@ NETWORKS: dict[str, Network] = {
     "text-conv": _TEXT,  # 1d convolutions (MNIST-SVHN-Text, Sutter et al. 2021), text
     "image-conv": _image(128),  # convolutions for images of any size, of equal cost at each level
     "image-conv-wide": _image(256),  # image-conv with twice the channels
+    "series-conv": _SERIES,  # 3 strided convolutions over time, for series (channels, length)
     "celebahq-conv": _CELEBAHQ,  # 5 strided convolutions and a residual block, for 128x128 images
 }
 

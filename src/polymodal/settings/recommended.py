@@ -16,7 +16,8 @@ HALF = 0.5
 MOSTLY_MISSING = 0.25  # share of values that are missing
 SEVERAL = 4  # modalities
 STEPS, CHECKS = 4000, 50  # most steps of a table's training, and steps between its validations
-SMALL, BATCHES = 20_000, (64, 256)  # samples up to which batches are the smaller ones
+SMALL, BATCHES = 5000, (64, 256)  # samples up to which batches are the smaller ones
+ROWS = 20_000  # the same of tables
 LATENTS = (4, 20)  # least and largest latent of tables
 WIDE = 500  # values of a modality above which many draws of the latent are slow to decode
 ROUNDS, ENOUGH, EVERY = 1500, 30, 25  # steps and epochs of vectors' training, steps between checks
@@ -84,7 +85,7 @@ def _for_vectors(splits: Splits, method: str, reason: str) -> Recommendation:
 def _for_tables(splits: Splits) -> Recommendation:
     """MIWAE, trained for a number of steps, however few the samples are."""
     count, columns = len(splits.train), sum(math.prod(m.shape) for m in splits.modalities)
-    batch = BATCHES[count > SMALL]
+    batch = BATCHES[count > ROWS]
     each = max(1, count // batch)
     epochs = math.ceil(STEPS / each)
     training = {
