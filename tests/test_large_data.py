@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 from PIL import Image
 
@@ -380,3 +381,26 @@ def test_a_table_that_grows_too_much_is_refused_not_unpacked(tmp_path, cache, mo
     with pytest.raises(ValueError, match="MB in memory, more than 0 MB"):
         load_data(str(tmp_path / "t.parquet"), memory=1e-6)
     assert not cache.exists()
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_cells_that_are_large_when_dense_give_the_weights_of_memory(
+    sparse, tmp_path, cache
+) -> None:
+    anndata = pytest.importorskip("anndata")
+    draw = np.random.default_rng(0)
+    x = draw.poisson(draw.gamma(1.0, size=(120, 1)) * draw.gamma(1.0, size=9)).astype(np.float32)
+    x = scipy.sparse.csr_matrix(x) if sparse else x
+    data = anndata.AnnData(x, obsm={"X_pca": draw.normal(size=(120, 4))})
+    data.obs_names = [f"c{k}" for k in range(120)]
+    data.var_names = [f"g{k}" for k in range(9)]
+    data.write_h5ad(tmp_path / "c.h5ad")
+    (tmp_path / "d.yaml").write_text(
+        "data: {file: c.h5ad, modalities: {rna: {source: cells, features: 6},"
+        " pca: {source: cells, obsm: X_pca}}}"
+    )
+    runs = []
+    for memory in (100, 1e-6):
+        settings = {**recipe("", memory), "data": {"memory": memory}}
+        runs.append(fit(settings, str(tmp_path / "d.yaml")))
+    assert same(*runs) and len(list(cache.rglob("*.npy"))) == 2

@@ -649,7 +649,8 @@ from polymodal.methods import METHODS
 from polymodal.training.advice import warn_of_collapse
 from polymodal.training.fit import fit
 METHODS["toy"] = toy
-fit("toy", toy_data(), out=sys.argv[2], plain=True, epochs=3, batch=32, accumulate=2, clip=5.0,
+data = toy_data().map(lambda part, each: each.stream())  # each process reads its share ahead
+fit("toy", data, out=sys.argv[2], plain=True, epochs=3, batch=32, accumulate=2, clip=5.0,
     ema=0.5, device="cpu", progress=False, stages={"surrogates": {"accumulate": 1}})
 """
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 GB = 1e9
 AUTO: Literal["auto"] = "auto"
-SHARE = 0.5  # of what is available, that data take
+SHARE = 0.25  # of what is available: reading holds data up to three times
 HEAP = 2**25 - 2**14  # bytes, just below 32 MB
 # Where the system writes what is left, the pattern of the number, and its unit in bytes.
 SIZES = (
@@ -29,7 +29,7 @@ def permitted(memory: float | Literal["auto"]) -> float:
     """The bytes that data may take in memory.
 
     Args:
-        memory: in GB; "auto": half of what is available.
+        memory: in GB; "auto": a quarter of what is available.
 
     >>> permitted(0.5)
     500000000.0

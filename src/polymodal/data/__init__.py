@@ -141,7 +141,7 @@ def load_data(
         modalities: {name: {"likelihood": ..., "weight": ..., "scale": ..., "link": ..., "kind":
             ..., "names": ...}}, settings of modalities that replace those of the data set.
         memory: what the data may take in memory, in GB; a user's larger files stay on disk (see
-            `Dataset.streamed`); "auto": half of what is available.
+            `Dataset.streamed`); "auto": a quarter of what is available.
         kwargs: options of the data set, such as n or matchings.
 
     Raises:

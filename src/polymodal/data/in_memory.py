@@ -1,4 +1,6 @@
-"""Data that Python already holds: DataFrames, arrays, and mappings of them."""
+"""Data that Python already holds: DataFrames, arrays, mappings of them, and data sets of
+`datasets`.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +15,23 @@ from torch import Tensor
 from polymodal.checks import shown
 from polymodal.data.dataset import Splits
 from polymodal.data.described import Described, read_described
+from polymodal.data.description import description_of
+from polymodal.data.hub import is_hub, read_hub
 from polymodal.data.npz import LABELS, of_arrays
+from polymodal.data.suggestion import modality_name, suggested
 from polymodal.data.tables.frame import Frame
 
 TABLE = "table"
 
 
 def is_in_memory(given: Any) -> bool:
-    """Whether data are a DataFrame, or a mapping of DataFrames, arrays and tensors.
+    """Whether data are a DataFrame, a mapping of DataFrames, arrays and tensors, or a data set of
+    `datasets`.
 
     >>> is_in_memory({"a": np.zeros((3, 2))}), is_in_memory({"file": "people.csv"})
     (True, False)
     """
-    if isinstance(given, pd.DataFrame):
+    if isinstance(given, pd.DataFrame) or is_hub(given):
         return True
     return isinstance(given, Mapping) and any(hasattr(x, "__array__") for x in given.values())
 
@@ -35,16 +41,19 @@ def from_memory(given: Any, *, seed: int = 0, **fields: Any) -> Splits:
 
     A DataFrame is read as a table in a file. Arrays (N, ...) are read as those of an .npz file,
     with `label`, masks and parts by their names (see `npz_file`), or, beside a DataFrame, as
-    modalities of their own; row i of all of them is sample i.
+    modalities of their own; row i of all of them is sample i. Of a data set of `datasets`, numbers
+    and words are a table, texts, pictures and vectors modalities of their own; see `read_hub`.
 
     Args:
         seed: of the random split.
-        fields: of a description, of a DataFrame alone: label, split, empty.
+        fields: of a description: label, split, empty; not of a mapping.
 
     Raises ValueError in one sentence for what cannot be read.
     """
     if isinstance(given, pd.DataFrame):
         return _of_frame(given, seed, fields).splits
+    if is_hub(given):
+        return _of_hub(given, seed, fields).splits
     if fields:
         raise ValueError(f"Only a DataFrame alone takes {shown(sorted(fields))}; leave it out.")
     if unnamed := [name for name in given if not isinstance(name, str)]:
@@ -64,6 +73,24 @@ def _array(x: Any) -> np.ndarray:
 def _of_frame(frame: pd.DataFrame, seed: int, fields: Mapping[str, Any]) -> Described:
     tables: Any = {Path(TABLE): Frame(frame, TABLE)}
     return read_described({"file": TABLE, **fields}, TABLE, seed, tables=tables)
+
+
+def _of_hub(given: Any, seed: int, fields: Mapping[str, Any]) -> Described:
+    """A table with texts, and an array for each column of pictures or vectors."""
+    read = read_hub(given)
+    section = {"split": read.split, **fields} if read.split else dict(fields)
+    arrays = {Path(f"array {k}"): {"": x} for k, x in enumerate(read.arrays.values())}
+    modalities: dict[str, Any] = {}
+    tables: Any = {}
+    if len(read.frame.columns):
+        tables, section = {Path(TABLE): Frame(read.frame, TABLE)}, {"file": TABLE, **section}
+        if set(read.frame.columns) - {read.split, section.get("label")}:
+            whole = suggested(description_of(section), tables=tables, folders=[])
+            modalities = dict(whole.modalities)
+    for k, name in enumerate(read.arrays):
+        modalities[modality_name(name)] = {"source": "array", "file": f"array {k}"}
+    described = {**section, "modalities": modalities}
+    return read_described(described, "data", seed, tables=tables, arrays=arrays)
 
 
 def _of_several(given: Mapping[str, Any], seed: int) -> Described:

@@ -149,7 +149,7 @@ def npz_file(
         seed: seed of the random split.
         max_gb: what packed arrays of the file may take, unpacked.
         memory: what all arrays may take in memory, in GB; larger ones stay in files that are
-            mapped (see `Dataset.streamed`); "auto": half of what is available.
+            mapped (see `Dataset.streamed`); "auto": a quarter of what is available.
 
     Raises:
         ValueError: for a file that is no .npz of numbers, parts or shapes that do not fit, or

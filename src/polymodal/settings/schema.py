@@ -47,7 +47,7 @@ class DataSettings(OpenGroup):
         path: the folder in which the files of a named data set lie.
         limit: the number of samples of each part to keep; null: all.
         memory: what the data may take in memory, in GB; larger data stay on disk, and their batches
-            are read ahead; auto: half of what is available.
+            are read ahead; auto: a quarter of what is available.
         options: those of the data set.
     """
 

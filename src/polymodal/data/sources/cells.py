@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,13 +16,16 @@ from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.checks import Count, FileName, Group, check_name, shown
-from polymodal.data.kinds import KINDS, kind_of
+from polymodal.data.kinds import KINDS
+from polymodal.data.mapped import as_table
 from polymodal.data.readers.cells import is_cells, read_cells
+from polymodal.data.readers.mapped import Room, kept
 from polymodal.data.sources.array import described_by, observed
 from polymodal.data.sources.source import Place, Samples, Source, register
 from polymodal.data.variable import most_variable
 
 MAX_DENSE = 2.0  # GB of a modality in memory
+VALUES = 2**22  # that are made dense at a time
 FEW, RARELY = 10, 0.01  # counts are below FEW in more than that share
 
 
@@ -57,6 +61,9 @@ class CellValues(Samples):
         counts: whether the values are counts; None: whether they look like counts.
         notes: sentences on the names.
         keys: the names of the cells.
+        room: values that it does not hold are written, dense, into a file; None: they are refused
+            above `MAX_DENSE`.
+        how: in what the values of one file differ.
     """
 
     path: Path | str
@@ -66,6 +73,8 @@ class CellValues(Samples):
     counts: bool | None
     notes: Sequence[str]
     keys: Sequence[str] | None
+    room: Room | None = None
+    how: str = ""
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -103,19 +112,29 @@ class CellValues(Samples):
                 f" {modality.shape[0]:,} are expected."
             )
         x = self._dense(taken, modality.name)
-        table = kind_of(modality).table(x, modality)
+        table = as_table(x, modality, modality.name)
         return table, observed(table), [*self.notes, *self._notes(modality, taken)]
 
     def _dense(self, taken: np.ndarray, name: str) -> np.ndarray:
-        """Some columns, float32; NaN for those of the place -1."""
-        size = len(self) * len(taken) * 4 / 2**30
-        if size > MAX_DENSE:
+        """Some columns, float32; NaN for those of the place -1. In a file, if they are large."""
+        size = len(self) * len(taken) * 4
+        if self.room is None and size > MAX_DENSE * 2**30:
             raise ValueError(
-                f"{len(self):,} cells by {len(taken):,} features of {name!r} take {size:.1f} GB in"
-                f" memory, more than {MAX_DENSE:g} GB; write features: 2000 into its description to"
-                " use those that vary most."
+                f"{len(self):,} cells by {len(taken):,} features of {name!r} take"
+                f" {size / 2**30:.1f} GB in memory, more than {MAX_DENSE:g} GB; write features:"
+                " 2000 into its description to use those that vary most."
             )
-        x = self.x[:, np.maximum(taken, 0)]
+        if self.room is None or self.room.holds(size) or not isinstance(self.path, Path):
+            return self._rows(slice(None), taken)
+        some = max(1, VALUES // len(taken))
+        how = f"{self.how} {hashlib.sha256(taken.tobytes()).hexdigest()}"
+        parts = (self._rows(slice(k, k + some), taken) for k in range(0, len(self), some))
+        shape = (len(self), len(taken))
+        return kept(self.path, how, shape, np.dtype(np.float32), lambda: parts)
+
+    def _rows(self, rows: slice, taken: np.ndarray) -> np.ndarray:
+        """Some rows of these columns, float32."""
+        x = self.x[rows][:, np.maximum(taken, 0)]
         dense = np.asarray(x.toarray() if hasattr(x, "toarray") else x, np.float32)
         if (taken < 0).any():
             dense = np.where(taken < 0, np.float32(np.nan), dense)
@@ -219,7 +238,9 @@ class CellsSource(Source):
                 " its description."
             )
         path = place.path(file)
-        return cell_values(read_cells(path).modalities, entry, name, path)
+        values = cell_values(read_cells(path).modalities, entry, name, path)
+        how = f"{entry.modality} {entry.layer} {entry.obsm}"
+        return replace(values, room=place.room, how=how)
 
 
 def cell_values(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from polymodal.batch import Modality
 from polymodal.checks import FileName, Group, shown
 from polymodal.data.readers.decoded import decoded
 from polymodal.data.readers.pictures import is_picture, picture_header, read_picture, resized
+from polymodal.data.sources.named_files import files_by_stem, named_files
 from polymodal.data.sources.source import Place, Samples, Source, register
 
 USUAL = 64  # height and width, unless all pictures have one of those below
@@ -215,57 +215,19 @@ def _has_none(entry: ImagesEntry, folder: Path, place: Place) -> bool:
 
 
 def _files(words: Sequence[str | None], column: str, folder: Path) -> list[Path | None]:
-    """The files that words name, with or without their endings; None where there is none.
-
-    Raises ValueError for a name that leads out of the folder.
-    """
-    by_stem: dict[str, list[Path]] | None = None
-    files: list[Path | None] = []
-    for word in words:
-        if word is None:
-            files.append(None)
-            continue
-        if Path(word).is_absolute() or ".." in Path(word).parts:
-            raise ValueError(
-                f"The column {column!r} must name pictures in {folder}, got {shown(word)}, which"
-                " leads out of it; write names relative to the folder."
-            )
-        file: Path | None = folder / word
-        if not os.path.isfile(folder / word):  # also of names that no file can have
-            by_stem = _all_stems(folder) if by_stem is None else by_stem
-            file = _only(by_stem.get(word, []), column)
-        files.append(file)
-    return files
-
-
-def _all_stems(folder: Path) -> dict[str, list[Path]]:
-    """The pictures that lie in a folder, by their names without endings."""
-    pictures: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if is_picture(path) and path.is_file():
-            pictures.setdefault(path.stem, []).append(path)
-    return pictures
-
-
-def _only(files: Sequence[Path], column: str) -> Path | None:
-    """The file of a name without its ending. Raises ValueError if there are two."""
-    if len(files) > 1:
-        raise ValueError(
-            f"The column {column!r} says {shown(files[0].stem)}, and there are {files[0]} and"
-            f" {files[1]}; write the endings into the column, or remove one of them."
-        )
-    return files[0] if files else None
+    """The pictures that words name; see `named_files`."""
+    return named_files(words, column, folder, is_picture, "pictures")
 
 
 def stems(folder: Path) -> dict[str, Path]:
     """The pictures that lie in a folder, by their names without endings; the first of each name."""
-    return {stem: files[0] for stem, files in _all_stems(folder).items()}
+    return {stem: files[0] for stem, files in files_by_stem(folder, is_picture).items()}
 
 
 def _by_name(name: str, entry: ImagesEntry, folder: Path) -> Pictures:
     """All pictures of a folder, whose names are keys."""
     pictures = stems(folder)
-    everything = [path for files in _all_stems(folder).values() for path in files]
+    everything = [path for files in files_by_stem(folder, is_picture).values() for path in files]
     if not everything:
         raise ValueError(
             f"There is no picture in {folder} (.png, .jpg, ...); write folder: into the description"
