@@ -452,6 +452,13 @@ def all_scores(
 
 # The tables of docs/impute.md.
 
+TITLES = {
+    "mcar": "Entries removed completely at random:",
+    "mar": "Entries removed at rates that rise with the first numeric column:",
+    "whole": "Entries removed at random, and one of the two modalities from a fifth of the rows:",
+    "lost": "Of these, the cells of modalities that are missing as a whole:",
+    "held": "Intervals and probabilities that are given to a user, beside the model's own:",
+}
 NAMES = {"polymodal": "polymodal", **dict.fromkeys(OTHERS), "neighbours": "nearest neighbours"}
 NAMES |= {"marginal": "the column's mean or mode"}
 ORDER = ("polymodal", "forest, iterated", "ridge, iterated", "neighbours", "miceforest", "marginal")
@@ -476,12 +483,15 @@ def point_table(runs: list, mechanism: str, lost: str = "") -> list[str]:
     head = [f"{name} ({r[0]['rows']:,} rows, {_seeds(r)})" for name, r in groups.items()]
     lines = [f"| imputer | {' | '.join(head)} |", "|---" * (1 + len(head)) + "|"]
     for imputer in ORDER:
-        pairs = [
-            f"{_mean(r, imputer, f'rmse{lost}')}, {_mean(r, imputer, f'error_rate{lost}')}"
-            for r in groups.values()
-        ]
+        pairs = [_pair_of(r, imputer, lost) for r in groups.values()]
         lines.append(f"| {NAMES[imputer] or imputer} | {' | '.join(pairs)} |")
     return lines
+
+
+def _pair_of(runs: list, imputer: str, lost: str) -> str:
+    """RMSE and error rate; a dash if the imputer was not run on the table."""
+    figures = [_mean(runs, imputer, f"{name}{lost}") for name in ("rmse", "error_rate")]
+    return ", ".join(figures) if all(figures) else "–"
 
 
 def held_table(runs: list) -> list[str]:
@@ -530,8 +540,11 @@ def _seeds(runs: list) -> str:
 
 def tables(runs: list) -> str:
     """All tables of docs/impute.md."""
-    parts = [point_table(runs, m) for m in MECHANISMS if _groups(runs, m)]
-    return "\n\n".join("\n".join(lines) for lines in [*parts, held_table(runs)])
+    parts = [(TITLES[m], point_table(runs, m)) for m in MECHANISMS if _groups(runs, m)]
+    if _groups(runs, "whole"):
+        parts.append((TITLES["lost"], point_table(runs, "whole", "_lost")))
+    parts.append((TITLES["held"], held_table(runs)))
+    return "\n\n".join("\n".join([title, "", *lines]) for title, lines in parts)
 
 
 def _pair(text: str) -> tuple[str, Any]:

@@ -949,8 +949,8 @@ kind(
     ARRAYS,
     "an archive that unpacks to gigabytes (a zip bomb)",
     evil_archive,
-    "x.npz cannot be read, since its arrays take 2.2 GB, more than 1 GB; raise data.max_gb if the"
-    " memory or the disk holds them.",
+    "x.npz cannot be read, since its arrays take 2.2 GB, more than 1 GB; raise data.max_gb if"
+    " … holds them.",
 )
 kind(
     ARRAYS,

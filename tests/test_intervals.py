@@ -364,6 +364,8 @@ def test_widened_uses_the_factors_of_the_pattern_of_each_sample() -> None:
 class ExactPosterior(nn.Module):
     """q(z|x_S) for any entries: the law's own, moved and `width` times as wide."""
 
+    least_effective = 0.0
+
     def __init__(self, law: LinearGaussian, move: float = 0.0, width: float = 1.0) -> None:
         super().__init__()
         self.law, self.move, self.width = law, move, width

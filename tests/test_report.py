@@ -29,8 +29,10 @@ from polymodal.metrics import attribute_latents
 from polymodal.metrics.evaluate import evaluate
 from polymodal.metrics.table import Table, combine
 from polymodal.priors import StandardNormal
+from polymodal.report.comparison import label_of
 from polymodal.report.curves import figure_of, sweep_of
-from polymodal.report.page import _synergy, label_of, samplers, write_report
+from polymodal.report.diagnostics import samplers
+from polymodal.report.page import _synergy, write_report
 from polymodal.report.pictures import (
     Picture,
     Scenes,
@@ -74,16 +76,16 @@ def test_a_comparison_trains_the_first_stage_once_and_leaves_a_table_and_a_page(
 ) -> None:
     names = {p.name for p in compared.iterdir()}
     runs = {f"{m}-seed{s}" for m in ("jmvae-two-stage", "jnf-dcca") for s in (0, 1)}
-    assert names == {*runs, "table.md", "report.html"}
+    assert names == {*runs, "table.md", "table.tex", "table.csv", "report.html"}
     for seed in (0, 1):
         ours, theirs = (load(compared / f"{m}-seed{seed}") for m in ("jnf-dcca", "jmvae-two-stage"))
         assert ours.info["stages"]["joint"]["status"] == "reused"
         a, b = (run.model.posterior.joint.state_dict() for run in (ours, theirs))
         assert all(torch.equal(a[k], b[k]) for k in a)
         assert ours.metrics["table"][0]["n"] == 15
-    assert (compared / "table.md").read_text().count(
-        "jnf-dcca"
-    ) == 3  # joint, and each given the other
+    rows = [line for line in (compared / "table.md").read_text().splitlines() if "|" in line]
+    assert "| jmvae-two-stage | jnf-dcca |" in rows[0]
+    assert len([row for row in rows if "likelihood |" in row]) == 3  # joint, and each by the other
 
 
 def test_the_page_needs_nothing_else(compared: Path) -> None:

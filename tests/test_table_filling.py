@@ -9,6 +9,7 @@ from polymodal.batch import Column, Modality
 from polymodal.data import Dataset, Splits, load_data
 from polymodal.distributions.table import BEYOND, TableValues, layout_of
 from polymodal.imputation.conformal import Calibration, held
+from polymodal.imputation.evaluate import _checks
 from polymodal.imputation.fill import Filled, summarised
 from polymodal.imputation.temperature import Temperature, temperature_of, tempered
 from polymodal.imputation.weighted import Weighted
@@ -185,3 +186,30 @@ def test_tables_of_any_size_are_trained_for_as_many_steps(rows: int, batch: int)
     assert training["batch"] == batch
     assert STEPS <= training["epochs"] * each < STEPS + each
     assert training["eval_every"] * each <= max(CHECKS, each)
+
+
+# Validation rows.
+
+
+def test_few_rows_are_taken_several_times_each_time_with_other_holes() -> None:
+    """80 rows stand four times among those that are measured, 500 once; what is hidden differs."""
+    table = Modality("t", (5,), "normal", scale=None)
+    for rows, times in ((80, 4), (500, 1)):
+        val = Dataset([table], {"t": torch.randn(rows, 5)})
+        hidden = next(_checks(val, [table], 0.3, 500, 0))
+        assert hidden is not None and hidden.times == times
+        assert len(hidden.data) == rows * times
+        masks = hidden.mask["t"].reshape(times, rows, 5)
+        assert abs(masks.double().mean().item() - 0.3) < 0.05
+        assert torch.equal(hidden.truth["t"][:rows], hidden.truth["t"][-rows:])
+        assert len({mask.numpy().tobytes() for mask in masks}) == times
+
+
+def test_rows_that_are_taken_several_times_are_no_more_evidence() -> None:
+    """A gain that is enough once is not if it comes from copies."""
+    truth, filled = coded(1.6, 60)
+    every = torch.ones(60, 2, dtype=torch.bool)
+    given = ("entries", CODED_TABLE, truth, every, filled)
+    once, often = temperature_of(*given), temperature_of(*given, times=20)
+    assert once is not None and often is not None
+    assert once.value > 1 and often.value == 1

@@ -86,7 +86,7 @@ def _calibration(run: Run, options: Options, console: Console) -> Calibration | 
     from polymodal.imputation.columns import measured
     from polymodal.imputation.evaluate import calibrate
     from polymodal.imputation.results import calibration_of, calibration_text
-    from polymodal.report.page import data_of
+    from polymodal.report.comparison import data_of
 
     if not measured(run.modalities):
         return None

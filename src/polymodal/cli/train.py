@@ -123,7 +123,7 @@ def evaluate_runs(
     Raises ValueError for a directory without a finished run, and unknown metrics or subsets.
     """
     from polymodal.cli.generate import use_sampler
-    from polymodal.report.page import check_distinct, data_of, label_of
+    from polymodal.report.comparison import check_distinct, data_of, label_of
     from polymodal.report.tables import results, terminal_table
 
     loaded = [load(path) for path in runs]

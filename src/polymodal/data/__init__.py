@@ -27,7 +27,7 @@ from polymodal.data.celeba import ATTRIBUTES, celeba
 from polymodal.data.celebamask import celebamask
 from polymodal.data.cub import cub
 from polymodal.data.dataset import Dataset, Splits, gather
-from polymodal.data.described import described, read_described, read_rows, rows_table
+from polymodal.data.described import described, read_described
 from polymodal.data.description import Description, is_description, is_own, section_of
 from polymodal.data.digit_names import mnist_svhn_text
 from polymodal.data.digits import match, mnist_fashion, mnist_svhn, mnist_svhn_fashion
@@ -35,6 +35,7 @@ from polymodal.data.in_memory import from_memory, is_in_memory
 from polymodal.data.kinds import KINDS, Kind, kind_of
 from polymodal.data.linear_gaussian import LinearGaussian, linear_gaussian
 from polymodal.data.missing import PATTERNS, by_label, mar, mcar, remove_values, unpaired
+from polymodal.data.new_rows import read_rows, rows_table
 from polymodal.data.npz import npz_file
 from polymodal.data.polymnist import polymnist
 from polymodal.data.polymnist_released import polymnist_released

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from polymodal.checks.files import atomic, disk_errors
 from polymodal.data import read_rows
-from polymodal.data.described import description_of_rows
+from polymodal.data.new_rows import description_of_rows
 from polymodal.data.readers.cells import ANNDATA, MUDATA, NAMES, read_cells
 from polymodal.imputation.cell_data import bounds_only, completed, has_place
 from polymodal.imputation.completion import Completion, missing

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from polymodal.batch import escaped
 from polymodal.data import read_rows, rows_table
-from polymodal.data.described import pictures_of, text_column
 from polymodal.data.description import Description, describes, description_of
+from polymodal.data.new_rows import pictures_of, text_column
 from polymodal.data.tables.delimited import digits
 from polymodal.data.tables.reading import TEXT, TYPED
 from polymodal.data.tables.values import filled, holes_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from polymodal.checks import check_name
 from polymodal.metrics.table import Table, shown
@@ -40,6 +41,13 @@ def answer(table: Table, metric: str | None = None) -> str:
     return _ranked(chosen, rows, means)
 
 
+def in_order(row: Row) -> list[tuple[str, Cell]]:
+    """The methods with a figure, the best one first."""
+    sign = -1 if row.direction.startswith("higher") else 1
+    defined = [(m, cell) for m, cell in row.cells.items() if not math.isnan(cell.value)]
+    return sorted(defined, key=lambda pair: sign * pair[1].value)
+
+
 def _means(rows: Sequence[Row]) -> dict[str, Cell]:
     """The mean over figures of each method that has all of them."""
     means = {}
@@ -54,9 +62,7 @@ def _means(rows: Sequence[Row]) -> dict[str, Cell]:
 
 def _ranked(name: str, rows: Sequence[Row], means: Mapping[str, Cell]) -> str:
     """The sentence on the best, those beside it and those behind it."""
-    higher = rows[0].direction.startswith("higher")
-    order = sorted(means, key=lambda m: means[m].value, reverse=higher)
-    best, others = order[0], order[1:]
+    best, *others = (method for method, _ in in_order(replace(rows[0], cells=means)))
     near = [m for m in others if is_near(means[m], means[best])]
     of = f"the mean of {len(rows)} figures, " if len(rows) > 1 else ""
     unit = f" {rows[0].unit}" if rows[0].unit else ""

@@ -4,34 +4,28 @@ network.
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from polymodal.checks import FilePath
 from polymodal.checks.yaml_text import write as write_yaml
 from polymodal.data import Splits
-from polymodal.data.readers.files import downloads
 from polymodal.metrics.table import Table
 from polymodal.report import plots
+from polymodal.report.comparison import Comparison, check_distinct, data_of, label_of
 from polymodal.report.curves import curves, sweep_of
+from polymodal.report.diagnostics import samplers
 from polymodal.report.filling import filling_pictures, filling_rows, filling_texts
+from polymodal.report.found import found
 from polymodal.report.pictures import Generated, Group, Picture, Scenes, drawn
+from polymodal.report.section import Section
 from polymodal.report.tables import NOTE, Row, methods_of, results, rows_of, synergy
 from polymodal.report.traversals import TRAVERSED, traversals
 from polymodal.runs.files import check_output, write_output
-from polymodal.runs.info import computed
 from polymodal.runs.run import Run, load
-from polymodal.sampling import Histogram, SamplerReport
-from polymodal.settings.data import load_splits
-from polymodal.settings.schema import DataSettings
 
 COHERENCE = "coherence"
 GENERATED = (
@@ -39,70 +33,12 @@ GENERATED = (
     " means), with the same noise for all methods."
 )
 LOSSES = "Mean loss of each epoch, a panel for each stage; training in blue, validation in orange."
-SAMPLED = (
-    "Posteriors without a closed form are drawn by a sampler. The table shows medians over the"
-    " items; in the histograms the range of good values is green."
-)
 SYNERGY = (
     "log p(x_m) in nats, by importance sampling from the posterior of what is given: all rows of a"
     " column estimate one number from below, and the more the given modalities tell about the"
     " latent, the closer they come. Synergy: all modalities together come at least as close as x_m"
     " by itself. How far the others fall below x_m by itself says what they do not tell about it."
 )
-NOT_EVALUATED = "These runs have not been evaluated yet: polymodal evaluate RUN."
-EMPTY = "–"  # a figure that a sampler does not report
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page; `words`: how many leading columns of its table hold words."""
-
-    title: str
-    texts: Sequence[str] = ()
-    warnings: Sequence[str] = ()
-    head: Sequence[str] = ()
-    rows: Sequence[Sequence[Any]] = ()
-    words: int = 1
-    note: str = ""
-    groups: Sequence[Group] = ()
-    details: Sequence[tuple[str, str]] = ()
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether it has neither a table nor pictures nor, in their place, a text."""
-        if self.head or any(group.pictures for group in self.groups):
-            return False
-        return bool(self.groups) or not self.texts
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The runs of a page with their labels, and their data."""
-
-    runs: Sequence[Run]
-    labels: Sequence[str]
-    data: Splits
-
-    def __iter__(self) -> Iterator[tuple[str, Run]]:
-        return zip(self.labels, self.runs, strict=True)
-
-    @cached_property
-    def first(self) -> dict[str, Run]:
-        """The first run of each label: the one that is shown in pictures."""
-        first: dict[str, Run] = {}
-        for label, run in self:
-            first.setdefault(label, run)
-        return first
-
-    def check(self) -> None:
-        """Raises ValueError for a run of other modalities than the data's."""
-        shapes = [(m.name, m.shape) for m in self.data.modalities]
-        for label, run in self:
-            if (other := [(m.name, m.shape) for m in run.modalities]) != shapes:
-                raise ValueError(
-                    f"All runs in a report must use the same data, with modalities {shapes};"
-                    f" {label!r} has {other}."
-                )
 
 
 def write_report(
@@ -142,56 +78,6 @@ def write_report(
     return Path(out)
 
 
-def data_of(settings: Mapping[str, Any], data: str | None = None) -> Splits:
-    """The data that a run's settings name; `data` instead: a file, or the folder of the named
-    sets. Nothing is downloaded into a folder that the run names.
-    """
-    section = DataSettings(**settings["data"])
-    before = downloads.set(data is not None or section.path is None)
-    try:
-        return load_splits(section, settings["modalities"], data)
-    finally:
-        downloads.reset(before)
-
-
-def label_of(runs: Sequence[Run]) -> list[str]:
-    """A label for each run: its method; the name of its directory, without the seed, if a run with
-    other settings or data has the same method.
-    """
-    identities = [_identity(run) for run in runs]
-    settings: dict[str, set[str]] = {}
-    for run, identity in zip(runs, identities, strict=True):
-        settings.setdefault(_method_of(run), set()).add(identity)
-    labels = []
-    for run, identity in zip(runs, identities, strict=True):
-        method = _method_of(run)
-        other = f"{method} {identities.index(identity) + 1}"
-        labels.append(method if len(settings[method]) == 1 else _directory_of(run) or other)
-    return labels
-
-
-def check_distinct(runs: Sequence[Run], labels: Sequence[str]) -> None:
-    """Raises ValueError for two runs of the same label and seed."""
-    named = [(label, run.seed) for label, run in zip(labels, runs, strict=True)]
-    for label, seed in named:
-        if named.count((label, seed)) > 1:
-            raise ValueError(f"{label} comes twice with seed {seed}; name runs of different seeds.")
-
-
-def _identity(run: Run) -> str:
-    """All that determines the numbers of a run but its seed, as text."""
-    return json.dumps(computed(run.info) | {"seed": None}, sort_keys=True)
-
-
-def _method_of(run: Run) -> str:
-    return run.method_name.replace("_", "-")
-
-
-def _directory_of(run: Run) -> str:
-    """The name of the run's directory, without the seed; "" if it has none."""
-    return "" if run.directory is None else re.sub(r"-seed\d+$", "", run.directory.name)
-
-
 def _page(comparison: Comparison) -> str:
     from jinja2 import Environment, PackageLoader
 
@@ -206,25 +92,27 @@ def _page(comparison: Comparison) -> str:
 
 
 def _sections(comparison: Comparison) -> Iterator[Section]:
+    """What was found, then pictures, then figures behind folds."""
     runs = comparison.first
     scenes = Scenes(runs, comparison.data)
     generated, joint = scenes.generated(), scenes.joint()
     plane = scenes.plane()
-    yield _overview(comparison)
     table = results(comparison.runs, comparison.labels)
-    yield _results(table, runs)
-    yield _filling(comparison)
-    yield _synergy(table)
+    yield found(comparison, table)
     yield _generated(generated, comparison)
     yield Section("Joint samples", groups=joint.groups)
     yield Section("Reconstructions", groups=[scenes.reconstructed()])
+    yield _filling(comparison)
+    yield _results(table, runs)
+    yield _synergy(table)
+    yield samplers(generated.reports | joint.reports)
     moved = traversals(scenes)
     yield Section("Latent traversals", [TRAVERSED] if moved else [], groups=moved)
-    yield Section("Losses", [LOSSES], groups=[_losses(runs)])
     yield Section("Embeddings of what is shared", groups=scenes.embedded())
     yield Section("Dimensions that matter", groups=scenes.reduced())
-    yield samplers(generated.reports | joint.reports)
     yield Section("The latent plane", groups=[plane] if plane else [])
+    yield Section("Losses", [LOSSES], groups=[_losses(runs)])
+    yield _overview(comparison)
 
 
 # What was run.
@@ -240,6 +128,7 @@ def _overview(comparison: Comparison) -> Section:
         words=3,
         note=_versions(comparison.runs),
         details=[(f"Settings of {k}, seed {run.seed}", _yaml(run)) for k, run in comparison],
+        folded=True,
     )
 
 
@@ -283,7 +172,7 @@ def _yaml(run: Run) -> str:
 
 def _results(table: Table | None, runs: Mapping[str, Run]) -> Section:
     if table is None:
-        return Section("Results", [NOT_EVALUATED])
+        return Section("Results")
     rows = rows_of(table)
     methods = methods_of(rows)
     missing = ", ".join(label for label in runs if label not in methods)
@@ -295,6 +184,7 @@ def _results(table: Table | None, runs: Mapping[str, Run]) -> Section:
         rows=[_result_row(row, methods) for row in rows],
         words=3,
         note=NOTE,
+        folded=True,
         groups=[
             *curves(rows, sweep_of(runs)),
             *_coherence([row for row in rows if row.metric == COHERENCE]),
@@ -323,7 +213,8 @@ def _filling(comparison: Comparison) -> Section:
 def _synergy(table: Table | None) -> Section:
     """log p(x_m) from every subset, where it was measured."""
     head, rows = ([], []) if table is None else synergy(table)
-    return Section("Synergy", [SYNERGY] if rows else [], head=head, rows=rows, words=2)
+    texts = [SYNERGY] if rows else []
+    return Section("Synergy", texts, head=head, rows=rows, words=2, folded=True)
 
 
 def _coherence(rows: Sequence[Row]) -> list[Group]:
@@ -362,56 +253,3 @@ def _curves(label: str, run: Run) -> Picture | None:
     reused = [_stage(name, o) for name, o in stages if o["status"] == "reused"]
     alt = f"Training and validation loss over the epochs, {label}"
     return drawn(plots.loss_curves(history), alt, "; ".join([label, *reused]))
-
-
-# Samplers.
-
-
-def samplers(reports: Mapping[tuple[str, str], SamplerReport]) -> Section:
-    """The table, warnings and histograms of reports[label, given modalities]."""
-    if not reports:
-        return Section("Sampler diagnostics")
-    summaries = {names: report.summary() for names, report in reports.items()}
-    columns = list(dict.fromkeys(name for said in summaries.values() for name in said))
-    return Section(
-        "Sampler diagnostics",
-        [SAMPLED],
-        _warnings(reports),
-        ["method", "given", *(name.replace("_", " ") for name in columns)],
-        [[*names, *_figures(said, columns)] for names, said in summaries.items()],
-        words=2,
-        groups=_histograms(reports),
-    )
-
-
-def _figures(summary: Mapping[str, float], columns: Sequence[str]) -> list[str]:
-    return [_figure(summary[c]) if c in summary else EMPTY for c in columns]
-
-
-def _figure(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _warnings(reports: Mapping[tuple[str, str], SamplerReport]) -> list[str]:
-    """The warnings, each once for a method, with the subsets to which it applies."""
-    subsets: dict[tuple[str, str], list[str]] = {}
-    for (label, given), report in reports.items():
-        if text := report.warning():
-            subsets.setdefault((label, text), []).append(given)
-    return [f"{label} given {'; '.join(s)}: {text}" for (label, text), s in subsets.items()]
-
-
-def _histograms(reports: Mapping[tuple[str, str], SamplerReport]) -> list[Group]:
-    groups = []
-    for (label, given), report in reports.items():
-        if shown := [h for h in report.histograms() if _is_informative(h)]:
-            figure = plots.histograms(shown)
-            alt = f"Histograms of the sampler's figures, {label} given {given}"
-            groups.append(Group([drawn(figure, alt)], f"{label} given {given}"))
-    return groups
-
-
-def _is_informative(histogram: Histogram) -> bool:
-    """Whether good values are known, or the values differ between items."""
-    bounds = (histogram.low, histogram.high)
-    return any(map(math.isfinite, bounds)) or bool(histogram.values.unique().numel() > 1)

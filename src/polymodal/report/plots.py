@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -27,6 +26,19 @@ from polymodal.sampling import Histogram
 DPI = 120
 INK, AXIS, FAINT, FIRST, SECOND = "#222222", "#888888", "#d9d9d9", "#1f5a92", "#c4552d"
 GOOD = "#9ecf9e"  # the range of good values
+# Those that colour-blind people can tell apart (Okabe and Ito; Wong 2011), and two more.
+COLOURS = (
+    "#0072b2",
+    "#e69f00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#d55e00",
+    "#f0e442",
+    "#000000",
+    "#8c564b",
+    "#7f7f7f",
+)
 BINS = 25
 SMALLEST = 1e-4  # eigenvalue on a logarithmic axis
 
@@ -64,7 +76,7 @@ def words(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
 
 def colour_of(k: int) -> Any:
     """The colour of the k-th of several curves or classes."""
-    return colormaps["tab10"](k % 10)
+    return COLOURS[k % len(COLOURS)]
 
 
 def legend(axes: Axes, **options: Any) -> None:

@@ -45,11 +45,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One quantity: what is measured, whether higher or lower is better, over how many samples and
-    which seeds.
+    """One quantity: what is measured, of which target given what, whether higher or lower is
+    better, over how many samples and which seeds.
     """
 
     metric: str
+    target: str
+    given: tuple[str, ...]
     quantity: str
     unit: str
     direction: str
@@ -84,6 +86,8 @@ def _row(group: pd.DataFrame, names_data: bool) -> Row:
     on_data = f" ({group.iloc[0]['data']})" if names_data else ""
     return Row(
         metric=metric.replace("_", " "),
+        target=target,
+        given=tuple(given.split("+")) if given else (),
         quantity=(f"{target} | {given.replace('+', ', ')}" if given else target) + on_data,
         unit=unit,
         direction=f"{direction} is better" if direction in ("higher", "lower") else "–",
