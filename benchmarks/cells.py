@@ -29,8 +29,7 @@ import torch
 
 import polymodal
 from polymodal.cli.init_files import description_of_files, given
-from polymodal.data import Splits
-from polymodal.data.described import read_described
+from polymodal.data import Splits, read_described
 from polymodal.data.grid import values_of
 from polymodal.imputation import fill
 from polymodal.imputation.baselines import Marginal

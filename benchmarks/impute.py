@@ -37,8 +37,7 @@ from torch import Tensor
 
 import polymodal
 from polymodal.batch import Modality
-from polymodal.data import Dataset, Splits
-from polymodal.data.described import read_described, read_rows
+from polymodal.data import Dataset, Splits, read_described, read_rows
 from polymodal.imputation import Calibration, Filled, calibrate, fill, widened
 from polymodal.imputation.conformal import LEVELS, QUANTILES, held, places_of
 from polymodal.imputation.measures import clustered

@@ -303,7 +303,9 @@ def test_gradients_that_meet_at_a_latent_are_combined_impartially(name: str) -> 
 def test_every_method_can_weigh_modalities_by_size(name: str) -> None:
     assert {p.name for p in EXTRAS} < set(inspect.signature(METHODS[name]).parameters)
     assert build(name, rescale="dimension").model.weights == {"a": 25 / 3, "b": 25 / 4, "c": 1.0}
-    with pytest.raises(ValueError, match="rescale must be dimension or null"):
+    root = build(name, rescale="root").model.weights
+    assert root == {"a": (25 / 3) ** 0.5, "b": 2.5, "c": 1.0}
+    with pytest.raises(ValueError, match="rescale must be one of dimension, root or null"):
         build(name, rescale="size")
 
 

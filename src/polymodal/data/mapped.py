@@ -18,6 +18,7 @@ from polymodal.data.readers.mapped import kept
 from polymodal.data.rows import is_channels_last
 
 BYTES = 2**24  # of an array that are converted at a time
+LARGE = 1e8  # bytes
 
 
 def is_mapped(x: np.ndarray) -> bool:
@@ -92,6 +93,11 @@ def within(splits: Splits, memory: Memory) -> Splits:
     if memory == AUTO or size_of(splits) <= permitted(memory):
         return splits
     return splits.map(lambda part, data: data.stream())
+
+
+def is_worth_saying(splits: Splits) -> bool:
+    """Whether a user cares where data are: on disk, or large."""
+    return splits.train.streamed or size_of(splits) > LARGE
 
 
 def where(splits: Splits, memory: Memory) -> str:

@@ -7,6 +7,8 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -86,17 +88,12 @@ def _of_words(column: Column) -> Iterator[str]:
 
 
 def _same_columns(m: Modality, x: Tensor) -> Iterator[str]:
-    """Pairs of columns that say the same."""
+    """Pairs of columns that say the same in the rows that have both."""
     numbers = [k for k, c in enumerate(m.columns[:COMPARED]) if c.type not in CODED]
-    for i, a in enumerate(numbers):
-        for b in numbers[i + 1 :]:
-            both = ~(x[:, a].isnan() | x[:, b].isnan())
-            u, v = x[both, a], x[both, b]
-            if len(u) > RECURS and u.std() > 0 and v.std() > 0:
-                r = torch.corrcoef(torch.stack([u, v]))[0, 1].item()
-                if abs(r) > SAME:
-                    names = f"{m.columns[a].name!r} and {m.columns[b].name!r}"
-                    yield f"Columns {names} say the same (correlation {r:.5f})."
+    found = pd.DataFrame(x[:, numbers].numpy()).corr(min_periods=RECURS + 1).to_numpy()
+    for i, k in np.argwhere(np.triu(np.abs(found) > SAME, 1)):
+        names = f"{m.columns[numbers[i]].name!r} and {m.columns[numbers[k]].name!r}"
+        yield f"Columns {names} say the same (correlation {found[i, k]:.5f})."
 
 
 def duplicates(splits: Splits) -> Iterator[str]:

@@ -22,7 +22,7 @@ import pandas as pd
 
 from polymodal.checks import FilePath, Seed, permitted, typed
 from polymodal.data import Splits, is_in_memory, load_data
-from polymodal.data.mapped import where, within
+from polymodal.data.mapped import is_worth_saying, where, within
 from polymodal.data.readers.mapped import Room
 from polymodal.model import Method
 from polymodal.rng import own_random_state, seed_all
@@ -111,7 +111,8 @@ def fit(
         ):
             loggers = make_loggers(chosen.training, checkpointer.target)
             room = Room(permitted(chosen.data.memory), checkpointer.path)
-            reporter.say(where(splits, chosen.data.memory))
+            if is_worth_saying(splits):
+                reporter.say(where(splits, chosen.data.memory))
             session = Session(chosen.training, splits, seed, checkpointer, reporter, loggers, room)
             session.train(method, taken)
         method.model.to("cpu").eval()

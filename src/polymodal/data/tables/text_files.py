@@ -69,14 +69,14 @@ def _unpacked(path: Path) -> bytes:
 
 def _gunzip(content: bytes, limit: int) -> bytes:
     """The first limit + 1 bytes of what is packed. Raises EOFError for a file that is cut."""
-    unpacked = b""
+    unpacked = bytearray()
     while content and len(unpacked) <= limit:
         member = zlib.decompressobj(GZIP)
         unpacked += member.decompress(content, limit + 1 - len(unpacked))
         if not member.eof and len(unpacked) <= limit:
             raise EOFError("it ends too early")
         content = member.unused_data.lstrip(b"\0")
-    return unpacked
+    return bytes(unpacked)
 
 
 def _decoded(path: Path, content: bytes, encoding: str | None) -> tuple[str, str, bytes]:
