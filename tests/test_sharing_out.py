@@ -62,7 +62,7 @@ def test_two_processes_share_the_runs_and_end_with_one_table(recipes, tmp_path) 
     for log in (tmp_path / "two").glob("*/log.csv"):
         steps = pd.read_csv(log).dropna(subset="epoch")
         assert len(steps) and not steps.duplicated(["stage", "epoch"]).any()
-    assert "is best" in done.stdout
+    assert "By joint log likelihood (" in done.stdout
 
 
 def test_a_run_that_fails_takes_only_those_with_it_that_need_its_stages(
@@ -150,11 +150,17 @@ def test_the_answer_names_the_best_what_ties_with_it_and_what_is_worse() -> None
     table = table_of(jnf=(0.5, 0.03), jnf_dcca=(0.7, 0.03), mvae=(0.62, 0.03), jmvae=(0.6, 0.01))
     # Two standard errors of the difference: .085 to MVAE, .063 to JMVAE.
     words = answer(table)
-    assert words.startswith("By coherence (seeds 0, share), jnf-dcca (0.700 ± 0.030) is best;")
+    assert words.startswith("By coherence (seed 0, share) jnf-dcca (0.700 ± 0.030) is best;")
     assert "within two standard errors of it: mvae (0.620" in words
     assert words.endswith("worse: jmvae (0.600 ± 0.010), jnf (0.500 ± 0.030).")
     with pytest.raises(ValueError, match="coherence"):
         answer(table, "coherense")
+    # Stages that are shared give equal likelihoods: then coherence decides.
+    equal = table_of("joint_log_likelihood", jnf=(-9.0, 0.1), jnf_dcca=(-9.0, 0.1))
+    both = Table.from_records([*equal.records(), *table.records()])
+    first, then = answer(both).split(". ")
+    assert first.startswith("By joint log likelihood (seed 0, share) all are within two")
+    assert then.startswith("By coherence (seed 0, share) jnf-dcca")
 
 
 def test_tables_show_the_best_in_bold_and_print_in_latex() -> None:

@@ -21,7 +21,8 @@ def answer(table: Table, metric: str | None = None) -> str:
     differ if they do by more than two standard errors of the difference.
 
     Args:
-        metric: its name in the table; None: the first of `USUAL` that has a direction there.
+        metric: its name in the table; None: the first of `USUAL` by which methods differ, after a
+            sentence on those by which they do not.
 
     Raises ValueError for a metric that the table lacks.
     """
@@ -31,14 +32,16 @@ def answer(table: Table, metric: str | None = None) -> str:
     names = [name.replace("_", " ") for name in ([metric] if metric else USUAL)]
     if metric:
         check_name(names[0], found, "metric", " in the table")
-    chosen = next((name for name in names if name in found), None)
-    if chosen is None:
+    known = [name for name in names if name in found]
+    if not known:
         return "Neither likelihoods nor coherence were measured, so that no run is called the best."
-    rows = found[chosen]
-    means = _means(rows)
-    if len(means) < 2 or not rows[0].direction.startswith(("higher", "lower")):
-        return f"By {chosen} there is nothing to rank."
-    return _ranked(chosen, rows, means)
+    texts: list[str] = []
+    for name in known:
+        text, differs = _ranked(name, found[name])
+        if differs:
+            return " ".join([*texts, text])
+        texts.append(text)
+    return texts[0]
 
 
 def in_order(row: Row) -> list[tuple[str, Cell]]:
@@ -60,19 +63,32 @@ def _means(rows: Sequence[Row]) -> dict[str, Cell]:
     return means
 
 
-def _ranked(name: str, rows: Sequence[Row], means: Mapping[str, Cell]) -> str:
-    """The sentence on the best, those beside it and those behind it."""
+def _ranked(name: str, rows: Sequence[Row]) -> tuple[str, bool]:
+    """The sentence on the best by one metric, those beside it and those behind it; and whether
+    there are any behind it.
+    """
+    means = _means(rows)
+    if len(means) < 2 or not rows[0].direction.startswith(("higher", "lower")):
+        return f"By {name} there is nothing to rank.", False
     best, *others = (method for method, _ in in_order(replace(rows[0], cells=means)))
     near = [m for m in others if is_near(means[m], means[best])]
-    of = f"the mean of {len(rows)} figures, " if len(rows) > 1 else ""
-    unit = f" {rows[0].unit}" if rows[0].unit else ""
-    head = f"By {name} ({of}seeds {rows[0].seeds}{unit and ','}{unit}), "
-    text = f"{head}{_figure(best, means)} is best"
+    behind = [m for m in others if m not in near]
+    head = f"By {name} ({_measured(rows)})"
+    if not behind:
+        figures = _figures([best, *near], means)
+        return f"{head} all are within two standard errors of the best: {figures}.", False
+    text = f"{head} {_figure(best, means)} is best"
     if near:
         text += f"; within two standard errors of it: {_figures(near, means)}"
-    if behind := [m for m in others if m not in near]:
-        text += f"; worse: {_figures(behind, means)}"
-    return f"{text}."
+    return f"{text}; worse: {_figures(behind, means)}.", True
+
+
+def _measured(rows: Sequence[Row]) -> str:
+    """Of how many figures and seeds, and the unit."""
+    seeds = rows[0].seeds.split(",")
+    words = [f"mean of {len(rows)} figures"] if len(rows) > 1 else []
+    words.append(f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}")
+    return ", ".join([*words, *([rows[0].unit] if rows[0].unit else [])])
 
 
 def _figures(methods: Sequence[str], means: Mapping[str, Cell]) -> str:
