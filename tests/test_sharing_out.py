@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -237,6 +238,16 @@ def test_a_search_passes_by_the_trial_of_another_process(recipes, tmp_path) -> N
         study = trials.search(given, lambda line: None)
     states = [t.state.name for t in study.get_trials()]
     assert states == ["RUNNING", "COMPLETE"]
+
+
+def test_two_processes_do_not_try_the_same_values(recipes, tmp_path) -> None:
+    given = searched(recipes[2], tmp_path / "out", 6)
+    studies, rates = [trials._study(given) for _ in range(2)], set()
+    with ExitStack() as held:
+        for study in studies * 3:
+            trial = trials._next(given, study, held)
+            rates.add(trials._suggest(trial, "training.lr", (1e-4, 1e-2)))
+    assert len(rates) == 6
 
 
 def test_a_trial_that_fails_is_kept_as_failed(recipes, tmp_path) -> None:

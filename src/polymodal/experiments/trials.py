@@ -18,6 +18,7 @@ from polymodal.experiments.work import FAILURES
 from polymodal.metrics import METRICS
 from polymodal.metrics.evaluate import evaluate
 from polymodal.metrics.table import shown
+from polymodal.rng import stream
 from polymodal.runs.lock import BusyError, locked
 from polymodal.settings.data import load_splits
 from polymodal.training.fit import fit
@@ -100,7 +101,6 @@ def _study(given: Search) -> Any:
         study_name="polymodal",
         direction=direction,
         load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=given.seed, constant_liar=True),
     )
     kept = study.user_attrs.get("objective")
     if kept is None:
@@ -127,6 +127,9 @@ def _next(given: Search, study: Any, held: ExitStack) -> Any:
                     return optuna.trial.Trial(study, frozen._trial_id)
         if len(trials) >= given.trials:
             return None
+        # Of its own seed for each trial: processes of equal seeds would choose the same values.
+        seed = stream(given.seed, "trial", len(trials)) % 2**32
+        study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         trial = study.ask()
         held.enter_context(_hold(given, trial.number))
         return trial
@@ -173,12 +176,13 @@ def _suggest(trial: Any, path: str, values: Sequence[Any] | tuple[Any, Any]) -> 
 
 
 def words(chosen: Mapping[str, Any]) -> str:
-    """Settings as they are written on the command line.
+    """Settings as they are written on the command line, numbers to four digits.
 
-    >>> words({"method.latent": 8, "training.lr": 0.00123456})
-    'method.latent=8 training.lr=0.00123456'
+    >>> words({"method.latent": 8, "training.lr": 0.0012345678})
+    'method.latent=8 training.lr=0.001235'
     """
-    return " ".join(f"{path}={json.dumps(value)}" for path, value in chosen.items())
+    rounded = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in chosen.items()}
+    return " ".join(f"{path}={json.dumps(value)}" for path, value in rounded.items())
 
 
 def _measured(given: Search, number: int, chosen: Mapping[str, Any]) -> tuple[float, float]:
