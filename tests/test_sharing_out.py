@@ -112,6 +112,9 @@ def test_a_comparison_is_not_mixed_with_another(recipes, tmp_path, capsys) -> No
     assert command(compared(recipes[:2], tmp_path / "out")) == 0
     assert command(compared(recipes, tmp_path / "out", "2")) == 2
     assert "has another comparison" in capsys.readouterr().err
+    wrong = ["compare", recipes[0], "jnff", "--out", str(tmp_path / "y")]
+    assert command(wrong) == 2 and not list((tmp_path / "y").iterdir())
+    assert "jnff" in capsys.readouterr().err
     assert command(["compare", recipes[0], "--out", str(tmp_path / "x")]) == 2
     assert "two recipes or more" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()

@@ -114,8 +114,14 @@ def _run(
         raise ValueError(
             f"{out} has another comparison; give another --out, or the words with which it began."
         )
+    is_new = not file.exists()
     write_output(file, text.encode())
-    plan = make_plan(str(file), out, changes, data)
+    try:
+        plan = make_plan(str(file), out, changes, data)
+    except ValueError:
+        if is_new:  # nothing begins: the words may be corrected
+            file.unlink()
+        raise
     others = _others(processes)
     train_plan(plan, out, standard_output(), objective)
     _wait(others)

@@ -20,7 +20,6 @@ from polymodal.metrics.evaluate import evaluate
 from polymodal.metrics.table import shown
 from polymodal.rng import stream
 from polymodal.runs.lock import BusyError, locked
-from polymodal.settings.data import load_splits
 from polymodal.training.fit import fit
 
 JOURNAL, CHOICE, TRIAL = "trials.log", ".choice.lock", ".trial.lock"
@@ -189,8 +188,8 @@ def _measured(given: Search, number: int, chosen: Mapping[str, Any]) -> tuple[fl
     """The objective on the validation part and its standard error."""
     directory = _directory(given, number)
     changes = [*given.overrides, *(f"{k}={json.dumps(v)}" for k, v in chosen.items())]
-    (planned,) = make_plan(given.recipe, directory, changes, given.data, given.seed).runs
-    splits = _validated(load_splits(planned.settings.data, planned.settings.modalities))
+    plan = make_plan(given.recipe, directory, changes, given.data, given.seed)
+    (planned,), splits = plan.runs, _validated(plan.data)
     run = fit(planned.settings, splits, out=directory, seed=given.seed)
     asked = planned.settings.evaluation.model_dump() | {"metrics": [given.objective]}
     table = evaluate(run, replace(splits, test=splits.val), save=False, **asked)

@@ -27,7 +27,6 @@ from polymodal.report.traversals import TRAVERSED, traversals
 from polymodal.runs.files import check_output, write_output
 from polymodal.runs.run import Run, load
 
-COHERENCE = "coherence"
 GENERATED = (
     "Upper rows: given test samples, the same for all methods. Lower rows: draws (the decoders'"
     " means), with the same noise for all methods."
@@ -185,10 +184,7 @@ def _results(table: Table | None, runs: Mapping[str, Run]) -> Section:
         words=3,
         note=NOTE,
         folded=True,
-        groups=[
-            *curves(rows, sweep_of(runs)),
-            *_coherence([row for row in rows if row.metric == COHERENCE]),
-        ],
+        groups=curves(rows, sweep_of(runs)),
     )
 
 
@@ -215,19 +211,6 @@ def _synergy(table: Table | None) -> Section:
     head, rows = ([], []) if table is None else synergy(table)
     texts = [SYNERGY] if rows else []
     return Section("Synergy", texts, head=head, rows=rows, words=2, folded=True)
-
-
-def _coherence(rows: Sequence[Row]) -> list[Group]:
-    if not rows:
-        return []
-    values = {
-        row.quantity: {method: (c.value, c.se) for method, c in row.cells.items()} for row in rows
-    }
-    figure = plots.bars(values, "coherence (higher is better)", "share of draws")
-    text = "Bars: share of draws that show the given class; lines: one standard error each way."
-    return [
-        Group([drawn(figure, "Coherence of every method, bars with standard errors")], "", text)
-    ]
 
 
 # Pictures.
