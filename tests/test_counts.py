@@ -11,8 +11,8 @@ from polymodal.data import Dataset, Splits
 from polymodal.data.kinds import KINDS
 from polymodal.data.sources.array import described_by
 from polymodal.data.sources.cells import is_counts
-from polymodal.distributions import LibraryCounts, likelihood_of, observed_log_prob
-from polymodal.distributions.library import library_size
+from polymodal.distributions import likelihood_of, observed_log_prob
+from polymodal.distributions.library import LibraryCounts, library_size
 from polymodal.methods import METHODS
 from polymodal.networks.components import COMPONENTS, PrincipalComponents
 from polymodal.networks.reading import LibraryFeatures

@@ -16,7 +16,7 @@ from polymodal.batch import Batch, Modality, batch_of, has_holes, is_observed
 from polymodal.checks import Count, check_memory, checked, typed
 from polymodal.data.kinds import kind_of
 from polymodal.distributions import (
-    LibraryCounts,
+    given_observed,
     likelihood_of,
     observed_log_prob,
     report_of,
@@ -120,9 +120,10 @@ class MultimodalVAE(nn.Module, Generic[P]):
         """A decoded p(x_m | z), batch_shape (..., B), for entries that were not observed: of
         counts, by the library size of what was observed of the sample, if something was.
         """
-        if not isinstance(p, LibraryCounts) or m not in batch.x:
+        if m not in batch.x:
             return p
-        return p.given(torch.where(batch.mask([m]).unsqueeze(-1), batch.x[m], torch.nan))
+        present = batch.mask([m]).view(-1, *[1] * (batch.x[m].dim() - 1))
+        return given_observed(p, torch.where(present, batch.x[m], torch.nan))
 
     def log_likelihood(self, batch: Batch, z: Tensor, weighted: bool = False) -> Tensor:
         """sum_m log p(x_m|z) over the modalities of the batch, (..., B), nats; `weighted`: times

@@ -1,8 +1,7 @@
 """Distributions of latents and of values: experts, mixtures, products, divergences, p(x|z)."""
 
 from polymodal.distributions.divergences import detach, divergence
-from polymodal.distributions.entries import observed_log_prob
-from polymodal.distributions.library import LibraryCounts
+from polymodal.distributions.entries import given_observed, observed_log_prob
 from polymodal.distributions.likelihoods import LIKELIHOODS, likelihood_of
 from polymodal.distributions.mixture import Joint, Mixture, Proposal, choose
 from polymodal.distributions.normal import DiagLaplace, DiagNormal, Point, product
@@ -16,7 +15,6 @@ __all__ = [
     "DiagLaplace",
     "DiagNormal",
     "Joint",
-    "LibraryCounts",
     "LikelihoodProduct",
     "Mixture",
     "Point",
@@ -27,6 +25,7 @@ __all__ = [
     "choose",
     "detach",
     "divergence",
+    "given_observed",
     "likelihood_of",
     "observed_log_prob",
     "product",

@@ -38,3 +38,10 @@ def observed_log_prob(p: Distribution, x: Tensor) -> Tensor:
         observed = observed.all(inner)
     axes = tuple(range(-own, 0))
     return torch.where(observed, logs, 0).sum(axes).to(x.dtype)
+
+
+def given_observed(p: Any, x: Tensor) -> Any:
+    """p for the entries that are NaN in x (B, *shape): of counts, by the library size of those that
+    are not, if there are any.
+    """
+    return p.given(x) if isinstance(p, LibraryCounts) else p
