@@ -27,6 +27,7 @@ class Audio(Image):
     """
 
     name = "audio"
+    asked = "file"
     by_shape = False
 
     def holds(self, shape: Shape) -> bool:

@@ -29,6 +29,7 @@ class Image(Kind):
 
     name = "image"
     visual = True
+    asked = "picture"
     by_shape = True
 
     def holds(self, shape: Shape) -> bool:

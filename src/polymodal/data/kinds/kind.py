@@ -6,7 +6,7 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -29,13 +29,15 @@ class Kind(ABC):
     """One kind of data. A new kind is a file in `polymodal.data.kinds` that registers a subclass.
 
     A kind holds no state; its methods take the modality. `name` is its key in `KINDS`, `likelihood`
-    the default likelihood of its modalities, and `visual` says whether its values are pictures. A
-    modality that names no kind is of a kind with `by_shape`, if that `holds` its shape.
+    the default likelihood of its modalities, `visual` says whether its values are pictures, and
+    `asked` how a person gives one value: a picture, a text, cells or a file. A modality that names
+    no kind is of a kind with `by_shape`, if that `holds` its shape.
     """
 
     name: str
     likelihood: str = "normal"
     visual: bool = False
+    asked: Literal["picture", "text", "cells", "file"] = "file"
     by_shape: bool = False
 
     # What modalities are of this kind.
