@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Sequence
-from html import escape
+from html import escape as escape_html
 
 from polymodal.app.answer import Answer, Cell, Row
 from polymodal.app.service import Service, TestSample, Walk
@@ -93,16 +93,15 @@ def _sure(cell: Cell) -> str:
 
 def walk_html(service: Service, walk: Walk) -> str:
     """One dimension moved: a strip for each modality."""
-    at = ", ".join(f"{v:.2g}" for v in walk.values.tolist())
-    parts = [
-        _p(
-            f"Shares of the variance that dimension {walk.dimension} moves: {walk.text}. From left"
-            f" to right (of rows and texts: from the first to the last) it is {at}.",
-            "soft",
-        )
-    ]
+    low, high = float(walk.values[0]), float(walk.values[-1])
+    said = (
+        f"z{walk.dimension} goes from {low:.2g} to {high:.2g}, the other dimensions stay. Shares of"
+        f" the variance that it moves: {walk.text}."
+    )
+    parts = [_p(said, "soft")]
     for m, x in walk.x.items():
-        parts.append(f"<h2>{escape(m)}</h2>{_values(service.shown(m, x), 'value')}")
+        values = _values(service.shown(m, x), f"{m}, value", "strip row-of-values")
+        parts.append(f"<h2>{escape(m)}</h2>{values}")
     return _block(*parts)
 
 
@@ -114,14 +113,41 @@ def sample_html(service: Service, sample: TestSample) -> str:
     return _block(_p(sample.text), f'<div class="strip">{"".join(figures)}</div>', lacks)
 
 
+def canvas_html(name: str, size: tuple[int, int], paper: str, inks: Sequence[str]) -> str:
+    """A canvas of (height, width) pixels, and buttons for its colours, the first of them chosen.
+
+    `canvas.js` makes it work.
+    """
+    height, width = size
+    buttons = "".join(
+        f'<button type="button" data-ink="{ink}" title="{ink}" aria-label="Draw in {ink}"'
+        f' style="background: {ink}"></button>'
+        for ink in inks
+    )
+    return (
+        f'<canvas width="{width}" height="{height}" data-paper="{paper}" data-ink="{inks[0]}"'
+        f' role="img" aria-label="Draw {escape(name)} here"></canvas><div class="inks">{buttons}'
+        '<button type="button" class="words">Wipe</button></div>'
+    )
+
+
 # Pieces.
+
+
+def escape(text: str) -> str:
+    """Text in which no character means anything, also to gradio's templates.
+
+    >>> escape("${a} <b>")
+    '&#36;&#123;a} &lt;b&gt;'
+    """
+    return escape_html(text).replace("$", "&#36;").replace("{", "&#123;")
 
 
 def _captioned(m: str, shown: Shown) -> str:
     return f"<figure><figcaption>{escape(m)}</figcaption>{_values(shown, m)}</figure>"
 
 
-def _values(shown: Shown, what: str) -> str:
+def _values(shown: Shown, what: str, name: str = "strip") -> str:
     """Values beside or below each other."""
     if shown.texts:
         items = "".join(f"<li>{escape(text) or '(empty)'}</li>" for text in shown.texts)
@@ -129,7 +155,7 @@ def _values(shown: Shown, what: str) -> str:
     if shown.cells:
         return _table(shown, what)
     images = [_image(png, shown.size, f"{what} {k + 1}") for k, png in enumerate(shown.pictures)]
-    return f'<div class="strip">{"".join(images)}</div>'
+    return f'<div class="{name}">{"".join(images)}</div>'
 
 
 def _image(png: bytes, size: tuple[int, int], alt: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,7 @@ class Input:
         """A value of what a person gives; None if that is nothing.
 
         Args:
-            raw: by form: an array (H, W), (H, W, 3) or (H, W, 4) of bytes or a picture's file; a
+            raw: by form: an array (H, W) or (H, W, 3) of bytes, a picture's file or its content; a
                 text; {column: word or number}; a file.
 
         Raises ValueError in one sentence for what cannot be read, and what is too large.
@@ -119,11 +120,9 @@ class Input:
 
     # Pictures.
 
-    def _picture(self, raw: Any) -> Value | None:
+    def _picture(self, raw: Any) -> Value:
         """Pixels as the model reads them: cut in the middle and scaled if the size is another."""
         pixels = self._pixels(raw)
-        if pixels is None:
-            return None
         m, (_, height, width) = self.modality, self.modality.shape
         notes: list[str] = []
         if pixels.shape[:2] != (height, width):
@@ -135,26 +134,27 @@ class Input:
             pixels = resized(pixels, (channels, height, width), crop=True)
         return Value(kind_of(m).fit(shares(pixels), m, Path(m.name)), notes)
 
-    def _pixels(self, raw: Any) -> np.ndarray | None:
-        """An array (H, W) or (H, W, 3); None for a drawing without a stroke."""
+    def _pixels(self, raw: Any) -> np.ndarray:
+        """An array (H, W) or (H, W, 3)."""
+        name = self.modality.name
         if isinstance(raw, str | Path):
             check_file(Path(raw), MAX_MB)
             return read_picture(Path(raw), Path(raw).name)
+        size = len(raw) if isinstance(raw, bytes) else np.asarray(raw).nbytes
+        if size > MAX_MB * 1e6:
+            raise ValueError(
+                f"{name!r} must have at most {MAX_MB:g} MB, got {size / 1e6:.0f}; make the picture"
+                " smaller."
+            )
+        if isinstance(raw, bytes):
+            return read_picture(io.BytesIO(raw), f"The picture of {name!r}", over_white=True)
         pixels = np.asarray(raw)
-        is_plane = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4))
-        if pixels.dtype != np.uint8 or not is_plane or not pixels.size:
+        if pixels.dtype != np.uint8 or not _is_plane(pixels.shape):
             raise ValueError(
-                f"{self.modality.name!r} must be a picture (H, W) or (H, W, 3) of bytes, got"
-                f" {pixels.dtype} of shape {pixels.shape}."
+                f"{name!r} must be a picture (H, W) or (H, W, 3) of bytes, got {pixels.dtype} of"
+                f" shape {pixels.shape}."
             )
-        if pixels.nbytes > MAX_MB * 1e6:
-            raise ValueError(
-                f"{self.modality.name!r} must have at most {MAX_MB:g} MB, got"
-                f" {pixels.nbytes / 1e6:.0f}; make the picture smaller."
-            )
-        if pixels.ndim == 3 and pixels.shape[2] == 4:
-            return _without_alpha(pixels)
-        return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+        return pixels
 
     # Texts and files.
 
@@ -274,13 +274,6 @@ def _number(text: str, column: Column) -> float:
     return float(values[0])
 
 
-def _without_alpha(pixels: np.ndarray) -> np.ndarray | None:
-    """A drawing (H, W, 4) over black or white, whichever is farther from its strokes; None if
-    there are none.
-    """
-    alpha = pixels[..., 3:].astype(np.float32) / 255
-    if not alpha.any():
-        return None
-    ink = (pixels[..., :3] * alpha).sum((0, 1)) / alpha.sum()
-    paper = 0.0 if float(ink.mean()) > 127 else 255.0
-    return (pixels[..., :3] * alpha + paper * (1 - alpha)).round().astype(np.uint8)
+def _is_plane(shape: Sequence[int]) -> bool:
+    """Whether an array of this shape is a picture with pixels."""
+    return 0 not in shape and (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3))

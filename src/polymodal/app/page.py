@@ -1,71 +1,28 @@
-"""The page over a `Service`: gradio's components and what they call. gradio is imported when a page
-is made.
-"""
+"""The page over a `Service`: what its buttons do. gradio is imported when a page is made."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from polymodal.app import html
-from polymodal.app.inputs import Field, Input
+from polymodal.app.components import Asked, ask
 from polymodal.app.service import MOST_DRAWS, Service
 
 log = logging.getLogger("polymodal")
 
 DRAWS = 8
-CANVAS, BRUSH = 256, 22  # pixels of what is drawn on, and of a stroke
-SMALL = 64  # pixels up to which pictures of colours can be drawn
-NOT_GIVEN = ("not given", "")
-PAINTS = ["#ffffff", "#000000", "#0072b2", "#e69f00", "#009e73", "#d55e00", "#f0e442", "#56b4e9"]
-FILES = [".npy", ".npz", ".csv", ".wav", ".txt"]
+FIRST = "Give something, or nothing, and press Generate."
 FAILED = "This failed in a way that was not expected; the terminal says how."
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The components of one modality.
-
-    Args:
-        input: how the modality is given.
-        components: {what each stands for: component}: a column; or upload, drawing, text, file.
-    """
-
-    input: Input
-    components: dict[str, Any] = field(default_factory=dict)
-
-    def raw(self, values: Mapping[str, Any]) -> Any:
-        """What `Input.read` reads, of the values of the components.
-
-        Raises ValueError for a picture that is both uploaded and drawn.
-        """
-        if self.input.form == "cells":
-            return values
-        if self.input.form != "picture":
-            return next(iter(values.values()))
-        given = [v for v in (values.get("upload"), _drawn(values.get("drawing"))) if v is not None]
-        if len(given) > 1:
-            name = self.input.modality.name
-            raise ValueError(f"{name!r} is both uploaded and drawn; clear one of them.")
-        return given[0] if given else None
-
-    def values(self, raw: Any) -> list[Any]:
-        """The values of the components that give `raw`; None: nothing."""
-        if self.input.form == "cells":
-            return [(raw or {}).get(name, "") for name in self.components]
-        first = "" if raw is None and self.input.form == "text" else raw
-        return [first, *[None] * (len(self.components) - 1)]
-
-
-def _drawn(value: Any) -> Any:
-    """A drawing as an array; None without a stroke."""
-    picture = None if value is None else value.get("composite")
-    return picture if picture is not None and picture[..., 3].any() else None
+LATENT = "Moves one dimension of the latent of the first draw, given what is given."
+# On a narrow page, what was asked for lies below what was given.
+SCROLL = """() => { if (window.innerWidth < 700)
+  document.querySelector("#pm-status").scrollIntoView({ behavior: "smooth" }); }"""
 
 
 def make_page(service: Service, folder: Path) -> Any:
@@ -80,7 +37,7 @@ def make_page(service: Service, folder: Path) -> Any:
         gr.HTML(html.header(service))
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=320):
-                asked = [_modality(gr, i) for i in service.inputs.values()]
+                asked = [ask(gr, i, service.paper(m)) for m, i in service.inputs.items()]
                 with gr.Row():
                     n = gr.Slider(1, MOST_DRAWS, DRAWS, step=1, label="Draws", min_width=140)
                     seed = gr.Number(0, label="Seed", minimum=0, precision=0, min_width=100)
@@ -88,108 +45,26 @@ def make_page(service: Service, folder: Path) -> Any:
                     clear = gr.Button("Clear", min_width=100)
                     go = gr.Button("Generate", variant="primary", min_width=140)
             with gr.Column(scale=3, min_width=320):
-                status = gr.HTML(
-                    html.status_html("Give something, or nothing, and press Generate.")
-                )
-                parts = Parts(gr, service, folder, asked, n, seed, status)
-                with gr.Tabs():
-                    parts.draws(go, clear)
-                    parts.walk()
-                    parts.samples()
+                status = gr.HTML(html.status_html(FIRST), elem_id="pm-status")
+                with gr.Tabs() as tabs:
+                    actions = Actions(gr, service, folder, asked, n, seed, status, tabs)
+                    actions.draws(go, clear)
+                    actions.walk()
+                    actions.samples()
                     with gr.Tab("About"):
                         gr.HTML(html.about_html(service))
     return page
 
 
-# What is given.
-
-
-def _modality(gr: Any, asked: Input) -> Asked:
-    """The components of one modality in a box of their own."""
-    make = {"picture": _picture, "text": _text, "cells": _row, "file": _file}[asked.form]
-    with gr.Accordion(asked.modality.name, open=True):
-        return Asked(asked, dict(make(gr, asked)))
-
-
-def _picture(gr: Any, asked: Input) -> Iterator[tuple[str, Any]]:
-    channels, height, width = asked.modality.shape
-    name = f"{asked.modality.name}, uploaded"
-    with gr.Tab("Upload"):
-        yield "upload", _upload_class(gr)(label=name, sources=["upload"], height=200, format="png")
-    if channels == 1 or max(height, width) <= SMALL:
-        with gr.Tab("Draw"):
-            yield (
-                "drawing",
-                gr.ImageEditor(
-                    label=f"{asked.modality.name}, drawn",
-                    sources=(),
-                    transforms=(),
-                    layers=False,
-                    buttons=[],
-                    image_mode="RGBA",
-                    type="numpy",
-                    format="png",
-                    canvas_size=(CANVAS, CANVAS * height // width),
-                    fixed_canvas=True,
-                    height=360,
-                    brush=gr.Brush(
-                        default_size=BRUSH,
-                        colors=PAINTS[:2] if channels == 1 else PAINTS,
-                        default_color=PAINTS[0],
-                        color_mode="fixed",
-                    ),
-                    elem_classes="pm-canvas",
-                ),
-            )
-
-
-def _upload_class(gr: Any) -> Any:
-    """An image that is not read by gradio, so that what is wrong with it is said in a sentence."""
-
-    class Upload(gr.Image):
-        is_template = True
-
-        def preprocess(self, payload: Any) -> str | None:
-            return None if payload is None else payload.path
-
-    return Upload
-
-
-def _text(gr: Any, asked: Input) -> Iterator[tuple[str, Any]]:
-    yield "text", gr.Textbox(label=asked.modality.name, placeholder="not given", lines=2)
-
-
-def _file(gr: Any, asked: Input) -> Iterator[tuple[str, Any]]:
-    sizes = " × ".join(map(str, asked.modality.shape))
-    label = f"{asked.modality.name}: a file of one value of shape {sizes}"
-    yield "file", gr.File(label=label, file_types=FILES, type="filepath", height=120)
-
-
-def _row(gr: Any, asked: Input) -> Iterator[tuple[str, Any]]:
-    with gr.Row():
-        for each in asked.fields:
-            yield each.name, _cell(gr, each)
-
-
-def _cell(gr: Any, each: Field) -> Any:
-    if each.choices:
-        choices = [NOT_GIVEN, *each.choices]
-        return gr.Dropdown(choices, value="", label=each.name, min_width=140, filterable=True)
-    return gr.Textbox(label=each.name, placeholder=each.hint, min_width=140, max_lines=1)
-
-
-# What is said.
-
-
-@dataclass
-class Parts:
-    """The tabs of the page.
+@dataclass(frozen=True)
+class Actions:
+    """What the buttons do.
 
     Args:
         gr: gradio.
         folder: for files that are downloaded.
         asked: what is given, by modality.
-        n, seed, status: components.
+        n, seed, status, tabs: components.
     """
 
     gr: Any
@@ -199,52 +74,78 @@ class Parts:
     n: Any
     seed: Any
     status: Any
+    tabs: Any
 
     @property
-    def components(self) -> list[Any]:
-        """Those by which something is given."""
+    def inputs(self) -> list[Any]:
+        """The components by which something is given."""
         return [c for each in self.asked for c in each.components.values()]
 
-    def raw(self, values: Sequence[Any]) -> dict[str, Any]:
-        """What is given, of the values of `components`."""
-        left, given = list(values), {}
-        for each in self.asked:
-            own = {name: left.pop(0) for name in each.components}
-            given[each.input.modality.name] = each.raw(own)
-        return given
+    def raw(self, values: Mapping[Any, Any]) -> dict[str, Any]:
+        """What is given, of the values of components."""
+        return {
+            each.input.modality.name: each.raw({k: values[c] for k, c in each.components.items()})
+            for each in self.asked
+        }
+
+    def when(
+        self,
+        event: Callable[..., Any],
+        act: Callable[[Mapping[Any, Any]], dict[Any, Any]],
+        reads: Iterable[Any],
+        writes: Iterable[Any],
+    ) -> Any:
+        """At an event `act` takes {component: value} of `reads` and returns those of `writes`, or
+        of some of them.
+
+        An error becomes one sentence in the status; all else then stays.
+        """
+
+        @wraps(act)
+        def acting(values: Mapping[Any, Any]) -> dict[Any, Any]:
+            try:
+                return act(values)
+            except (ValueError, MemoryError) as error:
+                text = str(error) or "There is not enough memory; lower the number of draws."
+            except Exception:
+                log.exception("The app failed.")
+                text = FAILED
+            return {self.status: html.error_html(text)}
+
+        outputs = [self.status, *writes]
+        return event(acting, {*reads}, outputs, api_visibility="private", show_progress="minimal")
+
+    # Tabs.
 
     def draws(self, go: Any, clear: Any) -> None:
         gr, service = self.gr, self.service
-        with gr.Tab("Draws"):
+        with gr.Tab("Draws", id="draws"):
             result = gr.HTML()
             download = gr.DownloadButton("Download (.zip)", interactive=False, size="sm")
-        outputs = [self.status, result, download]
 
-        def draw(n: Any, seed: Any, *values: Any) -> list[Any]:
-            answer = service.draw(self.raw(values), int(n), _whole(seed))
-            said = html.status_html(html.answer_status(answer, int(n), _whole(seed)))
+        def draw(values: Mapping[Any, Any]) -> dict[Any, Any]:
+            n, seed = int(values[self.n]), _whole(values[self.seed], "The seed")
+            answer = service.draw(self.raw(values), n, seed)
             file = self._file(service.files(answer)) if answer.draws else None
-            button = gr.update(value=file, interactive=file is not None)
-            return [said, html.answer_html(service, answer), button]
+            return {
+                self.status: html.status_html(html.answer_status(answer, n, seed)),
+                result: html.answer_html(service, answer),
+                download: gr.update(value=file, interactive=file is not None),
+                self.tabs: gr.update(selected="draws"),
+            }
 
-        go.click(
-            self.said(draw, outputs),
-            [self.n, self.seed, *self.components],
-            outputs,
-            api_visibility="private",
-        )
-        nothing = [v for each in self.asked for v in each.values(None)]
-        cleared = [
-            html.status_html("Nothing is given."),
-            "",
-            gr.update(value=None, interactive=False),
-        ]
-        clear.click(
-            lambda: [*cleared, *nothing],
-            None,
-            [*outputs, *self.components],
-            api_visibility="private",
-        )
+        def wipe(values: Mapping[Any, Any]) -> dict[Any, Any]:
+            return {
+                self.status: html.status_html("Nothing is given."),
+                result: "",
+                download: gr.update(value=None, interactive=False),
+                **{c: v for each in self.asked for c, v in each.values(None).items()},
+            }
+
+        writes = [result, download]
+        drawn = self.when(go.click, draw, [self.n, self.seed, *self.inputs], [*writes, self.tabs])
+        drawn.then(None, js=SCROLL, api_visibility="private")
+        self.when(clear.click, wipe, [self.n], [*writes, *self.inputs])
 
     def _file(self, content: bytes) -> str:
         """A file of its own, so that another browser's download stays what it was."""
@@ -255,87 +156,74 @@ class Parts:
     def walk(self) -> None:
         gr, service = self.gr, self.service
         with gr.Tab("Latent") as tab:
-            gr.HTML(
-                html.status_html(
-                    "Moves one dimension of the latent of the first draw, given what is given."
-                )
-            )
+            gr.HTML(html.status_html(LATENT))
             choices = [(f"z{d}", d) for d in range(service.latent_size)]
-            dimension = gr.Dropdown(choices, value=0, label="Dimension")
+            dimension = gr.Dropdown(choices, value=0, label="Dimension, and what it moves")
             go = gr.Button("Walk", variant="primary")
             result = gr.HTML()
 
-        def named() -> Any:
-            order = [(service.moved(d), d) for d in service.moves.order()]
-            return gr.Dropdown(choices=order, value=order[0][1])
+        def name(values: Mapping[Any, Any]) -> dict[Any, Any]:
+            order = [(f"z{d}: {service.moved(d)}", d) for d in service.moves.order()]
+            return {dimension: gr.update(choices=order, value=order[0][1])}
 
-        def walk(d: Any, seed: Any, *values: Any) -> list[Any]:
-            moved = service.walk(self.raw(values), int(d), _whole(seed))
-            said = html.status_html(f"Dimension {int(d)} of the latent, moved.")
-            return [said, html.walk_html(service, moved)]
+        def walk(values: Mapping[Any, Any]) -> dict[Any, Any]:
+            d, seed = int(values[dimension]), _whole(values[self.seed], "The seed")
+            moved = service.walk(self.raw(values), d, seed)
+            return {
+                self.status: html.status_html(f"Dimension z{d} of the latent, moved."),
+                result: html.walk_html(service, moved),
+            }
 
-        outputs = [self.status, result]
-        tab.select(named, None, dimension, api_visibility="private")
-        go.click(
-            self.said(walk, outputs),
-            [dimension, self.seed, *self.components],
-            outputs,
-            api_visibility="private",
-        )
+        self.when(tab.select, name, [self.n], [dimension])
+        self.when(go.click, walk, [dimension, self.seed, *self.inputs], [result])
 
     def samples(self) -> None:
         gr, service = self.gr, self.service
         if service.data is None:
             return
-        names = list(service.inputs)
+        names, last = list(service.inputs), len(service.data.test) - 1
         with gr.Tab("Test samples"):
             with gr.Row():
-                last = len(service.data.test) - 1
-                index = gr.Number(
-                    0, label=f"Number, 0 to {last}", minimum=0, maximum=last, precision=0
-                )
+                number = gr.Number(0, label=f"Number, 0 to {last}", minimum=0, precision=0)
                 chosen = gr.CheckboxGroup(names, value=names[:1], label="What is given of it")
             with gr.Row():
                 look = gr.Button("Show", min_width=100)
                 give = gr.Button("Give to the model", variant="primary", min_width=140)
             result = gr.HTML()
-        outputs = [self.status, result]
 
-        def show(index: Any) -> list[Any]:
-            sample = service.sample(_whole(index))
-            return [html.status_html(sample.text), html.sample_html(service, sample)]
+        def show(values: Mapping[Any, Any]) -> dict[Any, Any]:
+            sample = service.sample(_whole(values[number], "The number of the sample"))
+            return {
+                self.status: html.status_html(sample.text),
+                result: html.sample_html(service, sample),
+            }
 
-        def fill(index: Any, chosen: Sequence[str]) -> list[Any]:
-            sample = service.sample(_whole(index))
-            raw = {m: sample.raw.get(m) if m in chosen else None for m in names}
-            values = [v for each in self.asked for v in each.values(raw[each.input.modality.name])]
-            given = [m for m in names if raw[m] is not None]
-            text = f"{sample.text} Of it {', '.join(given) or 'nothing'} is given; press Generate."
-            return [html.status_html(text), html.sample_html(service, sample), *values]
+        def fill(values: Mapping[Any, Any]) -> dict[Any, Any]:
+            sample = service.sample(_whole(values[number], "The number of the sample"))
+            raw = {m: v for m, v in sample.raw.items() if m in values[chosen]}
+            given = f"{' and '.join(raw)} is given" if raw else "nothing is given"
+            return {
+                self.status: html.status_html(f"{sample.text} Of it {given}; press Generate."),
+                result: html.sample_html(service, sample),
+                **self.filled(raw),
+            }
 
-        every = [*outputs, *self.components]
-        look.click(self.said(show, outputs), index, outputs, api_visibility="private")
-        give.click(self.said(fill, every), [index, chosen], every, api_visibility="private")
+        pictures = [each.tabs for each in self.asked if each.tabs is not None]
+        self.when(look.click, show, [number], [result])
+        self.when(give.click, fill, [number, chosen], [result, *self.inputs, *pictures])
 
-    def said(self, act: Callable[..., list[Any]], outputs: Sequence[Any]) -> Callable[..., Any]:
-        """`act`, whose errors become one sentence in the status; the other outputs then stay."""
-
-        @wraps(act)
-        def acting(*arguments: Any) -> list[Any]:
-            try:
-                return act(*arguments)
-            except (ValueError, MemoryError) as error:
-                text = str(error) or "There is not enough memory; lower the number of draws."
-            except Exception:
-                log.exception("The app failed.")
-                text = FAILED
-            return [html.error_html(text), *[self.gr.skip()] * (len(outputs) - 1)]
-
-        return acting
+    def filled(self, raw: Mapping[str, Any]) -> dict[Any, Any]:
+        """{component: value} that give `raw`, and nothing else."""
+        given: dict[Any, Any] = {}
+        for each in self.asked:
+            given |= each.values(raw.get(each.input.modality.name))
+            if each.tabs is not None:
+                given[each.tabs] = self.gr.update(selected="upload")
+        return given
 
 
-def _whole(value: Any) -> int:
+def _whole(value: Any, what: str) -> int:
     """A number that a person typed. Raises ValueError for nothing."""
     if value is None:
-        raise ValueError("A whole number from 0 is missing: the seed, or the sample's number.")
+        raise ValueError(f"{what} must be a whole number from 0; type one.")
     return int(value)

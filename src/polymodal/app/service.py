@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -250,6 +250,12 @@ class Service:
                 archive.writestr(name, content)
         return file.getvalue()
 
+    def paper(self, m: str) -> Literal["black", "white"]:
+        """What most pictures of a modality have at their edges."""
+        x = self._joint[m].mean((0, 1))
+        edge = torch.cat([x[0], x[-1], x[:, 0], x[:, -1]])
+        return "black" if float(edge.mean()) < 0.5 else "white"
+
     # The latent.
 
     @cached_property
@@ -269,8 +275,8 @@ class Service:
 
     def moved(self, dimension: int) -> str:
         """How much of each modality a dimension moves, in words."""
-        shares = ", ".join(f"{m} {float(s[dimension]):.2f}" for m, s in self.moves.shares.items())
-        return f"z{dimension}: {shares}"
+        shares = self.moves.shares.items()
+        return ", ".join(f"{m} {float(share[dimension]):.2f}" for m, share in shares)
 
     @checked
     def walk(self, raw: Mapping[str, Any], dimension: int, seed: Seed = 0) -> Walk:
