@@ -19,8 +19,8 @@ from polymodal.model import MultimodalVAE
 
 LEVEL = 0.9  # of the intervals
 UNCALIBRATED = (
-    "Intervals and probabilities are the model's own, and may not hold; polymodal evaluate RUN"
-    " makes them hold."
+    "They are the model's own, as are probabilities, and may not hold; polymodal evaluate RUN makes"
+    " them hold."
 )
 
 
@@ -60,7 +60,8 @@ def filled_row(
             bounds = [word_of(float(bound[0, k]), column) for bound in (low, high)]
             cells.append(Cell(column.name, word_of(center, column), *bounds))
     holds = "" if calibration is not None else f" {UNCALIBRATED}"
-    return Row(cells, f"{LEVEL:.0%} intervals. {effective_text(float(known.ess[0]))}{holds}")
+    ess = effective_text(float(known.ess[0]))
+    return Row(cells, f"Intervals hold the value with {LEVEL:.0%} probability.{holds} {ess}")
 
 
 def _given(batch: Batch | None, asked: Input) -> Tensor:

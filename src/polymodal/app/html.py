@@ -41,8 +41,8 @@ def answer_status(answer: Answer, n: int, seed: int) -> str:
     """What was given and what was drawn, in a sentence."""
     given = f"Given: {_and(answer.given)}." if answer.given else "Nothing is given: joint draws."
     if not answer.draws:
-        return f"{given} Nothing is left to draw; leave something out."
-    return f"{given} Drawn: {_and(answer.draws)}; {n} draws, seed {seed}."
+        return f"{given} Nothing is left to generate; leave something out."
+    return f"{given} Generated: {_and(answer.draws)}; {n} draws, seed {seed}."
 
 
 def answer_html(service: Service, answer: Answer) -> str:
@@ -78,7 +78,7 @@ def row_html(row: Row) -> str:
         f"<td>{escape(c.value)}</td><td>{_sure(c)}</td></tr>"
         for c in row.cells
     )
-    table = f'<table class="row"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    table = f'<table class="filled"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return f'<div class="wide">{table}</div>{_p(row.text, "soft")}'
 
 

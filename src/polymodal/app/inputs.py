@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import CODED, Column, Modality
-from polymodal.checks import check_names, shown, unknown
+from polymodal.checks import check_name, shown, unknown
 from polymodal.checks.files import check_file
 from polymodal.data.kinds import kind_of
 from polymodal.data.kinds.named_values import value_of_words
@@ -123,14 +123,11 @@ class Input:
     def _picture(self, raw: Any) -> Value:
         """Pixels as the model reads them: cut in the middle and scaled if the size is another."""
         pixels = self._pixels(raw)
-        m, (_, height, width) = self.modality, self.modality.shape
+        m, (channels, height, width) = self.modality, self.modality.shape
         notes: list[str] = []
         if pixels.shape[:2] != (height, width):
-            notes.append(
-                f"{m.name}: a picture of {pixels.shape[1]} × {pixels.shape[0]} pixels was cut in"
-                f" the middle and scaled to {width} × {height}."
-            )
-            channels, height, width = m.shape
+            if not isinstance(raw, bytes):  # of a drawing nobody asks
+                notes.append(_scaled_text(m.name, pixels.shape[:2], (height, width)))
             pixels = resized(pixels, (channels, height, width), crop=True)
         return Value(kind_of(m).fit(shares(pixels), m, Path(m.name)), notes)
 
@@ -184,7 +181,9 @@ class Input:
                 f"{self.modality.name!r} must be a mapping such as {{column: value}}, got"
                 f" {shown(raw)}."
             )
-        check_names(raw, [f.name for f in self.fields], self.modality.name)
+        names = [each.name for each in self.fields]
+        for name in raw:
+            check_name(name, names, "column", f" of {self.modality.name!r}")
         words = {name: "" if v is None else str(v).strip() for name, v in raw.items()}
         given = {name: word for name, word in words.items() if word}
         if not given:
@@ -266,8 +265,14 @@ def _number(text: str, column: Column) -> float:
     """
     as_words = column.type in CODED and column.dtype == "str"
     date_format = column.dtype[len(DATE) : -1] if column.dtype.startswith(DATE) else None
-    cells = cells_of_text(column.name, [text], Places(), as_words=as_words, date_format=date_format)
-    values, unseen = numbers_of(cells, column)
+    try:
+        cells = cells_of_text(
+            column.name, [text], Places(), as_words=as_words, date_format=date_format
+        )
+        values, unseen = numbers_of(cells, column)
+    except ValueError:
+        hint = _field(column).hint or "one of its categories"
+        raise ValueError(f"{column.name!r} must be {hint}, got {shown(text)}.") from None
     if unseen:
         word = next(iter(unseen))
         raise unknown(f"category {word!r} of {column.name!r}", word, column.categories)
@@ -277,3 +282,14 @@ def _number(text: str, column: Column) -> float:
 def _is_plane(shape: Sequence[int]) -> bool:
     """Whether an array of this shape is a picture with pixels."""
     return 0 not in shape and (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3))
+
+
+def _scaled_text(name: str, size: tuple[int, ...], new: tuple[int, int]) -> str:
+    """How a picture of one (height, width) became one of another.
+
+    >>> _scaled_text("a", (64, 64), (32, 32))
+    'a: the picture of 64 × 64 pixels was scaled to 32 × 32.'
+    """
+    (h, w), (height, width) = size, new
+    cut = "" if h * width == w * height else "cut in the middle and "
+    return f"{name}: the picture of {w} × {h} pixels was {cut}scaled to {width} × {height}."

@@ -31,7 +31,7 @@ from polymodal.app.filling import filled_row
 from polymodal.app.inputs import Value, inputs_of
 from polymodal.app.shown import Shown, shown
 from polymodal.batch import Batch, escaped
-from polymodal.checks import Count, FilePath, Seed, check_names, checked
+from polymodal.checks import Count, FilePath, Seed, check_name, checked
 from polymodal.data import Splits
 from polymodal.data.tables.writing import table_bytes
 from polymodal.imputation import calibration_of
@@ -158,7 +158,8 @@ class Service:
 
         Raises ValueError in one sentence for an unknown modality and what cannot be read.
         """
-        check_names(raw, self.inputs, "")
+        for name in raw:
+            check_name(name, self.inputs, "modality", " in the run")
         read: dict[str, Value] = {}
         for name, asked in self.inputs.items():
             if (value := asked.read(raw.get(name))) is not None:
@@ -251,7 +252,9 @@ class Service:
         return file.getvalue()
 
     def paper(self, m: str) -> Literal["black", "white"]:
-        """What most pictures of a modality have at their edges."""
+        """What most pictures of a modality have at their edges; black, if they are not drawn."""
+        if self.inputs[m].form != "picture" or m not in self.model.decoders:
+            return "black"
         x = self._joint[m].mean((0, 1))
         edge = torch.cat([x[0], x[-1], x[:, 0], x[:, -1]])
         return "black" if float(edge.mean()) < 0.5 else "white"
