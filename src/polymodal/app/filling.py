@@ -57,8 +57,8 @@ def filled_row(
             probability = float(shares[k][0, int(center)])
             cells.append(Cell(column.name, word_of(center, column), probability=probability))
         else:
-            bounds = [word_of(float(bound[0, k]), column) for bound in (low, high)]
-            cells.append(Cell(column.name, word_of(center, column), *bounds))
+            below, above = (word_of(float(bound[0, k]), column) for bound in (low, high))
+            cells.append(Cell(column.name, word_of(center, column), below, above))
     holds = "" if calibration is not None else f" {UNCALIBRATED}"
     ess = effective_text(float(known.ess[0]))
     return Row(cells, f"Intervals hold the value with {LEVEL:.0%} probability.{holds} {ess}")

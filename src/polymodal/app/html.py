@@ -39,10 +39,12 @@ def error_html(text: str) -> str:
 
 def answer_status(answer: Answer, n: int, seed: int) -> str:
     """What was given and what was drawn, in a sentence."""
-    given = f"Given: {_and(answer.given)}." if answer.given else "Nothing is given: joint draws."
-    if not answer.draws:
-        return f"{given} Nothing is left to generate; leave something out."
-    return f"{given} Generated: {_and(answer.draws)}; {n} draws, seed {seed}."
+    given = [f"part of {m}" if m in answer.draws else m for m in answer.given]
+    drawn = [f"the rest of {m}" if m in answer.given else m for m in answer.draws]
+    said = f"Given: {_and(given)}." if given else "Nothing is given: joint draws."
+    if not drawn:
+        return f"{said} Nothing is left to generate; leave something out."
+    return f"{said} Generated: {_and(drawn)}; {n} draws, seed {seed}."
 
 
 def answer_html(service: Service, answer: Answer) -> str:

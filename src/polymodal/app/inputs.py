@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from polymodal.batch import CODED, Column, Modality
 from polymodal.checks import check_name, shown, unknown
 from polymodal.checks.files import check_file
 from polymodal.data.kinds import kind_of
+from polymodal.data.kinds.kind import Asked
 from polymodal.data.kinds.named_values import value_of_words
 from polymodal.data.readers.pictures import read_picture, resized, shares
 from polymodal.data.tables.cells import Places, cells_of_text
@@ -29,7 +30,6 @@ MOST_FIELDS = 60  # columns that are asked for one by one
 MOST_LETTERS = 10_000  # of a text that is given
 CHANNELS = (1, 3)  # of a picture
 SWITCH = {"0": "no", "1": "yes"}  # how zeros and ones are called
-Form = Literal["picture", "text", "cells", "file"]
 
 
 class Value(NamedTuple):
@@ -69,7 +69,7 @@ class Input:
     usual: Sequence[float] | None = None
 
     @property
-    def form(self) -> Form:
+    def form(self) -> Asked:
         m, asked = self.modality, kind_of(self.modality).asked
         if asked == "picture":
             is_seen = m.shape[0] in CHANNELS and kind_of(m).are_shares(m)

@@ -19,6 +19,7 @@ from polymodal.data.rows import in_parts, rows_to_look_at
 from polymodal.distributions.likelihoods import UNIT, likelihood_of, values_of
 
 Shape = tuple[int, ...]
+Asked = Literal["picture", "text", "cells", "file"]
 VALUES = 2**22  # that are looked at at a time
 # Values that a modality cannot have: which of them (bool), what they are, to be read after "has 3
 # values", and what the user can do.
@@ -37,7 +38,7 @@ class Kind(ABC):
     name: str
     likelihood: str = "normal"
     visual: bool = False
-    asked: Literal["picture", "text", "cells", "file"] = "file"
+    asked: Asked = "file"
     by_shape: bool = False
 
     # What modalities are of this kind.
