@@ -128,11 +128,40 @@ def started(run: Path, file: Path, *more: str) -> tuple[subprocess.Popen, str]:
     raise AssertionError(said)
 
 
-def opened(browser: Any, run: Path, folder: Path, **context: Any) -> Iterator[App]:
-    """A page on a served run. The page's own policy is off, so that all requests are counted."""
+@dataclass(frozen=True)
+class Served:
+    """A run that is served; `file` has a line for each other machine that the server asked for."""
+
+    url: str
+    file: Path
+
+
+def served(run: Path, folder: Path) -> Iterator[Served]:
+    """A run, served until it is interrupted; its temporary folder is then gone."""
     process, url = started(run, folder / "refused")
+    try:
+        yield Served(url, folder / "refused")
+    finally:
+        assert len(list(folder.glob("polymodal-app-*"))) == 1
+        process.send_signal(signal.SIGINT)
+        assert process.wait(SECONDS) == cli.INTERRUPTED
+        assert not list(folder.glob("polymodal-app-*"))
+
+
+@pytest.fixture(scope="module")
+def served_shapes(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    yield from served(runs / "shapes", tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture(scope="module")
+def served_table(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    yield from served(runs / "people", tmp_path_factory.mktemp("served"))
+
+
+def opened(browser: Any, run: Served, **context: Any) -> Iterator[App]:
+    """A page on a served run. The page's own policy is off, so that all requests are counted."""
     pages = browser.new_context(bypass_csp=True, accept_downloads=True, **context)
-    app = App(pages.new_page(), url, folder / "refused")
+    app = App(pages.new_page(), run.url, run.file)
 
     def check(route: Any) -> None:
         if urlsplit(route.request.url).hostname == "127.0.0.1":
@@ -141,25 +170,20 @@ def opened(browser: Any, run: Path, folder: Path, **context: Any) -> Iterator[Ap
         return route.abort()
 
     pages.route("**/*", check)
-    try:
-        app.page.goto(url)
-        app.says("press Generate")
-        yield app
-    finally:
-        pages.close()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(SECONDS) == cli.INTERRUPTED
-        assert not list(folder.glob("polymodal-app-*"))  # the temporary folder
+    app.page.goto(run.url)
+    app.says("press Generate")
+    yield app
+    pages.close()
 
 
 @pytest.fixture
-def shapes(browser: Any, runs: Path, tmp_path: Path) -> Iterator[App]:
-    yield from opened(browser, runs / "shapes", tmp_path)
+def shapes(browser: Any, served_shapes: Served) -> Iterator[App]:
+    yield from opened(browser, served_shapes)
 
 
 @pytest.fixture
-def table(browser: Any, runs: Path, tmp_path: Path) -> Iterator[App]:
-    yield from opened(browser, runs / "people", tmp_path, viewport=NARROW, color_scheme="dark")
+def table(browser: Any, served_table: Served) -> Iterator[App]:
+    yield from opened(browser, served_table, viewport=NARROW, color_scheme="dark")
 
 
 def uploaded(app: App, k: int, name: str, content: bytes) -> None:
@@ -264,26 +288,22 @@ def test_requests_to_other_machines_are_counted(shapes: App, tmp_path: Path) -> 
     assert (tmp_path / "one").read_text() == "203.0.113.1\n"
 
 
-def test_the_policy_keeps_the_page_here(browser: Any, runs: Path, tmp_path: Path) -> None:
-    """Without the tests' own refusals: the browser itself refuses."""
-    process, url = started(runs / "shapes", tmp_path / "refused")
-    page = browser.new_page()
-    try:
-        page.goto(url)
-        page.get_by_role("button", name="Generate").wait_for()
-        blocked = (
-            "new Promise(done => { document.addEventListener('securitypolicyviolation',"
-            " e => done(e.blockedURI)); fetch('http://203.0.113.1/x').catch(() => 0); })"
-        )
-        assert page.evaluate(blocked) == "http://203.0.113.1/x"
-        for place in ("docs", "openapi.json", "redoc"):
-            assert page.request.get(f"{url}{place}").status == 404
-        secret = page.request.get(f"{url}gradio_api/file={Path(__file__)}")
-        assert secret.status in (403, 404)
-    finally:
-        page.close()
-        process.send_signal(signal.SIGINT)
-        process.wait(SECONDS)
+def test_the_policy_keeps_the_page_here(browser: Any, served_shapes: Served) -> None:
+    """Without the tests' own refusals the browser itself refuses; no file is served, and no page
+    on the interface.
+    """
+    page, url = browser.new_page(), served_shapes.url
+    page.goto(url)
+    page.get_by_role("button", name="Generate").wait_for()
+    blocked = (
+        "new Promise(done => { document.addEventListener('securitypolicyviolation',"
+        " e => done(e.blockedURI)); fetch('http://203.0.113.1/x').catch(() => 0); })"
+    )
+    assert page.evaluate(blocked) == "http://203.0.113.1/x"
+    for place in ("docs", "openapi.json", "redoc"):
+        assert page.request.get(f"{url}{place}").status == 404
+    assert page.request.get(f"{url}gradio_api/file={Path(__file__)}").status in (403, 404)
+    page.close()
 
 
 def test_a_port_that_is_taken_is_told(runs: Path, tmp_path: Path) -> None:
