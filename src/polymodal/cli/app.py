@@ -29,4 +29,7 @@ def app(
     service, console = Service.open(run, data), standard_output()
     if service.missing:
         say(console, service.missing)
-    serve(service, host, port, lambda at: say(console, f"{run} is at {at} ; Ctrl-C ends it."))
+    try:
+        serve(service, host, port, lambda at: say(console, f"{run} is at {at} ; Ctrl-C ends it."))
+    except KeyboardInterrupt:
+        say(console, "The app has ended.")
