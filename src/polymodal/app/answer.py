@@ -99,7 +99,7 @@ def agreement_text(share: float, n: int) -> str:
     if math.isnan(share):
         return ""
     return (
-        f"The {n} draws agree by {share:.0%} (100 %: all are equal; 0 %: they vary as much as with"
+        f"The {n} draws agree by {share:.0%} (100%: all are equal; 0%: they vary as much as with"
         " nothing given)."
     )
 

@@ -15,9 +15,11 @@ SMALL, LARGE = 96, 320  # pixels on the page that pictures have at least and at 
 
 def header(service: Service) -> str:
     """The title and what the page is for."""
+    names, several = _and(service.inputs), len(service.inputs) > 1
+    what = f"Give any of {names}, whole or in part" if several else f"Give a part of {names}"
     return (
-        f'<div class="pm"><h1>{escape(service.title)}</h1><p class="soft">Give any of'
-        f" {_and(service.inputs)}, whole or in part; the model draws the rest.</p></div>"
+        f'<div class="pm"><h1>{escape(service.title)}</h1>'
+        f'<p class="soft">{escape(what)}; the model generates the rest.</p></div>'
     )
 
 
