@@ -52,6 +52,16 @@ def targets(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
     return (((), m) for m in names)
 
 
+def generated(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
+    """`targets`, then `pairs`: all that is generated, joint samples from the prior first.
+
+    >>> list(generated(["a", "b"], [("a",)]))
+    [((), 'a'), ((), 'b'), (('a',), 'b')]
+    """
+    yield from targets(names, asked)
+    yield from pairs(names, asked)
+
+
 def couples(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
     """Every two modalities as one target, with nothing given.
 
