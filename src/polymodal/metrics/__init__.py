@@ -24,6 +24,7 @@ from polymodal.metrics.places import (
     once,
     others,
     pairs,
+    partners,
     subsets,
     targets,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "once",
     "others",
     "pairs",
+    "partners",
     "powerset",
     "subsets",
     "targets",

@@ -71,6 +71,15 @@ def couples(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
     return (((), "+".join(two)) for two in combinations(names, 2))
 
 
+def partners(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
+    """Every modality given each other one by itself.
+
+    >>> list(partners(["a", "b"], []))
+    [(('a',), 'b'), (('b',), 'a')]
+    """
+    return (((a,), b) for a in names for b in names if a != b)
+
+
 def each_alone(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
     """Every modality given itself.
 
