@@ -42,7 +42,8 @@ def error_html(text: str) -> str:
 def answer_status(answer: Answer, n: int, seed: int) -> str:
     """What was given and what was drawn, in a sentence."""
     given = [f"part of {m}" if m in answer.draws else m for m in answer.given]
-    drawn = [f"the rest of {m}" if m in answer.given else m for m in answer.draws]
+    drawn = [m for m in answer.draws if m not in answer.given]
+    drawn += [f"the rest of {m}" for m in answer.draws if m in answer.given]
     said = f"Given: {_and(given)}." if given else "Nothing is given: joint draws."
     if not drawn:
         return f"{said} Nothing is left to generate; leave something out."

@@ -17,6 +17,7 @@ from polymodal.data.words import texts_of
 from polymodal.imputation.columns import columns_of
 
 DIGITS = 4  # of a real number on the page
+LONGEST = 1e12  # size from which numbers are written with an exponent
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,6 @@ def short(value: float) -> str:
     >>> short(1234567.0), short(0.123456), short(-2.5)
     ('1234567', '0.1235', '-2.5')
     """
-    if abs(value) >= 10**DIGITS and math.isfinite(value):
-        return digits(float(round(value)))
+    if 10**DIGITS <= abs(value) < LONGEST:
+        return str(round(value))
     return digits(float(f"{value:.{DIGITS}g}"))
