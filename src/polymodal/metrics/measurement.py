@@ -39,6 +39,7 @@ class MeasurementOptions(Group):
             precision.
         ais_items: samples of which likelihoods are computed by annealed importance sampling.
         ais_chains, ais_temperatures: of `polymodal.sampling.AIS`.
+        sbc_simulations, sbc_draws: simulated samples, and posterior draws for each, of calibration.
     """
 
     samples: Count = 1000
@@ -49,6 +50,8 @@ class MeasurementOptions(Group):
     ais_items: Count = 50
     ais_chains: Count = 16
     ais_temperatures: Count = 100
+    sbc_simulations: Count = 500
+    sbc_draws: Count = 99
 
     @property
     def decoding(self) -> Decoding:
