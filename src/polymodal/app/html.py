@@ -68,7 +68,7 @@ def answer_html(service: Service, answer: Answer) -> str:
         parts.append(_p(answer.sure.get(m, ""), "soft"))
         if m in answer.rows:
             parts.append(row_html(answer.rows[m]))
-            folded = f"<details><summary>{len(shown)} draws of the row</summary>"
+            folded = f"<details><summary>{len(shown)} draws of the row, without noise</summary>"
             parts.append(f"{folded}{_values(shown, 'draw')}</details>")
         else:
             parts.append(_values(shown, f"draw of {m}"))
@@ -143,9 +143,9 @@ def escape(text: str) -> str:
     """Text in which no character means anything, also to gradio's templates.
 
     >>> escape("${a} <b>")
-    '&#36;&#123;a} &lt;b&gt;'
+    '$&#123;a} &lt;b&gt;'
     """
-    return escape_html(text).replace("$", "&#36;").replace("{", "&#123;")
+    return escape_html(text).replace("{", "&#123;")
 
 
 def _captioned(m: str, shown: Shown) -> str:
