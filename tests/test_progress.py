@@ -53,8 +53,8 @@ def test_the_line_prefers_validation_and_leaves_long_lists_to_the_log() -> None:
     row = {f"{part}_log_p_{m}": v for part in ("train", "val") for m, v in logs.items()}
     row |= {"train_loss": 1234.5, "val_loss": 30.0, "val_kl": 2.0, "lr": 1e-3}
     line = epoch_line(row, {m: Scale(8) for m in logs})
-    names = ", ".join(f"m{k} -0.5" for k in range(5))
-    assert line == (f"{names} (3 more in log.csv) nats per value; kl 2; loss 30 (training 1234)")
+    names = ", ".join(f"m{k} -0.5" for k in range(4))
+    assert line == (f"{names} (4 more in log.csv) nats per value; kl 2; loss 30 (training 1234)")
 
 
 def test_a_long_stage_is_no_flood(monkeypatch) -> None:

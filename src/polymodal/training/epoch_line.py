@@ -11,7 +11,7 @@ from polymodal.batch import Modality
 from polymodal.data.dataset import Dataset, gather
 
 ROWS = 1000  # of a modality that are looked at
-MOST = 5  # figures of one kind in a line
+MOST, FEW = 4, 2  # figures of modalities in a line; others where there are more
 LOG = "log_p_"
 
 
@@ -74,7 +74,7 @@ def epoch_line(row: Mapping[str, Any], scales: Mapping[str, Scale]) -> str:
     if part == "val_" and "train_loss" in row:
         loss += f" (training {_number(row['train_loss'])})"
     logs = {k.removeprefix(LOG): terms.pop(k) for k in list(terms) if k.startswith(LOG)}
-    others = _listed([f"{k.replace('_', ' ')} {_number(v)}" for k, v in terms.items()])
+    others = _listed([f"{k.replace('_', ' ')} {_number(v)}" for k, v in terms.items()], FEW)
     return "; ".join(text for text in [*_modalities(logs, scales), others, loss] if text)
 
 
@@ -94,9 +94,11 @@ def _modalities(logs: Mapping[str, float], scales: Mapping[str, Scale]) -> list[
     return [explained, f"{_listed(nats)} nats per value" if nats else ""]
 
 
-def _listed(items: list[str]) -> str:
-    more = f" ({len(items) - MOST} more in log.csv)" if len(items) > MOST else ""
-    return ", ".join(items[:MOST]) + more
+def _listed(items: list[str], shown: int = MOST) -> str:
+    """All items if there are at most `MOST`, else the first `shown`, and how many are left out."""
+    if len(items) <= MOST:
+        return ", ".join(items)
+    return f"{', '.join(items[:shown])} ({len(items) - shown} more in log.csv)"
 
 
 def _number(value: float) -> str:
