@@ -17,8 +17,8 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "api", "mathml", "measured", "reg
 exclude_patterns = ["_ext"]
 nitpicky = False
 
-# Markdown. Pages with a notebook's header (start.md, missing.md, tutorials) are run while the site is
-# built; the code of all others, and of the first two, is run by tests/test_docs.py.
+# Markdown. Pages with a notebook's header (start.md, missing.md, tutorials) are run while the site
+# is built; the code of all others, and of the first two, is run by tests/test_docs.py.
 myst_enable_extensions = ["dollarmath", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
