@@ -55,6 +55,8 @@ class MultimodalVAE(nn.Module, Generic[P]):
         decoders: decoders[m](z (..., B, D)) -> p(x_m|z) of batch_shape (..., B).
         posterior: Batch -> q(z|x_S), for the subset that the batch holds.
         modalities: the modalities, in order.
+        mechanisms: mechanisms[m], why entries of a modality are missing, see
+            `polymodal.networks.mechanisms`; of the others that is not modelled.
     """
 
     prior: nn.Module
@@ -67,9 +69,11 @@ class MultimodalVAE(nn.Module, Generic[P]):
         decoders: Mapping[str, nn.Module],
         posterior: P,
         modalities: Sequence[Modality],
+        mechanisms: Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.prior, self.decoders, self.posterior = prior, Named(decoders), posterior
+        self.mechanisms = Named(mechanisms)
         self.modalities = tuple(modalities)
         self.weights = {m.name: m.weight for m in modalities}
         self.gradient_copies: Callable[[Tensor, int], Sequence[Tensor]] | None = None
@@ -112,14 +116,22 @@ class MultimodalVAE(nn.Module, Generic[P]):
         return self.log_p_under(m, batch, self.decoders[m](z))
 
     def log_p_under(self, m: str, batch: Batch, p: Any) -> Tensor:
-        """`log_p` under decoded p(x_m|z)."""
+        """`log_p` under decoded p(x_m|z); with the log-probability of which entries are missing, if
+        that is modelled.
+        """
         x = batch.x[m]
-        return observed_log_prob(p, x) if batch.has_holes(m) else p.log_prob(x)
+        log = observed_log_prob(p, x) if batch.has_holes(m) else p.log_prob(x)
+        if m not in self.mechanisms:
+            return log
+        return log + self.mechanisms[m].log_prob(p, x, batch.hidden.get(m))
 
     def predictive(self, m: str, batch: Batch, p: Any) -> Any:
         """A decoded p(x_m | z), batch_shape (..., B), for entries that were not observed: of
-        counts, by the library size of what was observed of the sample, if something was.
+        counts, by the library size of what was observed of the sample, if something was; by why
+        they are missing, if that is modelled.
         """
+        if m in self.mechanisms:
+            return self.mechanisms[m].given(p, batch.x.get(m), batch.hidden.get(m))
         if m not in batch.x:
             return p
         present = batch.mask([m]).view(-1, *[1] * (batch.x[m].dim() - 1))
@@ -227,7 +239,7 @@ class MultimodalVAE(nn.Module, Generic[P]):
         holes = frozenset(m for m, v in read.items() if has_holes(v))
         observed = {m: is_observed(read[m]) & batch.mask([m]) for m in holes}
         present = {**batch.present, **{m: v for m, v in observed.items() if not v.all()}}
-        return Batch(read, present, batch.label, batch.kept, holes)
+        return Batch(read, present, batch.label, batch.kept, holes, batch.hidden)
 
     def sample(
         self, batch: Batch | None, n: int, targets: Sequence[str], seed: int

@@ -157,6 +157,9 @@ class Batch:
         label: (B,) classes 0, 1, ..., or None; for evaluation and for methods that predict labels.
         kept: values that a stage computed once, each (B, ...); see `polymodal.model.Stage`.
         holes: the modalities that may have holes; None: looked for where it matters.
+        hidden: hidden[m] of shape (B, *shape_m), bool: the holes whose values were observed and are
+            hidden, in training or to be measured; of modalities that x does not have, too. No key:
+            none. Only a model of why entries are missing asks.
 
     >>> x = {"a": torch.ones(2, 3), "b": torch.ones(2, 1)}
     >>> batch = Batch(x, {"b": torch.tensor([True, False])})
@@ -171,6 +174,7 @@ class Batch:
     label: Tensor | None = None
     kept: Mapping[str, Tensor] = field(default_factory=dict)
     holes: frozenset[str] | None = None
+    hidden: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_mappings(x=self.x, present=self.present)
@@ -225,6 +229,7 @@ class Batch:
             self.label,
             self.kept,
             self.holes,
+            self.hidden,
         )
 
     def mask(self, names: Iterable[str]) -> Tensor:
@@ -251,14 +256,16 @@ class Batch:
         present = {m: v[index] for m, v in self.present.items()}
         kept = {k: v[index] for k, v in self.kept.items()}
         label = None if self.label is None else self.label[index]
-        return Batch(x, present, label, kept, self.holes)
+        hidden = {m: v[index] for m, v in self.hidden.items()}
+        return Batch(x, present, label, kept, self.holes, hidden)
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with everything on `device`."""
 
         x, present, kept = (on(device, values) for values in (self.x, self.present, self.kept))
         label = None if self.label is None else self.label.to(device)
-        return replace(self, x=x, present=present, label=label, kept=kept)
+        hidden = on(device, self.hidden)
+        return replace(self, x=x, present=present, label=label, kept=kept, hidden=hidden)
 
 
 def batch_of(given: Batch | Mapping[str, Any]) -> Batch:

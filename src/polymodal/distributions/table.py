@@ -194,12 +194,20 @@ class TableValues(Distribution):
             cells[i] = value.to(self.raw.dtype)
         return torch.stack(cells, -1)
 
+    def _number_means(self) -> Tensor:
+        """The means of numbers, positive ones as logarithms, (..., B, numbers)."""
+        return self._numbers().loc
+
+    def _number_draws(self, shape: torch.Size) -> Tensor:
+        """Draws of them, (*shape, ..., B, numbers)."""
+        return self._numbers().sample(shape)
+
     @property
     def mean(self) -> Tensor:
         """The mean of reals and counts, the median of positive numbers, the most probable category,
         (..., B, d).
         """
-        numbers = self._numbers().loc if self.layout.numbers else self.raw[..., :0]
+        numbers = self._number_means() if self.layout.numbers else self.raw[..., :0]
         counts = self._counts().mean if self.layout.counts else self.raw[..., :0]
         coded = {i: self.raw[..., part].argmax(-1) for i, part in self.layout.coded.items()}
         return self._in_units(numbers, counts, coded)
@@ -208,7 +216,7 @@ class TableValues(Distribution):
         with torch.no_grad():
             shape = torch.Size(sample_shape)
             none = self.raw[..., :0].expand(*shape, *self.raw.shape[:-1], 0)
-            numbers = self._numbers().sample(shape) if self.layout.numbers else none
+            numbers = self._number_draws(shape) if self.layout.numbers else none
             counts = self._counts().sample(shape) if self.layout.counts else none
             coded = {
                 i: Categorical(logits=self.raw[..., part], validate_args=False).sample(shape)

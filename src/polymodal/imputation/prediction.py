@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -60,15 +60,22 @@ def predict(
     with own_random_state(device):
         seed_all(device, "hidden", hidden.pattern, *hidden.targets, seed)
         for batch in batches_of(model, hidden.data.to(device), hidden.targets, proposals):
-            read = _read(model, batch)
-            latents = weighted_latents(model, read, proposals, hidden.targets)
             rows = slice(start, start + len(batch))
+            read = _read(model, _with_hidden(batch, hidden, rows))
+            latents = weighted_latents(model, read, proposals, hidden.targets)
             for m in hidden.targets:
                 truth = hidden.truth[m][rows].nan_to_num().to(device)
                 p = latents.under(model, read, m)
                 found[m].append(_predicted(p, modalities[m], latents, truth, levels))
             start += len(batch)
     return {m: _joined(parts) for m, parts in found.items()}
+
+
+def _with_hidden(batch: Batch, hidden: Hidden, rows: slice) -> Batch:
+    """The batch, with which of its holes are hidden: it is those rows."""
+    return replace(
+        batch, hidden={m: mask[rows].to(batch.device) for m, mask in hidden.mask.items()}
+    )
 
 
 def _read(model: MultimodalVAE, batch: Batch) -> Batch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,11 +15,13 @@ from polymodal.methods.builder import Builder
 from polymodal.methods.common import HIDDEN, Objective, whole_model
 from polymodal.methods.method import method
 from polymodal.model import Loss, Method, MultimodalVAE, Step
+from polymodal.networks.mechanisms import self_masking
 from polymodal.objectives import elbo, iwae
 from polymodal.posteriors import AnyPattern
 from polymodal.posteriors.masks import presence
 from polymodal.rng import noise
 
+Mechanism = Literal["ignorable", "self_masking"]
 KEPT = (0.2, 1.0)  # least and largest share of entries that a thinned sample keeps
 ALL = 1 / 3  # share of thinned samples that lose entries and no modality
 
@@ -82,7 +85,8 @@ def thinned(batch: Batch, hide: float, entries: Sequence[str]) -> Batch:
     left = torch.where(whole.unsqueeze(1), present, left)
     holes = None if batch.holes is None else batch.holes | set(entries)
     masks = dict(zip(names, left.unbind(1), strict=True))
-    return Batch(values, masks, batch.label, batch.kept, holes)
+    hidden = {m: values[m].isnan() & ~batch.x[m].isnan() for m in entries if m in values}
+    return Batch(values, masks, batch.label, batch.kept, holes, hidden)
 
 
 def _some_modalities(present: Tensor, like: Tensor) -> Tensor:
@@ -116,6 +120,7 @@ def miwae(
     objective: Objective = "dreg",
     hide: Share = 0.5,
     consensus: NonNegative = 0.0,
+    mechanism: Mechanism = "ignorable",
 ) -> Method:
     """MIWAE (Mattei and Frellsen 2019) for several modalities: one encoder reads whatever is
     observed, and which entries are, and the bound on log p(x_S) has k samples.
@@ -133,10 +138,13 @@ def miwae(
             encoder learns from all that a sample has what a part says of it (as the conditional
             prior of Ivanov et al. 2019, eq. 7). For pictures, whose likelihood would else hardly
             say it.
+        mechanism: ignorable, or self_masking: the probability that an entry of a table or a vector
+            is missing depends on its own value, and is learned (Ipsen, Mattei and Frellsen 2021).
     """
     prior = builder.prior()
     posterior = AnyPattern(builder.joint(), prior)
-    model = MultimodalVAE(prior, builder.decoders(), posterior, builder.modalities)
+    why = self_masking(builder.modalities) if mechanism == "self_masking" else {}
+    model = MultimodalVAE(prior, builder.decoders(), posterior, builder.modalities, why)
     entries = tuple(m.name for m in builder.modalities if m.holes)
     options = {"consensus": consensus} if consensus else {}
     loss = Step(miwae_loss, hide=hide, entries=entries, objective=objective, k=k, **options)
