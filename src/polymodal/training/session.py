@@ -114,7 +114,9 @@ class Session:
                 ) from None
             self.checkpointer.trainer = None
         scales = scales_of(self.splits.val)
-        self.reporter.stage(trainer.stage.name, trainer.steps, trainer.step, scales)
+        stops_early = trainer.settings.patience > 0
+        name = trainer.stage.name
+        self.reporter.stage(name, trainer.steps, trainer.step, scales, stops_early)
 
     def _run_epochs(self, trainer: StageTrainer) -> None:
         """The epochs that are left, each with its row of the log and its checkpoint."""
