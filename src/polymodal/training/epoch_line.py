@@ -10,7 +10,7 @@ from typing import Any
 from polymodal.batch import Modality
 from polymodal.data.dataset import Dataset, gather
 
-ROWS = 1000  # of a modality that are looked at
+ROWS, VALUES = 1000, 2**22  # of a modality that are looked at, at most (but 16 rows at least)
 MOST, FEW = 4, 2  # figures of modalities in a line; others where there are more
 LOG = "log_p_"
 
@@ -45,7 +45,8 @@ def scales_of(data: Dataset) -> dict[str, Scale]:
 
 def _scale(data: Dataset, m: Modality) -> Scale:
     present = data.is_present(m.name)
-    rows = data.rows_of(m.name, present.nonzero().squeeze(1)[:ROWS])
+    most = min(ROWS, max(16, VALUES // math.prod(m.shape)))
+    rows = data.rows_of(m.name, present.nonzero().squeeze(1)[:most])
     if not len(rows):
         return Scale(0.0)
     x = gather(data.tables[m.name], rows).flatten(1)
