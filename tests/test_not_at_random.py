@@ -305,7 +305,6 @@ def test_values_that_are_missing_because_they_are_high_are_filled_in_high(tmp_pa
         runs[why], splits = trained(x, holes, why, out=tmp_path / why)
         errors[why] = (_filled(runs[why].model, x, holes) - x)[holes]
     ignored, ours = (errors[w].mean().abs() for w in ("ignorable", "self_masking"))
-    print("BIAS", ours, ignored, {k: v.square().mean().sqrt() for k, v in errors.items()})
     assert ours < ignored / 3, (ours, ignored)
     assert errors["self_masking"].square().mean() < errors["ignorable"].square().mean()
     again = polymodal.load(tmp_path / "self_masking").model
@@ -329,7 +328,6 @@ def _check_hidden(model: MultimodalVAE, splits: Splits) -> None:
         said = predict(model, hidden, (0.05, 0.5, 0.95), proposals=100)
         for m in hidden.targets:
             gap = (said[m].filled.center - hidden.truth[m])[hidden.mask[m]]
-            print("GAP", hidden.pattern, m, gap.mean())
             assert gap.mean().abs() < 0.2, (hidden.pattern, m, gap.mean())
 
 
