@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
 
-.PHONY: setup demo test lint docs bench clean
+.PHONY: setup demo test lint docs release bench clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,9 @@ $(DOCS_STAMP): $(STAMP)
 
 docs: $(DOCS_STAMP)
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+
+release: setup
+	$(BIN)/python .ci/release.py dist
 
 bench: setup
 	$(BIN)/python benchmarks/run.py

@@ -1,5 +1,6 @@
 """How `make docs` builds the documentation: without a network, with warnings as errors."""
 
+import os
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -35,7 +36,7 @@ add_module_names = False
 maximum_signature_line_length = 80
 
 html_theme = "pydata_sphinx_theme"
-html_title = "polymodal"
+html_title = f"polymodal {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
@@ -48,5 +49,10 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
+# Where the documentation of several releases is published, a menu switches between them; see
+# "Releases" in CONTRIBUTING.md.
+if versions := os.environ.get("POLYMODAL_DOCS_VERSIONS"):
+    html_theme_options["switcher"] = {"json_url": versions, "version_match": release}
+    html_theme_options["navbar_end"] = ["version-switcher", "theme-switcher"]
 html_sidebars = {"index": []}
 project_copyright = "the polymodal developers. Licence: Apache-2.0"

@@ -13,6 +13,15 @@ def pytest_configure(config):
         torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leaves out the tests in a browser, unless they are asked for: -m browser."""
+    if "browser" in (config.option.markexpr or ""):
+        return
+    left_out = [item for item in items if item.get_closest_marker("browser")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data: $POLYMODAL_TEST_DATA, else ../shared/data beside the repository.

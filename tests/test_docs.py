@@ -63,7 +63,8 @@ def run(source: str, names: dict[str, Any]) -> None:
 
 
 REGISTRIES = (METHODS, METRICS, KINDS, NETWORKS, SAMPLERS)
-WITH_CODE = [p for p in TEXTS if blocks(p)]
+# Tutorials run while the site is built.
+WITH_CODE = [p for p in TEXTS if blocks(p) and p.parent.name != "tutorials"]
 # Texts of a page in whose place a test has others, which take less time.
 SMALLER = {
     "README.md": {

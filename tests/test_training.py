@@ -34,7 +34,6 @@ from polymodal.training.keywords import settings_of
 from polymodal.training.optimizer import Rate
 from polymodal.training.prepare import prepared
 from polymodal.training.processes import add_up
-from polymodal.training.progress import Reporter
 from polymodal.training.stage_trainer import StageTrainer
 from toys import MODALITIES, equal, keep_joint, toy, toy_data
 
@@ -566,48 +565,6 @@ def test_a_stage_that_was_trained_further_is_not_taken() -> None:
             fit("again", toy_data(), epochs=1, reuse={"joint": run}, **QUIET)
     finally:
         del METHODS["again"]
-
-
-def test_progress_is_plain_lines_and_can_be_silenced(capsys) -> None:
-    settings = {"device": "cpu", "batch": 32, "epochs": 2}
-    fit(plain_method(), toy_data(), **settings)
-    lines = capsys.readouterr().err.splitlines()
-    assert (
-        len(lines) == 2 and lines[0].startswith("line epoch 1/2 (0 s") and "val_squares" in lines[1]
-    )
-    fit(plain_method(), toy_data(), progress=False, **settings)
-    assert capsys.readouterr() == ("", "")
-
-
-def test_progress_in_a_terminal_is_a_bar() -> None:
-    import io
-
-    from rich.console import Console
-
-    text = io.StringIO()
-    with Reporter(console=Console(file=text, force_terminal=True, width=200)) as reporter:
-        reporter.stage("joint", 10, 0)
-        reporter.step(5)
-        row = {
-            "epoch": 1,
-            "step": 10,
-            "seconds": 1.0,
-            "train_loss": 3.25,
-            "val_loss": 4.5,
-            "train_kl": 1.0,
-        }
-        reporter.epoch(row, 1, True)
-    assert (
-        "joint" in text.getvalue() and "epoch 1/1  train_loss 3.25  val_loss 4.5" in text.getvalue()
-    )
-
-
-def test_a_logger_whose_package_is_missing_is_told(monkeypatch, tmp_path) -> None:
-    monkeypatch.setitem(sys.modules, "lightning.fabric.loggers", None)
-    with pytest.raises(
-        ValueError, match=r"^training\.logger=tensorboard needs a package: pip install"
-    ):
-        fit("toy", toy_data(), out=tmp_path / "run", logger="tensorboard", epochs=1, **QUIET)
 
 
 def test_compile_and_deterministic_are_passed_on_and_undone(monkeypatch) -> None:

@@ -32,6 +32,8 @@ _HOMES = {
     "fit": "training.fit",
     "load": "runs.run",
     "Run": "runs.run",
+    "push_to_hub": "runs.hub",
+    "from_pretrained": "runs.hub",
     "evaluate": "metrics.evaluate",
     "METRICS": "metrics",
     "evaluate_imputation": "imputation.evaluate",

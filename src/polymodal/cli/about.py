@@ -25,6 +25,7 @@ EXTRAS = {
     "wandb": "track",
     "torchvision": "image",
     "torch_fidelity": "image",
+    "gradio": "app",
 }
 FROM_DATA = (
     "Modalities and networks that are not named follow from the kind and the shape of the data:"

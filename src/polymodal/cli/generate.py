@@ -15,13 +15,11 @@ from polymodal.checks import check_name
 from polymodal.cli.console import say
 from polymodal.data.kinds import kind_of
 from polymodal.data.kinds.named_values import value_of_words
-from polymodal.data.readers.archives import archive
 from polymodal.model import MultimodalVAE
+from polymodal.report.generated import ARRAYS, generated_files
 from polymodal.runs.files import check_output, write_output
 from polymodal.runs.run import load
 from polymodal.sampling import make_sampler
-
-ARRAYS = "generated.npz"
 
 Modalities = Mapping[str, Modality]
 
@@ -63,10 +61,7 @@ def generate_files(run_dir: Path, request: Request, out: Path, console: Console)
     others = [m for m in run.model.decoders if m not in request.given]
     targets = list(request.targets) or others or list(run.model.decoders)
     x, report = run.model.sample(batch, request.n, targets, request.seed)
-    contents = {
-        ARRAYS: archive({m: v.numpy() for m, v in x.items()}),
-        **_pictures(x, batch, modalities),
-    }
+    contents = generated_files(x, batch, modalities)
     for name, content in contents.items():
         write_output(out / name, content)
     say(console, f"Wrote {', '.join(contents)} into {out}: {_shapes(x)}.")
@@ -122,21 +117,3 @@ def _is_named(text: str, modality: Modality) -> bool:
     """Whether a text is words for the entries of a modality and no file."""
     is_file = Path(text).suffix in (".npy", ".npz") or os.path.exists(text)
     return modality.names is not None and not is_file
-
-
-def _pictures(
-    x: Mapping[str, Tensor], batch: Batch | None, modalities: Modalities
-) -> dict[str, bytes]:
-    """Files to look at, by name, as the modalities' kinds make them."""
-    given = {} if batch is None else batch.x
-    above = [_shown(value, modalities[m]) for m, value in given.items()]
-    contents: dict[str, bytes] = {}
-    for m, draws in x.items():
-        contents |= kind_of(modalities[m]).files(draws, modalities[m], above)
-    return contents
-
-
-def _shown(x: Tensor, modality: Modality) -> Tensor:
-    """Values (B, *shape) as small pictures (B, 3, H, W)."""
-    kind = kind_of(modality)
-    return kind.show(x, modality, kind.span(x, modality))

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from polymodal.cli.app import app as app_
 from polymodal.cli.catalog import KINDS
 from polymodal.cli.compare import compare, sweep
 from polymodal.cli.console import say, standard_output
@@ -283,6 +284,7 @@ def report(
     say(standard_output(), f"Wrote {write_report(runs, out, data=data)}.")
 
 
+app.command("app", epilog="Example: polymodal app runs/first --port 7860")(app_)
 app.command(epilog="Example: polymodal compare shapes-jnf shapes-jmvae --seeds 3 --out runs/two")(
     compare
 )

@@ -134,7 +134,7 @@ def evaluate_runs(
         asked = {k: v for k, v in settings.items() if k != "cache"}  # a run names no place to write
         splits = data_of(run.settings, data)
         _measure(run, splits, {**asked, **options}, str(run.directory), console)
-    if (table := results(loaded, label_of(loaded))) is not None:
+    if is_first_process() and (table := results(loaded, label_of(loaded))) is not None:
         console.print(terminal_table(table))
 
 
@@ -152,7 +152,8 @@ def _measure(
     names = options.get("metrics")
     named = [names] if isinstance(names, str) else names
     with _moving_line(name) as say:
-        if FILLING in named if named else named is None and measured(run.modalities):
+        filling = FILLING in named if named else named is None and measured(run.modalities)
+        if filling and is_first_process():
             _measure_filling(run, data, options, say, console)
         left = named and [each for each in named if each != FILLING]
         if left or not named:

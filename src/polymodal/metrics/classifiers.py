@@ -29,6 +29,11 @@ from polymodal.rng import own_random_state
 TRAINING = ClassifierTraining()
 
 
+def classifier_folder(cache: FilePath | None) -> Path:
+    """Where classifiers are kept: `cache`; None: "classifiers" in the user's cache directory."""
+    return cache_folder() / "classifiers" if cache is None else Path(cache)
+
+
 class Classifiers(Mapping[str, LabelClassifier]):
     """A `LabelClassifier` for every modality whose values show the label.
 
@@ -92,8 +97,7 @@ class Classifiers(Mapping[str, LabelClassifier]):
                 f"The data set {splits.name!r} has no labels, so that generated values cannot be"
                 " classified; give `label` to the Dataset, or leave the metrics that need it out."
             )
-        folder = cache_folder() / "classifiers" if cache is None else Path(cache)
-        store = ClassifierCache(folder, splits.name, progress)
+        store = ClassifierCache(classifier_folder(cache), splits.name, progress)
         attributes = attributes_of(splits.train)
         by_name = {}
         for m in splits.modalities:

@@ -6,19 +6,21 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 from polymodal.checks import Count, FilePath, check_name, checked, shown
 from polymodal.data.dataset import Dataset, Splits, parts_of
 from polymodal.metrics.classifier_networks import check_networks
 from polymodal.metrics.classifier_training import ClassifierTraining
-from polymodal.metrics.classifiers import Classifiers
+from polymodal.metrics.classifiers import Classifiers, classifier_folder
 from polymodal.metrics.labels import has_labels
 from polymodal.metrics.measurement import Measurement, MeasurementOptions
 from polymodal.metrics.metric import METRICS, Metric, UnavailableError, Value, named_metrics
 from polymodal.metrics.places import Given, Place, usual_subsets
 from polymodal.metrics.results import Results, Row, fingerprint
 from polymodal.metrics.run import Run
+from polymodal.metrics.sharing import Processes, SharedRows, one_at_a_time
 from polymodal.metrics.table import Table
 from polymodal.model import MultimodalVAE
 from polymodal.posteriors.pooling import powerset
@@ -85,12 +87,15 @@ def evaluate(
     given, how = chosen_subsets(subsets, names), MeasurementOptions(**options)
     part = part.first(limit)
     device = next(run.model.parameters()).device
+    processes = Processes.of_torchrun()
     needed = any(metric.labels for metric in chosen.values())
     if needed and classifiers is None and splits is not None:
         training = ClassifierTraining(device=device)
-        classifiers = Classifiers.fit_or_load(splits, training, cache, progress, networks)
+        with one_at_a_time(processes, classifier_folder(cache)):
+            classifiers = Classifiers.fit_or_load(splits, training, cache, progress, networks)
     train = None if splits is None else splits.train
     common = _common(run, splits, how, fingerprint(run, part, train, classifiers) if save else "")
+    shared = _shared(run, f"{common} {list(chosen)} {given}", processes) if save else None
     measurement = Measurement(
         run.model,
         part.to(device),
@@ -98,11 +103,45 @@ def evaluate(
         None if classifiers is None else classifiers.to(device),
         how,
     )
+    save = save and processes.is_first
     writing = run.writing() if save else nullcontext()
     with evaluating(run.model), writing, Results(run, common, list(chosen), save) as results:
-        for row in measured_rows(measurement, chosen, given, progress, results.finished()):
+        places = metrics_by_place(run.model, chosen, given)
+        measure = partial(
+            measured_rows, measurement, progress=progress, finished=results.finished()
+        )
+        for row in shared_rows(measure, places, shared):
             results.add(row)
     return results.table()
+
+
+def _shared(run: Run, key: str, processes: Processes) -> SharedRows | None:
+    """Where several processes share the evaluation of a run that has a directory; else None."""
+    if run.directory is None or processes.count == 1:
+        return None
+    return SharedRows(run.directory, key, processes)
+
+
+def shared_rows(
+    measure: Callable[[Mapping[Place, list[str]]], Iterable[Row]],
+    places: Mapping[Place, list[str]],
+    shared: SharedRows | None,
+) -> list[Row] | Iterable[Row]:
+    """The rows of all places, in their order, of which other processes may measure some: all with
+    the same modalities given, which share the latents, are measured by one.
+    """
+    if shared is None:
+        return measure(places)
+    by_given: dict[Given, dict[Place, list[str]]] = {}
+    for place, names in places.items():
+        by_given.setdefault(place[0], {})[place] = names
+
+    def rows_of(part: Mapping[Place, list[str]]) -> list[Row]:
+        return list(measure(part))
+
+    work = {given: partial(rows_of, part) for given, part in by_given.items()}
+    order = {("+".join(given), target): i for i, (given, target) in enumerate(places)}
+    return sorted(shared.measured(work), key=lambda row: order[row["given"], row["target"]])
 
 
 def _networks_or_classifiers(
@@ -204,18 +243,17 @@ def _subset(subset: str | Sequence[str], names: Sequence[str]) -> Given:
 
 def measured_rows(
     measurement: Measurement,
-    metrics: Mapping[str, Metric],
-    subsets: Sequence[Given],
+    places: Mapping[Place, list[str]],
     progress: Progress | None = None,
     finished: Iterable[Row] = (),
 ) -> Iterator[Row]:
     """A row for each figure, place by place, so that the metrics of a place share what it needs.
 
     Args:
+        places: the names of the metrics of each.
         finished: rows that are not computed again.
     """
     known = {(row["metric"], row["target"], row["given"]): row for row in finished}
-    places = _metrics_by_place(measurement, metrics, subsets)
     start, measured = time.monotonic(), 0
     for begun, (place, names) in enumerate(places.items()):
         given, target = place
@@ -228,7 +266,7 @@ def measured_rows(
             progress(f"Measuring {', '.join(left)} of {target}{condition} ({count}).")
         measured += bool(left)
         for name, key in keys.items():
-            row = known.get(key) or _row(name, metrics[name], measurement, place)
+            row = known.get(key) or _row(name, measurement, place)
             if row is not None:
                 yield row
 
@@ -240,11 +278,11 @@ def _time_left(seconds: float) -> str:
     return f", about {seconds / 60:.0f} min left" if seconds > 90 else f", {seconds:.0f} s left"
 
 
-def _row(name: str, metric: Metric, measurement: Measurement, place: Place) -> Row | None:
+def _row(name: str, measurement: Measurement, place: Place) -> Row | None:
     """The row of a figure; without a value, but with the reason, where there is none. None: the
     model or the data has no such quantity.
     """
-    given, target = place
+    (given, target), metric = place, METRICS[name]
     reason = ""
     try:
         value = metric.compute(measurement, *place)
@@ -260,11 +298,10 @@ def _row(name: str, metric: Metric, measurement: Measurement, place: Place) -> R
     return quantity | figure | nature
 
 
-def _metrics_by_place(
-    measurement: Measurement, metrics: Mapping[str, Metric], subsets: Sequence[Given]
+def metrics_by_place(
+    model: MultimodalVAE, metrics: Mapping[str, Metric], subsets: Sequence[Given]
 ) -> dict[Place, list[str]]:
     """The names of the metrics of each place."""
-    model = measurement.model
     names = [m.name for m in model.modalities]
     not_generated = set(names) - set(model.decoders)  # by a CVAE: all but its target
     places: dict[Place, list[str]] = {}

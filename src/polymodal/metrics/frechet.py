@@ -12,11 +12,11 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from polymodal.metrics.features import GROUPS, classifier_features, group_of, jackknife_error
 from polymodal.metrics.measurement import Measurement
 from polymodal.metrics.metric import UnavailableError, Value, metric
 from polymodal.metrics.places import Given, pairs, targets
 
-GROUPS = 10
 Moments = tuple[Tensor, Tensor]
 
 
@@ -77,20 +77,18 @@ def frechet_with_error(real: Tensor, fake: Tensor, groups: int = GROUPS) -> tupl
     """`frechet_distance`, and its standard error by the jackknife over `groups` groups of samples
     that are left out in turn.
 
-    Sample i of both sets belongs to group i modulo `groups`: pairs (a value and the one generated
-    for it) stay together. sqrt((G - 1) / G sum_g (d_g - mean d)^2), Efron and Stein (1981); unlike
-    the bootstrap it needs few distances, and the bias of the distance, which is almost the same in
-    all of them, does not enter. NaN for fewer than 2 G samples.
+    Unlike the bootstrap it needs few distances, and the bias of the distance, which is almost the
+    same in all of them, does not enter. NaN for fewer than 2 G samples.
     """
     value = frechet_distance(real, fake)
     if min(len(real), len(fake)) < 2 * groups:
         return value, math.nan
 
     def without(x: Tensor, group: int) -> Tensor:
-        return x[torch.arange(len(x), device=x.device) % groups != group]
+        return x[group_of(x, groups) != group]
 
     distances = [frechet_distance(without(real, g), without(fake, g)) for g in range(groups)]
-    return value, math.sqrt((groups - 1) * torch.tensor(distances).var(correction=0).item())
+    return value, jackknife_error(torch.tensor(distances))
 
 
 @cache
@@ -137,15 +135,8 @@ def _with_error(real: Tensor, fake: Tensor) -> Value:
 
 def _in_features_of_classifier(m: Measurement, given: Given, target: str) -> Value | None:
     """None if the values are the labels themselves, which have no features."""
-    classifier = m.classifier(target)
-    if classifier.net is None:
-        return None
-
-    def features(x: Tensor) -> Tensor:
-        return classifier(x, m.options.precision)[0]
-
-    real = m.real_features(target, "classifier", features)
-    return _with_error(real, m.classify(given, target)[0])
+    features = classifier_features(m, given, target)
+    return None if features is None else _with_error(*features)
 
 
 @metric(places=pairs, direction="lower", unit="squared distance", labels=True)

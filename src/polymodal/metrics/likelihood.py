@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial, reduce
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -212,14 +213,14 @@ def decoded_log_likelihood(
     return log_p
 
 
-def _importance_mean(
+def _importance(
     m: Measurement,
     batches: Iterable[Batch],
     samples: int,
     targets: Sequence[str] | None = None,
     given: Sequence[str] | None = None,
-) -> Value:
-    """The mean of `importance_log_likelihood` over all samples."""
+) -> Tensor:
+    """`importance_log_likelihood` of all samples, (N,)."""
     estimate = partial(
         importance_log_likelihood,
         targets=targets,
@@ -227,14 +228,29 @@ def _importance_mean(
         samples=samples,
         decoding=m.options.decoding,
     )
-    return mean_of(torch.cat([estimate(m.model, batch) for batch in batches]))
+    return torch.cat([estimate(m.model, batch) for batch in batches])
+
+
+def joint_log_likelihoods(m: Measurement, count: int | None = None) -> Tensor:
+    """log p(x) of each sample by importance sampling, (N,); of the first `count` only, to the same
+    bits.
+    """
+    key = "joint log-likelihoods"
+    whole = count is None or m.is_cached(key)
+    batches = None if whole else math.ceil((count or 0) / m.options.batch)
+
+    def compute() -> Tensor:
+        with m.stream("joint"):
+            parts = islice(m.data.batches(m.options.batch), batches)
+            return _importance(m, parts, m.options.samples)
+
+    return m.cached(key if whole else (key, count), compute)[:count]
 
 
 @metric(places=once, direction="higher", unit="nats")
 def joint_log_likelihood(m: Measurement, given: Given, target: str) -> Value:
     """log p(x) by importance sampling."""
-    with m.stream("joint"):
-        return _importance_mean(m, m.data.batches(m.options.batch), m.options.samples)
+    return mean_of(joint_log_likelihoods(m))
 
 
 @metric(places=others, direction="higher", unit="nats")
@@ -270,4 +286,4 @@ def synergy(m: Measurement, given: Given, target: str) -> Value:
     """
     batches = m.batches(dict.fromkeys([*given, target]))
     with m.stream("marginal", given, target):
-        return _importance_mean(m, batches, m.options.samples * len(given), [target], given)
+        return mean_of(_importance(m, batches, m.options.samples * len(given), [target], given))

@@ -37,6 +37,9 @@ class MeasurementOptions(Group):
         batch: samples that are encoded at once.
         precision, memory: see `polymodal.metrics.decoding.Decoding`; classifiers run in the same
             precision.
+        ais_items: samples of which likelihoods are computed by annealed importance sampling.
+        ais_chains, ais_temperatures: of `polymodal.sampling.AIS`.
+        sbc_simulations, sbc_draws: simulated samples, and posterior draws for each, of calibration.
     """
 
     samples: Count = 1000
@@ -44,6 +47,11 @@ class MeasurementOptions(Group):
     batch: Count = 256
     precision: Precision | None = None
     memory: Count | None = None
+    ais_items: Count = 50
+    ais_chains: Count = 16
+    ais_temperatures: Count = 100
+    sbc_simulations: Count = 500
+    sbc_draws: Count = 99
 
     @property
     def decoding(self) -> Decoding:
@@ -91,6 +99,10 @@ class Measurement:
         if key not in self._kept:
             self._kept[key] = compute()
         return self._kept[key]
+
+    def is_cached(self, key: Hashable) -> bool:
+        """Whether something is kept under `key`."""
+        return key in self._kept
 
     def rows(self, names: Iterable[str]) -> Tensor:
         """The samples that have all of `names`, (N_S,).

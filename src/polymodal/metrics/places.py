@@ -52,6 +52,16 @@ def targets(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
     return (((), m) for m in names)
 
 
+def generated(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
+    """`targets`, then `pairs`: all that is generated, joint samples from the prior first.
+
+    >>> list(generated(["a", "b"], [("a",)]))
+    [((), 'a'), ((), 'b'), (('a',), 'b')]
+    """
+    yield from targets(names, asked)
+    yield from pairs(names, asked)
+
+
 def couples(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
     """Every two modalities as one target, with nothing given.
 
@@ -59,6 +69,15 @@ def couples(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
     [((), 'a+b'), ((), 'a+c'), ((), 'b+c')]
     """
     return (((), "+".join(two)) for two in combinations(names, 2))
+
+
+def partners(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:
+    """Every modality given each other one by itself.
+
+    >>> list(partners(["a", "b"], []))
+    [(('a',), 'b'), (('b',), 'a')]
+    """
+    return (((a,), b) for a in names for b in names if a != b)
 
 
 def each_alone(names: Sequence[str], asked: Sequence[Given]) -> Iterator[Place]:

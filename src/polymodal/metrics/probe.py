@@ -1,5 +1,5 @@
-"""Linear probes: how much of the label a linear classifier reads from the latents, and from their
-shared and private parts.
+"""Linear probes: how much of the label a linear classifier reads from the latents, from their
+shared and private parts, and with few or all labels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from polymodal.metrics.statistics import mean_of
 from polymodal.model import MultimodalVAE
 
 DRAWS = 8
-TRAINING = 2000  # training samples that the probe is fitted on
+TRAINING = 2000  # training samples that a probe is fitted on
+FEW = 500  # the first so many of them
 
 
 @torch.no_grad()
@@ -59,15 +60,26 @@ def linear_probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels:
     return (predicted == test_labels.cpu()).double()
 
 
+def held_out_means(m: Measurement, given: Given) -> Tensor:
+    """`latent_means` of every sample that has x_S, (N_S, D), kept for all metrics."""
+    return m.cached(("means", given), lambda: _means(m, m.data, m.rows(given), given, "means"))
+
+
+def _means(m: Measurement, data: Dataset, rows: Tensor, given: Given, stream: str) -> Tensor:
+    with m.stream(stream, given):
+        batches = complete_batches(data, rows, given, m.options.batch)
+        return torch.cat([latent_means(m.model, batch) for batch in batches])
+
+
 def _training_rows(m: Measurement, train: Dataset, given: Given) -> Tensor:
-    """The first TRAINING samples of a random order that have all of `given`."""
+    """All samples that have all of `given`, in random order."""
     generator = torch.Generator().manual_seed(m.options.seed)
     order = torch.randperm(len(train), generator=generator).to(m.data.device)
     for name in given:
         order = order[train.is_present(name)[order]]
     if not len(order):
         raise UnavailableError(f"No training sample has {' and '.join(given)}.")
-    return order[:TRAINING]
+    return order
 
 
 class Encoded(NamedTuple):
@@ -92,34 +104,55 @@ def _labels(m: Measurement) -> tuple[Dataset, Tensor, Tensor]:
     return m.train, m.train.label, m.data.label
 
 
-def _encoded(m: Measurement, given: Given) -> Encoded:
-    """Kept for all probes of these modalities."""
-    return m.cached(("probe", given), lambda: _encode(m, given))
+def _encoded(m: Measurement, given: Given, whole: bool = False) -> Encoded:
+    """Kept for all probes of these modalities; `whole`: of all training samples."""
+    return m.cached(("probe", given, whole), lambda: _encode(m, given, whole))
 
 
-def _encode(m: Measurement, given: Given) -> Encoded:
+def _encode(m: Measurement, given: Given, whole: bool) -> Encoded:
     training, train_labels, test_labels = _labels(m)
-
-    def means(data: Dataset, rows: Tensor) -> Tensor:
-        batches = complete_batches(data, rows, given, m.options.batch)
-        return torch.cat([latent_means(m.model, batch) for batch in batches])
-
-    fitted_on, rows = _training_rows(m, training, given), m.rows(given)
-    with m.stream("probe", given):
-        train, test = means(training, fitted_on), means(m.data, rows)
-    return Encoded(train, train_labels[fitted_on], test, test_labels[rows])
+    rows = _training_rows(m, training, given)
+    rows = rows if whole else rows[:TRAINING]
+    train = _means(m, training, rows, given, "probe")
+    test = held_out_means(m, given)
+    return Encoded(train, train_labels[rows], test, test_labels[m.rows(given)])
 
 
-def _accuracy(m: Measurement, given: Given, columns: slice = slice(None)) -> Value:
-    """The accuracy of a probe that reads these columns of the latents' means."""
-    train, train_labels, test, test_labels = _encoded(m, given)
+def _accuracy(
+    m: Measurement,
+    given: Given,
+    columns: slice = slice(None),
+    first: int | None = None,
+    whole: bool = False,
+) -> Value:
+    """The accuracy of a probe that reads these columns of the latents' means.
+
+    Args:
+        first: it is fitted on the first so many of the training samples; None: on all that are
+            encoded.
+        whole: all training samples are encoded.
+    """
+    train, train_labels, test, test_labels = _encoded(m, given, whole)
+    train, train_labels = train[:first], train_labels[:first]
     return mean_of(linear_probe(train[:, columns], train_labels, test[:, columns], test_labels))
 
 
 @metric(places=subsets, direction="higher", unit="share", labels=True)
 def probe(m: Measurement, given: Given, target: str) -> Value:
-    """Accuracy of a linear classifier on the latents' means."""
+    """Accuracy of a linear classifier on the latents' means, fitted on 2,000 labels."""
     return _accuracy(m, given)
+
+
+@metric(places=subsets, direction="higher", unit="share", labels=True, default=False)
+def probe_500(m: Measurement, given: Given, target: str) -> Value:
+    """Accuracy of a linear classifier on the latents' means, fitted on 500 labels."""
+    return _accuracy(m, given, first=FEW)
+
+
+@metric(places=subsets, direction="higher", unit="share", labels=True, default=False)
+def probe_all(m: Measurement, given: Given, target: str) -> Value:
+    """Accuracy of a linear classifier on the latents' means, fitted on all training labels."""
+    return _accuracy(m, given, whole=True)
 
 
 @metric(places=subsets, direction="higher", unit="share", labels=True)

@@ -10,6 +10,7 @@ from polymodal.data.dataset import Dataset
 from polymodal.data.hashing import digests_of, hash_of
 from polymodal.metrics.classifiers import Classifiers
 from polymodal.metrics.run import Run
+from polymodal.metrics.sharing import forget_others
 from polymodal.metrics.table import COLUMNS, Table
 
 Row = dict[str, Any]
@@ -71,6 +72,8 @@ class Results:
         kept = {k: v for k, v in self.run.metrics.items() if k not in OUTDATED}
         unfinished = {} if is_finished else {"unfinished": self.common["evaluation"]}
         self.run.save_metrics(kept | {"table": others + rows} | unfinished)
+        if is_finished and self.run.directory is not None:
+            forget_others(self.run.directory)
         self.written = time.monotonic()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from polymodal.model import MultimodalVAE
@@ -16,6 +17,7 @@ class Run(Protocol):
     model: MultimodalVAE
     settings: dict[str, Any]
     metrics: dict[str, Any]
+    directory: Path | None
 
     @property
     def seed(self) -> int: ...

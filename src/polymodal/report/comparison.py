@@ -47,12 +47,14 @@ class Comparison:
                 )
 
 
-def data_of(settings: Mapping[str, Any], data: str | None = None) -> Splits:
+def data_of(
+    settings: Mapping[str, Any], data: str | None = None, *, offline: bool = False
+) -> Splits:
     """The data that a run's settings name; `data` instead: a file, or the folder of the named
-    sets. Nothing is downloaded into a folder that the run names.
+    sets. Nothing is downloaded into a folder that the run names, and nothing at all if `offline`.
     """
     section = DataSettings(**settings["data"])
-    before = downloads.set(data is not None or section.path is None)
+    before = downloads.set(not offline and (data is not None or section.path is None))
     try:
         return load_splits(section, settings["modalities"], data)
     finally:

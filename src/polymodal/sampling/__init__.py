@@ -1,6 +1,7 @@
 """Samplers that need only a log-density, and nothing else of polymodal.
 
 `HMC` for one mode or modes that touch, `SMC` for separate modes (and for normalising constants),
+`AIS` for normalising constants without bias,
 `MALA` for one gradient a transition, `Importance` for products of learned densities that err far
 from the data. Each is a value to call:
 
@@ -16,6 +17,7 @@ from the data. Each is a value to call:
 
 from __future__ import annotations
 
+from polymodal.sampling.annealing import AIS, Annealed
 from polymodal.sampling.diagnostics import (
     ChainReport,
     Histogram,
@@ -32,10 +34,12 @@ from polymodal.sampling.registry import SAMPLERS, Sampler, make_sampler
 from polymodal.sampling.smc import SMC
 
 __all__ = [
+    "AIS",
     "HMC",
     "MALA",
     "SAMPLERS",
     "SMC",
+    "Annealed",
     "ChainReport",
     "Density",
     "Histogram",

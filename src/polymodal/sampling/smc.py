@@ -50,6 +50,12 @@ def at(t: Tensor, state: Tempered) -> Tempered:
     return state._replace(log_prob=log_prob, grad=grad)
 
 
+def tempered(t: Tensor, start: Density, target: Density, z: Tensor) -> Tempered:
+    """Particles z (P, B, D) at temperatures t (B,): one evaluation of each density."""
+    a, b = start(z), target(z)
+    return at(t, Tempered(z, a.log_prob, a.grad, a.log_prob, a.grad, b.log_prob, b.grad))
+
+
 def next_temperature(t: Tensor, gain: Tensor, share: float) -> Tensor:
     """The largest temperature at which the weights exp((t' - t) gain) keep an ESS of `share`; 1
     where that is possible.
@@ -176,8 +182,7 @@ class SMC:
         t = z.new_zeros(batch)
 
         def evaluate(z: Tensor) -> Tempered:  # at the current temperatures t
-            a, b = first(z), target(z)
-            return at(t, Tempered(z, a.log_prob, a.grad, a.log_prob, a.grad, b.log_prob, b.grad))
+            return tempered(t, first, target, z)
 
         state = evaluate(z)
         size = StepSize(first_step(z), self.target)

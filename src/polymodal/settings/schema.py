@@ -132,8 +132,9 @@ class TrainingSettings(StageSettings):
         device: auto, cpu, cuda or mps.
         deterministic: whether the same run gives the same bits also on GPUs, more slowly. (On CPUs
             it always does, with the same number of threads.)
-        progress: show a progress bar.
-        logger: tensorboard or wandb, in addition to log.csv.
+        progress: show a line of progress.
+        logger: tensorboard or wandb, in addition to log.csv; with pictures of draws after each
+            stage.
         checkpoint_minutes: minutes between checkpoints (last.ckpt) within an epoch; one is also
             written at the end of epochs.
         memory_gb: the memory that the run may take by an estimate before its first step, in GB;

@@ -1,11 +1,10 @@
-"""Devices, precision, processes and loggers."""
+"""Devices, precision and processes."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,27 +45,6 @@ def _processes() -> tuple[int, int]:
     if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["WORLD_SIZE"] == "1":
         return 1, 1
     return int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
-
-
-def make_loggers(training: TrainingSettings, directory: Path | None) -> list[Any]:
-    """The loggers in addition to log.csv, which write into `directory`; none without one.
-
-    Raises ValueError if the package of the logger is missing.
-    """
-    if training.logger is None or directory is None:
-        return []
-    try:
-        if training.logger == "tensorboard":
-            from lightning.fabric.loggers import TensorBoardLogger
-
-            return [TensorBoardLogger(str(directory), name="", version="")]
-        from lightning.pytorch.loggers import WandbLogger
-
-        return [WandbLogger(project="polymodal", save_dir=str(directory))]
-    except ImportError:
-        raise ValueError(
-            f"training.logger={training.logger} needs a package: pip install 'polymodal[track]'."
-        ) from None
 
 
 @contextmanager

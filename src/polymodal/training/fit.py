@@ -32,8 +32,9 @@ from polymodal.settings.data import complete, load_splits
 from polymodal.settings.schema import Settings
 from polymodal.training.advice import warn_of_ignored, warn_of_spread
 from polymodal.training.checks import check_evaluation, check_method, check_reuse, run_info
-from polymodal.training.device import deterministic, make_fabric, make_loggers
+from polymodal.training.device import deterministic, make_fabric
 from polymodal.training.keywords import settings_of
+from polymodal.training.loggers import open_loggers
 from polymodal.training.memory import built, explained
 from polymodal.training.prepare import start_decoders, start_encoders
 from polymodal.training.progress import Reporter
@@ -108,8 +109,8 @@ def fit(
         with (
             explained(chosen, len(splits.train)),
             Reporter(chosen.training.progress and fabric.is_global_zero) as reporter,
+            open_loggers(chosen.training, checkpointer.target) as loggers,
         ):
-            loggers = make_loggers(chosen.training, checkpointer.target)
             room = Room(permitted(chosen.data.memory), checkpointer.path)
             if is_worth_saying(splits):
                 reporter.say(where(splits, chosen.data.memory))

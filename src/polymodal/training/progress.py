@@ -1,14 +1,20 @@
-"""Progress of the training for the user: a bar in a terminal, else a line every few seconds."""
+"""Progress of the training for the user: a bar in a terminal, else a line now and then. Everything
+else is in log.csv.
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
+from polymodal.training.epoch_line import Scale, epoch_line
+
+LINES = 20  # of a stage, at most, where there is no terminal
 REFRESH = 0.1  # seconds between updates of the bar, at least
 
 
@@ -17,7 +23,7 @@ class Reporter:
 
     Args:
         shown: whether anything is reported.
-        every: seconds between lines, at least.
+        every: seconds between lines, at least; a stage that takes longer has about `LINES` lines.
         console: default: standard error.
     """
 
@@ -26,16 +32,16 @@ class Reporter:
     ) -> None:
         self.console = console or Console(stderr=True, markup=False, highlight=False, emoji=False)
         self.shown, self.every = shown, every
-        self.last_line, self.last_update = -every, 0.0
+        self.last_line, self.last_update = -math.inf, 0.0
         self.bar = self._make_bar() if shown and self.console.is_terminal else None
         self.task: Any = None
+        self.scales: Mapping[str, Scale] = {}
 
     def _make_bar(self) -> Progress:
         return Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            BarColumn(bar_width=12),
+            TextColumn("{task.fields[clock]}", markup=False),
             TextColumn("{task.fields[losses]}", markup=False),
             console=self.console,
         )
@@ -54,18 +60,19 @@ class Reporter:
         if self.shown:
             self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def stage(self, name: str, steps: int, done: int) -> None:
+    def stage(self, name: str, steps: int, done: int, scales: Mapping[str, Scale]) -> None:
         """Begins a stage of `steps` steps, of which an earlier process took `done`."""
         self.name, self.steps, self.done, self.start = name, steps, done, time.monotonic()
+        self.scales, self.is_new = scales, True
         if self.bar:
-            self.task = self.bar.add_task(name, total=steps, completed=done, losses="")
+            self.task = self.bar.add_task(name, total=steps, completed=done, losses="", clock="")
 
     def step(self, step: int) -> None:
         """Reports a step."""
         now = time.monotonic()
         if self.bar and now - self.last_update > REFRESH:
             self.last_update = now
-            self.bar.update(self.task, completed=step)
+            self.bar.update(self.task, completed=step, clock=self._clock(step))
 
     def epoch(self, row: Mapping[str, Any], epochs: int, last: bool) -> None:
         """Reports an epoch by its row of the log."""
@@ -75,26 +82,41 @@ class Reporter:
             self._print_epoch(row, epochs, last)
 
     def _update_bar(self, bar: Progress, row: Mapping[str, Any], epochs: int, last: bool) -> None:
-        losses = _losses({k: row[k] for k in ("train_loss", "val_loss") if k in row})
-        completed = self.steps if last else row["step"]
-        text = f"epoch {row['epoch']}/{epochs}  {losses}"
-        bar.update(self.task, completed=completed, losses=text)
+        bar.update(
+            self.task,
+            description=f"{self.name} {row['epoch']}/{epochs}",
+            completed=self.steps if last else row["step"],
+            clock=_duration(row["seconds"]) if last else self._clock(row["step"]),
+            losses=epoch_line(row, self.scales),
+        )
 
     def _print_epoch(self, row: Mapping[str, Any], epochs: int, last: bool) -> None:
         now = time.monotonic()
-        if not last and now - self.last_line < self.every:
+        left = self._seconds_left(row["step"])
+        part = 0.0 if self.is_new else (now - self.start + left) / LINES
+        if not last and now - self.last_line < max(self.every, part):
             return
-        self.last_line = now
-        clock = f"{row['seconds']:.0f} s"
-        if not last:
-            clock += f", {self._seconds_left(row['step'], now):.0f} s left"
-        self.say(f"{self.name} epoch {row['epoch']}/{epochs} ({clock}): {_losses(row)}")
+        self.last_line, self.is_new = now, False
+        clock = f"took {_duration(row['seconds'])}" if last else f"{_duration(left)} left"
+        line = epoch_line(row, self.scales)
+        self.say(f"{self.name} epoch {row['epoch']}/{epochs}, {clock}: {line}")
 
-    def _seconds_left(self, step: int, now: float) -> float:
-        per_step = (now - self.start) / max(1, step - self.done)
+    def _clock(self, step: int) -> str:
+        return f"{_duration(self._seconds_left(step))} left"
+
+    def _seconds_left(self, step: int) -> float:
+        per_step = (time.monotonic() - self.start) / max(1, step - self.done)
         return per_step * (self.steps - step)
 
 
-def _losses(row: Mapping[str, Any]) -> str:
-    losses = {k: v for k, v in row.items() if k.startswith(("train_", "val_"))}
-    return "  ".join(f"{k} {v:.4g}" for k, v in losses.items())
+def _duration(seconds: float) -> str:
+    """
+    >>> _duration(75), _duration(7500)
+    ('1 min 15 s', '2 h 5 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -20,6 +20,8 @@ from polymodal.runs.state import state_of
 from polymodal.settings.schema import TrainingSettings
 from polymodal.training.advice import warn_of_collapse, warn_of_product
 from polymodal.training.device import make_fabric
+from polymodal.training.epoch_line import scales_of
+from polymodal.training.loggers import Logger, log_draws
 from polymodal.training.prepare import Batches, copy_into, prepared, training_only
 from polymodal.training.progress import Reporter
 from polymodal.training.reuse import reuse_message
@@ -38,7 +40,7 @@ class Session:
         seed: of the run.
         checkpointer: writes log, checkpoints and outcomes.
         reporter: shows the progress.
-        loggers: of Lightning, in addition to log.csv.
+        loggers: in addition to log.csv.
         room: where values that stages prepare are kept.
     """
 
@@ -47,7 +49,7 @@ class Session:
     seed: int
     checkpointer: Checkpointer
     reporter: Reporter
-    loggers: Sequence[Any]
+    loggers: Sequence[Logger]
     room: Room
 
     def train(self, method: Method, taken: Mapping[str, Taken]) -> None:
@@ -80,6 +82,8 @@ class Session:
             seed_all(setup.fabric.device, self.seed, stage.name, "finish")
             batches = Batches(train, settings.batch), Batches(val, settings.batch)
             outcome |= self._finished(stage, model, *batches)
+        val = self.splits.val.to(setup.fabric.device)
+        log_draws(self.loggers, stage.name, model, val, outcome.get("steps", 0))
         return outcome
 
     def _prepared(self, stage: Stage, model: MultimodalVAE, part: str, setup: Setup) -> Dataset:
@@ -109,7 +113,8 @@ class Session:
                     " the beginning."
                 ) from None
             self.checkpointer.trainer = None
-        self.reporter.stage(trainer.stage.name, trainer.steps, trainer.step)
+        scales = scales_of(self.splits.val)
+        self.reporter.stage(trainer.stage.name, trainer.steps, trainer.step, scales)
 
     def _run_epochs(self, trainer: StageTrainer) -> None:
         """The epochs that are left, each with its row of the log and its checkpoint."""
@@ -134,7 +139,7 @@ class Session:
         stage, step = row["stage"], row["step"]
         values = {f"{stage}/{k}": v for k, v in row.items() if k not in ("stage", "step")}
         for logger in self.loggers:
-            logger.log_metrics(values, step=step)
+            logger.metrics(values, step)
 
     @torch.no_grad()
     def _finished(

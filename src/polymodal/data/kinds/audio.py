@@ -12,7 +12,7 @@ from torch import Tensor
 from polymodal.batch import Modality, escaped
 from polymodal.checks.files import regular
 from polymodal.data.kinds.image import Image
-from polymodal.data.kinds.kind import Kind, Shape, register
+from polymodal.data.kinds.kind import Asked, Kind, Shape, register
 from polymodal.data.readers.sound import read_wav, wav
 from polymodal.data.spectrogram import RATE, fit_length, log_mel, sound
 
@@ -27,6 +27,7 @@ class Audio(Image):
     """
 
     name = "audio"
+    asked: Asked = "file"
     by_shape = False
 
     def holds(self, shape: Shape) -> bool:

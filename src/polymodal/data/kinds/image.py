@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Modality, escaped
-from polymodal.data.kinds.kind import Kind, Shape, is_binary, register, scaled
+from polymodal.data.kinds.kind import Asked, Kind, Shape, is_binary, register, scaled
 from polymodal.data.kinds.pixels import MOST, mosaic, png, rows_of_draws
 from polymodal.data.readers.pictures import read_picture, shares
 from polymodal.distributions.likelihoods import likelihood_of
@@ -29,6 +29,7 @@ class Image(Kind):
 
     name = "image"
     visual = True
+    asked: Asked = "picture"
     by_shape = True
 
     def holds(self, shape: Shape) -> bool:

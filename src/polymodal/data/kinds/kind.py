@@ -6,7 +6,7 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from polymodal.data.rows import in_parts, rows_to_look_at
 from polymodal.distributions.likelihoods import UNIT, likelihood_of, values_of
 
 Shape = tuple[int, ...]
+Asked = Literal["picture", "text", "cells", "file"]
 VALUES = 2**22  # that are looked at at a time
 # Values that a modality cannot have: which of them (bool), what they are, to be read after "has 3
 # values", and what the user can do.
@@ -29,13 +30,15 @@ class Kind(ABC):
     """One kind of data. A new kind is a file in `polymodal.data.kinds` that registers a subclass.
 
     A kind holds no state; its methods take the modality. `name` is its key in `KINDS`, `likelihood`
-    the default likelihood of its modalities, and `visual` says whether its values are pictures. A
-    modality that names no kind is of a kind with `by_shape`, if that `holds` its shape.
+    the default likelihood of its modalities, `visual` says whether its values are pictures, and
+    `asked` how a person gives one value: a picture, a text, cells or a file. A modality that names
+    no kind is of a kind with `by_shape`, if that `holds` its shape.
     """
 
     name: str
     likelihood: str = "normal"
     visual: bool = False
+    asked: Asked = "file"
     by_shape: bool = False
 
     # What modalities are of this kind.

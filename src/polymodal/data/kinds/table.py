@@ -33,6 +33,7 @@ class Table(Kind):
 
     name = "table"
     likelihood = "table"
+    asked = "cells"
 
     def holds(self, shape: Shape) -> bool:
         return len(shape) == 1

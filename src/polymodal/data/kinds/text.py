@@ -40,6 +40,7 @@ class Text(Kind):
 
     name = "text"
     likelihood = "tokens"
+    asked = "text"
 
     def holds(self, shape: Shape) -> bool:
         return len(shape) == 1

@@ -19,6 +19,7 @@ class Vector(Kind):
     """Numbers without neighbourhood, usually (d,); their entries may have names."""
 
     name = "vector"
+    asked = "cells"
 
     def holds(self, shape: Shape) -> bool:
         return True
