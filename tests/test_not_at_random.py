@@ -331,6 +331,15 @@ def _check_hidden(model: MultimodalVAE, splits: Splits) -> None:
             assert gap.mean().abs() < 0.2, (hidden.pattern, m, gap.mean())
 
 
+def test_a_known_direction_holds_for_every_number() -> None:
+    for name, sign in (("high_missing", 1), ("low_missing", -1)):
+        made = METHODS["miwae"]([TABLE, VECTOR], latent=2, mechanism=name).model.mechanisms
+        for each in made.values():
+            with torch.no_grad():
+                each.slope.copy_(torch.linspace(-2, 2, len(each.slope)))
+            assert (sign * each.odds().slope > 0).all()
+
+
 def test_there_must_be_entries_to_learn_it_from() -> None:
     with pytest.raises(ValueError, match=r"needs a table.*a, b have none.*ignorable|Leave"):
         METHODS["miwae"]([Modality("a", (3,)), Modality("b", (2, 2))], mechanism="self_masking")
