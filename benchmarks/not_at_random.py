@@ -1,6 +1,6 @@
 """Entries that are missing because of their own value: a model of the mechanism, and none.
 
-    python benchmarks/not_at_random.py [--data wine toy toy-mcar] [--seeds 0 1 2]
+    python benchmarks/not_at_random.py [--data wine toy toy-mcar] [--seeds 0 1 2] [--show]
 
 `wine`: the table of benchmarks/impute.py, cut as there. In every second column of numbers, 7 of 13, each value above the
 column's mean is missing, as in the experiments of Ipsen, Mattei and Frellsen (2021, section 4.2); the class is complete.
@@ -141,12 +141,44 @@ def measured(name: str, seed: int) -> dict[str, Any]:
     return found
 
 
+NAMES = {
+    "miwae, self_masking": "`miwae`, `self_masking`",
+    "miwae, ignorable": "`miwae`, `ignorable`",
+    "ridge, iterated": "ridge, iterated",
+    "marginal": "the column's mean",
+}
+
+
+def table_of(runs: list[dict[str, Any]]) -> str:
+    """The table of docs/missing.md: means over seeds of RMSE, bias, and what intervals hold."""
+    groups = {name: [r for r in runs if r["data"] == name] for name in CUTS}
+    groups = {name: own for name, own in groups.items() if own}
+    head = " | ".join(f"{name} ({len(own)} seeds)" for name, own in groups.items())
+    lines = [f"| imputer | {head} |", "|---" * (1 + len(groups)) + "|"]
+    for imputer, words in NAMES.items():
+        cells = [_cell([r["imputers"][imputer] for r in own]) for own in groups.values()]
+        lines.append(f"| {words} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(figures: list[dict[str, Any]]) -> str:
+    rmse, bias = (float(np.mean([f[k] for f in figures])) for k in ("rmse", "bias"))
+    cell = f"{rmse:.2f}, {bias:+.2f}"
+    if "own_coverage_90" not in figures[0]:
+        return cell
+    return f"{cell}, {100 * float(np.mean([f['own_coverage_90'] for f in figures])):.0f} %"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="*", choices=tuple(CUTS), default=list(CUTS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--show", action="store_true", help="print the table of docs/missing.md")
     options = parser.parse_args()
+    if options.show:
+        print(table_of(json.loads(options.out.read_text())["runs"]))
+        return
     torch.set_num_threads(1)
     runs = json.loads(options.out.read_text())["runs"] if options.out.exists() else []
     about = {"machine": f"{os.cpu_count()} cores, {platform.machine()}, one thread"}

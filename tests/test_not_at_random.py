@@ -305,7 +305,6 @@ def test_values_that_are_missing_because_they_are_high_are_filled_in_high(tmp_pa
         runs[why], splits = trained(x, holes, why, out=tmp_path / why)
         errors[why] = (_filled(runs[why].model, x, holes) - x)[holes]
     ignored, ours = (errors[w].mean().abs() for w in ("ignorable", "self_masking"))
-    print("BIAS", ours, ignored, {k: v.square().mean().sqrt() for k, v in errors.items()})
     assert ours < ignored / 3, (ours, ignored)
     assert errors["self_masking"].square().mean() < errors["ignorable"].square().mean()
     again = polymodal.load(tmp_path / "self_masking").model
@@ -329,8 +328,16 @@ def _check_hidden(model: MultimodalVAE, splits: Splits) -> None:
         said = predict(model, hidden, (0.05, 0.5, 0.95), proposals=100)
         for m in hidden.targets:
             gap = (said[m].filled.center - hidden.truth[m])[hidden.mask[m]]
-            print("GAP", hidden.pattern, m, gap.mean())
             assert gap.mean().abs() < 0.2, (hidden.pattern, m, gap.mean())
+
+
+def test_a_known_direction_holds_for_every_number() -> None:
+    for name, sign in (("high_missing", 1), ("low_missing", -1)):
+        made = METHODS["miwae"]([TABLE, VECTOR], latent=2, mechanism=name).model.mechanisms
+        for each in made.values():
+            with torch.no_grad():
+                each.slope.copy_(torch.linspace(-2, 2, len(each.slope)))
+            assert (sign * each.odds().slope > 0).all()
 
 
 def test_there_must_be_entries_to_learn_it_from() -> None:

@@ -158,7 +158,7 @@ def _planned(
 def _parameters(method: Method) -> dict[str, int]:
     """Numbers of trainable parameters by part of the model, of the parts that have any."""
     model = method.model
-    parts = {"prior": model.prior, "decoders": model.decoders}
+    parts = {"prior": model.prior, "decoders": model.decoders, "mechanisms": model.mechanisms}
     parts |= dict(model.posterior.named_children())
     sizes = {name: _size(part) for name, part in parts.items()}
     return {name: size for name, size in sizes.items() if size}

@@ -15,13 +15,13 @@ from polymodal.methods.builder import Builder
 from polymodal.methods.common import HIDDEN, Objective, whole_model
 from polymodal.methods.method import method
 from polymodal.model import Loss, Method, MultimodalVAE, Step
-from polymodal.networks.mechanisms import self_masking
+from polymodal.networks.mechanisms import mechanisms_of
 from polymodal.objectives import elbo, iwae
 from polymodal.posteriors import AnyPattern
 from polymodal.posteriors.masks import presence
 from polymodal.rng import noise
 
-Mechanism = Literal["ignorable", "self_masking"]
+Mechanism = Literal["ignorable", "self_masking", "high_missing", "low_missing"]
 KEPT = (0.2, 1.0)  # least and largest share of entries that a thinned sample keeps
 ALL = 1 / 3  # share of thinned samples that lose entries and no modality
 
@@ -139,11 +139,12 @@ def miwae(
             prior of Ivanov et al. 2019, eq. 7). For pictures, whose likelihood would else hardly
             say it.
         mechanism: ignorable, or self_masking: the probability that an entry of a table or a vector
-            is missing depends on its own value, and is learned (Ipsen, Mattei and Frellsen 2021).
+            is missing depends on its own value, and is learned (Ipsen, Mattei and Frellsen 2021);
+            high_missing or low_missing: it is known to rise, or to fall, with every number.
     """
     prior = builder.prior()
     posterior = AnyPattern(builder.joint(), prior)
-    why = self_masking(builder.modalities) if mechanism == "self_masking" else {}
+    why = mechanisms_of(builder.modalities, mechanism)
     model = MultimodalVAE(prior, builder.decoders(), posterior, builder.modalities, why)
     entries = tuple(m.name for m in builder.modalities if m.holes)
     options = {"consensus": consensus} if consensus else {}

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 from polymodal.batch import Modality
 from polymodal.distributions.likelihoods import entries
@@ -19,10 +20,12 @@ STEEPEST = 10.0  # slope of the log-odds, by standard deviation of the column
 
 
 class SelfMasking(nn.Module):
-    """p(missing | x) of each entry by its own value, see `LogOdds`; at the start by none.
+    """p(missing | x) of each entry by its own value, see `LogOdds`.
 
     Args:
         modality: a table, or a vector of normal or Laplace numbers.
+        direction: the sign of the slopes, 1 if high values are missing, -1 if low ones are; 0: not
+            known, and the slopes begin at 0.
     """
 
     location: Tensor
@@ -30,8 +33,9 @@ class SelfMasking(nn.Module):
     logarithmic: Tensor
     modelled: Tensor
 
-    def __init__(self, modality: Modality) -> None:
+    def __init__(self, modality: Modality, direction: int = 0) -> None:
         super().__init__()
+        self.direction = direction
         d = modality.shape[0]
         self.layout: Layout | None = layout_of(modality.columns) if modality.columns else None
         types = [c.type for c in modality.columns] or ["real"] * d
@@ -56,13 +60,19 @@ class SelfMasking(nn.Module):
         logits = dict(zip(coded, (FASTER * self.categories).split(sizes), strict=True))
         return LogOdds(
             FASTER * self.intercept,
-            (FASTER * self.slope).clamp(-STEEPEST, STEEPEST),
+            self._slopes(),
             logits,
             self.location,
             self.spread,
             self.logarithmic,
             self.modelled,
         )
+
+    def _slopes(self) -> Tensor:
+        slope = FASTER * self.slope
+        if self.direction:
+            slope = self.direction * softplus(slope)
+        return slope.clamp(-STEEPEST, STEEPEST)
 
     def log_prob(self, p: Any, x: Tensor, hidden: Tensor | None) -> Tensor:
         """The log-probability of which entries are missing, (..., B), nats, see `mask_log_prob`.
@@ -95,15 +105,24 @@ class SelfMasking(nn.Module):
         return sign * self.modelled
 
 
-def self_masking(modalities: Sequence[Modality]) -> dict[str, SelfMasking]:
-    """The mechanism of each table, and of each vector of numbers, of which entries are missing.
+DIRECTIONS = {"self_masking": 0, "high_missing": 1, "low_missing": -1}
 
-    Raises ValueError if there is none.
+
+def mechanisms_of(modalities: Sequence[Modality], mechanism: str) -> dict[str, SelfMasking]:
+    """The mechanism of each table, and of each vector of numbers, of which entries are missing;
+    none if it is "ignorable".
+
+    Args:
+        mechanism: ignorable, or a key of DIRECTIONS.
+
+    Raises ValueError if there are no such entries.
     """
-    found = {m.name: SelfMasking(m) for m in modalities if _can_be_masked(m)}
+    if mechanism == "ignorable":
+        return {}
+    found = {m.name: SelfMasking(m, DIRECTIONS[mechanism]) for m in modalities if _can_be_masked(m)}
     if not found:
         raise ValueError(
-            "mechanism=self_masking needs a table, or a vector of normal or Laplace numbers, with"
+            f"mechanism={mechanism} needs a table, or a vector of normal or Laplace numbers, with"
             f" several entries of which some are missing in training; {_names(modalities)} have"
             " none. Leave mechanism out."
         )
