@@ -6,6 +6,8 @@ from importlib import metadata
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+# Tutorials call the command `polymodal`, which lies beside this Python.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 project = "polymodal"
 author = "The polymodal developers"
@@ -15,15 +17,15 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "api", "mathml", "measured", "reg
 exclude_patterns = ["_ext"]
 nitpicky = False
 
-# Markdown. Pages with a notebook's header (start.md, missing.md) are run while the site is built;
-# the code of all others is run by tests/test_docs.py.
+# Markdown. Pages with a notebook's header (start.md, missing.md, tutorials) are run while the site
+# is built; the code of all others, and of the first two, is run by tests/test_docs.py.
 myst_enable_extensions = ["dollarmath", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 300
 nb_merge_streams = True
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}
 

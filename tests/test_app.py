@@ -362,7 +362,8 @@ def test_without_data_there_is_nothing_to_browse(folder: Path, tmp_path: Path) -
         service.sample(0)
     with pytest.raises(ValueError, match="There is no file"):
         Service.open(folder / "shapes", str(tmp_path / "no.npz"))
-    np.savez(tmp_path / "other.npz", square=np.zeros((20, 2), np.float32))
+    other = np.full((20, 8, 8), 9, np.uint8)
+    np.savez(tmp_path / "other.npz", square=other, circle=other)
     with pytest.raises(ValueError, match="The run's modalities are"):
         Service.open(folder / "shapes", str(tmp_path / "other.npz"))
 

@@ -149,6 +149,19 @@ def test_inspect_says_what_was_understood(file, tmp_path, capsys) -> None:
     assert image.size[0] > 400 and image.size[1] > 400
 
 
+@pytest.mark.parametrize("repeated", [0, 1])
+def test_patterns_of_single_samples_are_one_line(repeated, tmp_path, capsys) -> None:
+    values = np.arange(64 * 8, dtype=float).reshape(64, 8) ** 1.5
+    codes = (np.arange(64) + 1)[:, None] >> np.arange(8) & 1  # all different
+    codes[:repeated] = codes[repeated : 2 * repeated]
+    frame = pd.DataFrame(np.where(codes, np.nan, values), columns=list("abcdefgh"))
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    assert run(["inspect", str(tmp_path / "t.csv")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    more = "62 more patterns" if repeated else "1 64 patterns"
+    assert f"{more}, each of a single sample" in said
+
+
 def test_the_picture_has_the_share_of_missing_values() -> None:
     rng = np.random.default_rng(0)
     present = rng.random((500, 6)) > 0.25

@@ -53,8 +53,23 @@ def test_the_line_prefers_validation_and_leaves_long_lists_to_the_log() -> None:
     row = {f"{part}_log_p_{m}": v for part in ("train", "val") for m, v in logs.items()}
     row |= {"train_loss": 1234.5, "val_loss": 30.0, "val_kl": 2.0, "lr": 1e-3}
     line = epoch_line(row, {m: Scale(8) for m in logs})
-    names = ", ".join(f"m{k} -0.5" for k in range(5))
-    assert line == (f"{names} (3 more in log.csv) nats per value; kl 2; loss 30 (training 1234)")
+    names = ", ".join(f"m{k} -0.5" for k in range(4))
+    assert line == (f"{names} (4 more in log.csv) nats per value; kl 2; loss 30 (training 1234)")
+
+
+def test_a_loss_of_one_term_is_said_once() -> None:
+    row = {"train_loss": -2.0, "train_correlation": 2.0, "val_loss": -1.5, "val_correlation": 1.5}
+    assert epoch_line(row, {}) == "correlation 1.5 (training 2)"
+    row = {"train_loss": 3.0, "train_kl": 2.0}
+    assert epoch_line(row, {}) == "kl 2; loss 3"
+
+
+def test_a_stage_that_may_stop_early_says_at_most() -> None:
+    text = io.StringIO()
+    reporter = Reporter(console=Console(file=text, width=200))
+    reporter.stage("all", 10, 0, {}, stops_early=True)
+    reporter.epoch({"epoch": 1, "step": 1, "seconds": 0.0, "train_loss": 1.0}, 10, False)
+    assert text.getvalue() == "all epoch 1/10, at most 0 s left: loss 1\n"
 
 
 def test_a_long_stage_is_no_flood(monkeypatch) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from polymodal.app import html
 from polymodal.app.inputs import Field, Input
 
+MOST_OPEN = 16  # cells that are not folded
 CANVAS = 256  # pixels of the width of what is drawn on
 SMALL = 64  # pixels up to which pictures of colours can be drawn
 NOT_GIVEN = ("not given", "")
@@ -79,7 +80,9 @@ def ask(gr: Any, asked: Input, paper: str) -> Asked:
     Args:
         paper: the colour that is drawn on.
     """
-    with gr.Accordion(asked.modality.name, open=True):
+    name, count = asked.modality.name, len(asked.fields) if asked.form == "cells" else 0
+    label = f"{name}: {count} cells" if count > MOST_OPEN else name
+    with gr.Accordion(label, open=count <= MOST_OPEN):
         if asked.form == "picture":
             with gr.Tabs() as tabs:
                 return Asked(asked, dict(_picture(gr, asked, paper)), tabs)

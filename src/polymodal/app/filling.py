@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from polymodal.app.answer import Cell, Row, effective_text
-from polymodal.app.inputs import SWITCH, Input
+from polymodal.app.inputs import Input
 from polymodal.app.shown import word_of
 from polymodal.batch import CODED, Batch, Column
 from polymodal.imputation import Calibration, Filled, fill, quantiles_of, widened
@@ -83,8 +82,8 @@ def _known(model: MultimodalVAE, batch: Batch | None, asked: Input) -> Filled:
 def _of_classes(draws: Tensor, asked: Input) -> Row:
     """The probability of each class, over the draws."""
     shares = draws.mean((0, 1)).tolist()
-    names = asked.modality.names or [str(k) for k in range(len(shares))]
-    cells = [Cell(n, f"{p:.2f}", probability=p) for n, p in zip(names, shares, strict=True)]
+    named = zip(asked.classes, shares, strict=True)
+    cells = [Cell(name, f"{p:.2f}", probability=p) for name, p in named]
     return Row(cells, f"Probability of each class, the mean of {len(draws)} draws.")
 
 
@@ -104,11 +103,6 @@ def _drawn_cell(column: Column, x: Tensor, given: float) -> Cell:
     if column.type in CODED:
         place = round(mean)
         share = mean if place else 1 - mean
-        return Cell(column.name, _switch(column.categories, place), probability=share)
+        return Cell(column.name, word_of(place, column), probability=share)
     low, high = (word_of(float(bound), column) for bound in (x.min(), x.max()))
     return Cell(column.name, word_of(mean, column), low, high)
-
-
-def _switch(categories: Sequence[str], place: int) -> str:
-    word = categories[place]
-    return SWITCH.get(word, word) if set(categories) == set(SWITCH) else word

@@ -42,7 +42,8 @@ def error_html(text: str) -> str:
 def answer_status(answer: Answer, n: int, seed: int) -> str:
     """What was given and what was drawn, in a sentence."""
     given = [f"part of {m}" if m in answer.draws else m for m in answer.given]
-    drawn = [f"the rest of {m}" if m in answer.given else m for m in answer.draws]
+    drawn = [m for m in answer.draws if m not in answer.given]
+    drawn += [f"the rest of {m}" for m in answer.draws if m in answer.given]
     said = f"Given: {_and(given)}." if given else "Nothing is given: joint draws."
     if not drawn:
         return f"{said} Nothing is left to generate; leave something out."
@@ -67,7 +68,7 @@ def answer_html(service: Service, answer: Answer) -> str:
         parts.append(_p(answer.sure.get(m, ""), "soft"))
         if m in answer.rows:
             parts.append(row_html(answer.rows[m]))
-            folded = f"<details><summary>{len(shown)} draws of the row</summary>"
+            folded = f"<details><summary>{len(shown)} draws of the row, without noise</summary>"
             parts.append(f"{folded}{_values(shown, 'draw')}</details>")
         else:
             parts.append(_values(shown, f"draw of {m}"))
@@ -142,9 +143,9 @@ def escape(text: str) -> str:
     """Text in which no character means anything, also to gradio's templates.
 
     >>> escape("${a} <b>")
-    '&#36;&#123;a} &lt;b&gt;'
+    '$&#123;a} &lt;b&gt;'
     """
-    return escape_html(text).replace("$", "&#36;").replace("{", "&#123;")
+    return escape_html(text).replace("{", "&#123;")
 
 
 def _captioned(m: str, shown: Shown) -> str:

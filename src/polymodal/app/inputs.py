@@ -81,7 +81,7 @@ class Input:
     @property
     def fields(self) -> tuple[Field, ...]:
         if self.is_choice:
-            return (Field(self.modality.name, tuple((c, c) for c in self._classes())),)
+            return (Field(self.modality.name, tuple((c, c) for c in self.classes)),)
         return tuple(_field(column) for column in columns_of(self.modality))
 
     @property
@@ -89,7 +89,9 @@ class Input:
         """Whether a value is one of several classes."""
         return self.modality.likelihood == "categorical" and len(self.modality.shape) == 1
 
-    def _classes(self) -> Sequence[str]:
+    @property
+    def classes(self) -> Sequence[str]:
+        """The classes of a choice."""
         return self.modality.names or [str(k) for k in range(self.modality.shape[0])]
 
     @property
@@ -202,14 +204,14 @@ class Input:
     def words(self, x: Tensor) -> dict[str, str]:
         """A row (1, d) as the cells that `read` reads, without its holes."""
         if self.is_choice:
-            return {self.modality.name: self._classes()[int(x[0].argmax())]}
+            return {self.modality.name: self.classes[int(x[0].argmax())]}
         columns, row = columns_of(self.modality), x[0].double().tolist()
         return {
             c.name: digits(decoded([v], c)[0]) for c, v in zip(columns, row, strict=True) if v == v
         }
 
     def _one_hot(self, word: str) -> Tensor:
-        classes = list(self._classes())
+        classes = list(self.classes)
         if word not in classes:
             raise unknown(f"class {word!r} of {self.modality.name!r}", word, classes)
         return torch.eye(len(classes))[[classes.index(word)]]
@@ -241,8 +243,7 @@ def inputs_of(
 def _field(column: Column) -> Field:
     """What can be given of a column."""
     if column.type in CODED:
-        is_switch = column.type == "boolean" and set(column.categories) == set(SWITCH)
-        named = SWITCH if is_switch else {}
+        named = SWITCH if is_switch(column) else {}
         return Field(column.name, tuple((named.get(c, c), c) for c in column.categories))
     if column.dtype.startswith("date"):
         return Field(column.name, (), f"a date such as {_example(column)}")
@@ -252,6 +253,11 @@ def _field(column: Column) -> Field:
         "bounded": f"a number from {column.low:g} to {column.high:g}",
     }
     return Field(column.name, (), hints.get(column.type, "a number"))
+
+
+def is_switch(column: Column) -> bool:
+    """Whether a column holds zeros and ones that stand for no and yes."""
+    return column.type == "boolean" and column.categories == tuple(SWITCH)
 
 
 def _example(column: Column) -> str:

@@ -4,13 +4,10 @@ everything else with how sure the model is, rows filled, walks along the latent,
 
 from __future__ import annotations
 
-import io
 import threading
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -27,17 +24,16 @@ from polymodal.app.answer import (
     texts_agree,
     with_given,
 )
+from polymodal.app.download import zipped
 from polymodal.app.filling import filled_row
 from polymodal.app.inputs import Value, inputs_of
 from polymodal.app.shown import Shown, shown
-from polymodal.batch import Batch, escaped
+from polymodal.batch import Batch
 from polymodal.checks import Count, FilePath, Seed, check_name, checked
 from polymodal.data import Splits
-from polymodal.data.tables.writing import table_bytes
 from polymodal.imputation import calibration_of
 from polymodal.metrics.decoding import DECODING
 from polymodal.report.comparison import data_of
-from polymodal.report.generated import generated_files
 from polymodal.runs.run import Run, load
 
 MOST_DRAWS = 32
@@ -236,20 +232,7 @@ class Service:
 
         Raises ValueError if nothing was drawn.
         """
-        if not answer.draws:
-            raise ValueError(
-                "Nothing was drawn, because everything was given; leave something out."
-            )
-        modalities = {m.name: m for m in self.run.modalities}
-        contents = generated_files(answer.draws, answer.batch, modalities)
-        for m, row in answer.rows.items():
-            name = f"{escaped(m)}.filled.csv"
-            contents[name] = _row_bytes(row, name)
-        file = io.BytesIO()
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in contents.items():
-                archive.writestr(name, content)
-        return file.getvalue()
+        return zipped(answer, {m.name: m for m in self.run.modalities})
 
     def paper(self, m: str) -> Literal["black", "white"]:
         """What most pictures of a modality have at their edges; black, if they are not drawn."""
@@ -344,20 +327,6 @@ def _pixels(x: Tensor) -> np.ndarray:
     """A picture (C, H, W) of shares as bytes (H, W) or (H, W, 3)."""
     pixels = (x.clamp(0, 1) * 255).round().to(torch.uint8).movedim(0, -1).cpu().numpy()
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
-
-
-def _row_bytes(row: Row, name: str) -> bytes:
-    """A filled row as a table."""
-    cells = row.cells
-    columns: dict[str, Sequence[Any]] = {
-        "column": [c.column for c in cells],
-        "value": [c.value for c in cells],
-        "lower": [c.low or None for c in cells],
-        "upper": [c.high or None for c in cells],
-        "probability": [c.probability for c in cells],
-        "given": ["yes" if c.is_given else "no" for c in cells],
-    }
-    return table_bytes(columns, Path(name))
 
 
 def _check_same(run: Run, data: Splits) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from polymodal.app.inputs import Input
+from polymodal.app.inputs import SWITCH, Input, is_switch
 from polymodal.batch import CODED, Column
 from polymodal.data.kinds import kind_of, mosaic, png
 from polymodal.data.tables.coding import decoded
@@ -17,6 +17,7 @@ from polymodal.data.words import texts_of
 from polymodal.imputation.columns import columns_of
 
 DIGITS = 4  # of a real number on the page
+LONGEST = 1e12  # size from which numbers are written with an exponent
 
 
 @dataclass(frozen=True)
@@ -49,26 +50,16 @@ def shown(x: Tensor, asked: Input, span: tuple[float, float] | None = None) -> S
     if asked.form == "text":
         return Shown(texts=texts_of(x, m))
     if asked.form == "cells":
-        columns = _columns(asked)
-        rows = [words_of(row, columns) for row in x.detach().cpu().double().tolist()]
-        return Shown(columns=[c.name for c in columns], cells=rows)
+        rows = x.detach().cpu().double().tolist()
+        if asked.is_choice:
+            return Shown(columns=asked.classes, cells=[[f"{v:.2f}" for v in row] for row in rows])
+        columns = columns_of(m)
+        words = [[word_of(v, c) for v, c in zip(row, columns, strict=True)] for row in rows]
+        return Shown(columns=[c.name for c in columns], cells=words)
     kind = kind_of(m)
     images = kind.show(x, m, kind.span(x, m) if span is None else span)
     pixels = [mosaic([image[None]]) for image in images]
     return Shown([png(p) for p in pixels], pixels[0].shape[:2])
-
-
-def _columns(asked: Input) -> Sequence[Column]:
-    """The columns of a row; of a choice, the share of each class."""
-    if not asked.is_choice:
-        return columns_of(asked.modality)
-    names = asked.modality.names or [str(k) for k in range(asked.modality.shape[0])]
-    return [Column(name, "bounded") for name in names]
-
-
-def words_of(row: Sequence[float], columns: Sequence[Column]) -> list[str]:
-    """A row of numbers as words, "" in holes."""
-    return [word_of(value, column) for value, column in zip(row, columns, strict=True)]
 
 
 def word_of(value: float, column: Column) -> str:
@@ -82,6 +73,8 @@ def word_of(value: float, column: Column) -> str:
         return ""
     if column.type in CODED and value != round(value):
         return f"{value:.2f}"
+    if is_switch(column):
+        return SWITCH[str(round(value))]
     cell = decoded([value], column)[0]
     return short(cell) if isinstance(cell, float) else digits(cell)
 
@@ -92,6 +85,6 @@ def short(value: float) -> str:
     >>> short(1234567.0), short(0.123456), short(-2.5)
     ('1234567', '0.1235', '-2.5')
     """
-    if abs(value) >= 10**DIGITS and math.isfinite(value):
-        return digits(float(round(value)))
+    if 10**DIGITS <= abs(value) < LONGEST:
+        return str(round(value))
     return digits(float(f"{value:.{DIGITS}g}"))

@@ -138,10 +138,14 @@ def _columns(about: Summary) -> Table:
 def _patterns(about: Summary) -> Table:
     title = f"Missing: {about.empty_share:.1%}, in {about.number_of_patterns:,} patterns"
     table = _table(title, "samples", "missing together", numbers=("samples",))
-    for pattern in about.patterns:
+    repeated = [p for p in about.patterns if p.samples > 1]
+    for pattern in repeated:
         missing = ", ".join(pattern.missing[:6]) or "nothing"
         more = f" and {len(pattern.missing) - 6} more" if len(pattern.missing) > 6 else ""
         _row(table, f"{pattern.samples:,}", missing + more)
-    if about.number_of_patterns > len(about.patterns):
-        _row(table, "...", f"{about.number_of_patterns - len(about.patterns):,} more patterns")
+    if about.number_of_patterns > len(repeated):
+        only = ", each of a single sample" if len(repeated) < len(about.patterns) else ""
+        more = "more patterns" if repeated else "patterns"
+        left = about.number_of_patterns - len(repeated)
+        _row(table, "..." if repeated else "1", f"{left:,} {more}{only}")
     return table

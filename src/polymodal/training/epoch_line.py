@@ -10,8 +10,8 @@ from typing import Any
 from polymodal.batch import Modality
 from polymodal.data.dataset import Dataset, gather
 
-ROWS = 1000  # of a modality that are looked at
-MOST = 5  # figures of one kind in a line
+ROWS, VALUES = 1000, 2**22  # of a modality that are looked at, at most (but 16 rows at least)
+MOST, FEW = 4, 2  # figures of modalities in a line; others where there are more
 LOG = "log_p_"
 
 
@@ -45,7 +45,8 @@ def scales_of(data: Dataset) -> dict[str, Scale]:
 
 def _scale(data: Dataset, m: Modality) -> Scale:
     present = data.is_present(m.name)
-    rows = data.rows_of(m.name, present.nonzero().squeeze(1)[:ROWS])
+    most = min(ROWS, max(16, VALUES // math.prod(m.shape)))
+    rows = data.rows_of(m.name, present.nonzero().squeeze(1)[:most])
     if not len(rows):
         return Scale(0.0)
     x = gather(data.tables[m.name], rows).flatten(1)
@@ -70,12 +71,28 @@ def epoch_line(row: Mapping[str, Any], scales: Mapping[str, Scale]) -> str:
     """
     part = "val_" if "val_loss" in row else "train_"
     terms = {k.removeprefix(part): v for k, v in row.items() if k.startswith(part)}
-    loss = f"loss {_number(terms.pop('loss'))}" if "loss" in terms else ""
-    if part == "val_" and "train_loss" in row:
-        loss += f" (training {_number(row['train_loss'])})"
+    if name := _only_name(terms):
+        return _with_training(row, name, terms[name])
+    loss = _with_training(row, "loss", terms.pop("loss")) if "loss" in terms else ""
     logs = {k.removeprefix(LOG): terms.pop(k) for k in list(terms) if k.startswith(LOG)}
-    others = _listed([f"{k.replace('_', ' ')} {_number(v)}" for k, v in terms.items()])
+    others = _listed([f"{k.replace('_', ' ')} {_number(v)}" for k, v in terms.items()], FEW)
     return "; ".join(text for text in [*_modalities(logs, scales), others, loss] if text)
+
+
+def _only_name(terms: Mapping[str, float]) -> str | None:
+    """The name of the only term, if the loss is that term or its negative."""
+    names = [k for k in terms if k != "loss" and not k.startswith(LOG)]
+    if len(terms) == 2 and len(names) == 1 and "loss" in terms:
+        loss, term = abs(terms["loss"]), abs(terms[names[0]])
+        return names[0] if math.isclose(loss, term, rel_tol=1e-6) else None
+    return None
+
+
+def _with_training(row: Mapping[str, Any], name: str, value: float) -> str:
+    """A figure, and that of the training samples where the first is of the validation data."""
+    before = row.get(f"train_{name}")
+    beside = f" (training {_number(before)})" if before not in (None, value) else ""
+    return f"{name.replace('_', ' ')} {_number(value)}{beside}"
 
 
 def _modalities(logs: Mapping[str, float], scales: Mapping[str, Scale]) -> list[str]:
@@ -94,9 +111,11 @@ def _modalities(logs: Mapping[str, float], scales: Mapping[str, Scale]) -> list[
     return [explained, f"{_listed(nats)} nats per value" if nats else ""]
 
 
-def _listed(items: list[str]) -> str:
-    more = f" ({len(items) - MOST} more in log.csv)" if len(items) > MOST else ""
-    return ", ".join(items[:MOST]) + more
+def _listed(items: list[str], shown: int = MOST) -> str:
+    """All items if there are at most `MOST`, else the first `shown`, and how many are left out."""
+    if len(items) <= MOST:
+        return ", ".join(items)
+    return f"{', '.join(items[:shown])} ({len(items) - shown} more in log.csv)"
 
 
 def _number(value: float) -> str:

@@ -114,15 +114,16 @@ def log_draws(
     each single modality, and nothing. The random state is left as it was.
 
     Args:
-        data: validation samples, on the model's device.
+        data: validation samples.
     """
     if not loggers:
         return
     everywhere = torch.stack([data.is_present(m) for m in data.names]).all(0)
-    batch = data.batch(everywhere.nonzero().squeeze(1)[:GIVEN])
-    with own_random_state(data.device):
+    device = next(model.parameters()).device
+    batch = data.batch(everywhere.nonzero().squeeze(1)[:GIVEN]).to(device)
+    with own_random_state(device):
         for given in ([], *([m] for m in data.names), data.names):
-            seed_all(data.device, 0, stage, "pictures", *given)
+            seed_all(device, 0, stage, "pictures", *given)
             pixels = _draws(model, batch, given)
             if pixels is not None:
                 name = "+".join(given) if given else "nothing"

@@ -60,8 +60,18 @@ class Reporter:
         if self.shown:
             self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def stage(self, name: str, steps: int, done: int, scales: Mapping[str, Scale]) -> None:
-        """Begins a stage of `steps` steps, of which an earlier process took `done`."""
+    def stage(
+        self,
+        name: str,
+        steps: int,
+        done: int,
+        scales: Mapping[str, Scale],
+        stops_early: bool = False,
+    ) -> None:
+        """Begins a stage of `steps` steps, of which an earlier process took `done`; `stops_early`:
+        it may end before the last of them.
+        """
+        self.bound = "at most " if stops_early else ""
         self.name, self.steps, self.done, self.start = name, steps, done, time.monotonic()
         self.scales, self.is_new = scales, True
         if self.bar:
@@ -97,12 +107,14 @@ class Reporter:
         if not last and now - self.last_line < max(self.every, part):
             return
         self.last_line, self.is_new = now, False
-        clock = f"took {_duration(row['seconds'])}" if last else f"{_duration(left)} left"
+        clock = (
+            f"took {_duration(row['seconds'])}" if last else f"{self.bound}{_duration(left)} left"
+        )
         line = epoch_line(row, self.scales)
         self.say(f"{self.name} epoch {row['epoch']}/{epochs}, {clock}: {line}")
 
     def _clock(self, step: int) -> str:
-        return f"{_duration(self._seconds_left(step))} left"
+        return f"{self.bound}{_duration(self._seconds_left(step))} left"
 
     def _seconds_left(self, step: int) -> float:
         per_step = (time.monotonic() - self.start) / max(1, step - self.done)

@@ -82,8 +82,7 @@ class Session:
             seed_all(setup.fabric.device, self.seed, stage.name, "finish")
             batches = Batches(train, settings.batch), Batches(val, settings.batch)
             outcome |= self._finished(stage, model, *batches)
-        val = self.splits.val.to(setup.fabric.device)
-        log_draws(self.loggers, stage.name, model, val, outcome.get("steps", 0))
+        log_draws(self.loggers, stage.name, model, self.splits.val, outcome.get("steps", 0))
         return outcome
 
     def _prepared(self, stage: Stage, model: MultimodalVAE, part: str, setup: Setup) -> Dataset:
@@ -114,7 +113,9 @@ class Session:
                 ) from None
             self.checkpointer.trainer = None
         scales = scales_of(self.splits.val)
-        self.reporter.stage(trainer.stage.name, trainer.steps, trainer.step, scales)
+        stops_early = trainer.settings.patience > 0
+        name = trainer.stage.name
+        self.reporter.stage(name, trainer.steps, trainer.step, scales, stops_early)
 
     def _run_epochs(self, trainer: StageTrainer) -> None:
         """The epochs that are left, each with its row of the log and its checkpoint."""
