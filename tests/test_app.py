@@ -26,6 +26,7 @@ from polymodal.batch import Batch, Modality
 from polymodal.cli import main as cli
 from polymodal.data import Dataset, Splits, load_data
 from polymodal.distributions import report_of
+from polymodal.sampling import ParticleReport
 from polymodal.training.fit import fit
 
 CITIES = ("Lyon", "Oslo", "Turin")
@@ -289,6 +290,14 @@ def test_a_sampler_says_how_it_went(mixed: Service) -> None:
     assert "R-hat" in answer.sampler or report.rhat is None
     assert answer.warning == report.warning()
     assert mixed.draw({"words": "red"}, 2).sampler == ""  # in closed form
+
+
+def test_a_sampler_that_went_badly_is_told(mixed: Service, monkeypatch) -> None:
+    report, sample = ParticleReport(items=1, ess=torch.ones(1)), mixed.model.sample
+    monkeypatch.setattr(mixed.model, "sample", lambda *given: (sample(*given)[0], report))
+    answer = mixed.draw({"words": "red"}, 2)
+    assert answer.warning == report.warning() is not None
+    assert f'<p class="warning">{report.warning()}</p>' in answer_html(mixed, answer)
 
 
 def test_agreement_is_1_for_equal_draws_and_0_for_draws_of_nothing() -> None:

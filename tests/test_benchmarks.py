@@ -50,8 +50,9 @@ def test_the_page_on_filling_in_has_the_figures_of_the_runs() -> None:
 
 
 def test_the_page_on_missing_data_has_the_figures_of_the_runs() -> None:
-    """The model of the mechanism has at most a third of the bias of the model without, in every run
-    where the mechanism matters; where it does not, its errors are at most 3 % larger.
+    """In every run the model of the mechanism has at most a third of the bias of the model without,
+    on wine, whose mechanism is another, if it knows the direction; where nothing depends on values
+    its errors are at most 3 % larger.
     """
     sys.path.insert(0, str(RUN.parent))
     import not_at_random
@@ -59,7 +60,8 @@ def test_the_page_on_missing_data_has_the_figures_of_the_runs() -> None:
     runs = json.loads(not_at_random.RESULTS.read_text())["runs"]
     assert not_at_random.table_of(runs) in (RUN.parents[1] / "docs" / "missing.md").read_text()
     for run in runs:
-        ours, plain = (run["imputers"][f"miwae, {m}"] for m in ("self_masking", "ignorable"))
+        why = "high_missing" if run["data"] == "wine" else "self_masking"
+        ours, plain = (run["imputers"][f"miwae, {m}"] for m in (why, "ignorable"))
         if run["data"] == "toy-mcar":
             assert ours["rmse"] < 1.03 * plain["rmse"]
         else:

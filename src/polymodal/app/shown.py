@@ -68,6 +68,8 @@ def word_of(value: float, column: Column) -> str:
 
     >>> word_of(1.0, Column("x", "category", ("a", "b"))), word_of(1234.567, Column("x"))
     ('b', '1235')
+    >>> word_of(math.nan, Column("x"))
+    ''
     """
     if math.isnan(value):
         return ""
