@@ -30,7 +30,9 @@ class Reporter:
     def __init__(
         self, shown: bool = True, every: float = 5.0, console: Console | None = None
     ) -> None:
-        self.console = console or Console(stderr=True, markup=False, highlight=False, emoji=False)
+        self.console = console or Console(
+            stderr=True, force_jupyter=False, markup=False, highlight=False, emoji=False
+        )
         self.shown, self.every = shown, every
         self.last_line, self.last_update = -math.inf, 0.0
         self.bar = self._make_bar() if shown and self.console.is_terminal else None
