@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from PIL import Image
 import polymodal
 from polymodal.app import Service, server
 from polymodal.app.answer import agreement, sampler_text, texts_agree
-from polymodal.app.components import picture_of
+from polymodal.app.components import picture_of, uploaded
 from polymodal.app.html import answer_html, answer_status, error_html, sample_html, walk_html
 from polymodal.app.inputs import MAX_MB, MOST_FIELDS, Input
 from polymodal.batch import Batch, Modality
@@ -486,3 +487,18 @@ def test_the_process_connects_to_no_other_machine() -> None:
         for place in ("203.0.113.1", "example.org")
     ]
     assert socket.getaddrinfo("127.0.0.1", 80)
+
+
+def test_a_picture_that_was_not_uploaded_is_not_opened(tmp_path: Path) -> None:
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    (folder / "mine.png").write_bytes(b"")
+    (tmp_path / "private.png").write_bytes(b"")
+    (folder / "link.png").symlink_to(tmp_path / "private.png")
+    mine = str(folder / "mine.png")
+    assert uploaded(SimpleNamespace(path=mine), str(folder)) == mine
+    assert uploaded(None, str(folder)) is None
+    assert uploaded(SimpleNamespace(path=None), str(folder)) is None
+    for path in (tmp_path / "private.png", folder / ".." / "private.png", folder / "link.png"):
+        with pytest.raises(ValueError, match="takes no paths"):
+            uploaded(SimpleNamespace(path=str(path)), str(folder))

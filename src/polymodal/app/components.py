@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from polymodal.app import html
@@ -105,8 +106,22 @@ def _upload(gr: Any, label: str) -> Any:
     sentence. (A subclass would make gradio write a .pyi file beside this one.)
     """
     image = gr.Image(label=label, sources=["upload"], height=200, format="png", buttons=[])
-    image.preprocess = lambda payload: None if payload is None else payload.path
+    image.preprocess = lambda payload: uploaded(payload, image.GRADIO_CACHE)
     return image
+
+
+def uploaded(payload: Any, folder: str) -> str | None:
+    """The file that an uploaded picture lies in; None for none.
+
+    gradio checks the paths of what calls itself a file of its own, and no others.
+
+    Raises ValueError for a file outside the folder of uploads.
+    """
+    if payload is None or payload.path is None:
+        return None
+    if not Path(payload.path).resolve().is_relative_to(Path(folder).resolve()):
+        raise ValueError("A picture must be uploaded; the page takes no paths.")
+    return payload.path
 
 
 def _canvas(gr: Any, asked: Input, paper: str) -> Any:
