@@ -502,3 +502,15 @@ def test_a_picture_that_was_not_uploaded_is_not_opened(tmp_path: Path) -> None:
     for path in (tmp_path / "private.png", folder / ".." / "private.png", folder / "link.png"):
         with pytest.raises(ValueError, match="takes no paths"):
             uploaded(SimpleNamespace(path=str(path)), str(folder))
+
+
+def test_a_file_that_expands_beyond_the_limit_is_refused(tmp_path: Path) -> None:
+    m = Modality("x", (MOST_FIELDS + 1,))
+    for rows, refused in ((100, False), (250_000, True)):
+        np.savez_compressed(tmp_path / "x.npz", x=np.zeros((rows, *m.shape), np.float32))
+        assert (tmp_path / "x.npz").stat().st_size < MAX_MB * 1e6
+        if refused:
+            with pytest.raises(ValueError, match=r"^x\.npz expands to 6\d MB, and at most 50 MB"):
+                Input(m).read(tmp_path / "x.npz")
+        else:
+            assert Input(m).read(tmp_path / "x.npz").x.shape == (1, *m.shape)

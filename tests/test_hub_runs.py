@@ -60,11 +60,13 @@ def test_what_is_pushed_is_loaded_to_the_bit(run, server, tmp_path) -> None:
     assert polymodal.load(tmp_path / "kept").identity == run.identity
 
 
-@pytest.mark.parametrize("name", ["weights.pkl", "modeling.py", "sub/pytorch_model.bin"])
+@pytest.mark.parametrize(
+    "name", ["weights.pkl", "modeling.py", "sub/pytorch_model.bin", ".py", "x.pkl "]
+)
 def test_files_that_could_run_code_are_not_even_downloaded(run, server, tmp_path, name) -> None:
     polymodal.push_to_hub(run, REPO)
     server.repos[REPO][name] = b"import os; os.abort()"
-    with pytest.raises(ValueError, match=f"^me/shapes holds {name}, a kind of file that can run"):
+    with pytest.raises(ValueError, match=f"^me/shapes holds {name!r}, which no run has"):
         loaded(tmp_path)
     assert server.sent == []
 

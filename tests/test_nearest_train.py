@@ -86,3 +86,10 @@ def test_what_is_not_there_is_said() -> None:
             assert measured(name, data.train.tables["b"], same)
     with pytest.raises(UnavailableError, match="are no values of it"):
         measured("nearest_train_values", torch.zeros(60, 5), data)
+
+
+def test_what_is_a_copy_does_not_depend_on_the_origin() -> None:
+    train = torch.randn(300, 5)
+    x = torch.cat([train[:40], torch.randn(60, 5)])
+    far = nearest(x + 1e7, train + 1e7)
+    assert (far[:40] < 1e-6).all() and torch.allclose(far[40:], nearest(x, train)[40:], rtol=1e-6)

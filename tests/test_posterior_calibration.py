@@ -174,3 +174,9 @@ def test_a_modality_that_is_not_generated_cannot_be_simulated() -> None:
     with pytest.raises(UnavailableError, match="does not generate x1"):
         METRICS["sbc_deviation"].compute(m, ("x1", "x2"), "z")
     assert METRICS["sbc_deviation"].compute(m, ("x2",), "z")[2] == 20
+
+
+def test_ranks_that_are_no_numbers_have_no_p_value() -> None:
+    values = torch.rand(50, 2)
+    values[3, 1] = torch.nan
+    assert math.isnan(p_value(values))

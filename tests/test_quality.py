@@ -11,7 +11,7 @@ from torch import Tensor
 
 from polymodal.metrics import METRICS, Measurement, UnavailableError, evaluate, kid, neighbours
 from polymodal.metrics.kid import kernel_distance
-from polymodal.metrics.neighbours import neighbourhoods, radii
+from polymodal.metrics.neighbours import neighbourhoods, radii, real_radii
 from test_evaluation import QUICK, a_run, fixed_classifiers, splits
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -64,11 +64,32 @@ def test_density_of_the_same_law_is_one() -> None:
     assert abs(mean - 1) < 3 * error < 0.05
 
 
+def test_a_generator_of_one_value_covers_next_to_nothing() -> None:
+    real = torch.randn(100, 4)
+    found = neighbourhoods(real, real[:1].repeat(100, 1))
+    assert found.precision.mean() == 1 and found.recall.mean() == 0
+    assert found.coverage.mean() < 0.2
+
+
+def test_values_that_are_not_finite_are_no_neighbours() -> None:
+    real = torch.randn(50, 3)
+    fake = real.clone()
+    fake[7, 1] = torch.nan
+    with pytest.raises(UnavailableError, match="finite"):
+        neighbourhoods(real, fake)
+
+
+def test_neighbourhoods_do_not_depend_on_the_origin() -> None:
+    real, fake = torch.randn(200, 3).double(), torch.randn(200, 3).double()
+    near, far = neighbourhoods(real, fake), neighbourhoods(real + 1e7, fake + 1e7)
+    assert all(torch.equal(getattr(near, name), getattr(far, name)) for name in FOUR)
+
+
 def test_neighbourhoods_without_extent_are_refused() -> None:
     with pytest.raises(UnavailableError, match="more than 5 real and 5 generated values, got 5"):
         radii(torch.randn(5, 2))
     with pytest.raises(UnavailableError, match="more than 5 copies"):
-        radii(torch.eye(3).repeat(10, 1))
+        real_radii(torch.eye(3).repeat(10, 1))
     assert (radii(torch.eye(3).repeat(4, 1)) > 1).all(), "four copies are no more than 5"
 
 

@@ -186,3 +186,9 @@ def test_metrics_without_a_training_part_say_so() -> None:
     with pytest.raises(UnavailableError, match="needs a training part"):
         METRICS["probe_all"].compute(Measurement(a_run().model, splits().test), ("a",), "z")
     assert probe.FEW == 500
+
+
+def test_latents_that_are_not_finite_find_nobody() -> None:
+    z = torch.randn(6, 2)
+    with pytest.raises(UnavailableError, match="finite"):
+        recall_at(1, z / 0, z, torch.arange(6))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from polymodal.batch import CODED, Column, Modality
 from polymodal.checks import check_name, shown, unknown
-from polymodal.checks.files import check_file
+from polymodal.checks.files import check_expanded, check_file
 from polymodal.data.kinds import kind_of
 from polymodal.data.kinds.kind import Asked
 from polymodal.data.kinds.named_values import value_of_words
@@ -26,6 +26,7 @@ from polymodal.data.words import ids_of, remarks
 from polymodal.imputation.columns import columns_of
 
 MAX_MB = 5.0  # of a file that is given
+EXPANDED_MB = 50.0  # of one that is compressed, once it is expanded
 MOST_FIELDS = 60  # columns that are asked for one by one
 MOST_LETTERS = 10_000  # of a text that is given
 CHANNELS = (1, 3)  # of a picture
@@ -170,6 +171,7 @@ class Input:
         """The first sample in a file."""
         path, m = Path(raw), self.modality
         check_file(path, MAX_MB)
+        check_expanded(path, EXPANDED_MB)
         x = kind_of(m).read(path, m)
         notes = [f"{m.name}: the first of {len(x)} samples in {path.name}."] if len(x) > 1 else []
         return Value(x[:1], notes)

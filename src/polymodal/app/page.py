@@ -13,6 +13,7 @@ from typing import Any
 from polymodal.app import html
 from polymodal.app.components import Asked, ask
 from polymodal.app.service import MOST_DRAWS, Service
+from polymodal.checks import shown
 
 log = logging.getLogger("polymodal")
 
@@ -124,7 +125,7 @@ class Actions:
             download = gr.DownloadButton("Download (.zip)", interactive=False, size="sm")
 
         def draw(values: Mapping[Any, Any]) -> dict[Any, Any]:
-            n, seed = int(values[self.n]), _whole(values[self.seed], "The seed")
+            n, seed = _whole(values[self.n], "Draws"), _whole(values[self.seed], "The seed")
             answer = service.draw(self.raw(values), n, seed)
             file = self._file(service.files(answer)) if answer.draws else None
             return {
@@ -167,7 +168,7 @@ class Actions:
             return {dimension: gr.update(choices=order, value=order[0][1])}
 
         def walk(values: Mapping[Any, Any]) -> dict[Any, Any]:
-            d, seed = int(values[dimension]), _whole(values[self.seed], "The seed")
+            d, seed = _whole(values[dimension], "Dimension"), _whole(values[self.seed], "The seed")
             moved = service.walk(self.raw(values), d, seed)
             return {
                 self.status: html.status_html(f"Dimension z{d} of the latent, moved."),
@@ -223,7 +224,11 @@ class Actions:
 
 
 def _whole(value: Any, what: str) -> int:
-    """A number that a person typed. Raises ValueError for nothing."""
-    if value is None:
-        raise ValueError(f"{what} must be a whole number from 0; type one.")
+    """A number that a person typed. Raises ValueError for anything but a whole number.
+
+    >>> _whole(3.0, "The seed")
+    3
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        raise ValueError(f"{what} must be a whole number from 0, got {shown(value)}; type one.")
     return int(value)

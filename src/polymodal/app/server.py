@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from importlib.util import find_spec
@@ -136,7 +136,7 @@ def _app_options(host: str) -> dict[str, Any]:
 
 
 class _Headers:
-    """Adds the policy to every answer (ASGI)."""
+    """Adds the policy to every answer, and refuses what pages of other places send (ASGI)."""
 
     ADDED = (
         (b"content-security-policy", POLICY.encode()),
@@ -153,7 +153,25 @@ class _Headers:
                 message["headers"] = [*message["headers"], *self.ADDED]
             await send(message)
 
+        if scope["type"] == "http" and is_foreign(scope["headers"]):
+            await sending({"type": "http.response.start", "status": 403, "headers": []})
+            await sending({"type": "http.response.body", "body": b"Only the app's own page asks."})
+            return
         await self.app(scope, receive, sending)
+
+
+def is_foreign(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether the page that sent a request is from another place than this server.
+
+    >>> host = (b"host", b"127.0.0.1:7860")
+    >>> is_foreign([host]), is_foreign([host, (b"origin", b"http://127.0.0.1:7860")])
+    (False, False)
+    >>> is_foreign([host, (b"origin", b"http://evil.example")])
+    True
+    """
+    named = dict(headers)
+    origin = named.get(b"origin")
+    return origin is not None and origin.rpartition(b"//")[2] != named.get(b"host")
 
 
 def stay_here() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -82,6 +83,21 @@ def check_file(path: Path, most: float) -> int:
             f" are read; set {LIMIT} in the environment to read it."
         )
     return int(limit * 1e6)
+
+
+def check_expanded(path: Path, most: float) -> None:
+    """Raises ValueError if a file is a zip archive, such as .npz, whose files have more than `most`
+    MB together once they are expanded.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        size = sum(each.file_size for each in archive.infolist())
+    if size > most * 1e6:
+        raise ValueError(
+            f"{path.name} expands to {size / 1e6:,.0f} MB, and at most {most:,.0f} MB are read;"
+            " give a file of fewer values."
+        )
 
 
 def read_bytes(path: Path, most: float) -> bytes:

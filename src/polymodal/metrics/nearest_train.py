@@ -14,7 +14,7 @@ from polymodal.data.dataset import Dataset, gather
 from polymodal.metrics.features import drawn_rows, few, real_classifier_features
 from polymodal.metrics.measurement import Measurement
 from polymodal.metrics.metric import UnavailableError, Value, metric
-from polymodal.metrics.neighbours import SAME, distances
+from polymodal.metrics.neighbours import SAME, distances, size_of
 from polymodal.metrics.places import Given, generated
 from polymodal.metrics.statistics import mean_and_error
 
@@ -24,9 +24,12 @@ Features = Callable[[Tensor], Tensor]
 
 
 def nearest(x: Tensor, among: Tensor) -> Tensor:
-    """The distance of each x (N, F) to the nearest of `among` (T, F), (N,); 0 for an equal one."""
+    """The distance of each x (N, F) to the nearest of `among` (T, F), (N,); 0 for an equal one.
+
+    Raises UnavailableError for values that are not finite.
+    """
     found = torch.cat([d.amin(1) for _, d in distances(x, among)])
-    return torch.where(found < SAME * x.norm(dim=1), 0, found)
+    return torch.where(found < SAME * size_of(x, among), 0, found)
 
 
 def copying_ratio(fake: Tensor, test: Tensor) -> tuple[float, float]:

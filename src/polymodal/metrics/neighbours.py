@@ -20,7 +20,7 @@ from polymodal.metrics.statistics import mean_of
 
 K = 5  # neighbours
 ROWS = 1024  # rows of a matrix of distances that exist at once
-SAME = 1e-6  # distances below this share of the features' size are those of equal values
+SAME = 1e-6  # distances below this share of the features' spread are those of equal values
 
 
 class Neighbourhoods(NamedTuple):
@@ -41,23 +41,40 @@ class Neighbourhoods(NamedTuple):
 
 
 def distances(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """|x_i - y_j| for x (N, F) and y (M, F): slices of N rows with their distances (n, M)."""
+    """|x_i - y_j| for x (N, F) and y (M, F): slices of N rows with their distances (n, M).
+
+    Raises UnavailableError for values that are not finite, which would be as near as anything.
+    """
+    if not bool(x.isfinite().all() and y.isfinite().all()):
+        raise UnavailableError("Distances need finite values; some features are not.")
+    center = y.mean(0)  # of all: the product of matrices behind the distances rounds off
+    x, y = x - center, y - center
     for i in range(0, len(x), ROWS):
         rows = slice(i, i + ROWS)
         yield rows, torch.cdist(x[rows], y)
 
 
+def size_of(x: Tensor, among: Tensor) -> Tensor:
+    """|x_i - c| for x (N, F), with the mean c of `among` (M, F): (N,)."""
+    return (x - among.mean(0)).norm(dim=1)
+
+
 def radii(x: Tensor, k: int = K) -> Tensor:
     """The distance of each x (N, F) to the k-th nearest of the others, (N,).
 
-    Raises UnavailableError for k samples or fewer, and if it is 0 for most of them.
+    Raises UnavailableError for k samples or fewer, and values that are not finite.
     """
     if len(x) <= k:
         raise UnavailableError(
             f"Neighbourhoods need more than {k} real and {k} generated values, got {len(x)}."
         )
-    found = torch.cat([d.kthvalue(k + 1, dim=1).values for _, d in distances(x, x)])
-    if found.median() <= SAME * x.norm(dim=1).median():
+    return torch.cat([d.kthvalue(k + 1, dim=1).values for _, d in distances(x, x)])
+
+
+def real_radii(x: Tensor, k: int = K) -> Tensor:
+    """`radii` of real values. Raises UnavailableError also if they are 0 for most."""
+    found = radii(x, k)
+    if found.median() <= SAME * size_of(x, x).median():
         raise UnavailableError(
             f"Most values have more than {k} copies, so that their neighbourhoods are points."
         )
@@ -65,16 +82,16 @@ def radii(x: Tensor, k: int = K) -> Tensor:
 
 
 def neighbourhoods(
-    real: Tensor, fake: Tensor, k: int = K, real_radii: Tensor | None = None
+    real: Tensor, fake: Tensor, k: int = K, around_real: Tensor | None = None
 ) -> Neighbourhoods:
     """Who is in whose ball, of real (N, F) and generated (M, F) features.
 
     Args:
-        real_radii: `radii(real, k)`, if they are known.
+        around_real: `real_radii(real, k)`, if they are known.
 
-    Raises UnavailableError as `radii`.
+    Raises UnavailableError as `real_radii`. Generated values may all be the same one.
     """
-    around_real = radii(real, k) if real_radii is None else real_radii
+    around_real = real_radii(real, k) if around_real is None else around_real
     around_fake = radii(fake, k)
     inside, recalled = [], torch.zeros(len(real), dtype=torch.bool, device=real.device)
     covered = recalled.clone()
@@ -93,10 +110,10 @@ def _measured(m: Measurement, given: Given, target: str) -> Neighbourhoods | Non
     if features is None:
         return None
     real = few(m, features[0])
-    around = m.cached(("radii", target), lambda: radii(real))
+    around = m.cached(("radii", target), lambda: real_radii(real))
     return m.cached(
         ("neighbourhoods", given, target),
-        lambda: neighbourhoods(real, few(m, features[1]), real_radii=around),
+        lambda: neighbourhoods(real, few(m, features[1]), around_real=around),
     )
 
 

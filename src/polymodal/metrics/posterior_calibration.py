@@ -121,12 +121,13 @@ def expected_deviation(size: int, dims: int, seed: int = 0) -> tuple[float, floa
 
 def p_value(values: Tensor) -> float:
     """The probability that D sets (N, D) of uniform values deviate as much: the smallest p-value of
-    Kolmogorov and Smirnov's exact test times D (Bonferroni), at most 1.
+    Kolmogorov and Smirnov's exact test times D (Bonferroni), at most 1;
+    NaN if a value is.
     """
     from scipy.stats import kstwo
 
     size, dims = values.shape
-    return min(1.0, dims * float(kstwo.sf(deviation(values).max().item(), size)))
+    return min(dims * float(kstwo.sf(deviation(values).max().item(), size)), 1.0)
 
 
 def _measured(m: Measurement, given: Given) -> Calibration:

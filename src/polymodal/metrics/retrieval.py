@@ -7,7 +7,7 @@ from torch import Tensor
 
 from polymodal.metrics.features import drawn_rows
 from polymodal.metrics.measurement import Measurement
-from polymodal.metrics.metric import Value, metric
+from polymodal.metrics.metric import UnavailableError, Value, metric
 from polymodal.metrics.places import Given, partners
 from polymodal.metrics.probe import held_out_means
 from polymodal.metrics.statistics import mean_of
@@ -24,10 +24,14 @@ def recall_at(k: int, query: Tensor, gallery: Tensor, partner: Tensor) -> Tensor
         gallery: (M, D).
         partner: (N,), rows of the gallery.
 
+    Raises UnavailableError for values that are not finite.
+
     >>> z = torch.eye(3)
     >>> recall_at(1, z, z, torch.arange(3)), recall_at(1, 0 * z, 0 * z, torch.arange(3))[0]
     (tensor([1., 1., 1.], dtype=torch.float64), tensor(0.3333, dtype=torch.float64))
     """
+    if not bool(query.isfinite().all() and gallery.isfinite().all()):
+        raise UnavailableError("Retrieval needs finite latents; some are not.")
     exact = "donot_use_mm_for_euclid_dist"  # equal latents are exactly as far
     distance = torch.cdist(query.double(), gallery.double(), compute_mode=exact)
     own = distance.gather(1, partner[:, None])

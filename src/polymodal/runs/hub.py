@@ -7,19 +7,19 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from polymodal.checks import FilePath, checked
+from polymodal.checks import FilePath, checked, shown
 from polymodal.checks.files import write
 from polymodal.model import Method
 from polymodal.runs.card import model_card
-from polymodal.runs.files import CODE, LOG, METRICS, MODEL, RUN
+from polymodal.runs.files import LOG, METRICS, MODEL, RUN
 from polymodal.runs.run import Run, load
 
 CARD = "README.md"
 FILES = (RUN, MODEL, LOG, METRICS)  # of a run, that are published
-SCRIPTS = (*CODE, ".py", ".pyc", ".so", ".sh", ".ipynb")
+BESIDE = (CARD, ".gitattributes", ".gitignore", "LICENSE")  # files that a repository may have too
 
 
 @checked
@@ -96,12 +96,12 @@ def from_pretrained(
 
 
 def _check_files(repo: str, names: Sequence[str]) -> None:
-    """Raises ValueError for a repository without a run, or with files that can run code."""
-    suspects = sorted(n for n in names if PurePosixPath(n).suffix.lower() in SCRIPTS)
-    if suspects:
+    """Raises ValueError for a repository without a run, or with files that are none of a run."""
+    others = sorted(set(names) - {*FILES, *BESIDE})
+    if others:
         raise ValueError(
-            f"{repo} holds {suspects[0]}, a kind of file that can run code and that no run has;"
-            " nothing was downloaded. Use a repository that push_to_hub wrote."
+            f"{repo} holds {shown(others[0])}, which no run has and which might be code; nothing"
+            " was downloaded. Use a repository that push_to_hub wrote."
         )
     if missing := [name for name in (RUN, MODEL, LOG) if name not in names]:
         raise ValueError(
