@@ -11,7 +11,6 @@ import io
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -143,8 +142,11 @@ def served(run: Path, folder: Path) -> Iterator[Served]:
         yield Served(url, folder / "refused")
     finally:
         assert len(list(folder.glob("polymodal-app-*"))) == 1
-        process.send_signal(signal.SIGINT)
-        assert process.wait(SECONDS) == 0
+        process.terminate()  # an interrupt is ignored by processes of some shells' background
+        try:
+            assert process.wait(SECONDS) == 0
+        finally:
+            process.kill()
         assert not list(folder.glob("polymodal-app-*"))
 
 
