@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from polymodal.batch import Batch
+from polymodal.batch import Batch, Modality
 from polymodal.checks import Group
 from polymodal.diffusion.registry import DIFFUSIONS
 from polymodal.experiments.sharing import common_stages, is_trained_once, same_stage
@@ -75,6 +75,7 @@ UNSHARED = ("vae", "cvae", "mmvm", "meme", "sbm", "coordinated")  # no draw that
 NOT_CHANGED = {
     ("sbm", "fitted_prior"),
     ("sbm", "decoder_noise"),  # beside posterior=point only
+    ("miwae", "mechanism"),  # of data with holes only, see below
     *((name, "impartial") for name in UNSHARED),
 }
 
@@ -274,6 +275,14 @@ def test_a_reduced_prior_shares_the_autoencoders_and_other_autoencoders_are_not_
         {"posterior": "point", "decoder_noise": 0.5},
     ):
         assert not same(whole, sbm(MODALITIES, latent=2, **options))
+
+
+def test_other_mechanisms_of_holes_are_not_shared() -> None:
+    holes = [Modality("v", (3,), scale=None, holes=True), *MODALITIES]
+    kinds = ("ignorable", "self_masking", "high_missing", "low_missing")
+    built = [METHODS["miwae"](holes, latent=2, mechanism=kind) for kind in kinds]
+    assert not any(same(a, b) for a in built for b in built if a is not b)
+    assert same(built[1], METHODS["miwae"](holes, latent=2, mechanism=kinds[1]))
 
 
 def test_other_poolings_are_not_shared() -> None:
