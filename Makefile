@@ -33,7 +33,7 @@ $(DOCS_STAMP): $(STAMP)
 	touch $@
 
 docs: $(DOCS_STAMP)
-	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 
 release: setup
 	$(BIN)/python .ci/release.py dist
