@@ -29,26 +29,9 @@ from polymodal.networks.learned import FASTER
 from polymodal.networks.mechanisms import SelfMasking
 from polymodal.posteriors import AnyPattern
 from polymodal.priors import StandardNormal
+from test_holes import TABLE as WITHOUT_HOLES
 
-COLUMNS = (
-    Column("r"),
-    Column("p", "positive"),
-    Column("u", "bounded", low=-1.0, high=2.0),
-    Column("n", "count"),
-    Column("y", "boolean", ("no", "yes")),
-    Column("c", "category", ("x", "y", "z")),
-)
-TABLE = Modality(
-    "t",
-    (6,),
-    "table",
-    kind="table",
-    columns=COLUMNS,
-    location=(10.0, 1.0, 0.5, 1.0, 0.0, 0.0),
-    spread=(3.0, 0.5, 1.0, 0.7, 1.0, 1.0),
-    scale=None,
-    holes=True,
-)
+TABLE = replace(WITHOUT_HOLES, holes=True)
 VECTOR = Modality("v", (3,), scale=None, location=(5.0,), spread=(2.0,), holes=True)
 MODELLED = [0, 1, 2, 4, 5]  # the columns of TABLE that are no counts
 
