@@ -133,12 +133,14 @@ def removed(
 # Ours.
 
 
-def split(frame: pd.DataFrame, name: str, seed: int) -> tuple[Splits, Dataset]:
-    """The table as `polymodal init` reads it: nine tenths for training, a tenth for validation; and all rows."""
+def split(
+    frame: pd.DataFrame, name: str, seed: int, cuts: dict[str, list[str]]
+) -> tuple[Splits, Dataset]:
+    """The table, cut into modalities, as `polymodal init` reads it: nine tenths for training, a tenth for validation; and all rows."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.csv"
         frame.to_csv(path, index=False)
-        modalities = {m: {"columns": columns} for m, columns in TABLES[name].items()}
+        modalities = {m: {"columns": columns} for m, columns in cuts.items()}
         section = {"file": path.name, "path": folder, "modalities": modalities}
         splits = read_described(section, name, seed).splits
         whole = read_rows(splits.modalities, section, path)
@@ -171,7 +173,7 @@ def ours(
     """The completed table; figures of intervals and probabilities on the removed entries; what was chosen, and seconds
     of filling and of calibration.
     """
-    splits, whole = split(frame, name, seed)
+    splits, whole = split(frame, name, seed, TABLES[name])
     run, chosen = trained(splits, seed, options, f"{name}-{options.mechanism}-{seed}")
     torch.manual_seed(seed)
     clock = time.perf_counter()

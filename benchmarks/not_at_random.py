@@ -21,7 +21,6 @@ import argparse
 import json
 import os
 import platform
-import tempfile
 import time
 import warnings
 from itertools import chain
@@ -31,11 +30,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from impute import OTHERS, TABLES, table
+from impute import OTHERS, TABLES, split, table
 
 import polymodal
 from polymodal.checks.files import write
-from polymodal.data import Dataset, Splits, read_described, read_rows
 from polymodal.imputation import fill
 from polymodal.settings.recommended import recommended
 
@@ -71,21 +69,6 @@ def problem(name: str, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
     return frame, holes
 
 
-def split(frame: pd.DataFrame, name: str, seed: int) -> tuple[Splits, Dataset]:
-    """Nine tenths for training and a tenth for validation, as `polymodal init` reads them; and all rows."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "table.csv"
-        frame.to_csv(path, index=False)
-        modalities = {m: {"columns": columns} for m, columns in CUTS[name].items()}
-        section = {"file": path.name, "path": folder, "modalities": modalities}
-        splits = read_described(section, name, seed).splits
-        whole = read_rows(splits.modalities, section, path)
-    rows = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))
-    cut = max(10, len(whole) // 10)
-    val, train = whole.take(rows[:cut]), whole.take(rows[cut:])
-    return Splits(train, val, val, name), whole
-
-
 def errors(done: pd.DataFrame, truth: pd.DataFrame, holes: np.ndarray) -> dict[str, float]:
     """Means over the columns of numbers of standardised errors."""
     squares, biases = [], []
@@ -102,7 +85,7 @@ def ours(
 ) -> dict[str, Any]:
     """The figures of miwae with a mechanism."""
     clock, frame = time.process_time(), truth.mask(holes)
-    splits, whole = split(frame, name, seed)
+    splits, whole = split(frame, name, seed, CUTS[name])
     advice = recommended(splits)
     settings = {**advice.options, **advice.training, "progress": False}
     run = polymodal.fit(advice.method, splits, seed=seed, mechanism=mechanism, **settings)
