@@ -276,8 +276,8 @@ class MultimodalVAE(nn.Module, Generic[P]):
         holes = frozenset(m for m, v in read.items() if has_holes(v))
         observed = {m: is_observed(read[m]) & batch.mask([m]) for m in holes}
         present = {**batch.present, **{m: v for m, v in observed.items() if not v.all()}}
-        kept, hidden, told = batch.kept, batch.hidden, batch.covariates
-        return Batch(read, present, batch.label, kept, holes, hidden, told)
+        told = {m: v for m, v in batch.covariates.items() if _is_told(modalities.get(m), v)}
+        return Batch(read, present, batch.label, batch.kept, holes, batch.hidden, told)
 
     def sample(
         self,
@@ -296,6 +296,22 @@ class MultimodalVAE(nn.Module, Generic[P]):
             z, report = self.draw(batch, n)
             places = self.places(batch, covariates, z.shape[1])
             return self.decode(z, targets, covariates=places), report
+
+
+def _is_told(modality: Modality | None, places: Tensor) -> bool:
+    """Whether the networks of a modality are told these places of categories.
+
+    Raises ValueError for places that its covariate does not have.
+    """
+    if modality is None or modality.covariate is None:
+        return False
+    count = len(modality.covariate.categories)
+    if len(places) and int(places.max()) >= count:
+        raise ValueError(
+            f"covariates[{modality.name!r}] must be places from 0 to {count - 1}, or -1, got"
+            f" {int(places.max())}; Covariate.places gives them."
+        )
+    return True
 
 
 def _read(modality: Modality, batch: Batch) -> Tensor:

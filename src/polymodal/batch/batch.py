@@ -80,7 +80,10 @@ def as_places(x: Any, size: int, m: str) -> Tensor:
 
     Raises ValueError for all else.
     """
-    places = torch.as_tensor(x)
+    try:
+        places = torch.as_tensor(x)
+    except (TypeError, ValueError, RuntimeError):
+        places = torch.zeros(())  # words, and lists of different lengths
     is_whole = not places.is_floating_point() and not places.is_complex()
     if tuple(places.shape) != (size,) or not is_whole or (len(places) and int(places.min()) < -1):
         raise ValueError(
