@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
 from polymodal.batch import CODED, Column
 from polymodal.checks import shown
-from polymodal.data.tables.cells import Cells
+from polymodal.data.tables.cells import NUMBER, Cells
 from polymodal.data.tables.dates import EPOCH, written
+from polymodal.data.tables.decimals import decimals_of, step_of, with_decimals
 from polymodal.data.tables.sizes import LARGEST, SMALLEST, fault_of, too_large
 from polymodal.distributions.table import admits
 
@@ -113,12 +115,14 @@ def moments(values: np.ndarray, column: Column) -> tuple[float, float]:
 
 def decoded(values: Sequence[float], column: Column) -> list[Any]:
     """Numbers of a column as the values of cells, which `UserTable.write` writes: whole numbers,
-    real numbers, words, dates, true or false, by the type of the user's cells.
+    real numbers, decimals, words, dates, true or false, by the type of the user's cells.
 
     >>> decoded([1.0, 0.2], Column("x", "category", ("a", "b"), dtype="str"))
     ['b', 'a']
     >>> decoded([18262.2], Column("x", dtype="date[%d.%m.%Y]"))
     ['01.01.2020']
+    >>> decoded([2.346, 0.001], Column("x", "positive", dtype="decimal[2]"))
+    [Decimal('2.35'), Decimal('0.01')]
     """
     return [_cell(float(value), column) for value in values]
 
@@ -127,7 +131,8 @@ def _cell(value: float, column: Column) -> Any:
     if column.type in CODED:
         last = len(column.categories) - 1
         word = column.categories[min(last, max(0, round(value)))]
-        return _CASTS.get(column.dtype, str)(word)
+        digits = decimals_of(column.dtype)
+        return _CASTS.get(column.dtype, str)(word) if digits is None else _decimal(word, digits)
     if column.type == "bounded":
         value = min(column.high, max(column.low, value))
     if column.dtype.startswith("date"):
@@ -136,6 +141,16 @@ def _cell(value: float, column: Column) -> Any:
         return float(round(value))
     if column.type == "count" or column.dtype == "int64":
         return round(value)
+    digits = decimals_of(column.dtype)
+    return value if digits is None else _admitted(with_decimals(value, digits), digits, column)
+
+
+def _admitted(value: Decimal, digits: int, column: Column) -> Decimal:
+    """A rounded number, or the one beside it if only that is one of the column."""
+    if column.type == "positive":
+        return max(value, step_of(digits))
+    if column.type == "bounded" and not column.low <= value <= column.high:
+        return value + step_of(digits) * (1 if value < column.low else -1)
     return value
 
 
@@ -145,6 +160,11 @@ def _true(word: str) -> bool:
 
 def _whole(word: str) -> int:
     return int(float(word))
+
+
+def _decimal(word: str, digits: int) -> str | Decimal:
+    """The word of a category as a decimal; one that is no number stays."""
+    return with_decimals(word, digits) if NUMBER.fullmatch(word) else word
 
 
 _CASTS: Mapping[str, Any] = {"int64": _whole, "Int64": float, "float64": float, "bool": _true}
