@@ -48,8 +48,8 @@ def factor(x: Tensor, rows: int, ridge: float) -> Tensor:
             )
         raise ValueError(
             f"Embeddings need a covariance of full rank, got {rows} rows of dimension {d} whose"
-            f" covariance, its diagonal raised by {ridge} of its mean, is singular: use a larger ridge (1e-3 is usual), more"
-            " rows, or fewer dimensions."
+            f" covariance, its diagonal raised by {ridge} of its mean, is singular: use a larger"
+            " ridge (1e-3 is usual), more rows, or fewer dimensions."
         )
     return lower
 
