@@ -54,7 +54,7 @@ def test_imports_go_down(path: Path) -> None:
 @pytest.mark.parametrize(
     ("first", "heavy"),
     [
-        ("import polymodal", {"torch", "lightning", "matplotlib"}),
+        ("import polymodal", {"torch", "lightning_fabric", "matplotlib"}),
         ("from polymodal import fit, load", {"scipy", "sklearn", "pandas", "pyarrow"}),
     ],
 )

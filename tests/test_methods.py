@@ -189,7 +189,7 @@ def test_a_mask_means_the_same_as_a_key_that_is_absent(name: str, seen: str) -> 
     model, present = method.model.eval(), patterns()
     fitted(model)
     if "hmc" in model.posterior.samplers:  # otherwise the hardest sample of a batch sets the steps
-        model.sampler = HMC(trajectory=None)
+        model.sampler = HMC(warmup=4, draws=6, leapfrog=3, trajectory=None)
     with FixedNoise():
         masked = model.latents(Batch(data.x, present), n=3)
         for row, subset in enumerate(powerset(NAMES)):
