@@ -19,7 +19,7 @@ What is not equal, by the libraries' design:
 - Given several modalities, the peer's MMVAE+ draws from one of them, the same for a whole batch.
 
 Every finished training is written at once; the same command continues. Results:
-`results/curves.json` and `results/curves.png`.
+`results/curves.json`, `results/curves.png` and `results/curves.md`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ import numpy as np
 import torch
 from curves_common import METHODS, PRIOR, TASKS, Spec, key_of
 from curves_ours import splits_of
+from curves_picture import draw, page
 
 from polymodal.data import Splits
 from polymodal.metrics.classifiers import Classifiers
@@ -50,7 +51,7 @@ from polymodal.metrics.frechet import frechet_with_error
 from polymodal.metrics.statistics import mean_of
 
 HERE = Path(__file__).parent
-RESULTS, PICTURE = HERE / "results" / "curves.json", HERE / "results" / "curves.png"
+RESULTS = HERE / "results" / "curves.json"
 OURS, PEER = "polymodal", "multivae"
 SCRIPTS = {OURS: HERE / "curves_ours.py", PEER: HERE / "peer_curves.py"}
 PIECE = 500  # images that are classified at once
@@ -222,9 +223,9 @@ def main() -> None:
     torch.set_num_threads(1)
     if not options.picture:
         measure(options)
-    from curves_picture import draw
-
-    draw(read(options.out), options.out.with_suffix(".png"))
+    results = read(options.out)
+    draw(results, options.out.with_suffix(".png"))
+    options.out.with_suffix(".md").write_text(page(results))
 
 
 if __name__ == "__main__":
