@@ -35,6 +35,7 @@ def numbers_of(cells: Cells, column: Column) -> tuple[np.ndarray, dict[str, list
     if cells.form == "word":
         rows = np.flatnonzero(cells.observed).tolist()
         raise _refusal(cells, column, rows, f"words such as {shown(cells.words[rows[0]])}")
+    _check_dates(cells, column)
     values = cells.numbers
     wrong = ~admits(column, values) & ~np.isnan(values)
     if wrong.any():
@@ -42,6 +43,15 @@ def numbers_of(cells: Cells, column: Column) -> tuple[np.ndarray, dict[str, list
         raise _refusal(cells, column, rows, shown(float(values[rows[0]])))
     _check_sizes(cells, column)
     return values.astype(np.float32), {}
+
+
+def _check_dates(cells: Cells, column: Column) -> None:
+    """Raises ValueError for dates in a column of numbers, and for numbers in one of dates."""
+    if cells.form == "nothing" or (cells.form == "date") == column.dtype.startswith("date"):
+        return
+    rows = np.flatnonzero(cells.observed).tolist()
+    found = "dates" if cells.form == "date" else shown(float(cells.numbers[rows[0]]))
+    raise _refusal(cells, column, rows, found)
 
 
 def _check_sizes(cells: Cells, column: Column) -> None:
@@ -60,11 +70,12 @@ def _check_sizes(cells: Cells, column: Column) -> None:
 
 def _refusal(cells: Cells, column: Column, rows: Sequence[int], value: str) -> ValueError:
     between = f" between {column.low:g} and {column.high:g}"
+    plain = "dates" if column.dtype.startswith("date") else "numbers"
     what = {
         "positive": "positive numbers",
         "count": "counts 0, 1, ...",
         "bounded": f"numbers{between}",
-    }.get(column.type, "numbers")
+    }.get(column.type, plain)
     return ValueError(
         f"Column {column.name!r} of type {column.type} must hold {what}, got {value} in"
         f" {cells.at(rows)}; correct the cells, empty them, or give the column another type in the"
