@@ -19,6 +19,7 @@ from polymodal.cli.main import run
 from polymodal.data import Dataset, Splits
 from polymodal.data.covariates import covariate_of, places_of
 from polymodal.data.sources.array import described_by
+from polymodal.imputation.weighted import weighted_latents
 from polymodal.methods import METHODS
 from polymodal.metrics.likelihood import importance_log_likelihood
 from polymodal.networks.covariates import OneHot
@@ -115,6 +116,19 @@ def test_each_sample_is_decoded_for_its_own_batch(models) -> None:
     torch.testing.assert_close(
         lone, model.decode(z, covariates={"rna": torch.full((50,), -1)})["rna"]
     )
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_draws_that_are_weighted_are_decoded_for_their_own_batch(models, kept) -> None:
+    model, batch = models[True].model, splits(True).test.batch(torch.arange(8))
+    batch = model.readable(replace(batch, present={"rna": torch.zeros(8, dtype=torch.bool)}))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        latents = weighted_latents(model, batch, 3, ["rna"] if kept else [])
+    shares = latents.under(model, batch, "rna").log_shares
+    own = model.decoded("rna", latents.z, batch.covariates).log_shares
+    torch.testing.assert_close(shares, own)
+    assert (shares != model.decoded("rna", latents.z).log_shares).any()
 
 
 # Every method.
