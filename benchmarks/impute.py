@@ -490,8 +490,11 @@ TITLES = {
     "mar": "Entries removed at rates that rise with the first numeric column:",
     "whole": "Entries removed at random, and one of the two modalities from a fifth of the rows:",
     "lost": "Of these, the cells of modalities that are missing as a whole:",
+    "alike": "Numbers of the first table again, ordinal ones of all imputers moved to the nearest level, and between levels"
+    " (ours as the mean of their probabilities):",
     "held": "Intervals and probabilities that are given to a user, beside the model's own:",
 }
+ALIKE = ("levels", "between")  # ordinal numbers of all imputers
 NAMES = {"polymodal": "polymodal", **dict.fromkeys(OTHERS), "neighbours": "nearest neighbours"}
 NAMES |= {"marginal": "the column's mean or mode"}
 ORDER = ("polymodal", "forest, iterated", "ridge, iterated", "neighbours", "miceforest", "marginal")
@@ -519,6 +522,25 @@ def point_table(runs: list, mechanism: str, lost: str = "") -> list[str]:
         pairs = [_pair_of(r, imputer, lost) for r in groups.values()]
         lines.append(f"| {NAMES[imputer] or imputer} | {' | '.join(pairs)} |")
     return lines
+
+
+def alike_table(runs: list) -> list[str]:
+    """Rows of markdown: errors of numbers of all imputers with ordinal ones on levels and between."""
+    has = [r for r in runs if "rmse_levels" in r["imputers"].get("polymodal", {})]
+    groups = {k: r for k, r in _groups(has, "mcar").items() if _has_levels(r)}
+    head = [f"{name} ({_seeds(r)})" for name, r in groups.items()]
+    lines = [f"| imputer | {' | '.join(head)} |", "|---" * (1 + len(head)) + "|"]
+    for imputer in ORDER:
+        pairs = [[_mean(r, imputer, f"rmse_{k}") for k in ALIKE] for r in groups.values()]
+        cells = [", ".join(pair) if all(pair) else "–" for pair in pairs]
+        lines.append(f"| {NAMES[imputer] or imputer} | {' | '.join(cells)} |")
+    return lines
+
+
+def _has_levels(runs: list) -> bool:
+    """Whether there are ordinal numbers."""
+    own = runs[0]["imputers"]["polymodal"]
+    return own["rmse_levels"] != own["rmse_between"]
 
 
 def _pair_of(runs: list, imputer: str, lost: str) -> str:
@@ -576,7 +598,7 @@ def tables(runs: list) -> str:
     parts = [(TITLES[m], point_table(runs, m)) for m in MECHANISMS if _groups(runs, m)]
     if _groups(runs, "whole"):
         parts.append((TITLES["lost"], point_table(runs, "whole", "_lost")))
-    parts.append((TITLES["held"], held_table(runs)))
+    parts += [(TITLES["alike"], alike_table(runs)), (TITLES["held"], held_table(runs))]
     return "\n\n".join("\n".join([title, "", *lines]) for title, lines in parts)
 
 

@@ -205,3 +205,22 @@ def test_the_validation_part_alone_moves_nothing() -> None:
     found = calibrate(run, data, proposals=50).shrinkages
     means = {s.column: s.mean for s in found}
     assert means["x2[1]"] == pytest.approx(float(data.train.tables["x2"][:, 1].mean()), rel=1e-5)
+
+
+def test_nothing_is_moved_where_the_mechanism_is_modelled() -> None:
+    """Entries that are missing for their values have another mean than those that are observed."""
+    true, wrong = laws(0.3)
+    model = exact_model(wrong)
+    model.mechanisms["x1"] = Ignored()
+    found = calibrate(run_of(model), data_of(true), proposals=50).shrinkages
+    assert {s.modality for s in found} == {"x2"}
+
+
+class Ignored(torch.nn.Module):
+    """A mechanism that says nothing."""
+
+    def log_prob(self, p, x, hidden) -> float:
+        return 0.0
+
+    def given(self, p, x, hidden):
+        return p

@@ -192,7 +192,7 @@ def _fitted(
 
     Args:
         means: {modality: of its columns in training}; of a modality that is not there no number is
-            moved.
+            moved, nor of one whose missing entries have another mean than observed ones.
     """
     said = predict(model, hidden, QUANTILES, proposals=proposals, seed=seed)
     factors, temperatures, shrinkages = [], [], []
@@ -201,7 +201,7 @@ def _fitted(
         factors += factors_of(*given, said[m].filled.quantiles)
         if (found := temperature_of(*given, said[m].filled, hidden.times)) is not None:
             temperatures.append(found)
-        if m in means:
+        if m in means and m not in model.mechanisms:
             shrinkages += shrinkages_of(*given, said[m].filled, means[m], hidden.times)
     return Calibration(tuple(factors), tuple(temperatures), tuple(shrinkages))
 
