@@ -10,12 +10,8 @@ each task times.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
-import sys
 import tempfile
-import warnings
 
 import torch
 from common import (
@@ -32,7 +28,6 @@ from common import (
     seconds,
     since,
 )
-from torch import nn
 
 TASKS = [
     "import",
@@ -45,29 +40,12 @@ TASKS = [
 ]
 
 
-def without_vision_operators() -> torch.library.Library:
-    """Names two operators of torchvision, whose CUDA build cannot load its own beside a CPU build
-    of torch.
-    """
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        for name in [m for m in sys.modules if m.startswith("torchvision")]:
-            del sys.modules[name]
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library
-
-
-warnings.filterwarnings("ignore")
 START = now()
 ARGS = arguments(__doc__.splitlines()[0], TASKS)
-LIBRARY = without_vision_operators()
+from peer_networks import decoder, encoder, silence  # noqa: E402, I001
 import multivae.models as models  # noqa: E402
 from multivae.data.datasets import MultimodalBaseDataset  # noqa: E402
 from multivae.metrics import LikelihoodsEvaluator, LikelihoodsEvaluatorConfig  # noqa: E402
-from multivae.models.base import BaseDecoder, BaseEncoder, ModelOutput  # noqa: E402
 from multivae.models.nn.default_architectures import MultipleHeadJointEncoder  # noqa: E402
 from multivae.trainers import (  # noqa: E402
     BaseTrainer,
@@ -81,59 +59,9 @@ from pythae.models.normalizing_flows import MAF, MAFConfig  # noqa: E402
 L = ARGS.latent
 
 
-class Encoder(BaseEncoder):
-    """A trunk with two heads."""
-
-    def __init__(self, trunk: nn.Module, mean: nn.Module, log_variance: nn.Module) -> None:
-        super().__init__()
-        self.latent_dim = L
-        self.trunk, self.mean, self.log_variance = trunk, mean, log_variance
-
-    def forward(self, x):
-        h = self.trunk(x)
-        return ModelOutput(
-            embedding=self.mean(h).flatten(1), log_covariance=self.log_variance(h).flatten(1)
-        )
-
-
-class Decoder(BaseDecoder):
-    """z (..., L) -> image (..., *shape)."""
-
-    def __init__(self, net: nn.Module, shape: tuple[int, ...], grid: bool) -> None:
-        super().__init__()
-        self.net, self.shape, self.grid = net, shape, grid
-
-    def forward(self, z):
-        x = self.net(z.reshape(-1, L, 1, 1) if self.grid else z.reshape(-1, L))
-        return ModelOutput(reconstruction=x.reshape(*z.shape[:-1], *self.shape))
-
-
-def encoder(m: str) -> Encoder:
-    if not m.startswith("svhn"):
-        trunk = nn.Sequential(nn.Flatten(), nn.Linear(784, 512), nn.ReLU())
-        return Encoder(trunk, nn.Linear(512, L), nn.Linear(512, L))
-    trunk = []
-    for a, b in ((3, 32), (32, 64), (64, 128)):
-        trunk += [nn.Conv2d(a, b, 4, 2, 1), nn.ReLU()]
-    return Encoder(nn.Sequential(*trunk), nn.Conv2d(128, L, 4), nn.Conv2d(128, L, 4))
-
-
-def decoder(m: str) -> Decoder:
-    if not m.startswith("svhn"):
-        return Decoder(
-            nn.Sequential(nn.Linear(L, 512), nn.ReLU(), nn.Linear(512, 784), nn.Sigmoid()),
-            SHAPES[m],
-            False,
-        )
-    net = [nn.ConvTranspose2d(L, 128, 4)]
-    for a, b in ((128, 64), (64, 32), (32, 3)):
-        net += [nn.ReLU(), nn.ConvTranspose2d(a, b, 4, 2, 1)]
-    return Decoder(nn.Sequential(*net, nn.Sigmoid()), SHAPES[m], True)
-
-
 def model(name: str, names: tuple[str, ...], first_stage: int = 1, settings: dict | None = None):
     """A model of the library with fresh weights; `settings`: of a class without a joint encoder."""
-    encoders = {m: encoder(m) for m in names}
+    encoders = {m: encoder(SHAPES[m], L) for m in names}
     shared = {
         "n_modalities": len(names),
         "latent_dim": L,
@@ -141,7 +69,7 @@ def model(name: str, names: tuple[str, ...], first_stage: int = 1, settings: dic
         "decoders_dist": {m: "laplace" for m in names},
         "uses_likelihood_rescaling": True,
     }
-    decoders = {m: decoder(m) for m in names}
+    decoders = {m: decoder(SHAPES[m], L) for m in names}
     if settings is not None:
         config = getattr(models, f"{name}Config")(**shared, **settings)
         made = getattr(models, name)(config, encoders=encoders, decoders=decoders)
@@ -161,15 +89,6 @@ def model(name: str, names: tuple[str, ...], first_stage: int = 1, settings: dic
     made = getattr(models, name)(config, encoders=encoders, decoders=decoders, **given)
     made.device = "cpu"
     return made
-
-
-@contextlib.contextmanager
-def silence():
-    for name in list(logging.root.manager.loggerDict):
-        if name.startswith("multivae"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
 
 
 class Clock(TrainingCallback):

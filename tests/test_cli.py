@@ -79,7 +79,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_help_and_list_import_nothing_heavy() -> None:
-    heavy = {"torch", "numpy", "scipy", "matplotlib", "lightning", "pandas", "sklearn"}
+    heavy = {"torch", "numpy", "scipy", "matplotlib", "lightning_fabric", "pandas", "sklearn"}
     code = (
         "import sys; from polymodal.cli.main import run; run({!r}); print({!r} & set(sys.modules))"
     )

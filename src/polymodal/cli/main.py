@@ -364,6 +364,11 @@ def _fail(sentence: str, status: int) -> int:
 
 
 def main() -> None:
-    """Entry point of the command `polymodal`. To be asked to end is to be interrupted."""
+    """Entry point of the command `polymodal`. To be asked to end is to be interrupted, also by a
+    terminal that closes, except under nohup.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    closing = getattr(signal, "SIGHUP", None)  # not on Windows
+    if closing and signal.getsignal(closing) != signal.SIG_IGN:
+        signal.signal(closing, signal.default_int_handler)
     sys.exit(run())

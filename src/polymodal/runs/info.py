@@ -27,7 +27,7 @@ NO_EFFECT_ON_RESULTS = {
 PACKAGES = (
     "polymodal",
     "torch",
-    "lightning",
+    "lightning-fabric",
     "zuko",
     "numpy",
     "scipy",
