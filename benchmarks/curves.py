@@ -14,7 +14,7 @@ What is not equal, by the libraries' design:
 
 - The peer's MoPoE adds the prior as an expert to the product of all modalities, ours to none.
 - The peer's first layer of SVHN's decoder starts with narrower weights, see `peer_networks.py`.
-- The peer's JNF has the flows of pythae, ours bounds the scale of each map.
+- The maps of the peer's flows of JNF (pythae) have scales without a bound, those of ours at most 1,000.
 - The peer's losses of MMVAE+ are sums over a batch, which Adam does not notice.
 - Given several modalities, the peer's MMVAE+ draws from one of them, the same for a whole batch.
 

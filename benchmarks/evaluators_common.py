@@ -96,6 +96,11 @@ class Spec:
         task = TASKS[self.task]
         return self.work / f"{task.data}-{task.theirs}.pt"
 
+    @property
+    def check(self) -> Path:
+        """What the peer's networks compute of a few items."""
+        return self.weights.with_suffix(".check.pt")
+
 
 def items_of(spec: Spec, part: str) -> tuple[dict[str, Tensor], Tensor]:
     """Values and labels of the "train" or "test" items of a task."""

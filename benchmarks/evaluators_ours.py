@@ -135,10 +135,23 @@ def classifiers(spec: Spec) -> Classifiers:
     return Classifiers(found)
 
 
+@torch.no_grad()
+def check_weights(run: polymodal.Run, spec: Spec) -> None:
+    """Raises AssertionError if the networks do not compute what the peer's do."""
+    values = items_of(spec, "test")[0]
+    for m, (at, log_variance, image) in torch.load(spec.check).items():
+        loc, raw = run.model.posterior.experts[m].net(values[m][: len(at)]).chunk(2, -1)
+        torch.testing.assert_close((loc, raw), (at, log_variance), rtol=1e-4, atol=1e-4)
+        decoded = run.model.decoders[m](at).mean
+        torch.testing.assert_close(decoded, image, rtol=1e-4, atol=1e-4)
+
+
 def main() -> None:
     spec = Spec.read()
     task, splits = TASKS[spec.task], splits_of(spec)
     run, names = run_of(spec, splits), list(SHAPES[task.data])
+    check_weights(run, spec)
+    torch.manual_seed(spec.seed)
     how = {
         "joint": {"metrics": ["joint_log_likelihood"]},
         "conditional": {"metrics": ["conditional_log_likelihood"], "subsets": [[GIVEN]]},
@@ -147,7 +160,10 @@ def main() -> None:
     nets = classifiers(spec) if task.quantity == "coherence" else None
 
     def call() -> float:
-        table = evaluate(run, splits.test, classifiers=nets, save=False, samples=K, **how)
+        seed = int(torch.randint(2**31, ()))  # of the draws: another in each call
+        table = evaluate(
+            run, splits.test, classifiers=nets, save=False, samples=K, seed=seed, **how
+        )
         rows = [
             r for r in table.records() if task.quantity != "conditional" or r["target"] == TARGET
         ]

@@ -22,6 +22,7 @@ from evaluators_common import (
     items_of,
     timed,
 )
+from torch import Tensor
 
 SPEC = Spec.read()
 from peer_networks import decoder, encoder, silence  # noqa: E402, I001
@@ -38,7 +39,7 @@ from pythae.models.normalizing_flows import MAF, MAFConfig  # noqa: E402
 
 TASK = TASKS[SPEC.task]
 L = LATENT[TASK.data]
-BATCH = 64
+BATCH, FEW = 64, 8
 
 
 def model_of() -> Any:
@@ -78,7 +79,19 @@ def trained() -> Any:
         loss.backward()
         optimizer.step()
     torch.save(model.state_dict(), SPEC.weights)
-    return model.eval()
+    torch.save(checked(model.eval()), SPEC.check)
+    return model
+
+
+@torch.no_grad()
+def checked(model: Any) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+    """Mean and log-variance of the unimodal posteriors of a few items, and the decoded means."""
+    found = {}
+    for m, x in items_of(SPEC, "test")[0].items():
+        q = model.encoders[m](x[:FEW])
+        image = model.decoders[m](q.embedding).reconstruction
+        found[m] = q.embedding, q.log_covariance, image
+    return found
 
 
 def joint(model: Any, data: MultimodalBaseDataset) -> float:
