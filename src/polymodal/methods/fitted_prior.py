@@ -84,7 +84,7 @@ def one_latent(model: MultimodalVAE, batch: Batch) -> dict[str, Tensor]:
 def keep_draw(model: MultimodalVAE, batch: Batch) -> Batch:
     """One draw of z for each sample, kept."""
     z = model.posterior(batch).sample()
-    return Batch(batch.x, batch.present, batch.label, {"z": z})
+    return replace(batch, kept={"z": z})
 
 
 def prior_loss(model: Any, batch: Batch, progress: float) -> Loss:
