@@ -418,10 +418,10 @@ def test_what_is_no_density_is_not_weighed_by() -> None:
         "progress": False,
         "training": {"stages": {"prior": {"epochs": 60}}},
     }
-    splits = data(3000)
+    splits = data(4000)
     run = fit("sbm", splits, **small)
     test, model = splits.test.batch(torch.arange(30)), run.model
-    x = torch.cat([splits.train.batch(torch.arange(2800)).x[m] for m in ("a", "b")], -1)
+    x = torch.cat([splits.train.batch(torch.arange(3800)).x[m] for m in ("a", "b")], -1)
     law = MultivariateNormal(x.mean(0), x.T.cov())
     whole = importance_log_likelihood(model, test, 30).mean()
     assert whole == pytest.approx(
