@@ -10,7 +10,9 @@ miceforest where it is installed. Measures, on the removed entries: root mean sq
 that are ordinal included) in units of the column's standard deviation, mean over columns; error rate of categories, mean
 over columns; for ours also the coverage and the mean width of 50, 80, 90 and 95 % intervals, stretched by what the
 validation rows say, and the calibration error of the probabilities of categories (boolean and ordinal ones included)
-before and after their temperature. Results go to benchmarks/results/impute.json, run by run; a run that is there is not
+before and after their temperature. Ours gives ordinal numbers back as levels, as which they came; the others give
+values between them. So the error of numbers is there twice more, of all imputers alike: with ordinal numbers moved to
+the nearest level (`rmse_levels`), and between levels (`rmse_between`, of ours the mean). Results go to benchmarks/results/impute.json, run by run; a run that is there is not
 repeated, and `--runs FOLDER` keeps what was trained, so that a run that was killed goes on.
 """
 
@@ -169,8 +171,8 @@ def trained(splits: Splits, seed: int, options: argparse.Namespace, folder: str)
 
 def ours(
     truth: pd.DataFrame, frame: pd.DataFrame, name: str, seed: int, options: argparse.Namespace
-) -> tuple[pd.DataFrame, dict, dict]:
-    """The completed table; figures of intervals and probabilities on the removed entries; what was chosen, and seconds
+) -> tuple[pd.DataFrame, pd.DataFrame, dict, dict]:
+    """The completed table, and it with ordinal numbers between levels; figures of intervals and probabilities on the removed entries; what was chosen, and seconds
     of filling and of calibration.
     """
     splits, whole = split(frame, name, seed, TABLES[name])
@@ -184,9 +186,11 @@ def ours(
     chosen["calibration"] = round(time.perf_counter() - middle, 1)
     chosen["ess"] = float(torch.cat([f.ess for f in filled.values()]).median())
     chosen["temperatures"] = [t.model_dump() for t in calibration.temperatures]
-    done, found = frame.copy(), _Figures(truth)
+    chosen["moved"] = [s.model_dump() for s in calibration.shrinkages if s.weight < 1]
+    done, between, found = frame.copy(), {}, _Figures(truth)
     for m in run.model.modalities:
-        known, lost = filled[m.name], ~whole.is_present(m.name)
+        lost = ~whole.is_present(m.name)
+        known = calibration.moved(filled[m.name], m, lost)
         bounds = {c: _bounds(known, calibration, k, m, lost) for k, c in enumerate(LEVELS)}
         own = {c: known.quantiles[places_of(k)[::2]] for k, c in enumerate(LEVELS)}
         shares = held(known, calibration, m, lost)
@@ -197,6 +201,9 @@ def ours(
                 words = np.array(about.categories, dtype=object)
                 words = words.astype(float) if frame[column].dtype.kind == "f" else words
                 done.loc[holes, column] = words[center.astype(int)][holes]
+                if about.type == "ordinal" and words.dtype.kind == "f":
+                    means = known.probabilities[i].numpy() @ words
+                    between[column] = np.where(holes, means, done[column])
                 found.add_probabilities(column, holes, words, known.probabilities[i], shares[i])
                 continue
             done[column] = np.where(holes, center, done[column])
@@ -204,7 +211,7 @@ def ours(
             found.add_intervals(
                 column, holes, intervals, {c: x[:, :, i].numpy() for c, x in own.items()}, frame
             )
-    return done, found.figures(), chosen
+    return done, done.assign(**between), found.figures(), chosen
 
 
 def _bounds(known: Filled, calibration: Calibration, k: int, m: Modality, lost: Tensor) -> Tensor:
@@ -392,6 +399,15 @@ def scored(done: pd.DataFrame, truth: pd.DataFrame, holes: np.ndarray) -> dict[s
     return found | {"columns": {c: round(v, 4) for c, v in (errors | wrong).items()}}
 
 
+def on_levels(done: pd.DataFrame, frame: pd.DataFrame, ordinal: list[str]) -> pd.DataFrame:
+    """The completed table with ordinal numbers moved to the nearest value that is observed."""
+    moved = {}
+    for c in ordinal:
+        levels, x = np.sort(frame[c].dropna().unique()), done[c].to_numpy(float)
+        moved[c] = levels[np.abs(x[:, None] - levels).argmin(1)]
+    return done.assign(**moved)
+
+
 def lost_only(name: str, truth: pd.DataFrame, holes: np.ndarray) -> np.ndarray:
     """The holes of rows that lack the whole modality."""
     lost = np.zeros_like(holes)
@@ -417,11 +433,19 @@ def measured(
     imputers = dict(before.get("imputers", {}))
     found |= {"rows": len(truth), "removed": int(holes.sum()), "imputers": imputers}
     clock = time.perf_counter()
-    done, figures, chosen = ours(truth, frame, name, seed, options)
-    imputers["polymodal"] = all_scores(done, truth, holes, name, options.mechanism, clock)
+    done, between, figures, chosen = ours(truth, frame, name, seed, options)
+    ordinal = [c for c in truth if not (between[c].equals(done[c]))]
+    seconds = time.perf_counter() - clock
+
+    def scores(done: pd.DataFrame, between: pd.DataFrame, seconds: float) -> dict[str, Any]:
+        alike = {"levels": on_levels(done, frame, ordinal), "between": between}
+        return all_scores(done, alike, truth, holes, name, options.mechanism, seconds)
+
+    imputers["polymodal"] = scores(done, between, seconds)
     found |= figures | {"chosen": chosen}
     for imputer, complete in {} if options.ours else OTHERS.items():
-        if imputer in options.leave_out or (imputer in imputers and imputer != "marginal"):
+        known = "rmse_levels" in imputers.get(imputer, {}) and imputer != "marginal"
+        if imputer in options.leave_out or known:
             continue
         clock = time.perf_counter()
         try:
@@ -430,25 +454,33 @@ def measured(
                 done = complete(frame, seed)
         except ImportError:
             continue
-        imputers[imputer] = all_scores(done, truth, holes, name, options.mechanism, clock)
+        imputers[imputer] = scores(done, done, time.perf_counter() - clock)
     return found
 
 
 def all_scores(
     done: pd.DataFrame,
+    alike: dict[str, pd.DataFrame],
     truth: pd.DataFrame,
     holes: np.ndarray,
     name: str,
     mechanism: str,
-    clock: float,
+    seconds: float,
 ) -> dict[str, Any]:
     """Scores on all holes, and under the mechanism "whole" also on the modalities that rows lack as a whole."""
-    seconds = {"seconds": round(time.perf_counter() - clock, 1)}
-    score = scored(done, truth, holes) | seconds
+    score = _scored(done, alike, truth, holes) | {"seconds": round(seconds, 1)}
     if mechanism != "whole":
         return score
-    lost = scored(done, truth, lost_only(name, truth, holes))
-    return score | {f"{k}_lost": v for k, v in lost.items() if k != "columns"}
+    lost = _scored(done, alike, truth, lost_only(name, truth, holes))
+    return score | {f"{k}_lost": v for k, v in lost.items()}
+
+
+def _scored(
+    done: pd.DataFrame, alike: dict[str, pd.DataFrame], truth: pd.DataFrame, holes: np.ndarray
+) -> dict[str, Any]:
+    """`scored`, and the errors of numbers where ordinal ones are alike."""
+    others = {f"rmse_{k}": scored(x, truth, holes)["rmse"] for k, x in alike.items()}
+    return scored(done, truth, holes) | others
 
 
 # The tables of docs/impute.md.
@@ -458,8 +490,11 @@ TITLES = {
     "mar": "Entries removed at rates that rise with the first numeric column:",
     "whole": "Entries removed at random, and one of the two modalities from a fifth of the rows:",
     "lost": "Of these, the cells of modalities that are missing as a whole:",
+    "alike": "Numbers of the first table again, ordinal ones of all imputers moved to the nearest level, and between levels"
+    " (ours as the mean of their probabilities):",
     "held": "Intervals and probabilities that are given to a user, beside the model's own:",
 }
+ALIKE = ("levels", "between")  # ordinal numbers of all imputers
 NAMES = {"polymodal": "polymodal", **dict.fromkeys(OTHERS), "neighbours": "nearest neighbours"}
 NAMES |= {"marginal": "the column's mean or mode"}
 ORDER = ("polymodal", "forest, iterated", "ridge, iterated", "neighbours", "miceforest", "marginal")
@@ -487,6 +522,25 @@ def point_table(runs: list, mechanism: str, lost: str = "") -> list[str]:
         pairs = [_pair_of(r, imputer, lost) for r in groups.values()]
         lines.append(f"| {NAMES[imputer] or imputer} | {' | '.join(pairs)} |")
     return lines
+
+
+def alike_table(runs: list) -> list[str]:
+    """Rows of markdown: errors of numbers of all imputers with ordinal ones on levels and between."""
+    has = [r for r in runs if "rmse_levels" in r["imputers"].get("polymodal", {})]
+    groups = {k: r for k, r in _groups(has, "mcar").items() if _has_levels(r)}
+    head = [f"{name} ({_seeds(r)})" for name, r in groups.items()]
+    lines = [f"| imputer | {' | '.join(head)} |", "|---" * (1 + len(head)) + "|"]
+    for imputer in ORDER:
+        pairs = [[_mean(r, imputer, f"rmse_{k}") for k in ALIKE] for r in groups.values()]
+        cells = [", ".join(pair) if all(pair) else "–" for pair in pairs]
+        lines.append(f"| {NAMES[imputer] or imputer} | {' | '.join(cells)} |")
+    return lines
+
+
+def _has_levels(runs: list) -> bool:
+    """Whether there are ordinal numbers."""
+    own = runs[0]["imputers"]["polymodal"]
+    return own["rmse_levels"] != own["rmse_between"]
 
 
 def _pair_of(runs: list, imputer: str, lost: str) -> str:
@@ -544,7 +598,7 @@ def tables(runs: list) -> str:
     parts = [(TITLES[m], point_table(runs, m)) for m in MECHANISMS if _groups(runs, m)]
     if _groups(runs, "whole"):
         parts.append((TITLES["lost"], point_table(runs, "whole", "_lost")))
-    parts.append((TITLES["held"], held_table(runs)))
+    parts += [(TITLES["alike"], alike_table(runs)), (TITLES["held"], held_table(runs))]
     return "\n\n".join("\n".join([title, "", *lines]) for title, lines in parts)
 
 

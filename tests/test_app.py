@@ -21,6 +21,7 @@ import polymodal
 from polymodal.app import Service, server
 from polymodal.app.answer import agreement, sampler_text, texts_agree
 from polymodal.app.components import picture_of, uploaded
+from polymodal.app.download import KEPT, keep
 from polymodal.app.html import answer_html, answer_status, error_html, sample_html, walk_html
 from polymodal.app.inputs import MAX_MB, MOST_FIELDS, Input
 from polymodal.batch import Batch, Modality
@@ -343,6 +344,13 @@ def test_the_download_is_what_generate_writes(shapes: Service, table: Service) -
 # The latent and the test samples.
 
 
+def test_only_the_last_answers_are_kept_for_download(tmp_path: Path) -> None:
+    kept = [keep(tmp_path, bytes([k])) for k in range(KEPT + 3)]
+    assert len(set(kept)) == KEPT + 3 and {path.name for path in kept} == {"generated.zip"}
+    left = {path.read_bytes()[0] for path in tmp_path.rglob("*.zip")}
+    assert left == set(range(3, KEPT + 3)) and len(list(tmp_path.iterdir())) == KEPT
+
+
 def test_a_walk_moves_one_dimension_and_leaves_the_others(shapes: Service) -> None:
     raw = {"square": picture()}
     walk = shapes.walk(raw, 1, 5)
@@ -392,6 +400,7 @@ BAD = [
 BAD_CELLS = [
     ({"agee": "3"}, "There is no column 'agee' of 'table'. Did you mean age?"),
     ({"age": "old"}, "'age' must be a number, got 'old'."),
+    ({"age": "2024-01-05"}, "'age' must be a number, got '2024-01-05'."),
     ({"age": "inf"}, "'age' must be a number, got 'inf'."),
     ({"children": "-1"}, "'children' must be a whole number from 0, got '-1'."),
     ({"city": "Osl"}, "There is no category 'Osl' of 'city'. Did you mean Oslo?"),
@@ -412,6 +421,20 @@ def test_bad_cells_are_told_in_one_sentence(table: Service, row: dict, sentence:
     with pytest.raises(ValueError) as error:
         table.draw({"table": row})
     assert str(error.value) == sentence
+
+
+def test_a_port_that_is_taken_is_named(monkeypatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ValueError, match=rf"^Port {port} of 127\.0\.0\.1 is taken .*--port"):
+            server.check_port("127.0.0.1", port)
+        monkeypatch.setattr(server, "PORTS", range(port, port + 1))
+        with pytest.raises(ValueError, match=rf"taken; name a free one, .*--port {port + 1}\.$"):
+            server.check_port("127.0.0.1", None)
+    server.check_port("127.0.0.1", port)
+    server.check_port("127.0.0.1", None)
+    with pytest.raises(ValueError, match=r"cannot listen on 203\.0\.113\.1 \(.*--port or --host"):
+        server.check_port("203.0.113.1", 7860)
 
 
 def test_other_mistakes(shapes: Service, mixed: Service, tmp_path: Path) -> None:

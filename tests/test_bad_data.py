@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -211,7 +212,13 @@ def test_data_in_memory_are_those_of_files(tmp_path) -> None:
     frame = people()
     frame.to_csv(tmp_path / "table.csv", index=False)
     ours, theirs = load_data(frame, label="city"), load_data(tmp_path / "table.csv", label="city")
-    assert ours.modalities == theirs.modalities and ours.train.classes == theirs.train.classes
+    assert ours.train.classes == theirs.train.classes
+    for one, other in zip(ours.modalities, theirs.modalities, strict=True):
+        columns = zip(one.columns, other.columns, strict=True)  # only text shows its decimals
+        same = tuple(
+            replace(c, dtype=d.dtype if "decimal" in d.dtype else c.dtype) for c, d in columns
+        )
+        assert replace(one, columns=same) == other
     np.savez(tmp_path / "x.npz", a=bad_data.X, b=bad_data.Y, label=np.arange(60) % 2)
     held = load_data({"a": bad_data.X, "b": bad_data.Y, "label": np.arange(60) % 2})
     stored = load_data(tmp_path / "x.npz")

@@ -47,6 +47,10 @@ def test_the_page_on_filling_in_has_the_figures_of_the_runs() -> None:
         ours, marginal = (run["imputers"][name] for name in ("polymodal", "marginal"))
         assert ours["rmse"] < marginal["rmse"], (run["table"], run["seed"], run["mechanism"])
         assert ours["error_rate"] < marginal["error_rate"]
+        for alike in ("rmse_levels", "rmse_between"):
+            assert ours.get(alike, 0) < marginal.get(alike, 1)
+            lost = f"{alike}_lost"  # one of the two modalities, from a fifth of the rows
+            assert ours.get(lost, 0) < 1.01 * marginal.get(lost, 1)
 
 
 def test_the_page_on_missing_data_has_the_figures_of_the_runs() -> None:

@@ -79,7 +79,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_help_and_list_import_nothing_heavy() -> None:
-    heavy = {"torch", "numpy", "scipy", "matplotlib", "lightning", "pandas", "sklearn"}
+    heavy = {"torch", "numpy", "scipy", "matplotlib", "lightning_fabric", "pandas", "sklearn"}
     code = (
         "import sys; from polymodal.cli.main import run; run({!r}); print({!r} & set(sys.modules))"
     )
@@ -462,6 +462,7 @@ def test_generate_draws_with_any_sampler_and_prints_its_warning(
     np.savez(tmp_path / "pairs.npz", a=rng.normal(size=(60, 3)), b=rng.normal(size=(60, 2)))
     np.save(tmp_path / "a.npy", rng.normal(size=(2, 3)))
     out, small = tmp_path / "run", ["training.epochs=1", "training.progress=false"]
+    small += ["method.denoiser.width=16", "method.denoiser.depth=1"]
     command = ["train", "sbm", *small, "method.latent=2", "networks.a=linear"]
     status, _, err = said(capsys, *command, "--data", tmp_path / "pairs.npz", "--out", out)
     assert status == 0, err

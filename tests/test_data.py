@@ -793,7 +793,8 @@ def server(tmp_path):
         httpd.shutdown()
 
 
-def test_fetched_files_are_checked_before_they_get_their_name(server, tmp_path):
+def test_fetched_files_are_checked_before_they_get_their_name(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("polymodal.data.readers.download.PAUSE", 0.001)
     served, url = server
     content = idx(np.arange(6).reshape(2, 3))
     (served / "x.gz").write_bytes(gzip.compress(content))

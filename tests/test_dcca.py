@@ -55,13 +55,18 @@ def test_correlations_equal_the_textbook_formula_with_a_ridge():
     both = torch.cov(torch.cat([a, b], 1).T)
 
     def inverse_root(s):
-        values, vectors = torch.linalg.eigh(s + 0.05 * torch.eye(len(s), dtype=F64))
+        ridge = 0.05 * s.diagonal().mean()
+        values, vectors = torch.linalg.eigh(s + ridge * torch.eye(len(s), dtype=F64))
         return vectors / values.sqrt() @ vectors.T
 
     t = inverse_root(both[:4, :4]) @ both[:4, 4:] @ inverse_root(both[4:, 4:])
     torch.testing.assert_close(
         correlations(a, b, ridge=0.05), torch.linalg.svdvals(t), atol=1e-12, rtol=0
     )
+    scaled = correlations(1e-4 * a, 300 * b, ridge=0.05)
+    torch.testing.assert_close(scaled, torch.linalg.svdvals(t), atol=1e-12, rtol=0)
+    nothing = correlations(torch.zeros(60, 4), b, ridge=0.05)
+    assert (nothing == 0).all()
 
 
 def test_sample_correlations_converge_to_the_population_ones():
@@ -361,8 +366,8 @@ def test_multiset_cca_permutes_with_its_modalities_and_ignores_absent_values():
     stack = [torch.cat([each.matrices[m] for m in "abc"]) for each in (again, found)]
     assert_same_up_to_sign(*stack, atol=1e-9)
     torch.testing.assert_close(found.means["c"], h["c"][:60].mean(0), atol=1e-12, rtol=0)
-    ridge = 1e-4 * found.matrices["c"].T @ found.matrices["c"]
-    white = found.matrices["c"].T @ torch.cov(h["c"][:60].T) @ found.matrices["c"] + ridge
+    s, matrix = torch.cov(h["c"][:60].T), found.matrices["c"]
+    white = matrix.T @ (s + 1e-6 * s.diagonal().mean() * torch.eye(3, dtype=F64)) @ matrix
     torch.testing.assert_close(white, torch.eye(3, dtype=F64), atol=1e-10, rtol=0)
 
 

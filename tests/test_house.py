@@ -51,11 +51,15 @@ def test_imports_go_down(path: Path) -> None:
     )
 
 
-def test_importing_polymodal_is_light_and_changes_nothing() -> None:
-    code = (
-        "import sys, polymodal; print(sorted({'torch', 'lightning', 'matplotlib'} &"
-        " set(sys.modules)))"
-    )
+@pytest.mark.parametrize(
+    ("first", "heavy"),
+    [
+        ("import polymodal", {"torch", "lightning_fabric", "matplotlib"}),
+        ("from polymodal import fit, load", {"scipy", "sklearn", "pandas", "pyarrow"}),
+    ],
+)
+def test_importing_polymodal_is_light_and_changes_nothing(first: str, heavy: set[str]) -> None:
+    code = f"{first}; import sys; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -116,6 +116,8 @@ def test_the_card_says_what_a_reader_needs(run) -> None:
     assert "| square | 1 x 32 x 32 | image | normal |" in body
     assert "joint_log_likelihood" in body and "Seed 0; polymodal" in body
     assert "not stated" in model_card(run, REPO)
+    lines = model_card(run, REPO, "CC\n\n# BY").splitlines()
+    assert len(lines) == len(card.splitlines()) and "# BY" not in lines
     run.metrics, kept = {}, run.metrics
     assert "Nothing was measured" in model_card(run, REPO)
     run.metrics = kept

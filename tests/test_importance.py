@@ -50,7 +50,8 @@ def test_one_draw_of_each_item_has_the_targets_law() -> None:
         0.25, abs=0.02
     )
     weight = lambda v: torch.exp(target(v) - start.log_prob(v))
-    v = start.sample((4000,))[:, :1]
+    start = Independent(Normal(torch.zeros(1, 1, dtype=F64), 3.0), 1)  # of one item
+    v = start.sample((4000,))
     expected = 200 * weight(v).mean() ** 2 / weight(v).square().mean()
     assert report.ess.mean().item() == pytest.approx(expected.item(), rel=0.1)
 

@@ -184,9 +184,11 @@ def linear(n: int, size: int = 4) -> Splits:
     ],
 )
 def test_a_run_learns_likelihoods_and_knows_more_given_more(
-    method, between, options, tmp_path
+    method, between, options, tmp_path, monkeypatch
 ) -> None:
     torch.set_default_dtype(torch.float32)
+    for name, few in (("ITEMS", 32), ("ROUNDS", 1)):  # test_calibration.py tests the exponent
+        monkeypatch.setattr(f"polymodal.methods.calibration.{name}", few)
     small = {"latent": 4, "hidden": 32, "progress": False, **options}
     small |= {"networks": dict.fromkeys(["x0", "x1", "x2"], "linear"), "aggregate": 2}
     small |= {"epochs": 12, "lr": 5e-3, "sampler": {"name": "importance"}}

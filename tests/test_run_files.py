@@ -122,7 +122,7 @@ def test_every_file_carries_the_identity_of_its_run(whole) -> None:
     assert results["identity"] == identity
     assert results["weights"] == hash_of(load(whole).model.state_dict())
     assert "run" not in load(whole).history and load(whole).metrics == {"table": [ROW]}
-    assert {"scipy", "scikit-learn", "torchjd", "torchmetrics"} <= info["versions"].keys()
+    assert {"scipy", "scikit-learn", "torchjd", "lightning-fabric"} <= info["versions"].keys()
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "last.ckpt", "log.csv", "metrics.json"])
@@ -568,7 +568,8 @@ def test_results_and_outputs_on_a_failing_disk_are_the_old_or_the_new(copy, tmp_
         assert new != old
 
 
-def test_a_signal_to_end_is_an_interruption(tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_to_end_is_an_interruption(name: str, tmp_path, monkeypatch) -> None:
     """One sentence, and nothing is left behind."""
     out, said = tmp_path / "run", tmp_path / "said"
     command = "polymodal train shapes-jnf data.n=2000 training.epochs=300 method.hidden=8"
@@ -586,12 +587,29 @@ def test_a_signal_to_end_is_an_interruption(tmp_path, monkeypatch) -> None:
         os._exit(99)
     while not (out / "last.ckpt").exists():
         time.sleep(0.05)
-    os.kill(child, signal.SIGTERM)
+    os.kill(child, getattr(signal, name))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
     assert "Run the same command again" in said.read_text()
     assert len(said.read_text().splitlines()) == 1
     names = {p.name for p in out.iterdir()}
     assert names <= {"run.json", "last.ckpt", "log.csv", "model.safetensors"}
+
+
+def test_a_terminal_that_closes_does_not_end_what_nohup_started(monkeypatch) -> None:
+    monkeypatch.setattr(cli, "run", lambda: 0)
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        for first, then in (
+            (signal.SIG_IGN, signal.SIG_IGN),
+            (signal.SIG_DFL, signal.default_int_handler),
+        ):
+            signal.signal(signal.SIGHUP, first)
+            with pytest.raises(SystemExit):
+                cli.main()
+            assert signal.getsignal(signal.SIGHUP) == then
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def test_a_path_in_a_run_is_not_written_to(copy, monkeypatch) -> None:

@@ -52,14 +52,14 @@ class Known(nn.Module):
         self.forward = function
 
 
-def trained(steps: int, holes: float = 0.0, **options) -> Denoiser:
+def trained(steps: int, batch: int = 512, holes: float = 0.0, **options) -> Denoiser:
     torch.manual_seed(0)
     net, factor = Denoiser(BLOCKS, **options), torch.linalg.cholesky(covariance())
     optimizer, patterns = torch.optim.Adam(net.parameters(), 2e-3), TrainingMasks()
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
-        x = torch.randn(512, 6) @ factor.T
-        present = torch.rand(512, 3) >= holes
+        x = torch.randn(batch, 6) @ factor.T
+        present = torch.rand(batch, 3) >= holes
         sigma, counted = patterns(x, present)
         optimizer.zero_grad()
         denoising_score_matching(
@@ -166,11 +166,8 @@ def test_a_small_denoiser_learns_the_joint_law_and_its_conditionals(
     """Also from tuples of which half of the blocks are missing. (benchmarks/score.py has the exact
     figures.)
     """
-    net, c, n = (
-        trained(1000 if trunk == "mlp" else 500, holes, trunk=trunk, width=64, depth=2),
-        covariance(),
-        4000,
-    )
+    many = (1000, 512) if trunk == "mlp" else (500, 384)  # steps, samples in each
+    net, c, n = trained(*many, holes, trunk=trunk, width=64, depth=2), covariance(), 1500
     blank = Inpainting(torch.zeros(n, 6), torch.zeros(n, 3).bool(), BLOCKS)
     x, _ = Diffusion(steps=40)(net, blank)
     assert (x.T.cov() - c).norm() / c.norm() < 0.15
@@ -329,14 +326,16 @@ def test_energies_learn_which_pairs_belong_together() -> None:
     torch.manual_seed(0)
     net, rho = PairEnergies((1, 1), width=64), 0.8
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)
-    for _ in range(1500):
-        a = torch.randn(512, 1)
-        x = torch.cat([a, rho * a + 0.6 * torch.randn(512, 1)], -1)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 600)
+    for _ in range(600):
+        a = torch.randn(256, 1)
+        x = torch.cat([a, rho * a + 0.6 * torch.randn(256, 1)], -1)
         optimizer.zero_grad()
         noise_contrastive_loss(
-            net, x, torch.ones(512, 2).bool(), TrainingMasks(conditional=False)
+            net, x, torch.ones(256, 2).bool(), TrainingMasks(conditional=False)
         ).mean().backward()
         optimizer.step()
+        rate.step()
     sigma, x = 0.5, torch.randn(400, 2)
     seen = torch.tensor([True, False]).expand(400, 2)
     r = rho / (1 + sigma**2)  # the correlation of the noised pair; v its variance
@@ -421,14 +420,14 @@ def test_what_is_no_density_is_not_weighed_by() -> None:
     }
     splits = data(4000)
     run = fit("sbm", splits, **small)
-    test, model = splits.test.batch(torch.arange(50)), run.model
+    test, model = splits.test.batch(torch.arange(30)), run.model
     x = torch.cat([splits.train.batch(torch.arange(3800)).x[m] for m in ("a", "b")], -1)
     law = MultivariateNormal(x.mean(0), x.T.cov())
-    whole = importance_log_likelihood(model, test, 50).mean()
+    whole = importance_log_likelihood(model, test, 30).mean()
     assert whole == pytest.approx(
         float(law.log_prob(torch.cat([test.x["a"], test.x["b"]], -1)).mean()), abs=1.0
     )
-    given = importance_log_likelihood(model, test.only(["a"]), 50).mean()
+    given = importance_log_likelihood(model, test.only(["a"]), 30).mean()
     only = MultivariateNormal(law.mean[:3], law.covariance_matrix[:3, :3])
     assert given == pytest.approx(float(only.log_prob(test.x["a"]).mean()), abs=1.0)
     score = model.prior.fitted
@@ -457,7 +456,7 @@ def test_any_method_may_have_a_diffusion_prior() -> None:
         **small,
     )
     assert list(run.info["stages"]) == ["all", "frame", "prior"]
-    drawn, every = run.model.prior().sample((2000,)), data(2000).train.batch(torch.arange(1400))
+    drawn, every = run.model.prior().sample((600,)), data(2000).train.batch(torch.arange(1400))
     z = run.model.posterior(every).sample()
     assert (drawn.T.cov() - z.T.cov()).norm() / z.T.cov().norm() < 0.25
     assert torch.isfinite(run.model.prior().log_prob(z[:5])).all()

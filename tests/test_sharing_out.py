@@ -39,6 +39,12 @@ def recipes(tmp_path: Path) -> list[str]:
     return files
 
 
+@pytest.fixture(autouse=True)
+def _no_page(monkeypatch) -> None:
+    """In this process comparisons write no page: test_report.py tests it."""
+    monkeypatch.setattr("polymodal.report.page.write_report", lambda *args, **options: None)
+
+
 def compared(recipes: list[str], out: Path, seeds: str = "1") -> list[str]:
     quick = [f"evaluation.{k}" for k in ("metrics=[joint_log_likelihood]", "limit=40", "samples=5")]
     return ["compare", *recipes, "--out", str(out), "--seeds", seeds, *quick]
@@ -59,6 +65,7 @@ def test_two_processes_share_the_runs_and_end_with_one_table(recipes, tmp_path) 
     pd.testing.assert_frame_equal(figures(tmp_path / "two"), figures(tmp_path / "one"))
     for name in ("table.md", "table.tex"):
         assert (tmp_path / "two" / name).read_text() == (tmp_path / "one" / name).read_text()
+    assert (tmp_path / "two" / "report.html").is_file()
     # Each epoch of each run was trained by one of them.
     for log in (tmp_path / "two").glob("*/log.csv"):
         steps = pd.read_csv(log).dropna(subset="epoch")

@@ -14,7 +14,7 @@ from polymodal.imputation.fill import Filled, summarised
 from polymodal.imputation.temperature import Temperature, temperature_of, tempered
 from polymodal.imputation.weighted import Weighted
 from polymodal.metrics.scoring import binned_error, calibration_error, chance_error
-from polymodal.settings.recommended import CHECKS, STEPS, recommended
+from polymodal.settings.recommended import CHECKS, LONGEST, PASSES, STEPS, recommended
 
 LARGEST = 7300.0
 COLUMNS = (Column("n", "count", largest=LARGEST), Column("x", "positive", largest=LARGEST))
@@ -175,16 +175,27 @@ def test_the_calibration_error_by_chance_is_that_of_probabilities_that_hold() ->
 # Training.
 
 
-@pytest.mark.parametrize("rows, batch", [(100, 64), (6_000, 64), (30_000, 256)])
-def test_tables_of_any_size_are_trained_for_as_many_steps(rows: int, batch: int) -> None:
-    """At most one epoch more than STEPS; a validation every CHECKS steps or every epoch."""
+@pytest.mark.parametrize(
+    "rows, batch, steps",
+    [
+        (100, 64, STEPS),
+        (2_800, 64, STEPS),
+        (5_000, 64, 78 * PASSES),
+        (6_000, 64, LONGEST),
+        (30_000, 256, LONGEST),
+    ],
+)
+def test_tables_of_any_size_are_trained_for_steps(rows: int, batch: int, steps: int) -> None:
+    """STEPS, of more rows PASSES epochs, and LONGEST steps at most, rounded up to an epoch; a
+    validation every CHECKS steps or every epoch.
+    """
     column = (Column("x"), Column("y"))
     table = Modality("t", (2,), "table", kind="table", columns=column, scale=None)
     part = Dataset([table], {"t": torch.randn(rows, 2)})
     training = recommended(Splits(part, part.first(10), part.first(10), "t")).training
     each = max(1, rows // batch)
     assert training["batch"] == batch
-    assert STEPS <= training["epochs"] * each < STEPS + each
+    assert steps <= training["epochs"] * each < steps + each
     assert training["eval_every"] * each <= max(CHECKS, each)
 
 

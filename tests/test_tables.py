@@ -18,7 +18,7 @@ from polymodal.batch import Column, Modality
 from polymodal.data import filled, read_table
 from polymodal.data.kinds import KINDS
 from polymodal.data.tables import categories_of, decoded, guess, moments, numbers_of
-from polymodal.data.tables.cells import EMPTY, Cells
+from polymodal.data.tables.cells import EMPTY, Cells, Places, cells_of_text
 
 # Text tables: written as they were read.
 
@@ -281,6 +281,22 @@ def test_locations_and_spreads() -> None:
     assert moments(x, Column("x", "count")) == pytest.approx((logs.mean(), logs.std()))
     assert moments(x, Column("x", "category", ("a",))) == (0.0, 1.0)
     assert moments(np.full(3, 5e7), Column("x")) == (5e7, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "dtype", "says"),
+    [
+        ("2024-01-05", "float64", "must hold numbers, got dates in row 1"),
+        ("7", "date[%Y-%m-%d]", "must hold dates, got 7.0 in row 1"),
+    ],
+)
+def test_dates_are_no_numbers_and_numbers_no_dates(text: str, dtype: str, says: str) -> None:
+    """In rows that come after training; a date would be read as days since 1970."""
+    column = Column("x", dtype=dtype)
+    with pytest.raises(ValueError, match=says):
+        numbers_of(cells_of_text("x", [text, ""], Places()), column)
+    values, _ = numbers_of(cells_of_text("x", ["", ""], Places()), column)
+    assert np.isnan(values).all()
 
 
 # The kind.

@@ -12,8 +12,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from polymodal.batch import Batch, Modality, batch_of, has_holes, is_observed
-from polymodal.checks import Count, check_memory, checked, typed
+from polymodal.batch import AVERAGE, Batch, Modality, batch_of, has_holes, is_observed
+from polymodal.checks import Count, check_memory, check_name, checked, typed
 from polymodal.data.kinds import kind_of
 from polymodal.distributions import (
     given_observed,
@@ -113,7 +113,14 @@ class MultimodalVAE(nn.Module, Generic[P]):
         """log p(x_m|z), (..., B), nats, of the observed entries of modality m, as if it were
         present in every sample.
         """
-        return self.log_p_under(m, batch, self.decoders[m](z))
+        return self.log_p_under(m, batch, self.decoded(m, z, batch.covariates))
+
+    def decoded(self, m: str, z: Tensor, covariates: Mapping[str, Tensor] | None = None) -> Any:
+        """p(x_m|z), with the covariate of the samples if there are `covariates` of modality m, as
+        in `Batch`.
+        """
+        places = (covariates or {}).get(m)
+        return self.decoders[m](z) if places is None else self.decoders[m](z, places)
 
     def log_p_under(self, m: str, batch: Batch, p: Any) -> Tensor:
         """`log_p` under decoded p(x_m|z); with the log-probability of which entries are missing, if
@@ -164,15 +171,20 @@ class MultimodalVAE(nn.Module, Generic[P]):
 
     @torch.no_grad()
     def decode(
-        self, z: Tensor, targets: Iterable[str] | None = None, mean: bool = True
+        self,
+        z: Tensor,
+        targets: Iterable[str] | None = None,
+        mean: bool = True,
+        covariates: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Every target modality for latents z (n, B, D), each (n, B, *shape_m).
 
         Args:
             targets: names of modalities; None: all.
             mean: the mean of p(x_m|z); False: a draw from it.
+            covariates: places of categories, as in `Batch`; None: they are averaged.
         """
-        decoded = {m: self.decoders[m](z) for m in self._targets(targets)}
+        decoded = {m: self.decoded(m, z, covariates) for m in self._targets(targets)}
         return {
             m: _finite(p.mean if mean else p.sample(), f"values of {m!r}")
             for m, p in decoded.items()
@@ -184,6 +196,7 @@ class MultimodalVAE(nn.Module, Generic[P]):
         n: int = 1,
         targets: Iterable[str] | None = None,
         mean: bool = True,
+        covariates: Mapping[str, str] | None = None,
     ) -> dict[str, Tensor]:
         """Every target modality, n times, given any subset of the modalities.
 
@@ -193,17 +206,41 @@ class MultimodalVAE(nn.Module, Generic[P]):
             n: draws of z for each sample.
             targets: names of modalities; None: all.
             mean: the mean of p(x_m|z), as the papers show; False: a draw from it.
+            covariates: {modality: the category of its covariate for which it is decoded, or
+                "average"}; of others each sample's own, and the average where that is not known.
+                The latent is that of the sample's own category.
 
         Returns: x[m] of shape (n, B, *shape_m).
-        Raises: ValueError for a target or a given modality that the model does not know, a wrong
-            shape, and given or generated values that are NaN, infinite or none of the modality's.
+        Raises: ValueError for a target, a given modality or a category that the model does not
+            know, a wrong shape, and given or generated values that are NaN, infinite or none of the
+            modality's.
 
         >>> # model.generate(batch.only(["svhn"]), n=8, targets=["mnist"])["mnist"]
         >>> # -> (8, B, 1, 28, 28)
         """
         wanted, batch = self._targets(targets), None if batch is None else batch_of(batch)
         self.check_draws(batch, n, wanted)
-        return self.decode(self.latents(batch, n), wanted, mean)
+        z = self.latents(batch, n)
+        return self.decode(z, wanted, mean, self.places(batch, covariates, z.shape[1]))
+
+    def places(
+        self, batch: Batch | None, covariates: Mapping[str, str] | None, size: int
+    ) -> dict[str, Tensor]:
+        """The places (B,) of the categories for which samples are decoded: their own, but of the
+        modalities `covariates` that of the category, or -1 for the average.
+
+        Args:
+            size: B.
+
+        Raises ValueError for a modality without a covariate, and an unknown category.
+        """
+        found = dict(batch.covariates) if batch is not None else {}
+        known = {m.name: m.covariate for m in self.modalities if m.covariate is not None}
+        for m, word in typed(dict[str, str], covariates or {}, "covariates").items():
+            check_name(m, known, "modality with a covariate")
+            check_name(word, [AVERAGE, *known[m].categories], f"category of {known[m].column!r}")
+            found[m] = torch.full((size,), known[m].places([word])[0])
+        return found
 
     @checked
     def check_draws(self, batch: Batch | None, n: Count, targets: Iterable[str]) -> None:
@@ -239,10 +276,16 @@ class MultimodalVAE(nn.Module, Generic[P]):
         holes = frozenset(m for m, v in read.items() if has_holes(v))
         observed = {m: is_observed(read[m]) & batch.mask([m]) for m in holes}
         present = {**batch.present, **{m: v for m, v in observed.items() if not v.all()}}
-        return Batch(read, present, batch.label, batch.kept, holes, batch.hidden)
+        told = {m: v for m, v in batch.covariates.items() if _is_told(modalities.get(m), v)}
+        return Batch(read, present, batch.label, batch.kept, holes, batch.hidden, told)
 
     def sample(
-        self, batch: Batch | None, n: int, targets: Sequence[str], seed: int
+        self,
+        batch: Batch | None,
+        n: int,
+        targets: Sequence[str],
+        seed: int,
+        covariates: Mapping[str, str] | None = None,
     ) -> tuple[dict[str, Tensor], SamplerReport | None]:
         """The values of `generate` with the noise of a seed, and the sampler's report; torch's
         random stream stays as it is.
@@ -251,7 +294,24 @@ class MultimodalVAE(nn.Module, Generic[P]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             z, report = self.draw(batch, n)
-            return self.decode(z, targets), report
+            places = self.places(batch, covariates, z.shape[1])
+            return self.decode(z, targets, covariates=places), report
+
+
+def _is_told(modality: Modality | None, places: Tensor) -> bool:
+    """Whether the networks of a modality are told these places of categories.
+
+    Raises ValueError for places that its covariate does not have.
+    """
+    if modality is None or modality.covariate is None:
+        return False
+    count = len(modality.covariate.categories)
+    if len(places) and int(places.max()) >= count:
+        raise ValueError(
+            f"covariates[{modality.name!r}] must be places from 0 to {count - 1}, or -1, got"
+            f" {int(places.max())}; Covariate.places gives them."
+        )
+    return True
 
 
 def _read(modality: Modality, batch: Batch) -> Tensor:

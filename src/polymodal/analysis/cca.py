@@ -1,14 +1,16 @@
 """Linear canonical correlation analysis (CCA) of two or more embeddings, and how many directions to
 keep.
 
-S_a and S_b are the covariances (divided by N - 1) of a and b, S_ab their cross-covariance, r the
-ridge. The singular values of
+S_a and S_b are the covariances (divided by N - 1) of a and b, S_ab their cross-covariance. The
+singular values of
 
-    T = (S_a + r I)^(-1/2) S_ab (S_b + r I)^(-1/2)
+    T = R_a^(-1/2) S_ab R_b^(-1/2),    R = S + r v I,
 
-are the canonical correlations. T is formed as L_a^-1 S_ab L_b^-T with Cholesky factors L L^T = S +
-r I: that is T up to a rotation on either side, with the same singular values, and its gradient
-needs only triangular solves.
+are the canonical correlations. The ridge r is relative: v is the mean variance, tr(S) / d, so that
+no value depends on the scale of an embedding. (Deep CCA has v = 1. Of networks as they are
+initialised S is then far below r I, and training stands still until they have grown.) T is formed
+as L_a^-1 S_ab L_b^-T with Cholesky factors L L^T = R: that is T up to a rotation on either side,
+with the same singular values, and its gradient needs only triangular solves.
 
 Everything is computed in float64, whatever the input: covariances square the condition number, so
 that float32 whitening fails on ordinary embeddings.
@@ -32,11 +34,12 @@ def double(x: Tensor) -> Tensor:
 
 
 def factor(x: Tensor, rows: int, ridge: float) -> Tensor:
-    """L with L L^T = x^T x / (rows - 1) + ridge I, for centred x (N, d)."""
+    """L with L L^T = S + ridge tr(S) / d I, S = x^T x / (rows - 1), for centred x (N, d)."""
     d = x.shape[-1]
-    lower, info = torch.linalg.cholesky_ex(
-        x.mT @ x / (rows - 1) + ridge * torch.eye(d, dtype=x.dtype, device=x.device)
-    )
+    covariance = x.mT @ x / (rows - 1)
+    variance = covariance.diagonal().mean().clamp(min=torch.finfo(x.dtype).tiny)
+    identity = torch.eye(d, dtype=x.dtype, device=x.device)
+    lower, info = torch.linalg.cholesky_ex(covariance + ridge * variance * identity)
     if not bool((info == 0) & torch.isfinite(lower).all()):
         if not torch.isfinite(x).all():
             raise ValueError(
@@ -45,8 +48,8 @@ def factor(x: Tensor, rows: int, ridge: float) -> Tensor:
             )
         raise ValueError(
             f"Embeddings need a covariance of full rank, got {rows} rows of dimension {d} whose"
-            f" covariance plus {ridge} I is singular: use a larger ridge (1e-3 is usual), more"
-            " rows, or fewer dimensions."
+            f" covariance, its diagonal raised by {ridge} of its mean, is singular: use a larger"
+            " ridge (1e-3 is usual), more rows, or fewer dimensions."
         )
     return lower
 
@@ -139,18 +142,18 @@ class MultisetCCA(NamedTuple):
 
 
 @torch.no_grad()
-def linear_cca(a: Tensor, b: Tensor, ridge: float = 1e-4) -> CCA:
+def linear_cca(a: Tensor, b: Tensor, ridge: float = 1e-6) -> CCA:
     """Linear CCA in closed form: the directions along which two embeddings are most correlated.
 
-    From the singular value decomposition T = U diag(rho) V^T (see the module): A = (S_a + r
-    I)^(-1/2) U, B = (S_b + r I)^(-1/2) V. So A^T (S_a + r I) A = I: variates are uncorrelated with
-    unit variance (less a share r |A_k|^2 for the ridge), and variate k of `a` has correlation rho_k
+    From the singular value decomposition T = U diag(rho) V^T (see the module): A = R_a^(-1/2) U, B
+    = R_b^(-1/2) V. So A^T R_a A = I: variates are uncorrelated with unit variance (less a share r v
+    |A_k|^2 for the ridge), and variate k of `a` has correlation rho_k
     with variate k of `b` and none with the others.
 
     Args:
         a: (N, d_a).
         b: (N, d_b).
-        ridge: r >= 0.
+        ridge: r >= 0, a share of the mean variance.
 
     Returns:
         `CCA`, in float64: mean_a (d_a,), mean_b (d_b,), A (d_a, k), B (d_b, k), correlations (k,)
@@ -178,12 +181,12 @@ def linear_cca(a: Tensor, b: Tensor, ridge: float = 1e-4) -> CCA:
 
 @torch.no_grad()
 def multiset_cca(
-    embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor] = {}, ridge: float = 1e-4
+    embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor] = {}, ridge: float = 1e-6
 ) -> MultisetCCA:
     """Linear CCA of any number of modalities (generalised CCA, MAXVAR: Kettenring, 1971), in closed
     form.
 
-    Whiten each modality by W_m = (S_m + r I)^(-1/2) and take the eigenvectors (v_1, ..., v_M) of
+    Whiten each modality by W_m = R_m^(-1/2) and take the eigenvectors (v_1, ..., v_M) of
     the covariance of all whitened modalities side by side, largest eigenvalue first: each is the
     direction whose M variates are best explained by one common variable. Within a modality these
     blocks v_m are not orthogonal; orthogonalising them from the first on (Q_m of V_m = Q_m R_m,
@@ -198,7 +201,7 @@ def multiset_cca(
     Args:
         embeddings: each (N, d_m).
         present: each (N,) bool; no key: present in every row.
-        ridge: r >= 0.
+        ridge: r >= 0, a share of the mean variance.
 
     Returns:
         `MultisetCCA`, in float64: means[m] (d_m,), matrices[m] (d_m, k), correlations (k,), k =

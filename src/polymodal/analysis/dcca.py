@@ -35,13 +35,14 @@ def correlations(a: Tensor, b: Tensor, ridge: float = 1e-3) -> Tensor:
     Args:
         a: (N, d_a).
         b: (N, d_b), row n paired with row n of `a`.
-        ridge: r >= 0, added to both covariances' diagonals. Above 0 it pulls every value down.
+        ridge: r >= 0; r times its mean is added to each covariance's diagonal. Above 0 it pulls
+            every value down.
 
     Returns:
         (min(d_a, d_b),), in the dtype of `a` (float32 if that is a half precision), in [0, 1].
 
     Raises:
-        ValueError: if shapes do not pair, if values are not finite, or if S + r I is singular.
+        ValueError: if shapes do not pair, if values are not finite, or if R is singular.
 
     >>> a = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
     >>> correlations(a, a.flip(0) * 5 + 2, ridge=0.0)

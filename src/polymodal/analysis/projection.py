@@ -88,7 +88,7 @@ def fit_projections(
     embeddings: Mapping[str, Tensor],
     num_directions: int | None = None,
     held_out: Mapping[str, Tensor] | None = None,
-    ridge: float = 1e-4,
+    ridge: float = 1e-6,
     present: Mapping[str, Tensor] = {},
     held_out_present: Mapping[str, Tensor] = {},
 ) -> tuple[dict[str, tuple[Tensor, Tensor]], Tensor, int]:
@@ -106,7 +106,7 @@ def fit_projections(
         held_out: each (N', d_m), on which to measure the spectrum: the mean over pairs of the
             correlation of their k-th variates. None: that of the training rows, which is too high,
             the more so where networks were trained on them.
-        ridge: r >= 0.
+        ridge: r >= 0, as in `linear_cca`.
         present: each (N,) bool; no key: present in every row.
         held_out_present: the same for `held_out`.
 

@@ -6,12 +6,17 @@ import io
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
 
 from polymodal.app.answer import Answer, Row
 from polymodal.batch import Modality, escaped
 from polymodal.data.tables.writing import table_bytes
 from polymodal.report.generated import generated_files
+
+KEPT = 10  # answers that can be downloaded, of all browsers together
+PREFIX = "answer-"  # of their folders
 
 
 def zipped(answer: Answer, modalities: Mapping[str, Modality]) -> bytes:
@@ -30,6 +35,18 @@ def zipped(answer: Answer, modalities: Mapping[str, Modality]) -> bytes:
         for name, content in contents.items():
             archive.writestr(name, content)
     return file.getvalue()
+
+
+def keep(folder: Path, content: bytes) -> Path:
+    """Writes an answer into `folder`, as a file of its own, so that another browser's download
+    stays what it was; removes all but the last `KEPT` ones.
+    """
+    earlier = sorted(folder.glob(f"{PREFIX}*"), key=lambda path: path.stat().st_mtime_ns)
+    for path in earlier[: max(0, len(earlier) - KEPT + 1)]:
+        rmtree(path, ignore_errors=True)
+    path = Path(mkdtemp(prefix=PREFIX, dir=folder)) / "generated.zip"
+    path.write_bytes(content)
+    return path
 
 
 def _row_bytes(row: Row, name: str) -> bytes:

@@ -45,6 +45,7 @@ def filled_row(
         return _of_draws(draws, given, asked)
     known = _known(model, batch, asked)
     whole = given.isnan().all(1)
+    known = known if calibration is None else calibration.moved(known, m, whole)
     low, high = widened(known, calibration, LEVEL, m, whole)
     shares = held(known, calibration, m, whole)
     cells = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -12,6 +11,7 @@ from typing import Any
 
 from polymodal.app import html
 from polymodal.app.components import Asked, ask
+from polymodal.app.download import keep
 from polymodal.app.service import MOST_DRAWS, Service
 from polymodal.checks import shown
 
@@ -127,7 +127,7 @@ class Actions:
         def draw(values: Mapping[Any, Any]) -> dict[Any, Any]:
             n, seed = _whole(values[self.n], "Draws"), _whole(values[self.seed], "The seed")
             answer = service.draw(self.raw(values), n, seed)
-            file = self._file(service.files(answer)) if answer.draws else None
+            file = str(keep(self.folder, service.files(answer))) if answer.draws else None
             return {
                 self.status: html.status_html(html.answer_status(answer, n, seed)),
                 result: html.answer_html(service, answer),
@@ -147,12 +147,6 @@ class Actions:
         drawn = self.when(go.click, draw, [self.n, self.seed, *self.inputs], [*writes, self.tabs])
         drawn.then(None, js=SCROLL, api_visibility="private")
         self.when(clear.click, wipe, [self.n], [*writes, *self.inputs])
-
-    def _file(self, content: bytes) -> str:
-        """A file of its own, so that another browser's download stays what it was."""
-        path = Path(tempfile.mkdtemp(dir=self.folder)) / "generated.zip"
-        path.write_bytes(content)
-        return str(path)
 
     def walk(self) -> None:
         gr, service = self.gr, self.service

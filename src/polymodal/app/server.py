@@ -7,8 +7,10 @@ temporary folder that is removed at the end.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
+import socket
 import sys
 import tempfile
 import threading
@@ -24,6 +26,7 @@ from polymodal.app.page import make_page
 from polymodal.app.service import Service
 
 HOST = "127.0.0.1"
+PORTS = range(7860, 7960)  # of which the first free one is taken, as by gradio
 NEEDED = "The app needs gradio; install it with: pip install 'polymodal[app]'."
 ENVIRONMENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -47,18 +50,58 @@ def check_installed() -> None:
         raise ValueError(NEEDED)
 
 
+def check_port(host: str, port: int | None) -> None:
+    """Raises ValueError in one sentence for an address or a port that cannot be listened on; None
+    stands for any of `PORTS`.
+    """
+    reason: OSError | None = None
+    for each in PORTS if port is None else [port]:
+        reason = _refused(host, each)
+        if reason is None:
+            return
+        if reason.errno != errno.EADDRINUSE:
+            break
+    assert reason is not None
+    if reason.errno != errno.EADDRINUSE:
+        where = f"{host}, port {each}" if reason.errno == errno.EACCES else host
+        why = str(reason.strerror).partition(" (while")[0].lower()
+        raise ValueError(
+            f"The app cannot listen on {where} ({why}); give another --port or --host."
+        )
+    if port is None:
+        raise ValueError(
+            f"The ports {PORTS[0]} to {PORTS[-1]} of {host} are all taken; name a free one, for"
+            f" example --port {PORTS[-1] + 1}."
+        )
+    raise ValueError(
+        f"Port {port} of {host} is taken by another program, perhaps another app; name another"
+        f" one, or leave --port out for the first free one from {PORTS[0]}."
+    )
+
+
+def _refused(host: str, port: int) -> OSError | None:
+    """Why the system lets nobody listen on a port; None: one can."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        return error
+    return None
+
+
 def serve(service: Service, host: str, port: int | None, ready: Callable[[str], None]) -> None:
     """Serves the page until the process is interrupted.
 
     Args:
         host: the address it listens on.
-        port: None: the first free one from 7860.
+        port: None: the first free one of `PORTS`.
         ready: is called with the page's address.
 
     Raises ValueError in one sentence without gradio, and for an address or a port that cannot be
     listened on.
     """
     check_installed()
+    check_port(host, port)
     with tempfile.TemporaryDirectory(prefix="polymodal-app-") as folder:
         os.environ.update(ENVIRONMENT | {"GRADIO_TEMP_DIR": folder})
         stay_here()
@@ -89,10 +132,9 @@ def _running(service: Service, folder: Path, host: str, port: int | None) -> Ite
             enable_monitoring=False,
             allowed_paths=[],
         )
-    except OSError as error:
+    except OSError as error:  # another program was quicker
         raise ValueError(
-            f"The app cannot listen on {host}{'' if port is None else f', port {port}'}"
-            f" ({error}); give another --port or --host."
+            f"The app cannot listen on {host} ({error}); give another --port or --host."
         ) from None
     try:
         yield address

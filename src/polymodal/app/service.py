@@ -132,6 +132,12 @@ class Service:
             f" {self.run.seed}.",
             f"The latent has {self.latent_size} dimensions, and the networks {count:,} parameters.",
         ]
+        for m in self.model.modalities:
+            if m.covariate is not None:
+                said.append(
+                    f"The networks of {m.name} are told {m.covariate.column!r}; here nothing is"
+                    " said of it, so that they give the average of its categories."
+                )
         if self.model.posterior.samplers:
             said.append(
                 f"Where several modalities are given, a sampler draws ({self._sampler}); how well"

@@ -4,6 +4,7 @@ from polymodal.batch.batch import (
     Batch,
     as_mask,
     as_numbers,
+    as_places,
     batch_of,
     check_mappings,
     check_masks,
@@ -15,18 +16,21 @@ from polymodal.batch.batch import (
     with_holes,
 )
 from polymodal.batch.modality import (
+    AVERAGE,
     CODED,
     END,
     LOGARITHMIC,
     OF_THE_DATA,
     UNKNOWN,
     Column,
+    Covariate,
     Modality,
     checked_fields,
     escaped,
 )
 
 __all__ = [
+    "AVERAGE",
     "CODED",
     "END",
     "LOGARITHMIC",
@@ -34,9 +38,11 @@ __all__ = [
     "UNKNOWN",
     "Batch",
     "Column",
+    "Covariate",
     "Modality",
     "as_mask",
     "as_numbers",
+    "as_places",
     "batch_of",
     "check_mappings",
     "check_masks",

@@ -75,6 +75,24 @@ def as_mask(mask: Any, size: int, what: str, shape: Sequence[int] | None = None)
     return mask
 
 
+def as_places(x: Any, size: int, m: str) -> Tensor:
+    """Places (size,) of categories, int64, -1 where they are not known.
+
+    Raises ValueError for all else.
+    """
+    try:
+        places = torch.as_tensor(x)
+    except (TypeError, ValueError, RuntimeError):
+        places = torch.zeros(())  # words, and lists of different lengths
+    is_whole = not places.is_floating_point() and not places.is_complex()
+    if tuple(places.shape) != (size,) or not is_whole or (len(places) and int(places.min()) < -1):
+        raise ValueError(
+            f"covariates[{m!r}] must hold {size} places of categories, whole numbers from -1 (not"
+            f" known), one for each sample, got {shown(x)}; Covariate.places gives them."
+        )
+    return places.long()
+
+
 def check_mappings(**values: Any) -> None:
     """Raises ValueError for a value that is no mapping by modality."""
     for name, value in values.items():
@@ -160,6 +178,8 @@ class Batch:
         hidden: hidden[m] of shape (B, *shape_m), bool: the holes whose values were observed and are
             hidden, in training or to be measured; of modalities that x does not have, too. No key:
             none. Only a model of why entries are missing asks.
+        covariates: covariates[m] of shape (B,), the place of each sample's category in the
+            covariate of modality m, which may be absent; -1: not known. No key: not known.
 
     >>> x = {"a": torch.ones(2, 3), "b": torch.ones(2, 1)}
     >>> batch = Batch(x, {"b": torch.tensor([True, False])})
@@ -175,12 +195,15 @@ class Batch:
     kept: Mapping[str, Tensor] = field(default_factory=dict)
     holes: frozenset[str] | None = None
     hidden: Mapping[str, Tensor] = field(default_factory=dict)
+    covariates: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_mappings(x=self.x, present=self.present)
+        check_mappings(x=self.x, present=self.present, covariates=self.covariates)
         x = {m: v if _is_exact(v) else as_numbers(v, f"x[{m!r}]") for m, v in self.x.items()}
         object.__setattr__(self, "x", x)
         self._check_sizes()
+        covariates = {m: as_places(v, len(self), m) for m, v in self.covariates.items()}
+        object.__setattr__(self, "covariates", covariates)
         check_masks(self.present, x)
         present = {
             m: as_mask(v, len(self), f"present[{m!r}]", x[m].shape[1:])
@@ -230,7 +253,17 @@ class Batch:
             self.kept,
             self.holes,
             self.hidden,
+            self.covariates,
         )
+
+    def inputs(self, m: str) -> Tensor:
+        """What encoders read of modality m: its values (B, *shape); with a covariate (B, d + 1), in
+        the last column the places of the categories.
+        """
+        x = self.x[m]
+        if m not in self.covariates:
+            return x
+        return torch.cat([x, self.covariates[m].to(x).unsqueeze(-1)], -1)
 
     def mask(self, names: Iterable[str]) -> Tensor:
         """True where all of `names` are present, shape (B,); False everywhere for a name without
@@ -257,15 +290,17 @@ class Batch:
         kept = {k: v[index] for k, v in self.kept.items()}
         label = None if self.label is None else self.label[index]
         hidden = {m: v[index] for m, v in self.hidden.items()}
-        return Batch(x, present, label, kept, self.holes, hidden)
+        covariates = {m: v[index] for m, v in self.covariates.items()}
+        return Batch(x, present, label, kept, self.holes, hidden, covariates)
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with everything on `device`."""
 
         x, present, kept = (on(device, values) for values in (self.x, self.present, self.kept))
         label = None if self.label is None else self.label.to(device)
-        hidden = on(device, self.hidden)
-        return replace(self, x=x, present=present, label=label, kept=kept, hidden=hidden)
+        changes: dict[str, Any] = {"x": x, "present": present, "label": label, "kept": kept}
+        changes |= {"hidden": on(device, self.hidden), "covariates": on(device, self.covariates)}
+        return replace(self, **changes)
 
 
 def batch_of(given: Batch | Mapping[str, Any]) -> Batch:

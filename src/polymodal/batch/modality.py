@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
@@ -17,7 +17,17 @@ MAX_NAME = 200  # bytes of a name that stands for a file, see `escaped`
 SEPARATORS = "+,="  # they join names in subsets, lists and arguments
 END, UNKNOWN = "<end>", "<unk>"  # the first words of a vocabulary
 # Fields that settings cannot change.
-OF_THE_DATA = ("name", "shape", "vocabulary", "columns", "location", "spread", "holes")
+OF_THE_DATA = (
+    "name",
+    "shape",
+    "vocabulary",
+    "columns",
+    "location",
+    "spread",
+    "holes",
+    "covariate",
+)
+AVERAGE = "average"  # in place of a category of a covariate
 Scale = Annotated[float, Ge(1e-6), Le(1e6)]
 ColumnType = Literal["real", "positive", "bounded", "count", "boolean", "category", "ordinal"]
 CODED = ("boolean", "category", "ordinal")  # types whose values are places in `categories`
@@ -80,6 +90,40 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Covariate:
+    """What is known of each sample beside a modality, such as the batch in which a cell was
+    measured, and is no part of what the latent has to say.
+
+    Args:
+        column: its name in the user's table.
+        categories: the words that the places 0, 1, ... stand for.
+        shares: of the training samples, by which categories are averaged where that of a sample is
+            not known.
+
+    Raises ValueError for fewer than two categories, one that comes twice, and other shares.
+    """
+
+    column: str
+    categories: tuple[str, ...]
+    shares: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name, value in typed_arguments(Covariate, vars(self), self.column).items():
+            object.__setattr__(self, name, value)
+        count = len(set(self.categories))
+        if not 2 <= count == len(self.categories) == len(self.shares) or not sum(self.shares) > 0:
+            raise ValueError(
+                f"The covariate {self.column!r} needs two or more different categories, each with"
+                f" its share of the samples, got {shown(list(self.categories))}."
+            )
+
+    def places(self, words: Sequence[str | None]) -> list[int]:
+        """The places of words among the categories; -1 of others, of None and of `AVERAGE`."""
+        place = {word: k for k, word in enumerate(self.categories)}
+        return [-1 if word is None else place.get(word, -1) for word in words]
+
+
+@dataclass(frozen=True)
 class Modality:
     """One modality: its name, its shape, and how its values are modelled.
 
@@ -103,6 +147,7 @@ class Modality:
             networks stay in the user's units.
         holes: whether single entries are missing in the training data; networks then also read
             which.
+        covariate: of counts, what the networks are told of each sample; None: nothing.
 
     Raises:
         ValueError: for another name, a shape that is empty or has more than 10^8 numbers, a weight
@@ -123,11 +168,14 @@ class Modality:
     location: tuple[float, ...] = ()
     spread: tuple[Annotated[float, Gt(0)], ...] = ()
     holes: bool = False
+    covariate: Covariate | None = None
 
     def __post_init__(self) -> None:
         typed(str, self.name, "A modality's name")
         columns = tuple(Column(**c) if isinstance(c, Mapping) else c for c in self.columns)
         object.__setattr__(self, "columns", columns)
+        if isinstance(self.covariate, Mapping):
+            object.__setattr__(self, "covariate", Covariate(**self.covariate))
         values = typed_arguments(Modality, vars(self), f"modalities.{self.name[:80]}")
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -143,6 +191,11 @@ class Modality:
             _check_vocabulary(self)
         if self.columns or self.location or self.spread:
             _check_entries(self)
+        if self.covariate is not None and (len(self.shape) != 1 or self.columns or self.vocabulary):
+            raise ValueError(
+                f"Modality {self.name!r} has the covariate {self.covariate.column!r}; only counts"
+                " and vectors of numbers can have one."
+            )
 
 
 def checked_fields(changes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -34,6 +34,8 @@ class Request:
         n: draws for each given sample.
         seed: of the noise.
         sampler: the name of a sampler; None: the run's.
+        covariates: {modality: the category of its covariate for which it is decoded}; see
+            `MultimodalVAE.generate`.
     """
 
     given: Mapping[str, str]
@@ -41,6 +43,7 @@ class Request:
     n: int
     seed: int
     sampler: str | None = None
+    covariates: Mapping[str, str] = field(default_factory=dict)
 
 
 def generate_files(run_dir: Path, request: Request, out: Path, console: Console) -> None:
@@ -60,7 +63,7 @@ def generate_files(run_dir: Path, request: Request, out: Path, console: Console)
         say(console, note)
     others = [m for m in run.model.decoders if m not in request.given]
     targets = list(request.targets) or others or list(run.model.decoders)
-    x, report = run.model.sample(batch, request.n, targets, request.seed)
+    x, report = run.model.sample(batch, request.n, targets, request.seed, request.covariates)
     contents = generated_files(x, batch, modalities)
     for name, content in contents.items():
         write_output(out / name, content)

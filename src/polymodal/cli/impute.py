@@ -67,7 +67,8 @@ def impute_file(run_dir: Path, file: Path, out: Path, options: Options, console:
         proposals=options.proposals,
         seed=options.seed,
     )
-    calibration = _calibration(run, options, console) if options.level else None
+    calibration = _calibration(run, options, console)
+    completion = completion.moved(rows.modalities, calibration)
     written = _write(rows, completion, calibration, out, options)
     _report(rows, completion, options, console)
     say(console, f"Wrote {written}.")
@@ -80,8 +81,8 @@ def _unplaced(rows: Rows) -> list[str]:
 
 
 def _calibration(run: Run, options: Options, console: Console) -> Calibration | None:
-    """The factors of intervals that the run keeps, or that its validation data give; None if there
-    are none, which is said.
+    """The calibration that the run keeps, or that its validation data give; None if there is none,
+    which is said.
     """
     from polymodal.imputation.columns import measured
     from polymodal.imputation.evaluate import calibrate

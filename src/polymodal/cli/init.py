@@ -15,6 +15,7 @@ from polymodal.checks.yaml_text import WORDS
 from polymodal.cli.console import say
 from polymodal.cli.init_files import description_of_files, given
 from polymodal.cli.inspect import print_summary
+from polymodal.data.covariates import hint
 from polymodal.data.described import Described, read_described
 from polymodal.data.sources.cells import CellValues
 from polymodal.data.sources.images import USUAL, Pictures
@@ -60,9 +61,24 @@ def init_description(
     print_summary(summary(described.splits, described), console)
     advice = recommended(described.splits)
     say(console, f"\nWrote {target}. Method {advice.method} ({advice.reason}).")
+    if told := _hint(described):
+        say(console, told)
     away = target.resolve().parent != known.root.resolve()
     folder = f" --data {known.root}" if away else ""
     say(console, f"Next: polymodal inspect {target}; polymodal train {target}{folder}")
+
+
+def _hint(described: Described) -> str | None:
+    """A sentence on a column that may be a covariate of counts."""
+    description = described.description
+    if description.file is None:
+        return None
+    place = description.place()
+    free = set(place.table().columns) - set(place.taken[description.file])
+    free -= {*_columns(described)}
+    counts = [m.name for m in described.splits.modalities if m.kind == "counts"]
+    columns = sorted(place.table().columns, key=lambda c: ":" in c)  # those of all cells first
+    return hint(place.table(), [c for c in columns if c in free], counts)
 
 
 # The text.

@@ -262,12 +262,21 @@ def generate(
     ] = 8,
     seed: Annotated[int, typer.Option(help="Seed of the noise.", **SEEDS)] = 0,
     sampler: Sampler = None,
+    batch: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=CATEGORY",
+            help="The batch (batch_key) as one of which cells are decoded; default: average.",
+        ),
+    ] = None,
 ) -> None:
     """Generate any modalities from any subset of them; from none: joint samples."""
     from polymodal.cli.generate import Request, generate_files
 
     values = pairs(given, "--given", "NAME=FILE")
-    generate_files(run, Request(values, want or [], n, seed, sampler), out, standard_output())
+    covariates = pairs(batch, "--batch", "NAME=CATEGORY")
+    request = Request(values, want or [], n, seed, sampler, covariates)
+    generate_files(run, request, out, standard_output())
 
 
 @app.command(epilog="Example: polymodal report runs/jnf runs/jnf-dcca --out report.html")
@@ -364,6 +373,11 @@ def _fail(sentence: str, status: int) -> int:
 
 
 def main() -> None:
-    """Entry point of the command `polymodal`. To be asked to end is to be interrupted."""
+    """Entry point of the command `polymodal`. To be asked to end is to be interrupted, also by a
+    terminal that closes, except under nohup.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    closing = getattr(signal, "SIGHUP", None)  # not on Windows
+    if closing and signal.getsignal(closing) != signal.SIG_IGN:
+        signal.signal(closing, signal.default_int_handler)
     sys.exit(run())

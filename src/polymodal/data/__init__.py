@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import pandas as pd
-
 from polymodal.batch import checked_fields
 from polymodal.checks import (
     AUTO,
@@ -31,7 +29,7 @@ from polymodal.data.described import described, read_described
 from polymodal.data.description import Description, is_description, is_own, section_of
 from polymodal.data.digit_names import mnist_svhn_text
 from polymodal.data.digits import match, mnist_fashion, mnist_svhn, mnist_svhn_fashion
-from polymodal.data.in_memory import from_memory, is_in_memory
+from polymodal.data.in_memory import InMemory, from_memory, is_in_memory
 from polymodal.data.kinds import KINDS, Kind, kind_of
 from polymodal.data.linear_gaussian import LinearGaussian, linear_gaussian
 from polymodal.data.missing import PATTERNS, by_label, mar, mcar, remove_values, unpaired
@@ -116,7 +114,7 @@ DATASETS: dict[str, Callable[..., Splits]] = {
 
 @checked
 def load_data(
-    name_or_path: FilePath | Mapping[str, Any] | pd.DataFrame,
+    name_or_path: FilePath | InMemory,
     *,
     path: FilePath | None = None,
     limit: Count | None = None,

@@ -16,6 +16,7 @@ from polymodal.batch import (
     Batch,
     Modality,
     as_mask,
+    as_places,
     check_mappings,
     check_masks,
     on,
@@ -62,6 +63,7 @@ class Dataset:
         present: present[m] of shape (N,), 0 or 1; no key: all present.
         label: (N,) whole numbers or words, which become classes 0, 1, ... in their order; or None.
         kept: what a stage keeps, each (N, ...).
+        covariates: covariates[m] of shape (N,), places of categories; see `Batch`.
         classes: the labels of the classes, as they were given; none: those that occur in `label`.
         holes: the modalities of which samples have holes; None: looked for.
         streams_to: the device of batches, of data that are too large for it or for memory: tables
@@ -87,6 +89,7 @@ class Dataset:
     classes: Sequence[Class] = ()
     holes: frozenset[str] | None = None
     streams_to: torch.device | None = None
+    covariates: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_mappings(tables=self.tables, index=self.index, present=self.present)
@@ -136,6 +139,8 @@ class Dataset:
         }
         self._find_holes(present)
         object.__setattr__(self, "present", present)
+        covariates = {m: as_places(v, len(self), m) for m, v in self.covariates.items()}
+        object.__setattr__(self, "covariates", covariates)
         if self.label is None:
             return
         label, classes = with_classes(self.label, self.classes)
@@ -210,6 +215,7 @@ class Dataset:
             self._labels(samples),
             on(self.device, read.kept),
             self.holes,
+            covariates=picked(self.covariates, samples),
         )
 
     def batches(self, size: int) -> Iterator[Batch]:
@@ -235,6 +241,7 @@ class Dataset:
             present=picked(self.present, samples),
             label=self._labels(samples),
             kept=picked(self.kept, samples),
+            covariates=picked(self.covariates, samples),
         )
 
     def _taken(self, samples: Tensor) -> dict[str, Tensor]:
@@ -264,6 +271,7 @@ class Dataset:
         changes: dict[str, Any] = {
             "present": on(device, self.present),
             "label": None if self.label is None else self.label.to(device),
+            "covariates": on(device, self.covariates),
         }
         if self.streamed:
             changes["streams_to"] = torch.device(device)

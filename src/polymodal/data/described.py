@@ -15,6 +15,7 @@ from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.checks import AUTO, FilePath, Memory, Seed, permitted
+from polymodal.data.covariates import covariate_of, places_of
 from polymodal.data.dataset import PARTS, Dataset, Splits
 from polymodal.data.description import (
     Description,
@@ -98,10 +99,12 @@ def read_described(
     notes = [note for _, _, notes in values.values() for note in notes]
     notes += unmatched(samples, together)
     label = _label(description, place, together)
+    modalities, places, told = _covariates(modalities, description, place, together, parts["train"])
+    notes += told
     is_large = not room.holds(sum(x.numel() * x.element_size() for x, _, _ in values.values()))
     data = {}
     for part, chosen in parts.items():
-        data[part], kept = _dataset(modalities, values, together, chosen, label, is_large)
+        data[part], kept = _dataset(modalities, values, together, chosen, label, places, is_large)
         if lost := len(chosen) - len(kept):
             notes.append(
                 f"{lost} samples of the {part} part have no value at all, and are left out."
@@ -126,12 +129,17 @@ def _known(rows: np.ndarray, chosen: np.ndarray) -> Any:
     return places[places != ABSENT]
 
 
-def _column(
+def _named(
     column: str, what: str, description: Description, place: Place, together: Joined
 ) -> list[str | None]:
-    """The words of a column of the main table, for every sample; None where there is none."""
+    """`column_of`. Raises ValueError if there is no main table; `what` is the field."""
     if description.file is None:
         raise ValueError(f"{what}: {column} is looked up in the main table; write data.file.")
+    return column_of(column, place, together)
+
+
+def column_of(column: str, place: Place, together: Joined) -> list[str | None]:
+    """The words of a column of the main table, for every sample; None where there is none."""
     words = place.table().cells(column, place.empty).as_words()
     return [None if row == ABSENT else words[row] for row in together.main.tolist()]
 
@@ -142,9 +150,9 @@ def _parts(
     """The samples of every part. Parts that a column does not name are split off at random."""
     split = description.split
     if not isinstance(split, str):
-        by = split.by and _column(split.by, "split.by", description, place, together)
+        by = split.by and _named(split.by, "split.by", description, place, together)
         return random_parts(len(together), split, seed, by or None)
-    named = parts_by_column(_column(split, "split", description, place, together), split)
+    named = parts_by_column(_named(split, "split", description, place, together), split)
     if len(named) == len(PARTS):
         return named
     shares = random_parts(len(named["train"]), Split(), seed)
@@ -159,7 +167,7 @@ def _label(description: Description, place: Place, together: Joined) -> np.ndarr
     column = description.label
     if column is None:
         return None
-    words = _column(column, "label", description, place, together)
+    words = _named(column, "label", description, place, together)
     if lacking := [k for k, word in enumerate(words) if word is None]:
         raise ValueError(
             f"The label {column!r} is empty in {len(lacking)} of {len(words)} samples; fill it, or"
@@ -171,6 +179,28 @@ def _label(description: Description, place: Place, together: Joined) -> np.ndarr
     return np.array(words, dtype=str)
 
 
+def _covariates(
+    modalities: Sequence[Modality],
+    description: Description,
+    place: Place,
+    together: Joined,
+    train: np.ndarray,
+) -> tuple[list[Modality], dict[str, Tensor], list[str]]:
+    """The modalities with their covariates, the places of the categories of all samples, and
+    sentences on those that have none.
+    """
+    found, places, notes = [], {}, []
+    for m in modalities:
+        if column := description.batch_keys.get(m.name):
+            words = _named(column, f"batch_key of {m.name!r}", description, place, together)
+            covariate = covariate_of(column, words, train, m.name)
+            m = replace(m, covariate=covariate)
+            places[m.name], told = places_of(covariate, words, m.name)
+            notes += told
+        found.append(m)
+    return found, places, notes
+
+
 Values = Mapping[str, tuple[Tensor, Tensor, list[str]]]
 
 
@@ -180,6 +210,7 @@ def _dataset(
     together: Joined,
     chosen: np.ndarray,
     label: np.ndarray | None,
+    places: Mapping[str, Tensor],
     is_large: bool,
 ) -> tuple[Dataset, np.ndarray]:
     """The chosen samples that have a value, and their places among all; streamed, if values are
@@ -192,12 +223,13 @@ def _dataset(
     masks = {m: present_of(together.rows[m][kept], values[m][1]) for m in values}
     absent = {m: mask for m, mask in masks.items() if not mask.all()}
     own = None if label is None else label[kept]
+    told = {m: x[torch.from_numpy(kept)] for m, x in places.items()}
     if is_large:
         whole = {m: x for m, (x, _, _) in values.items()}
         rows = {m: _rows(together.rows[m][kept]) for m in values}
-        return Dataset(modalities, whole, rows, absent, own).stream(), kept
+        return Dataset(modalities, whole, rows, absent, own, covariates=told).stream(), kept
     tables = {m: gathered(together.rows[m][kept], values[m][0]) for m in values}
-    return Dataset(modalities, tables, present=absent, label=own), kept
+    return Dataset(modalities, tables, present=absent, label=own, covariates=told), kept
 
 
 def present_of(rows: np.ndarray, present: Tensor) -> Tensor:

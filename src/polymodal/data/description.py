@@ -66,6 +66,12 @@ class Description(Group):
         return {name: source_of(name, section) for name, section in sections.items()}
 
     @property
+    def batch_keys(self) -> dict[str, str]:
+        """{modality: the column of its covariate}."""
+        keys = {m: getattr(entry, "batch_key", None) for m, (_, entry) in self.sources.items()}
+        return {m: key for m, key in keys.items() if key is not None}
+
+    @property
     def sample_key(self) -> str | None:
         """The column of keys; of a file of cells, their names."""
         return NAMES if self.key is None and is_cells(self.file or "") else self.key
@@ -82,6 +88,7 @@ class Description(Group):
         for source, entry in self.sources.values():
             file = getattr(entry, "file", None) or self.file or ""
             taken.setdefault(file, []).extend(source.taken(entry))
+        taken[self.file or ""] += self.batch_keys.values()
         return Place(
             folder=Path(self.path or ".").expanduser(),
             file=self.file,

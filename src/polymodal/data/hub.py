@@ -6,13 +6,15 @@ Such a data set has `column_names`, `features` and, for a column, a list of valu
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from polymodal.checks import shown
 from polymodal.data.readers.pictures import resized
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PARTS = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}
 SPLIT = "split of the data set"  # the column that is added
@@ -48,6 +50,8 @@ def read_hub(given: Any) -> Read:
     Raises ValueError for other splits, and for columns that are none of numbers, words, pictures
     and equally long vectors.
     """
+    import pandas as pd
+
     splits = dict(given) if isinstance(given, Mapping) else {"train": given}
     if unknown := sorted(splits.keys() - PARTS.keys()):
         raise ValueError(f"The splits must be {', '.join(PARTS)}, got {shown(unknown)}.")

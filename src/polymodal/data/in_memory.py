@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from torch import Tensor
 
 from polymodal.checks import shown
@@ -19,9 +19,22 @@ from polymodal.data.description import description_of
 from polymodal.data.hub import is_hub, read_hub
 from polymodal.data.npz import LABELS, of_arrays
 from polymodal.data.suggestion import modality_name, suggested
-from polymodal.data.tables.frame import Frame
+from polymodal.data.tables.user_table import UserTable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    InMemory = Mapping[str, Any] | pd.DataFrame
+else:
+    InMemory = Any  # since pandas is not imported before it is needed
 
 TABLE = "table"
+
+
+def is_frame(given: Any) -> bool:
+    """Whether something is a DataFrame. This does not import pandas."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(given, pandas.DataFrame)
 
 
 def is_in_memory(given: Any) -> bool:
@@ -31,7 +44,7 @@ def is_in_memory(given: Any) -> bool:
     >>> is_in_memory({"a": np.zeros((3, 2))}), is_in_memory({"file": "people.csv"})
     (True, False)
     """
-    if isinstance(given, pd.DataFrame) or is_hub(given):
+    if is_frame(given) or is_hub(given):
         return True
     return isinstance(given, Mapping) and any(hasattr(x, "__array__") for x in given.values())
 
@@ -50,7 +63,7 @@ def from_memory(given: Any, *, seed: int = 0, **fields: Any) -> Splits:
 
     Raises ValueError in one sentence for what cannot be read.
     """
-    if isinstance(given, pd.DataFrame):
+    if is_frame(given):
         return _of_frame(given, seed, fields).splits
     if is_hub(given):
         return _of_hub(given, seed, fields).splits
@@ -58,7 +71,7 @@ def from_memory(given: Any, *, seed: int = 0, **fields: Any) -> Splits:
         raise ValueError(f"Only a DataFrame alone takes {shown(sorted(fields))}; leave it out.")
     if unnamed := [name for name in given if not isinstance(name, str)]:
         raise ValueError(f"Modalities are named by words, got {shown(unnamed[0])}.")
-    if any(isinstance(x, pd.DataFrame) for x in given.values()):
+    if any(is_frame(x) for x in given.values()):
         return _of_several(given, seed).splits
     return of_arrays({name: _array(x) for name, x in given.items()}, "The data", seed)
 
@@ -70,8 +83,17 @@ def _array(x: Any) -> np.ndarray:
     return x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
 
 
+def _table(columns: Any, name: str) -> UserTable:
+    """A DataFrame, or what becomes one, as a table with this name."""
+    import pandas as pd  # 0.4 s, and most training does without it
+
+    from polymodal.data.tables.frame import Frame
+
+    return Frame(pd.DataFrame(columns), name)
+
+
 def _of_frame(frame: pd.DataFrame, seed: int, fields: Mapping[str, Any]) -> Described:
-    tables: Any = {Path(TABLE): Frame(frame, TABLE)}
+    tables: Any = {Path(TABLE): _table(frame, TABLE)}
     return read_described({"file": TABLE, **fields}, TABLE, seed, tables=tables)
 
 
@@ -83,7 +105,7 @@ def _of_hub(given: Any, seed: int, fields: Mapping[str, Any]) -> Described:
     modalities: dict[str, Any] = {}
     tables: Any = {}
     if len(read.frame.columns):
-        tables, section = {Path(TABLE): Frame(read.frame, TABLE)}, {"file": TABLE, **section}
+        tables, section = {Path(TABLE): _table(read.frame, TABLE)}, {"file": TABLE, **section}
         if set(read.frame.columns) - {read.split, section.get("label")}:
             whole = suggested(description_of(section), tables=tables, folders=[])
             modalities = dict(whole.modalities)
@@ -104,10 +126,10 @@ def _of_several(given: Mapping[str, Any], seed: int) -> Described:
     for k, (name, x) in enumerate(given.items()):
         file = str(k)
         if name in LABELS:
-            tables[Path(file)] = Frame(pd.DataFrame({"label": _array(x)}), name)
+            tables[Path(file)] = _table({"label": _array(x)}, name)
             section = {"file": file, "label": "label"}
-        elif isinstance(x, pd.DataFrame):
-            tables[Path(file)] = Frame(x, name)
+        elif is_frame(x):
+            tables[Path(file)] = _table(x, name)
             modalities[name] = {"file": file}
         else:
             arrays[Path(file)] = {"": _array(x)}

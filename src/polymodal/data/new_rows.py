@@ -14,8 +14,9 @@ from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.checks import FilePath
+from polymodal.data.covariates import places_of
 from polymodal.data.dataset import Dataset
-from polymodal.data.described import Values, gathered, main_keys, present_of
+from polymodal.data.described import Values, column_of, gathered, main_keys, present_of
 from polymodal.data.description import (
     Description,
     description_of,
@@ -50,9 +51,16 @@ def read_rows(
     Raises ValueError in one sentence for what cannot be read.
     """
     if is_description(path) or is_cells(path):
-        values, together = _of_files(modalities, description_of_rows(section, path))
+        description = description_of_rows(section, path)
+        place = description.place()
+        values, together = _of_files(modalities, description, place)
     else:
-        values, together = _of_table(modalities, description_of(section), path)
+        description = description_of(section)
+        place = _place_of_table(description, path)
+        values, together = _of_table(modalities, description, place)
+    covariates, told = _covariates(modalities, description, place, together)
+    for note in told:
+        log.warning("%s", note)
     for _, _, notes in values.values():
         for note in notes:
             log.warning("%s", note)
@@ -61,7 +69,27 @@ def read_rows(
         modalities,
         {m: gathered(rows[m], values[m][0]) for m in values},
         present={m: present_of(rows[m], values[m][1]) for m in values},
+        covariates=covariates,
     )
+
+
+def _covariates(
+    modalities: Sequence[Modality], description: Description, place: Place, together: Joined
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The places of the categories of samples, also of modalities that they lack, and sentences on
+    those that have none.
+    """
+    places: dict[str, Tensor] = {}
+    notes: list[str] = []
+    for m in modalities:
+        if m.covariate is not None:
+            column = description.batch_keys.get(m.name, m.covariate.column)
+            words: Sequence[str | None] = [None] * len(together)
+            if place.file is not None and column in place.table().columns:
+                words = column_of(column, place, together)
+            places[m.name], told = places_of(m.covariate, words, m.name)
+            notes += told
+    return places, notes
 
 
 def rows_table(section: Mapping[str, Any], path: FilePath) -> UserTable:
@@ -99,9 +127,11 @@ def _is_held(section: Mapping[str, Any], path: Path) -> bool:
     return section.get("modality") is None or list(held) == [""] or section["modality"] in held
 
 
-def _of_files(modalities: Sequence[Modality], description: Description) -> tuple[Values, Joined]:
+def _of_files(
+    modalities: Sequence[Modality], description: Description, place: Place
+) -> tuple[Values, Joined]:
     """Values of the files of a description; of modalities that it does not name, none."""
-    place, values = description.place(), {}
+    values = {}
     sources = description.sources.items()
     samples = {name: source.read(name, entry, place) for name, (source, entry) in sources}
     together = joined(samples, main_keys(description, place))
@@ -115,14 +145,19 @@ def _of_files(modalities: Sequence[Modality], description: Description) -> tuple
     return values, replace(together, rows=rows)
 
 
-def _of_table(
-    modalities: Sequence[Modality], description: Description, path: FilePath
-) -> tuple[Values, Joined]:
-    """Values of one table, in which the columns of all modalities are looked up."""
+def _place_of_table(description: Description, path: FilePath) -> Place:
+    """Where a table of new rows lies."""
     if not is_table(path):
         raise ValueError(f"New rows are read from a table or a description, got {path}.")
     table = read_table(path, separator=description.separator, encoding=description.encoding)
-    place = _place_of(description, table)
+    return _place_of(description, table)
+
+
+def _of_table(
+    modalities: Sequence[Modality], description: Description, place: Place
+) -> tuple[Values, Joined]:
+    """Values of one table, in which the columns of all modalities are looked up."""
+    table = place.table()
     values = {m.name: _of_columns(m, description, place) for m in modalities}
     rows = np.arange(len(table))
     return values, Joined(dict.fromkeys(values, rows), rows)

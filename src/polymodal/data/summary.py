@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -110,8 +110,21 @@ def summary(splits: Splits, described: Described | None = None) -> Summary:
         len(patterns),
         float((~grid.present).mean()),
         [*suspicions(splits), *duplicates(splits)],
-        list(described.notes) if described else [],
+        [*_covariates(splits), *(described.notes if described else ())],
     )
+
+
+def _covariates(splits: Splits) -> Iterator[str]:
+    """A sentence for each modality with a covariate."""
+    for m in splits.modalities:
+        if m.covariate is not None:
+            shares = zip(m.covariate.categories, m.covariate.shares, strict=True)
+            few = [f"{word} {share:.0%}" for word, share in shares][:6]
+            more = ", ..." if len(m.covariate.categories) > len(few) else ""
+            yield (
+                f"The networks of {m.name!r} are told {m.covariate.column!r} of each sample, one of"
+                f" {len(m.covariate.categories)} categories ({', '.join(few)}{more})."
+            )
 
 
 def unused(described: Described) -> dict[str, str]:

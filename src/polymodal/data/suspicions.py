@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -89,6 +88,8 @@ def _of_words(column: Column) -> Iterator[str]:
 
 def _same_columns(m: Modality, x: Tensor) -> Iterator[str]:
     """Pairs of columns that say the same in the rows that have both."""
+    import pandas as pd
+
     numbers = [k for k, c in enumerate(m.columns[:COMPARED]) if c.type not in CODED]
     found = pd.DataFrame(x[:, numbers].numpy()).corr(min_periods=RECURS + 1).to_numpy()
     for i, k in np.argwhere(np.triu(np.abs(found) > SAME, 1)):

@@ -17,7 +17,7 @@ from polymodal.experiments.plan import make_plan
 from polymodal.experiments.work import FAILURES
 from polymodal.metrics import METRICS
 from polymodal.metrics.evaluate import evaluate
-from polymodal.metrics.table import shown
+from polymodal.metrics.table import markdown_row, shown
 from polymodal.rng import stream
 from polymodal.runs.lock import BusyError, locked
 from polymodal.training.fit import fit
@@ -223,7 +223,7 @@ def summary(study: Any) -> str:
     order = sorted(trials, key=lambda t: math.inf if t.value is None else sign * t.value)
     name = study.user_attrs["objective"]
     lines = [f"| trial | {name} | settings |", "| --- | --- | --- |"]
-    lines += [f"| {t.number} | {_result(t)} | {words(_values(t.params))} |" for t in order]
+    lines += [markdown_row([f"{t.number}", _result(t), words(_values(t.params))]) for t in order]
     return "\n".join([_best(order, name), "", *lines]) + "\n"
 
 

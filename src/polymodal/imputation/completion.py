@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -54,6 +54,16 @@ class Completion:
             f"The median effective number of draws is {self.ess:.0f}, fewer than {FEW_DRAWS}:"
             f" intervals and draws are rough; try {remedy}, or train longer."
         )
+
+    def moved(self, modalities: Sequence[Modality], calibration: Calibration | None) -> Completion:
+        """The same with numbers moved towards their column's mean by a calibration."""
+        if calibration is None:
+            return self
+        named = {m.name: m for m in modalities}
+        filled = {
+            m: calibration.moved(known, named[m], self.whole[m]) for m, known in self.filled.items()
+        }
+        return replace(self, filled=filled)
 
     def bounds(self, modality: Modality, calibration: Calibration | None) -> Tensor:
         """Lower and upper bounds (2, R, *shape) of the intervals, stretched by a calibration."""

@@ -1,5 +1,5 @@
 """Intervals that hold: split-conformal factors on the half widths of a model's own intervals; and
-`Calibration`, which has these factors and temperatures of probabilities.
+`Calibration`, which has these factors, temperatures of probabilities, and shrinkages of numbers.
 
 The interval of a column at one level becomes [median - f below, median + f above], of positive
 columns in logarithms. f is the smallest number for which ceil((n + 1) level) of n validation values
@@ -35,6 +35,7 @@ from polymodal.imputation.intervals import (
     scores,
     stretched,
 )
+from polymodal.imputation.shrinkage import Shrinkage, moved
 from polymodal.imputation.temperature import Temperature, tempered
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -96,11 +97,13 @@ class Factor(Group):
 @dataclass(frozen=True)
 class Calibration:
     """What validation data say of a model: factors of the intervals of all columns and patterns,
-    and temperatures of the probabilities of all modalities and patterns.
+    temperatures of the probabilities of all modalities and patterns, and how far numbers are moved
+    towards their column's mean.
     """
 
     factors: Sequence[Factor]
     temperatures: Sequence[Temperature] = ()
+    shrinkages: Sequence[Shrinkage] = ()
 
     def factor(self, pattern: Pattern, modality: str, column: str) -> Factor | None:
         """The factors of a column; those of the other pattern if this one was not measured."""
@@ -127,11 +130,16 @@ class Calibration:
             return entries
         return torch.where(whole.reshape(-1, *[1] * (entries.dim() - 1)), lacking, entries)
 
+    def moved(self, filled: Filled, modality: Modality, whole: Tensor | None = None) -> Filled:
+        """What is known of a modality, its numbers moved towards the means, see `moved`."""
+        return moved(filled, self.shrinkages, modality, whole)
+
     def records(self) -> dict[str, list[dict[str, Any]]]:
         """Plain mappings, for JSON."""
         return {
             "factors": [f.model_dump() for f in self.factors],
             "temperatures": [t.model_dump() for t in self.temperatures],
+            "shrinkages": [s.model_dump() for s in self.shrinkages],
         }
 
     @classmethod
@@ -143,12 +151,16 @@ class Calibration:
         return cls(
             tuple(typed(list[Factor], list(kept.get("factors", ())))),
             tuple(typed(list[Temperature], list(kept.get("temperatures", ())))),
+            tuple(typed(list[Shrinkage], list(kept.get("shrinkages", ())))),
         )
 
     def joined(self, other: Calibration) -> Calibration:
         """This one and another, of other patterns."""
-        temperatures = (*self.temperatures, *other.temperatures)
-        return Calibration((*self.factors, *other.factors), temperatures)
+        return Calibration(
+            (*self.factors, *other.factors),
+            (*self.temperatures, *other.temperatures),
+            (*self.shrinkages, *other.shrinkages),
+        )
 
 
 def places_of(k: int) -> list[int]:

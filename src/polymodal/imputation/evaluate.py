@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+import torch
 
 from polymodal.batch import Modality
 from polymodal.checks import Count, checked
@@ -18,6 +20,7 @@ from polymodal.imputation.hiding import SHARE, WHOLE, Hidden, hide_entries, hide
 from polymodal.imputation.measures import Measured, measure
 from polymodal.imputation.prediction import predict
 from polymodal.imputation.results import FILLING, FillingTable, keep_calibration
+from polymodal.imputation.shrinkage import shrinkages_of
 from polymodal.imputation.temperature import temperature_of
 from polymodal.metrics.evaluate import evaluating
 from polymodal.model import MultimodalVAE
@@ -25,6 +28,7 @@ from polymodal.runs.run import Run
 
 ROWS = 500  # samples of a part that are measured
 ENTRIES = 100_000  # of a part that are measured: fewer samples of many columns
+VALUES = 20_000_000  # of a modality whose means are taken
 TIMES = 4  # most times that a validation sample is taken
 PROPOSALS = 500  # latents behind each; more change little, and take as much longer
 Show = Callable[[FillingTable], None]
@@ -47,8 +51,9 @@ def evaluate_imputation(
     the column's marginal, ridge regression and nearest neighbours, all of them fitted on the
     training part.
 
-    The factors by which intervals are stretched and the temperatures of probabilities are fitted on
-    the validation part in the same way, and saved in the run, for `widened` and `held`.
+    The factors by which intervals are stretched, the temperatures of probabilities, and how far
+    numbers are moved towards their column's mean are fitted on the validation part in the same way,
+    and saved in the run, for `Calibration`.
 
     Args:
         run: returned by `fit` or `load`.
@@ -101,6 +106,7 @@ def _patterns(
     """The figures and the calibration of each pattern."""
     named = {m.name: m for m in modalities}
     marginals = {m.name: _marginals(data.train, m) for m in modalities}
+    means = {m: [each.center for each in columns] for m, columns in marginals.items()}
     say("fitting ridge regression and nearest neighbours")
     baselines = Baselines.fit(data.train)
     most = _most(rows, modalities)
@@ -112,7 +118,9 @@ def _patterns(
         if test is None:
             continue
         say(f"filling in {_words(test)}")
-        own = Calibration(()) if check is None else _fitted(model, named, check, proposals, seed)
+        own = Calibration(())
+        if check is not None:
+            own = _fitted(model, named, check, means, proposals, seed)
         said = predict(model, test, QUANTILES, proposals=proposals, seed=seed)
         whole = test.targets[0] if test.pattern == WHOLE else None
         others = baselines.predict(test.data, whole)
@@ -162,22 +170,40 @@ def _marginals(train: Dataset, modality: Modality) -> list[Marginal]:
     ]
 
 
+def _means(train: Dataset, modality: Modality) -> list[float]:
+    """The mean of each column in training, of at most `VALUES` values, evenly spaced; 0 of a column
+    without one.
+    """
+    most = max(1, VALUES // len(columns_of(modality)))
+    if len(train) > most:
+        train = train.take(torch.linspace(0, len(train) - 1, most).long())
+    return values_of(train, modality).double().nanmean(0).nan_to_num().tolist()
+
+
 def _fitted(
     model: MultimodalVAE,
     modalities: dict[str, Modality],
     hidden: Hidden,
+    means: Mapping[str, Sequence[float]],
     proposals: int,
     seed: int,
 ) -> Calibration:
-    """The factors and the temperatures of one pattern."""
+    """The calibration of one pattern.
+
+    Args:
+        means: {modality: of its columns in training}; of a modality that is not there no number is
+            moved, nor of one whose missing entries have another mean than observed ones.
+    """
     said = predict(model, hidden, QUANTILES, proposals=proposals, seed=seed)
-    factors, temperatures = [], []
+    factors, temperatures, shrinkages = [], [], []
     for m in hidden.targets:
         given = (hidden.pattern, modalities[m], hidden.truth[m], hidden.mask[m])
         factors += factors_of(*given, said[m].filled.quantiles)
         if (found := temperature_of(*given, said[m].filled, hidden.times)) is not None:
             temperatures.append(found)
-    return Calibration(tuple(factors), tuple(temperatures))
+        if m in means and m not in model.mechanisms:
+            shrinkages += shrinkages_of(*given, said[m].filled, means[m], hidden.times)
+    return Calibration(tuple(factors), tuple(temperatures), tuple(shrinkages))
 
 
 @checked
@@ -191,20 +217,24 @@ def calibrate(
     seed: int = 0,
 ) -> Calibration:
     """The factors by which the intervals of a run are stretched, and the temperatures of its
-    probabilities, so that they hold on data that were not used in training.
+    probabilities, so that they hold on data that were not used in training; and how far its numbers
+    are moved towards the means of the training part.
 
     Args:
-        data: Splits, whose validation part is used, or that part.
+        data: Splits, whose validation part is used, or that part, with which no number is moved.
         share, rows, proposals, seed: see `evaluate_imputation`.
     """
     model = run if isinstance(run, MultimodalVAE) else run.model
     part = data.val if isinstance(data, Splits) else data
     modalities = measured(model.modalities)
     named = {m.name: m for m in modalities}
+    means = {}
+    if isinstance(data, Splits):
+        means = {m.name: _means(data.train, m) for m in modalities}
     calibration = Calibration(())
     with evaluating(model):
         for hidden in _checks(part, modalities, share, _most(rows, modalities), seed):
             if hidden is not None:
-                fitted = _fitted(model, named, hidden, proposals, seed)
+                fitted = _fitted(model, named, hidden, means, proposals, seed)
                 calibration = calibration.joined(fitted)
     return calibration

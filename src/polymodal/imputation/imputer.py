@@ -308,7 +308,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         )
         if warning := completion.warning("more proposals"):
             log.warning("%s", warning)
-        return completion
+        return completion.moved(self.modalities_, self.calibration_)
 
     def _given_back(
         self, forms: Forms | CellForms, values: Mapping[str, torch.Tensor], X: Any

@@ -129,8 +129,9 @@ def measure(
     """
     result, inside = Measured([], [], [], []), _Inside()
     for m in hidden.targets:
+        given = predicted[m].moved(calibration, modalities[m], hidden.pattern)
         for i, entries in _columns(modalities[m], hidden, marginals[m]):
-            said = _of_column(predicted[m], i, entries, calibration)
+            said = _of_column(given, i, entries, calibration)
             bounds, own = _bounds(said, entries, calibration)
             figures = _model_figures(said, entries, bounds, own)
             result.rows.append(entries.row(MODEL, figures))

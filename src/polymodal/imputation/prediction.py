@@ -11,8 +11,9 @@ from torch import Tensor
 
 from polymodal.batch import CODED, Batch, Modality
 from polymodal.imputation.columns import columns_of
+from polymodal.imputation.conformal import Calibration
 from polymodal.imputation.fill import PROPOSALS, Filled, batches_of, joined, summarised
-from polymodal.imputation.hiding import Hidden
+from polymodal.imputation.hiding import WHOLE, Hidden, Pattern
 from polymodal.imputation.weighted import Weighted, weighted_latents
 from polymodal.metrics.scoring import crps, log_score, pit
 from polymodal.model import MultimodalVAE
@@ -34,6 +35,11 @@ class Predicted:
     log_score: Tensor
     crps: Tensor
     pit: Tensor
+
+    def moved(self, calibration: Calibration, modality: Modality, pattern: Pattern) -> Predicted:
+        """The same with the single values that are given to a user, all of one pattern."""
+        whole = torch.full((len(self.filled.center),), pattern == WHOLE)
+        return replace(self, filled=calibration.moved(self.filled, modality, whole))
 
 
 @torch.no_grad()

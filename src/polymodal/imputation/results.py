@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FILLING, CALIBRATION = "imputation", "calibration"  # entries of metrics.json
-SHOWN = 8  # temperatures in a sentence
+SHOWN = 8  # temperatures in a sentence, and columns
+LEAST = 0.01  # share of the way to the mean that is said
 MOST = 40  # columns of a pattern that are shown
 TITLES = {"entries": "hidden entries", "whole": "whole modality, given the others"}
 PERCENTS = tuple(percent(level) for level in LEVELS)
@@ -253,10 +254,11 @@ def calibration_of(run: Run) -> Calibration | None:
 
 
 def calibration_text(calibration: Calibration) -> str:
-    """What the factors do to the 90 % intervals and the temperatures to probabilities, a sentence
-    or two each; "" without any.
+    """What the factors do to the 90 % intervals, the temperatures to probabilities, and the
+    shrinkages to numbers, a sentence or two each; "" without any.
     """
-    return " ".join(filter(None, (_factors_text(calibration), _temperatures_text(calibration))))
+    texts = (_factors_text, _temperatures_text, _shrinkages_text)
+    return " ".join(filter(None, (text(calibration) for text in texts)))
 
 
 def _factors_text(calibration: Calibration) -> str:
@@ -285,4 +287,18 @@ def _temperatures_text(calibration: Calibration) -> str:
     return (
         "So that probabilities of categories hold, their logarithms are divided by a temperature"
         f" (above 1: less sure): {', '.join(named[:SHOWN])}."
+    )
+
+
+def _shrinkages_text(calibration: Calibration) -> str:
+    """ "" if numbers stay as they are, within a hundredth of the way."""
+    found = [s for s in calibration.shrinkages if s.weight < 1 - LEAST]
+    if not found:
+        return ""
+    found.sort(key=lambda s: s.weight)
+    named = [f"{s.column} {1 - s.weight:.0%} ({TITLES[s.pattern]})" for s in found[:SHOWN]]
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return (
+        "Filled numbers are moved towards the mean of their column, which makes them nearer to"
+        f" hidden values there, by these shares of the way: {', '.join(named)}{more}."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from polymodal.data.description import Description, describes, description_of
 from polymodal.data.new_rows import pictures_of, text_column
 from polymodal.data.tables.delimited import digits
 from polymodal.data.tables.reading import TEXT, TYPED
-from polymodal.data.tables.values import filled, holes_of
+from polymodal.data.tables.values import as_written, filled, holes_of
 from polymodal.data.tables.writing import table_bytes
 from polymodal.data.words import texts_of
 from polymodal.imputation.bounds import Bound, bounds_of
@@ -163,7 +164,9 @@ class TableRows(Rows):
     def _bounds(self, completion: Completion, calibration: Calibration | None) -> Iterator[Bound]:
         for m in self.modalities:
             if m.columns and m.name in completion.filled:
-                yield from bounds_of(m, completion, calibration, self.holes[m.name])
+                columns = tuple(as_written(self.table, c, self.empty) for c in m.columns)
+                here = replace(m, columns=columns)
+                yield from bounds_of(here, completion, calibration, self.holes[m.name])
 
 
 def _same_text(path: Path) -> Sequence[str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from polymodal.batch import CODED, Modality
@@ -70,6 +69,8 @@ def temperature_of(
         filled: what the model says of the N samples.
         times: how often each sample is among them; what is needed grows in proportion.
     """
+    from scipy.optimize import minimize_scalar
+
     entries = [
         (filled.probabilities[i][mask[:, i]], truth[mask[:, i], i].long())
         for i, column in enumerate(columns_of(modality))

@@ -30,7 +30,7 @@ class Weighted(NamedTuple):
 
     def under(self, model: MultimodalVAE, batch: Batch, m: str) -> Any:
         """p(x_m|z) of entries of a batch that were not observed, batch_shape (K, B)."""
-        p = self.decoded[m] if m in self.decoded else model.decoders[m](self.z)
+        p = self.decoded[m] if m in self.decoded else model.decoded(m, self.z, batch.covariates)
         return model.predictive(m, batch, p)
 
 
@@ -65,7 +65,7 @@ def weighted_latents(
         return equally_weighted(z)
     decoded, log_w = {}, prior.log_prob(z) - q.log_prob(z)
     for m in others:
-        p = model.decoders[m](z)
+        p = model.decoded(m, z, batch.covariates)
         log_w = log_w + batch.where(m, model.log_p_under(m, batch, p))
         if m in keep:
             decoded[m] = p

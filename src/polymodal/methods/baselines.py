@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -156,7 +157,7 @@ def mfm_loss(
         )
     posterior: Any = model.posterior
     names, subset = list(batch.x), random_subset(batch, list(batch.x), smallest=1)
-    shared = [posterior.shared(batch), posterior.shared(Batch(batch.x, subset))]
+    shared = [posterior.shared(batch), posterior.shared(replace(batch, present=subset))]
     private = posterior.private_latents(batch)
     terms = [ElboTerm(Joint(u, *private), names, batch.present) for u in shared]
     value, logs = elbos(model, batch, terms, kl=0.0)

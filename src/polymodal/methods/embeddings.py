@@ -18,6 +18,7 @@ from polymodal.methods.builder import Builder
 from polymodal.methods.settings import EmbeddingSettings
 from polymodal.model import Loss, MultimodalVAE, Stage, Step
 from polymodal.networks.augment import Dropout, RandomShift
+from polymodal.networks.covariates import ValuesOnly
 
 Values = dict[str, Tensor]  # of each modality
 LOSS_RIDGE, CCA_RIDGE = 1e-3, 1e-4  # of deep CCA while it trains, and of CCA in closed form
@@ -61,12 +62,14 @@ def make_embeddings(builder: Builder, settings: EmbeddingSettings) -> dict[str, 
 
     def network(m: Modality) -> nn.Module:
         size = settings.embedding_size
+        values = None if m.covariate is None else ValuesOnly(m.shape[0])
         if closed:
             _check_numbers(m, settings.kind)
-            return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(m.shape), size))
+            return nn.Sequential(values or nn.Flatten(), nn.Linear(math.prod(m.shape), size))
         shift = RandomShift(settings.augment)
         dropout = Dropout(0.0 if m.vocabulary else settings.dropout)  # a scaled id is another word
-        return nn.Sequential(shift, dropout, builder.encoder(m, size))
+        layers = [shift, dropout, builder.encoder(m, size)]
+        return nn.Sequential(*layers) if values is None else nn.Sequential(values, *layers)
 
     return {
         m.name: nn.Sequential(
@@ -131,7 +134,7 @@ def embedding_loss(
     if objective is None:
         raise ValueError(f"The embedding {kind!r} has a closed form and no loss.")
     networks = _networks(model)
-    return objective({m: networks[m](x) for m, x in batch.x.items()}, batch.present, ridge)
+    return objective({m: networks[m](batch.inputs(m)) for m in batch.x}, batch.present, ridge)
 
 
 @torch.no_grad()
@@ -148,7 +151,7 @@ def rotate_embeddings(
     used where num_directions is null.
     """
     networks: Mapping[str, Any] = _networks(model)
-    raw = {m: g[0] if learned else nn.Flatten() for m, g in networks.items()}
+    raw = {m: g[0] if learned else g[0][0] for m, g in networks.items()}
     linear = {} if learned else {m: g[0][1] for m, g in networks.items()}
     projections = {m: g[1] for m, g in networks.items()}
     return fit_directions(raw, linear, projections, model, (train, val), ridge)
@@ -203,7 +206,7 @@ def _collect(
     present: dict[str, list[Tensor]] = {m: [] for m in networks}
     for batch in batches:
         for m, network in networks.items():
-            values[m].append(network(batch.x[m]))
+            values[m].append(network(batch.inputs(m)))
             present[m].append(batch.mask([m]))
     return (
         {m: torch.cat(v) for m, v in values.items()},

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 from polymodal.batch import Batch
@@ -85,7 +84,7 @@ def one_latent(model: MultimodalVAE, batch: Batch) -> dict[str, Tensor]:
 def keep_draw(model: MultimodalVAE, batch: Batch) -> Batch:
     """One draw of z for each sample, kept."""
     z = model.posterior(batch).sample()
-    return Batch(batch.x, batch.present, batch.label, {"z": z})
+    return replace(batch, kept={"z": z})
 
 
 def prior_loss(model: Any, batch: Batch, progress: float) -> Loss:
@@ -117,6 +116,8 @@ def fit_mixture(prior: NormalMixture, z: Tensor, components: int, ridge: float =
     """Expectation maximisation on z (N, D), `ridge` added to the variances; diagonal covariances
     above MAX_FULL_COVARIANCE_DIM dimensions.
     """
+    from sklearn.mixture import GaussianMixture  # 1 s, and most methods do without it
+
     kind = "full" if z.shape[1] <= MAX_FULL_COVARIANCE_DIM else "diag"
     seed = int(torch.randint(2**31, ()))
     mixture = GaussianMixture(components, covariance_type=kind, reg_covar=ridge, random_state=seed)

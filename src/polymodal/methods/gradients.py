@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 from polymodal.analysis.gathering import gathered, own_rows
@@ -52,6 +51,8 @@ def cagrad(jacobian: Tensor, c: float = 0.4) -> Tensor:
     Args:
         jacobian: (M, N), a gradient in each row.
     """
+    from scipy.optimize import minimize
+
     gram = (jacobian @ jacobian.T).double().cpu().numpy()
     n = len(gram)
     size = float(gram.mean()) ** 0.5  # of the mean gradient

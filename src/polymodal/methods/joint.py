@@ -62,8 +62,9 @@ def keep_joint(model: Surrogates, batch: Batch, embed: bool = False) -> Batch:
     q = model.posterior.joint(batch)
     x: Mapping[str, Tensor] = batch.x
     if embed:
-        x = {m: model.posterior.embed(m, v) for m, v in batch.x.items()}
-    return Batch(x, batch.present, batch.label, {"loc": q.loc, "scale": q.scale})
+        x = {m: model.posterior.embed(m, batch.inputs(m)) for m in batch.x}
+    kept, told = {"loc": q.loc, "scale": q.scale}, {} if embed else batch.covariates
+    return Batch(x, batch.present, batch.label, kept, covariates=told)
 
 
 def kept_joint(batch: Batch) -> DiagNormal:
@@ -74,7 +75,7 @@ def kept_joint(batch: Batch) -> DiagNormal:
 def surrogate_kl(model: Surrogates, batch: Batch, progress: float) -> Loss:
     """L(0, 0, 1) on a batch that `keep_joint` made: sum_m KL(q(z|X) || q_m), eqs. (4) and (9)."""
     surrogates: Any = model.posterior.experts
-    experts = {m: surrogates[m].given(x) for m, x in batch.x.items()}
+    experts = {m: surrogates[m].given(batch.inputs(m)) for m in batch.x}
     return elbo(model, batch, kept_joint(batch), likelihood=0, kl=0, consensus=1, experts=experts)
 
 

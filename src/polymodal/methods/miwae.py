@@ -86,7 +86,7 @@ def thinned(batch: Batch, hide: float, entries: Sequence[str]) -> Batch:
     holes = None if batch.holes is None else batch.holes | set(entries)
     masks = dict(zip(names, left.unbind(1), strict=True))
     hidden = {m: values[m].isnan() & ~batch.x[m].isnan() for m in entries if m in values}
-    return Batch(values, masks, batch.label, batch.kept, holes, hidden)
+    return Batch(values, masks, batch.label, batch.kept, holes, hidden, batch.covariates)
 
 
 def _some_modalities(present: Tensor, like: Tensor) -> Tensor:

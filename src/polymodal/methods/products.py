@@ -63,7 +63,8 @@ def mvae_loss(
     losses = []
     for term in terms:
         present = {m: v for m, v in term.present.items() if m in term.names}
-        observed = Batch({m: batch.x[m] for m in term.names}, present)
+        x = {m: batch.x[m] for m in term.names}
+        observed = Batch(x, present, covariates=batch.covariates)
         losses.append(iwae(model, observed, term.q, k, beta=weight, estimator=objective))
     values = [counted(term, loss.value) for term, loss in zip(terms, losses, strict=True)]
     return Loss(sum_of(values), losses[0].terms)

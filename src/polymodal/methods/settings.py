@@ -49,7 +49,8 @@ class EmbeddingSettings(Group):
         embedding_size: dimensions of g_m (Senellart et al. 2023: 16).
         num_directions: how many of the most correlated directions are used (the paper: 9); null:
             chosen from the spectrum on validation data (`polymodal.analysis.cca.choose_dim`).
-        ridge: r, added to the covariances that "dcca" (null: 1e-3) and "cca" (null: 1e-4) invert.
+        ridge: share of the mean variance that is added to the diagonals of the covariances that
+            "dcca" (null: 1e-3) and "cca" (null: 1e-4) invert.
         augment: random shifts of images, in pixels, while "dcca" or "contrastive" train.
         dropout: share of g_m's inputs that are set to 0 while "dcca" or "contrastive" train.
     """

@@ -99,7 +99,7 @@ def inception(device: torch.device) -> Callable[[Tensor], Tensor]:
     Grey is repeated to three channels. Raises UnavailableError if the extra `image` is not
     installed, as the features do for other images.
     """
-    if find_spec("torch_fidelity") is None:
+    if not (find_spec("torch_fidelity") and find_spec("torchmetrics")):
         raise UnavailableError(
             "FID needs the Inception network: pip install polymodal[image], or ask for `frechet`"
             " instead."

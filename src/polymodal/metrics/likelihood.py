@@ -169,7 +169,7 @@ def where_complete(
     if not present.any():
         return value
     complete = batch if present.all() else batch.rows(present.nonzero().squeeze(1))
-    value[present] = estimate(Batch(complete.x)).to(value.dtype)
+    value[present] = estimate(Batch(complete.x, covariates=complete.covariates)).to(value.dtype)
     return value
 
 

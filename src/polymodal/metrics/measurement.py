@@ -201,4 +201,5 @@ def complete_batches(
     """The samples `rows`, which have all of `names`, as if only these had been observed."""
     names = list(names)
     for part in rows.split(size):
-        yield Batch(data.batch(part).only(names).x)
+        batch = data.batch(part).only(names)
+        yield Batch(batch.x, covariates=batch.covariates)

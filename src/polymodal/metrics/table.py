@@ -71,7 +71,7 @@ class Table:
         """A Markdown table: value ± standard error over samples (| over seeds)."""
         header, rows = self._cells()
         lines = [header, ["---"] * len(header), *rows]
-        table = "".join(f"{_markdown_row(line)}\n" for line in lines)
+        table = "".join(f"{markdown_row(line)}\n" for line in lines)
         return table + "".join(f"\n{reason}\n" for reason in self.reasons())
 
     def print(self, console: Console | None = None) -> None:
@@ -114,8 +114,13 @@ def _none_if_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def markdown_row(cells: Sequence[str]) -> str:
+    """A row of a table in Markdown, on one line, whatever the cells hold.
+
+    >>> print(markdown_row(["a|b", "two\\nlines"]))
+    | a\\|b | two lines |
+    """
+    return "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |"
 
 
 def _shared_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:

@@ -12,6 +12,7 @@ from polymodal.batch import Batch, Modality
 from polymodal.distributions.likelihoods import entries, likelihood_of
 from polymodal.distributions.normal import DiagNormal
 from polymodal.networks.architectures import Network
+from polymodal.networks.covariates import OneHot
 from polymodal.networks.heads import normal_head
 from polymodal.networks.layers import mlp
 from polymodal.networks.learned import LearnedDegrees, LearnedDispersion, LearnedScale
@@ -76,7 +77,7 @@ class JointEncoder(nn.Module):
         flag = absent.new_ones(len(batch), 1)
         if m not in batch.x:
             return absent, 0 * flag
-        features = self.encoders[m](batch.x[m])
+        features = self.encoders[m](batch.inputs(m))
         if m not in batch.present:
             return features, flag
         present = batch.present[m].unsqueeze(-1)
@@ -85,7 +86,8 @@ class JointEncoder(nn.Module):
 
 class Decoder(nn.Module):
     """p(x_m | z): a network and the modality's likelihood. z (..., B, D) -> distribution of
-    batch_shape (..., B).
+    batch_shape (..., B). With a covariate p(x_m | z, c), c being places (B,) of categories; without
+    them, or where they are -1, the categories are averaged in what the network reads.
 
     Args:
         modality: x_m.
@@ -114,7 +116,9 @@ class Decoder(nn.Module):
                 f"The likelihood {modality.likelihood!r} of {modality.name!r} reads vectors, not"
                 " images."
             )
-        self.net = network.decoder(dim, self.output_shape)
+        self.one_hot = None if modality.covariate is None else OneHot(modality.covariate)
+        told = 0 if self.one_hot is None else self.one_hot.size
+        self.net = network.decoder(dim + told, self.output_shape)
         start = None if self.likelihood.start is None else torch.zeros(self.output_shape)
         self.register_buffer("start", start)
         self.learned: nn.Module | None = None
@@ -152,9 +156,11 @@ class Decoder(nn.Module):
         """
         return self.modality.scale if self.learned is None else self.learned()
 
-    def forward(self, z: Tensor) -> Distribution:
+    def forward(self, z: Tensor, places: Tensor | None = None) -> Distribution:
         if self.columns is not None:
             z = z[..., self.columns]
+        if self.one_hot is not None:
+            z = torch.cat([z, self.one_hot.like(z, places)], -1)
         raw = self.net(z.reshape(-1, z.shape[-1]))
         raw = raw.to(z.dtype)  # densities in full precision, also under autocast
         if z.dim() != 2:

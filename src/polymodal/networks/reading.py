@@ -15,6 +15,7 @@ from polymodal.distributions.library import TOTAL, library_size, log_normalised,
 from polymodal.distributions.likelihoods import entries, likelihood_of
 from polymodal.distributions.table import SMALLEST
 from polymodal.networks.components import COMPONENTS, WIDE, PrincipalComponents
+from polymodal.networks.covariates import GivenCovariate
 
 Shape = tuple[int, ...]
 FARTHEST = 8.0  # standard deviations that an encoder tells apart
@@ -122,8 +123,22 @@ def indicated(shape: Shape) -> Shape:
 
 def reading_encoder(make: Any, modality: Modality, shape: Shape, out: int) -> nn.Module:
     """The encoder `make(shape, out)` of the values of a modality, (B, *shape) -> (B, out), as they
-    are read by networks.
+    are read by networks. With a covariate it reads `Batch.inputs`.
     """
+    if modality.covariate is None:
+        return _of_values(make, modality, shape, out)
+    sizes: list[int] = []
+
+    def features_only(size: Shape, _: int) -> nn.Module:
+        sizes.append(size[0])
+        return nn.Identity()
+
+    features = _of_values(features_only, modality, shape, out)
+    net = make((sizes[0] + len(modality.covariate.categories),), out)
+    return GivenCovariate(features, net, modality.covariate, shape[0])
+
+
+def _of_values(make: Any, modality: Modality, shape: Shape, out: int) -> nn.Module:
     likelihood = likelihood_of(modality)
     first: list[nn.Module] = []
     if likelihood.columns:

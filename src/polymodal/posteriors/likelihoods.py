@@ -146,7 +146,7 @@ class JointWithLikelihoods(JointWithSurrogates):
 
     def product(self, batch: Batch) -> LikelihoodProduct:
         """a(z) prod_m p(g_m | z)^t, of a single modality too."""
-        encoded = {m: self.encode(m, x) for m, x in batch.x.items()}
+        encoded = {m: self.encode(m, batch.inputs(m)) for m in batch.x}
         experts = [q for q, _ in encoded.values()]
         embeddings = {m: g for m, (_, g) in encoded.items()}
         present = masks(batch.present, [*encoded])

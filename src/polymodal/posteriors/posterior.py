@@ -60,7 +60,7 @@ class Posterior(nn.Module):
 
     def unimodal(self, batch: Batch) -> dict[str, Any]:
         """The posterior of every single modality q(z | x_m), for the modalities of the batch."""
-        return {m: self.experts[m](x) for m, x in batch.x.items() if m in self.experts}
+        return {m: self.experts[m](batch.inputs(m)) for m in batch.x if m in self.experts}
 
     def strata(self, batch: Batch) -> Strata:
         """The components of a mixture, each with the log-density of the whole, and their weights

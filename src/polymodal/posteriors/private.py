@@ -51,7 +51,7 @@ class SharedPrivate(Posterior):
         """Every q(w_m | x_m), the prior where x_m is absent."""
         _, *priors = self.prior().parts
         return [
-            observed(self.private[m](batch.x[m]) if m in batch.x else None, p, batch, m)
+            observed(self.private[m](batch.inputs(m)) if m in batch.x else None, p, batch, m)
             for m, p in zip(self.private, priors, strict=True)
         ]
 

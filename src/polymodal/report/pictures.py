@@ -168,7 +168,8 @@ class Scenes:
 
     def reconstructed(self) -> Group:
         """Test samples and, below each, its reconstruction from all modalities."""
-        batch = Batch({m: x[:JOINT] for m, x in self.batch.x.items()})
+        rows = self.batch.rows(slice(JOINT))
+        batch = Batch(rows.x, covariates=rows.covariates)
         samples = self._samples(batch, 1, self.names)
         alt = f"{len(batch)} test samples and their reconstructions, row by row"
         shown = {k: pixels(self._pairs(batch, s.x), alt) for k, s in samples.items()}
@@ -249,7 +250,8 @@ class Scenes:
         if label is not None:
             size = torch.where(label == label.max(), size, -1.0)
         row = int(size.argmax())
-        return Batch({name: self.batch.x[name][row : row + 1]})
+        one = self.batch.rows(slice(row, row + 1))
+        return Batch({name: one.x[name]}, covariates=one.covariates)
 
     def _panel(
         self, label: str, model: MultimodalVAE, train: Batch, given: Batch, target: str
@@ -297,7 +299,7 @@ def _embedding_pictures(
 ) -> list[Picture]:
     kept = embeddings.num_directions
     with torch.no_grad():
-        g = {m: network(batch.x[m])[:, :kept] for m, network in embeddings.networks.items()}
+        g = {m: network(batch.inputs(m))[:, :kept] for m, network in embeddings.networks.items()}
     left = plots.spectrum(embeddings.spectrum, kept)
     right = plots.embedded(g, batch.label, classes)
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from polymodal.metrics.table import Table
+from polymodal.metrics.table import Table, markdown_row
 from polymodal.report.tables import NOTE, Cell, Row, methods_of, rows_of
 
 WORDS = ("metric", "target, given", "direction")
@@ -17,14 +17,10 @@ def markdown(table: Table, answer: str = "") -> str:
     """A combined table as Markdown, below the answer in words."""
     rows = rows_of(table)
     header = [*WORDS, *methods_of(rows), *ENDS]
-    lines = [_line(header), _line(["---"] * len(header))]
-    lines += [_line(_texts(row, methods_of(rows), "**{}**")) for row in rows]
+    lines = [markdown_row(header), markdown_row(["---"] * len(header))]
+    lines += [markdown_row(_texts(row, methods_of(rows), "**{}**")) for row in rows]
     parts = [answer, "\n".join(lines), NOTE, *table.reasons()]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
 def latex(table: Table) -> str:

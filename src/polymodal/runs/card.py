@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from polymodal.data.kinds import kind_of
-from polymodal.metrics.table import Table
+from polymodal.metrics.table import Table, markdown_row
 from polymodal.runs.run import Run
 
 SHOWN = ("polymodal", "torch", "python")  # versions
@@ -92,9 +92,10 @@ def _measured(run: Run) -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return "\n".join(map(markdown_row, lines))
 
 
 def _text(words: str) -> str:
-    """Words that stay words in a cell of Markdown."""
-    return html.escape(words, quote=False).replace("|", "&#124;").replace("`", "'")
+    """Words that stay words on one line of Markdown."""
+    escaped = html.escape(" ".join(words.split()), quote=False)
+    return escaped.replace("|", "&#124;").replace("`", "'")

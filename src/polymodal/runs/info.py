@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from polymodal.batch import Column, Modality
+from polymodal.batch import Column, Covariate, Modality
 from polymodal.checks import Count, CountOrZero, Group, Measured, NonNegative, call, typed
 from polymodal.checks.files import damaged
 from polymodal.runs.files import LAST, LOG, METRICS, MODEL, RUN, read_json
@@ -27,7 +27,7 @@ NO_EFFECT_ON_RESULTS = {
 PACKAGES = (
     "polymodal",
     "torch",
-    "lightning",
+    "lightning-fabric",
     "zuko",
     "numpy",
     "scipy",
@@ -133,10 +133,13 @@ def versions() -> dict[str, str]:
 
 
 def _modality(given: Mapping[str, Any], path: str) -> Modality:
-    """A modality with its columns."""
+    """A modality with its columns and its covariate."""
     columns = given.get("columns", ())
     made = [call(Column, c, f"{path}.columns[{i}]") for i, c in enumerate(columns)]
-    return call(Modality, {**given, "columns": tuple(made)}, path)
+    fields = {**given, "columns": tuple(made)}
+    if covariate := given.get("covariate"):
+        fields["covariate"] = call(Covariate, covariate, f"{path}.covariate")
+    return call(Modality, fields, path)
 
 
 def modalities_of(info: Mapping[str, Any]) -> list[Modality]:

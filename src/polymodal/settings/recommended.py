@@ -15,7 +15,8 @@ from polymodal.settings.recommendation import Recommendation
 HALF = 0.5
 MOSTLY_MISSING = 0.25  # share of values that are missing
 SEVERAL = 4  # modalities
-STEPS, CHECKS = 4000, 50  # most steps of a table's training, and steps between its validations
+STEPS, LONGEST = 4000, 8000  # most steps of a table's training: of few samples, and of many
+PASSES, CHECKS = 90, 50  # epochs for which there are more than STEPS; steps between validations
 SMALL, BATCHES = 5000, (64, 256)  # samples up to which batches are the smaller ones
 ROWS = 20_000  # the same of tables
 LATENTS = (4, 20)  # least and largest latent of tables
@@ -83,11 +84,11 @@ def _for_vectors(splits: Splits, method: str, reason: str) -> Recommendation:
 
 
 def _for_tables(splits: Splits) -> Recommendation:
-    """MIWAE, trained for a number of steps, however few the samples are."""
+    """MIWAE, trained for a number of steps, however few the samples are, and more of many."""
     count, columns = len(splits.train), sum(math.prod(m.shape) for m in splits.modalities)
     batch = BATCHES[count > ROWS]
     each = max(1, count // batch)
-    epochs = math.ceil(STEPS / each)
+    epochs = math.ceil(min(LONGEST, max(STEPS, PASSES * each)) / each)
     training = {
         "epochs": epochs,
         "batch": batch,

@@ -14,7 +14,7 @@ from polymodal.settings.schema import TrainingSettings
 
 def make_fabric(training: TrainingSettings, precision: str = "32-true") -> Any:
     """Lightning Fabric: the device, the precision, and, under torchrun, the processes."""
-    from lightning.fabric import Fabric  # in the function, since importing it takes seconds
+    from lightning_fabric import Fabric  # in the function, since importing it takes seconds
 
     present = ["auto", "cpu"]
     present += ["cuda"] if torch.cuda.is_available() else []

@@ -18,10 +18,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-
 from polymodal.checks import FilePath, Seed, permitted, typed
 from polymodal.data import Splits, is_in_memory, load_data
+from polymodal.data.in_memory import InMemory
 from polymodal.data.mapped import is_worth_saying, where, within
 from polymodal.data.readers.mapped import Room
 from polymodal.model import Method
@@ -47,7 +46,7 @@ Reuse = Mapping[str, FilePath | Run]
 def fit(
     method: str | Method | Settings | Mapping[str, Any],
     /,
-    data: Splits | FilePath | Mapping[str, Any] | pd.DataFrame | None = None,
+    data: Splits | FilePath | InMemory | None = None,
     *,
     out: FilePath | None = None,
     seed: int = 0,

@@ -132,6 +132,7 @@ class _Parts:
             index={m: v for m, v in self.data.index.items() if self._is_unchanged(m)},
             present={m: v for m, v in self.data.present.items() if m in tables},
             kept=self.kept,
+            covariates={m: v for m, v in self.data.covariates.items() if self._is_unchanged(m)},
         )
 
     def _is_unchanged(self, m: str) -> bool:

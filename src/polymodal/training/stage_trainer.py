@@ -35,7 +35,7 @@ GROUP = 20  # steps between looks at the losses on a device that runs ahead of t
 
 
 class Machine(Protocol):
-    """The part of `lightning.fabric.Fabric` that training uses."""
+    """The part of `lightning_fabric.Fabric` that training uses."""
 
     device: torch.device
     global_rank: int

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from polymodal.checks import FilePath
 from polymodal.checks.files import LIMIT, regular
 from polymodal.data.readers.files import DamageError, reading
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ANNDATA, MUDATA = ".h5ad", ".h5mu"
 NAMES = "obs_names"  # the column of the names of cells
@@ -116,6 +117,8 @@ def _check_groups(file: Any, group: str) -> None:
 
 def _joined(data: Any) -> pd.DataFrame:
     """Columns about cells: those of all modalities, and of each."""
+    import pandas as pd
+
     columns: dict[str, pd.Series] = dict(data.obs.items())
     for modality, each in data.mod.items():
         if each.obs_names.is_unique:

@@ -30,12 +30,15 @@ class ArrayEntry(Group):
         array: its name in the file; None: the only one.
         key: the array of that file that names the samples; None: value i is that of row i.
         counts: whether the numbers are counts of cells.
+        batch_key: the column of the main table that says in which batch a sample was measured,
+            which the networks of the modality are told; None: they are told nothing.
     """
 
     file: FileName | None = None
     array: str | None = None
     key: str | None = None
     counts: bool = False
+    batch_key: str | None = None
 
 
 @dataclass

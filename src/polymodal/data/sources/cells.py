@@ -39,6 +39,8 @@ class CellsEntry(Group):
         obsm: values that are kept as arrays beside X, such as X_pca, instead of it.
         features: use that many features, those that vary most in the training part; None: all.
         counts: whether the values are counts; None: whether they look like counts.
+        batch_key: the column of the main table that says in which batch a cell was measured, which
+            the networks of the modality are told; None: they are told nothing.
     """
 
     file: FileName | None = None
@@ -47,6 +49,7 @@ class CellsEntry(Group):
     obsm: str | None = None
     features: Count | None = None
     counts: bool | None = None
+    batch_key: str | None = None
 
 
 @dataclass(kw_only=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 from torch import Tensor
 
 from polymodal.batch import Modality
@@ -78,6 +77,8 @@ class Place:
         if not is_cells(path) and not is_arrays(path):
             how = {"separator": self.separator, "encoding": self.encoding}
             return read_table(path, **how, room=self.room)
+        import pandas as pd
+
         from polymodal.data.tables.frame import Frame
 
         if is_cells(path):

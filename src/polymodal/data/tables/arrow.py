@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from polymodal.data.tables.cells import (
     Places,
     cells_of_text,
     infinite_cells,
-    whole_dtype,
+    real_dtype,
 )
 from polymodal.data.tables.dates import days
+from polymodal.data.tables.decimals import step_of, with_decimals
 from polymodal.data.tables.user_table import MAX_MB, Filled, UserTable
 
 PARQUET, FEATHER = (".parquet", ".pq"), (".feather", ".arrow")
@@ -71,7 +73,7 @@ class Typed(UserTable):
             return _with_order(cells, order)
         if pa.types.is_date(type_) or pa.types.is_timestamp(type_):
             return _dates(column, values, type_, self.places)
-        if pa.types.is_integer(type_) or pa.types.is_floating(type_):
+        if _is_number(type_):
             return _numbers(column, values, type_, self.places)
         raise ValueError(
             f"Column {column!r} holds {type_}, and numbers, words, dates and true or false are"
@@ -109,6 +111,15 @@ def _is_text(type_: pa.DataType) -> bool:
     return type_ == pa.null() or any(is_text(type_) for is_text in of_words)
 
 
+def _is_number(type_: pa.DataType) -> bool:
+    return any(is_(type_) for is_ in (pa.types.is_integer, pa.types.is_floating, is_decimal))
+
+
+def is_decimal(type_: pa.DataType) -> bool:
+    """Whether a type of Arrow is one of exact decimals."""
+    return bool(pa.types.is_decimal(type_))
+
+
 def _with_order(cells: Cells, order: tuple[str, ...]) -> Cells:
     from dataclasses import replace
 
@@ -118,7 +129,8 @@ def _with_order(cells: Cells, order: tuple[str, ...]) -> Cells:
 def _numbers(name: str, values: pa.ChunkedArray, type_: pa.DataType, places: Places) -> Cells:
     """Numbers, float64, NaN where null. Raises ValueError for infinite ones."""
     numbers = values.cast(pa.float64(), safe=False).to_pandas().to_numpy(np.float64, copy=True)
-    dtype = "int64" if pa.types.is_integer(type_) else whole_dtype(numbers)
+    decimals = max(0, type_.scale) if is_decimal(type_) else None
+    dtype = "int64" if pa.types.is_integer(type_) else real_dtype(numbers, decimals)
     form = "nothing" if np.isnan(numbers).all() else "number"
     cells = Cells(name, form, numbers, (), dtype, places)  # type: ignore[arg-type]
     if len(infinite := np.flatnonzero(np.isinf(numbers))):
@@ -149,7 +161,7 @@ def _filled(column: pa.ChunkedArray, rows: Sequence[int], values: Sequence[Any])
     inner = type_.value_type if pa.types.is_dictionary(type_) else type_
     cells = column.to_pylist()
     for row, value in zip(rows, values, strict=True):
-        cells[row] = _value(value, inner)
+        cells[row] = cell_of(value, inner)
     if not pa.types.is_dictionary(type_):
         return pa.array(cells, type_)
     words = list(dict.fromkeys([*column.chunk(0).dictionary.to_pylist(), *cells]))
@@ -159,7 +171,7 @@ def _filled(column: pa.ChunkedArray, rows: Sequence[int], values: Sequence[Any])
     return pa.DictionaryArray.from_arrays(places, pa.array(words, inner), ordered=type_.ordered)
 
 
-def _value(value: Any, type_: pa.DataType) -> Any:
+def cell_of(value: Any, type_: pa.DataType) -> Any:
     """A value as Python's of a type of Arrow."""
     if pa.types.is_boolean(type_):
         return value if isinstance(value, bool) else str(value).lower() in ("true", "1")
@@ -167,12 +179,20 @@ def _value(value: Any, type_: pa.DataType) -> Any:
         return round(float(value))
     if pa.types.is_floating(type_):
         return float(f"{float(value):.6g}")
+    if is_decimal(type_):
+        return _decimal(value, type_)
     if pa.types.is_date(type_):
         return value.date() if isinstance(value, datetime) else value
     if pa.types.is_timestamp(type_):
         is_day = isinstance(value, date) and not isinstance(value, datetime)
         return datetime(value.year, value.month, value.day) if is_day else value
     return str(value)
+
+
+def _decimal(value: Any, type_: pa.DataType) -> Decimal:
+    """A number as one of a type of decimals; what it does not hold as its first or last."""
+    largest = (10**type_.precision - 1) * step_of(type_.scale)
+    return min(largest, max(-largest, with_decimals(value, type_.scale)))
 
 
 # Reading.

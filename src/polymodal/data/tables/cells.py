@@ -14,6 +14,7 @@ import numpy as np
 
 from polymodal.checks import shown
 from polymodal.data.tables.dates import SLASHED, days, formats_of, moment_of, usual_format
+from polymodal.data.tables.decimals import decimal_dtype, decimals_in
 
 Form = Literal["number", "date", "word", "nothing"]
 EMPTY = ("", "NA", "<NA>", "N/A", "n/a", "#N/A", "nan", "NaN", "NAN", "NaT", "null", "NULL", "?")
@@ -36,8 +37,8 @@ class Cells:
         form: what all cells that are not empty are; "nothing": all are empty.
         numbers: (N,) float64, NaN where empty; of dates, days since 1970-01-01; of words: none.
         words: N words, None where empty; of numbers and dates: none.
-        dtype: how cells are written: int64, Int64 (whole, in a real column), float64, bool, str,
-            date[<format>], date, datetime.
+        dtype: how cells are written: int64, Int64 (whole, in a real column), float64, decimal[2]
+            (always two digits behind the point), bool, str, date[<format>], date, datetime.
         places: of rows in words, such as "line 5".
         empty: the words that were read as empty, and how many cells have each.
         order: the words in the order that the file says, if it says one.
@@ -157,15 +158,20 @@ def _numbers_or_words(
 def _dtype(numeric: set[str], values: Mapping[str, float]) -> str:
     if all(WHOLE.fullmatch(word) for word in numeric):
         return "int64"
-    return whole_dtype(np.array([*values.values()]))
+    return real_dtype(np.array([*values.values()]), decimals_in(numeric))
 
 
-def whole_dtype(values: np.ndarray) -> str:
+def real_dtype(values: np.ndarray, decimals: int | None = None) -> str:
     """The type of real numbers (N,): "Int64" if all are whole, as where an integer column of pandas
     has holes.
+
+    Args:
+        decimals: how many digits all of them have behind the point; None: that differs.
     """
     seen = values[np.isfinite(values)]
-    return "Int64" if len(seen) and (seen == np.round(seen)).all() else "float64"
+    if len(seen) and (seen == np.round(seen)).all():
+        return "Int64"
+    return "float64" if decimals is None else decimal_dtype(decimals)
 
 
 def infinite_cells(cells: Cells, rows: Sequence[int]) -> ValueError:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
 from polymodal.batch import CODED, Column
 from polymodal.checks import shown
-from polymodal.data.tables.cells import Cells
+from polymodal.data.tables.cells import NUMBER, Cells
 from polymodal.data.tables.dates import EPOCH, written
+from polymodal.data.tables.decimals import decimals_of, step_of, with_decimals
 from polymodal.data.tables.sizes import LARGEST, SMALLEST, fault_of, too_large
 from polymodal.distributions.table import admits
 
@@ -33,6 +35,7 @@ def numbers_of(cells: Cells, column: Column) -> tuple[np.ndarray, dict[str, list
     if cells.form == "word":
         rows = np.flatnonzero(cells.observed).tolist()
         raise _refusal(cells, column, rows, f"words such as {shown(cells.words[rows[0]])}")
+    _check_dates(cells, column)
     values = cells.numbers
     wrong = ~admits(column, values) & ~np.isnan(values)
     if wrong.any():
@@ -40,6 +43,15 @@ def numbers_of(cells: Cells, column: Column) -> tuple[np.ndarray, dict[str, list
         raise _refusal(cells, column, rows, shown(float(values[rows[0]])))
     _check_sizes(cells, column)
     return values.astype(np.float32), {}
+
+
+def _check_dates(cells: Cells, column: Column) -> None:
+    """Raises ValueError for dates in a column of numbers, and for numbers in one of dates."""
+    if cells.form == "nothing" or (cells.form == "date") == column.dtype.startswith("date"):
+        return
+    rows = np.flatnonzero(cells.observed).tolist()
+    found = "dates" if cells.form == "date" else shown(float(cells.numbers[rows[0]]))
+    raise _refusal(cells, column, rows, found)
 
 
 def _check_sizes(cells: Cells, column: Column) -> None:
@@ -58,11 +70,12 @@ def _check_sizes(cells: Cells, column: Column) -> None:
 
 def _refusal(cells: Cells, column: Column, rows: Sequence[int], value: str) -> ValueError:
     between = f" between {column.low:g} and {column.high:g}"
+    plain = "dates" if column.dtype.startswith("date") else "numbers"
     what = {
         "positive": "positive numbers",
         "count": "counts 0, 1, ...",
         "bounded": f"numbers{between}",
-    }.get(column.type, "numbers")
+    }.get(column.type, plain)
     return ValueError(
         f"Column {column.name!r} of type {column.type} must hold {what}, got {value} in"
         f" {cells.at(rows)}; correct the cells, empty them, or give the column another type in the"
@@ -113,12 +126,14 @@ def moments(values: np.ndarray, column: Column) -> tuple[float, float]:
 
 def decoded(values: Sequence[float], column: Column) -> list[Any]:
     """Numbers of a column as the values of cells, which `UserTable.write` writes: whole numbers,
-    real numbers, words, dates, true or false, by the type of the user's cells.
+    real numbers, decimals, words, dates, true or false, by the type of the user's cells.
 
     >>> decoded([1.0, 0.2], Column("x", "category", ("a", "b"), dtype="str"))
     ['b', 'a']
     >>> decoded([18262.2], Column("x", dtype="date[%d.%m.%Y]"))
     ['01.01.2020']
+    >>> decoded([2.346, 0.001], Column("x", "positive", dtype="decimal[2]"))
+    [Decimal('2.35'), Decimal('0.01')]
     """
     return [_cell(float(value), column) for value in values]
 
@@ -127,7 +142,8 @@ def _cell(value: float, column: Column) -> Any:
     if column.type in CODED:
         last = len(column.categories) - 1
         word = column.categories[min(last, max(0, round(value)))]
-        return _CASTS.get(column.dtype, str)(word)
+        digits = decimals_of(column.dtype)
+        return _CASTS.get(column.dtype, str)(word) if digits is None else _decimal(word, digits)
     if column.type == "bounded":
         value = min(column.high, max(column.low, value))
     if column.dtype.startswith("date"):
@@ -136,6 +152,16 @@ def _cell(value: float, column: Column) -> Any:
         return float(round(value))
     if column.type == "count" or column.dtype == "int64":
         return round(value)
+    digits = decimals_of(column.dtype)
+    return value if digits is None else _admitted(with_decimals(value, digits), digits, column)
+
+
+def _admitted(value: Decimal, digits: int, column: Column) -> Decimal:
+    """A rounded number, or the one beside it if only that is one of the column."""
+    if column.type == "positive":
+        return max(value, step_of(digits))
+    if column.type == "bounded" and not column.low <= value <= column.high:
+        return value + step_of(digits) * (1 if value < column.low else -1)
     return value
 
 
@@ -145,6 +171,11 @@ def _true(word: str) -> bool:
 
 def _whole(word: str) -> int:
     return int(float(word))
+
+
+def _decimal(word: str, digits: int) -> str | Decimal:
+    """The word of a category as a decimal; one that is no number stays."""
+    return with_decimals(word, digits) if NUMBER.fullmatch(word) else word
 
 
 _CASTS: Mapping[str, Any] = {"int64": _whole, "Int64": float, "float64": float, "bool": _true}

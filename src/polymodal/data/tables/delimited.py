@@ -6,6 +6,7 @@ import gzip
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from polymodal.data.tables.cells import (
     Places,
     cells_of_text,
 )
+from polymodal.data.tables.decimals import decimals_in
 from polymodal.data.tables.text_files import PACKED, read_text
 from polymodal.data.tables.user_table import Filled, UserTable
 
@@ -42,17 +44,17 @@ class Style:
 
     Args:
         comma: decimals stand behind a comma.
-        zeros: whole numbers as 3.0.
+        zeros: behind the point of whole numbers, such as 1 of 3.0.
     """
 
     comma: bool = False
-    zeros: bool = False
+    zeros: int = 0
 
     def of(self, value: Any) -> str:
         """A number as a cell."""
         text = digits(value)
         if self.zeros and WHOLE.fullmatch(text):
-            text += ".0"
+            text += "." + "0" * self.zeros
         return text.replace(".", ",") if self.comma else text
 
 
@@ -165,8 +167,8 @@ class Delimited(UserTable):
         """How the numbers of a column are written."""
         texts = [text.strip() for text in self.texts(column)]
         numbers = [text for text in texts if any(c.isdigit() for c in text)]
-        zeros = all(map(POINT_ZERO.fullmatch, numbers)) and bool(numbers)
-        return Style(self._has_comma(texts), zeros)
+        are_zeros = all(map(POINT_ZERO.fullmatch, numbers)) and bool(numbers)
+        return Style(self._has_comma(texts), (decimals_in(numbers) or 1) if are_zeros else 0)
 
     def _written(self, value: Any, before: str, style: Style) -> str:
         """A value as a cell, in quotes where the hole had them or the value needs them."""
@@ -177,15 +179,19 @@ class Delimited(UserTable):
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return isinstance(value, int | float | Decimal | np.number) and not isinstance(value, bool)
 
 
 def digits(value: Any) -> str:
-    """A value as text; a real number with 6 significant digits.
+    """A value as text; a real number with 6 significant digits, a decimal with its own.
 
     >>> digits(1234567.0), digits(0.1234567), digits(3), digits("a"), digits(1e-9)
     ('1234570', '0.123457', '3', 'a', '1e-09')
+    >>> digits(Decimal("12.50"))
+    '12.50'
     """
+    if isinstance(value, Decimal):
+        return f"{value:f}"
     if not isinstance(value, float | np.floating):
         return str(value)
     rounded = float(f"{value:.6g}")

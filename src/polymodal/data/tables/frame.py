@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pandas as pd
 import pyarrow as pa
 
 from polymodal.checks import shown
-from polymodal.data.tables.arrow import Typed
+from polymodal.data.tables.arrow import Typed, cell_of, is_decimal
+from polymodal.data.tables.decimals import with_decimals
 from polymodal.data.tables.guess import LEFT_OUT, TEXT, Guess, guess
 from polymodal.data.tables.user_table import Filled
 
@@ -64,7 +66,10 @@ class Frame(Typed):
             if len(rows):
                 place = self.columns.index(name)
                 column = frame.iloc[:, place].copy()
-                column.iloc[list(rows)] = _values(values, column)
+                type_ = self.table.schema.field(name).type
+                is_exact = is_decimal(type_)
+                cells = _decimals(values, column, type_) if is_exact else _values(values, column)
+                column.iloc[list(rows)] = cells
                 frame.isetitem(place, column)
         return frame
 
@@ -101,7 +106,14 @@ def _values(values: Sequence[Any], column: pd.Series) -> list[Any]:
         return _moments(values, column)
     if pd.api.types.is_integer_dtype(dtype):
         return [round(value) for value in values]
-    return list(values)
+    return [float(v) if isinstance(v, Decimal) else v for v in values]
+
+
+def _decimals(values: Sequence[Any], column: pd.Series, type_: pa.DataType) -> list[Decimal]:
+    """Values as decimals of a type; objects of Python hold any size."""
+    if column.dtype == object:
+        return [with_decimals(value, type_.scale) for value in values]
+    return [cell_of(value, type_) for value in values]
 
 
 def _moments(values: Sequence[Any], column: pd.Series) -> list[pd.Timestamp]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from polymodal.batch import CODED, Column, Modality
 from polymodal.checks import shown
 from polymodal.data.tables.cells import Cells
 from polymodal.data.tables.coding import DATE, decoded, numbers_of
+from polymodal.data.tables.decimals import decimals_of
 from polymodal.data.tables.user_table import UserTable
 
 
@@ -117,8 +119,24 @@ def filled(
         chosen = values[rows, k].double()
         if not chosen.isfinite().all():
             raise ValueError(f"Column {column.name!r} has no value for some of its empty cells.")
-        written[column.name] = (rows.nonzero()[:, 0].tolist(), decoded(chosen.tolist(), column))
+        as_here = as_written(table, column, empty)
+        written[column.name] = (rows.nonzero()[:, 0].tolist(), decoded(chosen.tolist(), as_here))
     return written
+
+
+def as_written(table: UserTable, column: Column, empty: Sequence[str] = ()) -> Column:
+    """The column with as many digits behind the point as real numbers have in this table, if it has
+    some; a table of training may have had others.
+    """
+    if column.name not in table.columns or not _is_real(column.dtype):
+        return column
+    cells = _cells(table, column, empty)
+    is_other = cells.form == "number" and _is_real(cells.dtype)
+    return replace(column, dtype=cells.dtype) if is_other else column
+
+
+def _is_real(dtype: str) -> bool:
+    return dtype == "float64" or decimals_of(dtype) is not None
 
 
 def _cells(table: UserTable, column: Column, empty: Sequence[str]) -> Cells:
