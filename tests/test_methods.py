@@ -406,6 +406,20 @@ def test_the_number_of_directions_is_chosen_or_given() -> None:
         torch.testing.assert_close(embeddings.spectrum.double(), spectrum)
 
 
+@pytest.mark.parametrize("kind", ["dcca", "contrastive"])
+def test_embeddings_are_trained_alike_however_many_directions_are_used(kind: str) -> None:
+    data, found = batch(size=60), {}
+    for number in (None, 1):
+        embedding = SMALL["embedding"] | {"num_directions": number, "kind": kind}
+        method = build("jnf_dcca", embedding=embedding)
+        loss = method.stages[1].loss(method.model, data, 0.0).value.mean()
+        networks = method.model.posterior.embeddings.networks
+        weights = [p for g in networks.values() for p in g[0].parameters()]
+        found[number] = (loss, *torch.autograd.grad(loss, weights))
+    torch.testing.assert_close(found[1], found[None], atol=0, rtol=0)
+    assert all((g != 0).any() for g in found[1][1:])
+
+
 @pytest.mark.parametrize("kind", ["cca", "contrastive"])
 def test_other_embeddings_fit_the_slot(kind: str) -> None:
     method = build("jnf_dcca", embedding=SMALL["embedding"] | {"kind": kind})

@@ -129,12 +129,13 @@ def _networks(model: MultimodalVAE) -> Mapping[str, nn.Module]:
 def embedding_loss(
     model: MultimodalVAE, batch: Batch, progress: float, kind: str, ridge: float
 ) -> Loss:
-    """The loss of EMBEDDERS[kind] on the embeddings of a batch."""
+    """The loss of EMBEDDERS[kind] on the embeddings of a batch, of all their directions."""
     objective = EMBEDDERS[kind]
     if objective is None:
         raise ValueError(f"The embedding {kind!r} has a closed form and no loss.")
-    networks = _networks(model)
-    return objective({m: networks[m](batch.inputs(m)) for m in batch.x}, batch.present, ridge)
+    networks: Mapping[str, Any] = _networks(model)  # each ends in a projection to those in use
+    h = {m: networks[m][0](batch.inputs(m)) for m in batch.x}
+    return objective(h, batch.present, ridge)
 
 
 @torch.no_grad()
