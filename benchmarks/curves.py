@@ -7,7 +7,8 @@ The same tuples, objectives, networks, optimiser (Adam, constant rate) and batch
 one thread. Each trains until so much processor time of its process has passed since the call of its
 trainer; at each mark one draw is made for each of the first test items and each place, with the
 weights of that moment, and the time of that does not count. All draws are judged here, by the same
-classifiers. JNF has two stages, of 100 epochs each in the paper: each has half of the minutes (the
+classifiers. Fréchet distances are in units of the total variance of the real values' features, so that
+their mean over modalities means something. JNF has two stages, of 100 epochs each in the paper: each has half of the minutes (the
 first is trained once, the second from its state at half of each mark).
 
 What is not equal, by the libraries' design:
@@ -124,6 +125,7 @@ class Judge:
         self.classifiers = Classifiers.fit_or_load(whole)
         values = self.test.batch(torch.arange(len(self.test))).x
         self.real = {m: self.classified(m, values[m])[0] for m in self.task.networks}
+        self.variance = {m: x.double().var(0).sum().item() for m, x in self.real.items()}
 
     def classified(self, target: str, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         parts = [self.classifiers[target](some) for some in x.float().split(PIECE)]
@@ -131,9 +133,12 @@ class Judge:
         return torch.cat(features), torch.cat(labels)
 
     def place(self, given: str, target: str, x: torch.Tensor) -> tuple[Entry, torch.Tensor]:
-        """The figures of one place, and the labels that its draws show."""
+        """The figures of one place, and the labels that its draws show; the distance in units of the
+        variance of the real features.
+        """
         features, labels = self.classified(target, x)
-        distance, error = frechet_with_error(self.real[target], features)
+        figures = frechet_with_error(self.real[target], features)
+        distance, error = (x / self.variance[target] for x in figures)
         return {"given": given, "target": target, "frechet": distance, "frechet_se": error}, labels
 
     def __call__(self, file: Path) -> Entry:

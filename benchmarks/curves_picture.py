@@ -11,7 +11,7 @@ from typing import Any
 OURS, PEER = "polymodal", "multivae"
 NAMES = {OURS: "polymodal", PEER: "MultiVae"}
 LOOKS = {OURS: ("#0072B2", "o", "-"), PEER: ("#D55E00", "s", "--")}
-QUANTITIES = {"coherence": "coherence", "frechet": "Fréchet distance"}
+QUANTITIES = {"coherence": "coherence", "frechet": "Fréchet distance / variance"}
 METHODS = {"mopoe": "MoPoE", "jnf": "JNF", "mvtcae": "MVTCAE", "mmvae_plus": "MMVAE+"}
 Curve = dict[float, tuple[float, float]]  # minutes: (value, standard error)
 
@@ -67,8 +67,9 @@ def draw(results: dict[str, Any], file: Path) -> None:
                 bars = [2 * e for e in errors]
                 row.errorbar(list(curve), values, bars, label=NAMES[library], **look)
             row.set_ylabel(label if k == 0 else "")
-            row.set_ylim(bottom=0)
-            row.set_xlim(left=0)
+            row.margins(0.1)
+            row.autoscale_view()
+            row.set(xlim=(0, row.get_xlim()[1]), ylim=(0, 1.05 * row.get_ylim()[1]))
             row.grid(alpha=0.3)
         axes[-1, k].set_xlabel("minutes of processor time")
     axes[0, 0].legend(fontsize=9)
@@ -95,18 +96,11 @@ def table(results: dict[str, Any]) -> str:
         for mark in curves["coherence", OURS]:
             if any(mark not in curve for curve in curves.values()):
                 continue
-            cells = [
-                f"{curve[mark][0]:.{digits(q)}f} ± {curve[mark][1]:.{digits(q)}f}"
-                for (q, _), curve in curves.items()
-            ]
+            cells = [f"{curve[mark][0]:.3f} ± {curve[mark][1]:.3f}" for curve in curves.values()]
             good = all(as_good(q, curves[q, OURS][mark], curves[q, PEER][mark]) for q in QUANTITIES)
             row = [task, METHODS[method], f"{mark:g}", *cells, "yes" if good else "no"]
             lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
-
-
-def digits(quantity: str) -> int:
-    return 3 if quantity == "coherence" else 1
 
 
 def as_good(quantity: str, ours: tuple[float, float], theirs: tuple[float, float]) -> bool:
