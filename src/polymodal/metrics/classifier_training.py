@@ -230,7 +230,8 @@ def train_network(
     device, count = torch.device(training.device), len(train.rows)
     steps = training.steps or max(STEPS, math.ceil(EPOCHS * count / BATCH))
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.2)
+    rise = 0.25 if steps == 5 else 0.2  # OneCycleLR divides by steps * rise - 1
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=rise)
     seed_all(device, "classifier", "steps")
     best = _Best(net.state_dict())
     for step, which in enumerate(_order(count, min(BATCH, count), steps), 1):
