@@ -577,6 +577,7 @@ def test_a_signal_to_end_is_an_interruption(name: str, tmp_path, monkeypatch) ->
     monkeypatch.setattr(sys, "argv", command.split())
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup may have started the tests
         os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 2)
         sys.stderr = open(2, "w", closefd=False)
         try:

@@ -1,5 +1,5 @@
 """Losses of short runs, stored before the house was redesigned: the same seed still gives the same
-numbers.
+numbers. (Those of deep CCA, and of what reads it, since its ridge is relative.)
 """
 
 import json

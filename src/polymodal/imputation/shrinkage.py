@@ -86,7 +86,7 @@ def weight_of(said: Tensor, true: Tensor, times: int = 1) -> float:
 
     >>> said = torch.tensor([1.0, -1.0, 1.0, -1.0])
     >>> weight_of(said, torch.tensor([0.5, 0.5, -0.5, -0.5])), weight_of(said, 2 * said)
-    (0.5, 1.0)
+    (0.25, 1.0)
     """
     size = said.square().sum()
     if not size > 0:
