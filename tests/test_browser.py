@@ -343,5 +343,5 @@ def test_a_port_that_is_taken_is_told(runs: Path, tmp_path: Path) -> None:
             [sys.executable, str(HERE / "refusing.py"), *arguments], capture_output=True, text=True
         )
     assert done.returncode == cli.USER_ERROR
-    assert done.stderr.startswith(f"The app cannot listen on 127.0.0.1, port {port}")
+    assert done.stderr.startswith(f"Port {port} of 127.0.0.1 is taken")
     assert done.stderr.count("\n") == 1
