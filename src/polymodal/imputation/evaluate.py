@@ -106,7 +106,7 @@ def _patterns(
     """The figures and the calibration of each pattern."""
     named = {m.name: m for m in modalities}
     marginals = {m.name: _marginals(data.train, m) for m in modalities}
-    means = {m: [each.center for each in columns] for m, columns in marginals.items()}
+    means = {m.name: _means(data.train, m) for m in modalities}
     say("fitting ridge regression and nearest neighbours")
     baselines = Baselines.fit(data.train)
     most = _most(rows, modalities)
