@@ -10,7 +10,8 @@ from torch.distributions import MultivariateNormal, Normal
 
 from polymodal import fit, load
 from polymodal.batch import Batch, Modality
-from polymodal.data.dataset import Dataset, Splits
+from polymodal.data.dataset import Dataset
+from polymodal.data.splits import Splits
 from polymodal.diffusion.conditioning import Inpainting, spread
 from polymodal.diffusion.denoisers import TRUNKS, Denoiser, denoising_score_matching
 from polymodal.diffusion.energies import PairEnergies, noise_contrastive_loss
