@@ -222,9 +222,10 @@ def test_the_loss_of_mvae_is_no_bound() -> None:
 
 
 @pytest.mark.usefixtures("double")
-def test_dreg_has_the_mean_gradient_of_iwae_where_draws_have_the_density() -> None:
-    """Of the shift of q(z|x) = N(shift, .7^2) for p(z) = N(0, 1) and p(x|z) = N(z, 1); with less
-    noise.
+@pytest.mark.parametrize("beta", [0.5, 1.0, 2.5])
+def test_dreg_has_the_mean_gradient_of_iwae_where_draws_have_the_density(beta: float) -> None:
+    """Of the shift of q(z|x) = N(shift, .7^2) for p(z) = N(0, 1) and p(x|z) = N(z, 1), whatever
+    the weight of the divergence; with less noise.
     """
     law = LinearGaussian({"a": torch.ones(1, 1)}, {"a": torch.zeros(1)}, {"a": 1.0})
     decoder = Linear(torch.ones(1, 1), 1.0, IsotropicNormal)
@@ -233,7 +234,7 @@ def test_dreg_has_the_mean_gradient_of_iwae_where_draws_have_the_density() -> No
     for estimator in ("iwae", "dreg"):
         shift = torch.zeros(20_000, 1, requires_grad=True)
         q = DiagNormal(shift, torch.full((20_000, 1), 0.7))
-        loss = iwae(model, x, q, 5, estimator=estimator).value.sum()
+        loss = iwae(model, x, q, 5, beta=beta, estimator=estimator).value.sum()
         (gradient,) = torch.autograd.grad(loss, shift)
         means.append(gradient.mean().item())
         errors.append(gradient.std().item() / 20_000**0.5)

@@ -101,15 +101,17 @@ def iwae(
     )
     value = torch.logsumexp(log_w, dim=0) - math.log(k)
     if estimator == "dreg":
-        value = _dreg(value, log_w, z)
+        value = _dreg(value, log_w, z, beta)
     return Loss(-value, {"bound": value.detach()})
 
 
-def _dreg(value: Tensor, log_w: Tensor, z: Tensor) -> Tensor:
-    """`value` with the doubly reparametrised gradient: weights w for the decoders, w^2 for q."""
+def _dreg(value: Tensor, log_w: Tensor, z: Tensor, beta: float) -> Tensor:
+    """`value` with the doubly reparametrised gradient: weights w for the decoders, and for q
+    w (1 - beta (1 - w)), of which w^2 is the case beta = 1 (Tucker et al. 2019).
+    """
     w = torch.softmax(log_w.detach(), dim=0)
     if z.requires_grad:
-        z.register_hook(lambda grad: w.unsqueeze(-1) * grad)
+        z.register_hook(lambda grad: (1 - beta * (1 - w)).unsqueeze(-1) * grad)
     surrogate = (w * log_w).sum(0)
     return value.detach() + surrogate - surrogate.detach()
 
