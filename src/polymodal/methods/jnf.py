@@ -5,6 +5,7 @@ Equations and appendices without another source are those of Senellart et al. 20
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Literal
 
@@ -21,11 +22,13 @@ from polymodal.methods.settings import EmbeddingSettings, FlowSettings, SamplerS
 from polymodal.model import Method
 from polymodal.posteriors import (
     JointWithLikelihoods,
+    JointWithSurrogates,
     SampledLikelihoods,
     SampledProduct,
 )
 from polymodal.priors import NormalMixture
 
+Experts = Mapping[str, nn.Module]
 FLOW, SAMPLER = FlowSettings(), SamplerSettings()
 SHARED = 16  # directions of the surrogates' features that likelihoods describe
 
@@ -53,11 +56,15 @@ def jnf(
     prior, stages = builder.prior(), [joint_stage(builder), flow_stage(builder, flow)]
     experts = partial(builder.flow_experts, flow)
     if product == "experts":
-        combine = SampledProduct(prior, sampler.make())
-        return Method(builder.with_surrogates(prior, experts, combine), stages)
-    combine = SampledLikelihoods(NormalMixture(builder.latent, aggregate), sampler.make())
-    posterior = partial(JointWithLikelihoods, shared=make_shared(builder, SHARED))
-    model = builder.with_surrogates(prior, experts, combine, SHARED, posterior)
+        posterior = partial(JointWithSurrogates, combine=SampledProduct(prior, sampler.make()))
+        return Method(builder.with_surrogates(prior, experts, posterior), stages)
+
+    def with_likelihoods(joint: nn.Module, surrogates: Experts) -> JointWithLikelihoods:
+        combine = SampledLikelihoods(NormalMixture(builder.latent, aggregate), sampler.make())
+        shared = make_shared(builder, SHARED)
+        return JointWithLikelihoods(joint, surrogates, combine, SHARED, shared)
+
+    model = builder.with_surrogates(prior, experts, with_likelihoods)
     return Method(model, [*stages, direction_stage(), likelihood_stage(aggregate)])
 
 
@@ -92,7 +99,12 @@ def jnf_dcca(
     stages = [joint_stage(builder), shared, flow_stage(builder, flow, embedding)]
     if product == "experts":
         combine = SampledProduct(prior, sampler.make())
-        return Method(builder.with_surrogates(prior, experts, combine, size), stages)
-    combine = SampledLikelihoods(NormalMixture(builder.latent, aggregate), sampler.make())
-    model = builder.with_surrogates(prior, experts, combine, size, JointWithLikelihoods)
+        posterior = partial(JointWithSurrogates, combine=combine, embedding_size=size)
+        return Method(builder.with_surrogates(prior, experts, posterior), stages)
+
+    def with_likelihoods(joint: nn.Module, surrogates: Experts) -> JointWithLikelihoods:
+        combine = SampledLikelihoods(NormalMixture(builder.latent, aggregate), sampler.make())
+        return JointWithLikelihoods(joint, surrogates, combine, size)
+
+    model = builder.with_surrogates(prior, experts, with_likelihoods)
     return Method(model, [*stages, likelihood_stage(aggregate)])
