@@ -20,7 +20,7 @@ from polymodal.methods.joint import keep_joint, kept_joint
 from polymodal.model import Loss, MultimodalVAE, Stage, Step
 from polymodal.posteriors import JointWithLikelihoods
 
-RIDGE = 0.02  # added to the variances of the aggregate's components
+RIDGE = 0.02  # of the mean variance, added to the variances of the aggregate's components
 Model = MultimodalVAE[JointWithLikelihoods]
 
 
