@@ -5,7 +5,6 @@ Equations and appendices without another source are those of Senellart et al. 20
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Literal
 
@@ -16,19 +15,12 @@ from polymodal.methods.builder import Builder
 from polymodal.methods.common import EMBEDDING, HIDDEN
 from polymodal.methods.embeddings import embedding_stage, make_embeddings
 from polymodal.methods.joint import flow_stage, joint_stage
-from polymodal.methods.likelihoods import direction_stage, likelihood_stage, make_shared
+from polymodal.methods.likelihoods import direction_stage, likelihood_stage, with_likelihoods
 from polymodal.methods.method import method
 from polymodal.methods.settings import EmbeddingSettings, FlowSettings, SamplerSettings
 from polymodal.model import Method
-from polymodal.posteriors import (
-    JointWithLikelihoods,
-    JointWithSurrogates,
-    SampledLikelihoods,
-    SampledProduct,
-)
-from polymodal.priors import NormalMixture
+from polymodal.posteriors import JointWithSurrogates, SampledProduct
 
-Experts = Mapping[str, nn.Module]
 FLOW, SAMPLER = FlowSettings(), SamplerSettings()
 SHARED = 16  # directions of the surrogates' features that likelihoods describe
 
@@ -58,13 +50,8 @@ def jnf(
     if product == "experts":
         posterior = partial(JointWithSurrogates, combine=SampledProduct(prior, sampler.make()))
         return Method(builder.with_surrogates(prior, experts, posterior), stages)
-
-    def with_likelihoods(joint: nn.Module, surrogates: Experts) -> JointWithLikelihoods:
-        combine = SampledLikelihoods(NormalMixture(builder.latent, aggregate), sampler.make())
-        shared = make_shared(builder, SHARED)
-        return JointWithLikelihoods(joint, surrogates, combine, SHARED, shared)
-
-    model = builder.with_surrogates(prior, experts, with_likelihoods)
+    make = partial(with_likelihoods, builder, sampler, aggregate, SHARED, shares=True)
+    model = builder.with_surrogates(prior, experts, make)
     return Method(model, [*stages, direction_stage(), likelihood_stage(aggregate)])
 
 
@@ -101,10 +88,6 @@ def jnf_dcca(
         combine = SampledProduct(prior, sampler.make())
         posterior = partial(JointWithSurrogates, combine=combine, embedding_size=size)
         return Method(builder.with_surrogates(prior, experts, posterior), stages)
-
-    def with_likelihoods(joint: nn.Module, surrogates: Experts) -> JointWithLikelihoods:
-        combine = SampledLikelihoods(NormalMixture(builder.latent, aggregate), sampler.make())
-        return JointWithLikelihoods(joint, surrogates, combine, size)
-
-    model = builder.with_surrogates(prior, experts, with_likelihoods)
+    make = partial(with_likelihoods, builder, sampler, aggregate, size)
+    model = builder.with_surrogates(prior, experts, make)
     return Method(model, [*stages, likelihood_stage(aggregate)])
