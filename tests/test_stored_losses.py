@@ -18,9 +18,10 @@ RUNS: dict[str, dict[str, Any]] = {
     "mmvae_plus": {"latent": 3, "private": 2},
     "sbm": {"latent": 3},
 }
-RELATIVE = (
-    1e-4  # other processors and thread counts round differently; a wrong formula is far beyond it
-)
+# Other processors round differently; a wrong formula is far beyond it. Steps of deep CCA are the
+# most sensitive: 1.1e-4 was measured between two processors, where the joint stage has 3e-9.
+RELATIVE = 1e-4
+OF_EMBEDDINGS = 1e-3
 
 
 def losses(name: str) -> dict[str, list[float]]:
@@ -42,4 +43,5 @@ def test_the_same_seed_gives_the_stored_losses(name: str) -> None:
     stored = json.loads(STORED.read_text())[name]
     assert list(found) == list(stored)
     for stage, values in stored.items():
-        assert found[stage] == pytest.approx(values, rel=RELATIVE), stage
+        relative = OF_EMBEDDINGS if stage == "embeddings" else RELATIVE
+        assert found[stage] == pytest.approx(values, rel=relative), stage
