@@ -336,6 +336,23 @@ def test_stretched_intervals_hold_what_the_score_says_and_stay_in_bounds(column:
             assert torch.equal(low, low.round()) and torch.equal(high, high.round())
 
 
+@pytest.mark.parametrize("type_", ["positive", "count"])
+def test_intervals_end_at_the_largest_value_of_training_and_still_hold(type_) -> None:
+    """Of values above it, here 5 %, no interval holds one: the others make up for them."""
+    column = Column("c", type_, largest=20.0)
+    table = replace(TABLE, shape=(1,), columns=(column,))
+    says = (math.log(10) + 1.5 * Normal(0.0, 1.0).icdf(torch.tensor(QUANTILES))).exp().round()
+    x = torch.randint(1, 22, (2 * N, 1)).float()
+    quantiles = says[:, None, None].expand(-1, 2 * N, 1)
+    mask = torch.ones(N, 1, dtype=torch.bool)
+    calibration = Calibration(factors_of("entries", table, x[:N], mask, quantiles[:, :N]))
+    new = Filled(quantiles[4, N:], quantiles[places_of(2)][:, N:], x[:0], {}, x[N:, 0])
+    low, high = widened(new, calibration, 0.9, table)
+    assert high.max() == 20 < quantiles[places_of(2)[2]].max()
+    inside = coverage(low, high, x[N:])
+    assert 0.9 - 3 * math.sqrt(0.09 * 2 / N) < inside < 0.96
+
+
 def test_widened_uses_the_factors_of_the_pattern_of_each_sample() -> None:
     factors = [
         one_factor(200, 1.0).model_copy(update={"pattern": pattern, "factors": (f,) * 4})
