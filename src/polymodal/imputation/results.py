@@ -267,10 +267,11 @@ def _factors_text(calibration: Calibration) -> str:
     if not values:
         return ""
     before = math.fsum(f.coverage[place] for f in calibration.factors) / len(values)
+    least, middle, most = (f"{v:.2f}" for v in (values[0], values[len(values) // 2], values[-1]))
+    factors = least if least == most else f"{least} to {most} (median {middle}, by column)"
     return (
         f"On the validation part the model's own 90 % intervals hold {before:.1%}. So that they"
-        f" hold 90 %, their mean widths are multiplied by {values[0]:.2f} to {values[-1]:.2f}"
-        f" (median {values[len(values) // 2]:.2f}, by column)."
+        f" hold 90 %, their mean widths are multiplied by {factors}."
     )
 
 
