@@ -23,6 +23,7 @@ from sklearn.utils.validation import (
 from polymodal.checks import shown
 from polymodal.data import Dataset, Splits
 from polymodal.data.readers.cells import is_cell_data
+from polymodal.data.suspicions import sentinels
 from polymodal.data.tables.frame import Frame
 from polymodal.imputation.bounds import Bound, bounds_of
 from polymodal.imputation.cell_forms import CellForms, Sections
@@ -115,6 +116,8 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         numbers = [m for m, kind in self.kinds_.items() if kind == "array"]
         self.modalities_, self.left_out_ = forms.describe(numbers)
         data, _ = forms.dataset(self.modalities_)
+        for sentence in sentinels(data):
+            log.warning("%s", sentence)
         self.seed_ = int(check_random_state(self.random_state).randint(2**31))
         splits = _splits(data, self.seed_)
         self.advice_ = recommended(splits)
