@@ -81,8 +81,9 @@ def top_of(column: Column) -> float:
     exchangeable the last lies above all others with probability 1 / (n + 1) at most. Infinite of
     other columns.
     """
-    known = column.type in LOGARITHMIC and column.largest is not None
-    return column.largest if known else math.inf
+    if column.largest is None or column.type not in LOGARITHMIC:
+        return math.inf
+    return column.largest
 
 
 def floor_of(x: Tensor, column: Column) -> float:
