@@ -1,10 +1,12 @@
 """Filling in against the truth: scores, what is hidden, intervals that hold, exact models."""
 
+import io
 import math
 from dataclasses import replace
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal
 
@@ -618,3 +620,23 @@ def test_a_run_without_tables_has_nothing_to_measure() -> None:
     parts = consecutive(law.modalities, law.sample(30).x, None, [10, 10, 10])
     with pytest.raises(ValueError, match="no tables"):
         evaluate_imputation(run, Splits(*parts))
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_a_narrow_terminal_leaves_out_figures_and_breaks_no_name(width: int) -> None:
+    names = ["od280/od315_of_diluted_wines", "alcohol", ""]
+    figures = ("rmse", "rmse_standardised", "crps", "log_score", "own_coverage_90", "width_90")
+    common = {"pattern": "entries", "modality": "t", "type": "real", "n": 4}
+    common |= dict.fromkeys(figures, 0.123)
+    rows = [
+        common | {"column": name, "by": by}
+        for name in names
+        for by in ("model", "ridge", "neighbours", "marginal")
+    ]
+    console = Console(width=width, record=True, file=io.StringIO())
+    FillingTable(rows, [], [], [], "miwae").print(console)
+    said = console.export_text()
+    row = next(line.split() for line in said.splitlines() if names[0] in line)
+    assert max(map(len, said.splitlines())) <= width and set(row[1:]) <= {"4", "0.123"}
+    assert len(row) == {80: 6, 100: 8, 140: 11}[width]
+    assert ("In a wider terminal" in said) == (width < 140)
