@@ -67,6 +67,15 @@ def test_cagrad_solves_its_problem() -> None:
     torch.testing.assert_close((jacobian @ made).min(), best, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("size", [1e-4, 1e-2, 1e4])
+@pytest.mark.parametrize("name", ["mgda", "imtl_g", "cagrad", "gradnorm"])
+def test_the_direction_does_not_depend_on_the_size_of_the_gradients(name: str, size: float) -> None:
+    """Losses are means over a batch, of one value or of thousands."""
+    jacobian = torch.randn(3, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    made, scaled = RULES[name](jacobian), RULES[name](size * jacobian) / size
+    torch.testing.assert_close(scaled, made, rtol=1e-3, atol=1e-3)
+
+
 def test_gradnorm_gives_every_task_the_same_length() -> None:
     g = torch.tensor([[30.0, 0.0], [0.0, 0.1]])
     torch.testing.assert_close(gradnorm(g), torch.tensor([15.05, 15.05]))

@@ -52,6 +52,8 @@ def test_jmvae_without_alpha_is_the_first_stage_of_all(holes: bool) -> None:
     one = loss(method("jmvae", alpha=0.0), "joint", data)
     for name in ("jmvae_two_stage", "telbo", "m2vae", "jnf", "jnf_dcca", "jnf_score"):
         torch.testing.assert_close(loss(method(name), "joint", data), one)
+    for name in ("jnf", "jnf_dcca"):  # whatever the products are of
+        torch.testing.assert_close(loss(method(name, product="likelihoods"), "joint", data), one)
 
 
 @pytest.mark.parametrize("holes", [False, True])

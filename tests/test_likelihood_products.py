@@ -15,7 +15,8 @@ from torch.distributions import (
 )
 
 from polymodal import Modality, fit, load
-from polymodal.data.dataset import Dataset, Splits
+from polymodal.data.dataset import Dataset
+from polymodal.data.splits import Splits
 from polymodal.distributions import DiagNormal, LikelihoodProduct
 from polymodal.distributions.laplace import laplace_mixture
 from polymodal.posteriors import EmbeddingLikelihood

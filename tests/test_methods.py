@@ -9,7 +9,8 @@ from torch.distributions import Distribution
 from fixed_noise import FixedNoise
 from polymodal.batch import Batch, Modality
 from polymodal.checks import Group
-from polymodal.data.dataset import Dataset, Splits
+from polymodal.data.dataset import Dataset
+from polymodal.data.splits import Splits
 from polymodal.distributions.divergences import divergence
 from polymodal.distributions.normal import DiagNormal
 from polymodal.methods import METHODS

@@ -602,14 +602,18 @@ def test_priors_are_densities() -> None:
         assert abs(float(mass) - 1) < 0.01
 
 
-def test_a_fitted_mixture_finds_a_mixture() -> None:
+@pytest.mark.parametrize("size", [1.0, 1e-3])
+def test_a_fitted_mixture_finds_a_mixture_of_any_size(size: float) -> None:
     """The stage's closed form against a law that it can represent: the held-out log-density nears
     the true one's.
     """
     from polymodal.methods.fitted_prior import fit_mixture
 
     truth = Mixture(
-        [DiagNormal(torch.full((1, 2), m), torch.full((1, 2), 0.5)) for m in (-2.0, 2.0)]
+        [
+            DiagNormal(torch.full((1, 2), m * size), torch.full((1, 2), 0.5 * size))
+            for m in (-2.0, 2.0)
+        ]
     )
     z, held = (truth.sample((4000,)).squeeze(1) for _ in range(2))
     prior = FittedPrior(StandardNormal(2), NormalMixture(2, 2))

@@ -15,13 +15,13 @@ from polymodal.data import LinearGaussian
 from polymodal.data.celeba import ATTRIBUTES
 from polymodal.data.digits import match
 from polymodal.distributions.likelihoods import IsotropicNormal
-from polymodal.distributions.mixture import Mixture
+from polymodal.distributions.mixture import Joint, Mixture, Proposal
 from polymodal.distributions.normal import DiagNormal, product
 from polymodal.methods import METHODS
 from polymodal.model import Method, MultimodalVAE
 from polymodal.networks.masked_affine import MaskedAffine
 from polymodal.objectives import iwae
-from polymodal.priors import StandardNormal
+from polymodal.priors import JointPrior, StandardNormal
 from polymodal.runs.run import build
 from polymodal.settings import load_recipe, resolve, to_dict
 from polymodal.settings.data import complete
@@ -222,9 +222,10 @@ def test_the_loss_of_mvae_is_no_bound() -> None:
 
 
 @pytest.mark.usefixtures("double")
-def test_dreg_has_the_mean_gradient_of_iwae_where_draws_have_the_density() -> None:
-    """Of the shift of q(z|x) = N(shift, .7^2) for p(z) = N(0, 1) and p(x|z) = N(z, 1); with less
-    noise.
+@pytest.mark.parametrize("beta", [0.5, 1.0, 2.5])
+def test_dreg_has_the_mean_gradient_of_iwae_where_draws_have_the_density(beta: float) -> None:
+    """Of the shift of q(z|x) = N(shift, .7^2) for p(z) = N(0, 1) and p(x|z) = N(z, 1), whatever
+    the weight of the divergence; with less noise.
     """
     law = LinearGaussian({"a": torch.ones(1, 1)}, {"a": torch.zeros(1)}, {"a": 1.0})
     decoder = Linear(torch.ones(1, 1), 1.0, IsotropicNormal)
@@ -233,12 +234,36 @@ def test_dreg_has_the_mean_gradient_of_iwae_where_draws_have_the_density() -> No
     for estimator in ("iwae", "dreg"):
         shift = torch.zeros(20_000, 1, requires_grad=True)
         q = DiagNormal(shift, torch.full((20_000, 1), 0.7))
-        loss = iwae(model, x, q, 5, estimator=estimator).value.sum()
+        loss = iwae(model, x, q, 5, beta=beta, estimator=estimator).value.sum()
         (gradient,) = torch.autograd.grad(loss, shift)
         means.append(gradient.mean().item())
         errors.append(gradient.std().item() / 20_000**0.5)
     assert abs(means[0] - means[1]) < 4 * (errors[0] ** 2 + errors[1] ** 2) ** 0.5
     assert errors[1] < 0.8 * errors[0] and abs(means[1]) > 20 * errors[1]
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("beta", [1.0, 2.5])
+def test_dreg_has_the_mean_gradient_of_iwae_for_auxiliaries(beta: float) -> None:
+    """Of the scale s of r(w) = N(0, s^2), from which w is drawn with the weights of its prior; for
+    p(x|u, w) = N(u + w, 1).
+    """
+    law = LinearGaussian({"a": torch.ones(1, 2)}, {"a": torch.zeros(1)}, {"a": 1.0})
+    decoder = Linear(torch.ones(1, 2), 1.0, IsotropicNormal)
+    prior = JointPrior([StandardNormal(1), StandardNormal(1)])
+    model = MultimodalVAE(prior, {"a": decoder}, nn.Identity(), law.modalities)
+    x, means, errors = Batch({"a": torch.full((20_000, 1), 1.5)}), [], []
+    zero = torch.zeros(20_000, 1)
+    for estimator in ("iwae", "dreg"):
+        scale = torch.full((20_000, 1), 0.7, requires_grad=True)
+        own = Proposal(DiagNormal(zero, scale), prior().parts[1], nuisance=True)
+        q = Joint(DiagNormal(zero + 0.5, zero + 0.8), own)
+        loss = iwae(model, x, q, 5, beta=beta, estimator=estimator).value.sum()
+        (gradient,) = torch.autograd.grad(loss, scale)
+        means.append(gradient.mean().item())
+        errors.append(gradient.std().item() / 20_000**0.5)
+    assert abs(means[0] - means[1]) < 4 * (errors[0] ** 2 + errors[1] ** 2) ** 0.5
+    assert abs(means[0]) > 10 * errors[0]
 
 
 def test_the_first_stage_of_sbm_is_the_sum_of_the_modalities_elbos() -> None:

@@ -10,7 +10,8 @@ from torch.distributions import MultivariateNormal, Normal
 
 from polymodal import fit, load
 from polymodal.batch import Batch, Modality
-from polymodal.data.dataset import Dataset, Splits
+from polymodal.data.dataset import Dataset
+from polymodal.data.splits import Splits
 from polymodal.diffusion.conditioning import Inpainting, spread
 from polymodal.diffusion.denoisers import TRUNKS, Denoiser, denoising_score_matching
 from polymodal.diffusion.energies import PairEnergies, noise_contrastive_loss
@@ -286,6 +287,28 @@ def test_one_epsilon_finds_what_every_block_shares() -> None:
         reduced(whitening, train, {m: v[:5] for m, v in train.items()}, held, 0.3)
     with pytest.raises(ValueError, match="The reference is one of normal, marginals, not 'own'"):
         reduced(whitening, train, train, held, 0.3, "own")
+
+
+@pytest.mark.parametrize("size", [1e-2, 1e-4])
+def test_directions_in_which_latents_hardly_vary_are_not_kept(size: float) -> None:
+    """Two blocks share two directions; eight of sixteen have a deviation of `size`, turned."""
+    generator = torch.Generator().manual_seed(0)
+    turns = [torch.linalg.qr(torch.randn(16, 16, generator=generator))[0] for _ in range(2)]
+
+    def latents(n: int) -> dict[str, torch.Tensor]:
+        shared = torch.randn(n, 2, generator=generator)
+        z = torch.randn(2, n, 16, generator=generator)
+        z[..., :2] = 0.9 * shared + 0.19**0.5 * z[..., :2]
+        z[..., 8:] *= size
+        return {m: v @ turn for m, v, turn in zip("ab", z, turns, strict=True)}
+
+    torch.manual_seed(0)
+    train = latents(3000)
+    whitening = LatentWhitening({"a": 16, "b": 16})
+    found = reduced(whitening, train, train, latents(1000), epsilon=0.5, steps=50)
+    assert found["kept"] == {"a": 2, "b": 2} and found["found"] == 4
+    exact = 2 * 0.81**2 / (1 - 0.81**2)  # of each block
+    assert found["trace"] == pytest.approx(2 * exact, rel=0.1)
 
 
 def test_where_nothing_is_found_nothing_is_kept_and_a_warning_says_so(caplog) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import pickle
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,6 +74,54 @@ def test_two_processes_share_the_runs_and_end_with_one_table(recipes, tmp_path) 
         steps = pd.read_csv(log).dropna(subset="epoch")
         assert len(steps) and not steps.duplicated(["stage", "epoch"]).any()
     assert "By joint log likelihood (" in done.stdout
+
+
+SBATCH = """#!/bin/bash
+# A cluster of one machine; `ended` is there when the job has ended.
+(SLURM_JOB_ID=7 SLURM_PROCID=0 SLURM_LOCALID=0 \\
+  SLURM_NODEID=0 SLURM_NTASKS=1 SLURM_JOB_NUM_NODES=1 SLURM_JOB_NODELIST=here bash "$1"
+  touch "$(dirname "$0")/ended") > /dev/null 2>&1 &
+echo "Submitted batch job 7"
+"""
+SRUN = """#!/bin/bash
+while [[ "$1" == --* ]]; do [[ "$1" == --unbuffered ]] || shift; shift; done
+exec "$@"
+"""
+
+
+def test_slurm_jobs_work_at_the_runs_and_the_command_that_submits_them_trains_nothing(
+    recipes, tmp_path, monkeypatch, capfd
+) -> None:
+    for name, text in {"sbatch": SBATCH, "srun": SRUN}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("polymodal.cli.train.train_plan", lambda *_: pytest.fail("trains"))
+    out = tmp_path / "out"
+    words = [*compared(recipes[1:], out), "--jobs", "1", "--slurm=mem=16GB", "--slurm", "time=90"]
+    monkeypatch.setattr(sys, "argv", ["polymodal", *words])
+    assert command(words) == 0
+    assert "share the runs: 7." in capfd.readouterr().out
+    until = time.monotonic() + 200
+    while not (tmp_path / "ended").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    script = next((out / "slurm").glob("*.sh")).read_text()
+    assert "#SBATCH --mem=16GB\n" in script and "#SBATCH --time=90\n" in script
+    assert set(figures(out)["method"]) == {"jmvae-two-stage", "mvae"}
+    assert pickle.loads((out / "slurm" / "7_0_result.pkl").read_bytes()) == ("success", None)
+
+
+def test_slurm_options_are_refused_in_one_sentence(recipes, tmp_path, monkeypatch, capsys) -> None:
+    words = compared(recipes, tmp_path / "out")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert command([*words, "--jobs", "2"]) == 2
+    assert "No SLURM job was submitted: Could not detect" in capsys.readouterr().err
+    assert command([*words, "--slurm", "mem=16GB"]) == 2
+    assert "say how many by --jobs" in capsys.readouterr().err
+    (tmp_path / "srun").write_text("")
+    (tmp_path / "srun").chmod(0o755)
+    assert command([*words, "--jobs", "2", "--slurm", "memory=16GB"]) == 2
+    assert "Unavailable parameter(s): ['memory']" in capsys.readouterr().err
 
 
 def test_a_run_that_fails_takes_only_those_with_it_that_need_its_stages(

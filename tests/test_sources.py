@@ -14,11 +14,11 @@ from PIL import Image
 
 from polymodal.cli.main import run
 from polymodal.data import load_data, read_rows
-from polymodal.data.dataset import gather
 from polymodal.data.described import read_described
 from polymodal.data.description import read_section
 from polymodal.data.readers import cells as cells_reader
 from polymodal.data.readers import decoded as decoded_reader
+from polymodal.data.rows import gather
 from polymodal.data.sources.cells import feature_names
 from polymodal.data.variable import most_variable
 

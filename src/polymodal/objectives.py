@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from polymodal.batch import Batch, where_present
-from polymodal.distributions import Mixture, detach, divergence, sum_of
+from polymodal.distributions import Joint, Mixture, Proposal, detach, divergence, sum_of
 from polymodal.model import Loss, MultimodalVAE
 
 
@@ -101,17 +101,32 @@ def iwae(
     )
     value = torch.logsumexp(log_w, dim=0) - math.log(k)
     if estimator == "dreg":
-        value = _dreg(value, log_w, z)
+        value = _dreg(value, log_w, z, beta, _in_density(q, z))
     return Loss(-value, {"bound": value.detach()})
 
 
-def _dreg(value: Tensor, log_w: Tensor, z: Tensor) -> Tensor:
-    """`value` with the doubly reparametrised gradient: weights w for the decoders, w^2 for q."""
+def _dreg(value: Tensor, log_w: Tensor, z: Tensor, beta: float, in_density: Tensor) -> Tensor:
+    """`value` with the doubly reparametrised gradient: weights w for the decoders, and for q
+    w (1 - beta (1 - w)), of which w^2 is the case beta = 1 (Tucker et al. 2019).
+
+    Args:
+        in_density: (D,) bool: where not, the density depends on no parameter of the draw, whose
+            gradient then has the weights w.
+    """
     w = torch.softmax(log_w.detach(), dim=0)
+    factor = torch.where(in_density, 1 - beta * (1 - w).unsqueeze(-1), 1)
     if z.requires_grad:
-        z.register_hook(lambda grad: w.unsqueeze(-1) * grad)
+        z.register_hook(lambda grad: factor * grad)
     surrogate = (w * log_w).sum(0)
     return value.detach() + surrogate - surrogate.detach()
+
+
+def _in_density(q: Distribution, z: Tensor) -> Tensor:
+    """Whether the density of q depends on the parameters of the draw, (D,), by column of z."""
+    parts = q.parts if isinstance(q, Joint) else [q]
+    known = [not (isinstance(p, Proposal) and p.nuisance) for p in parts]
+    sizes = torch.tensor([p.event_shape.numel() for p in parts], device=z.device)
+    return torch.tensor(known, device=z.device).repeat_interleave(sizes)
 
 
 class ElboTerm(NamedTuple):

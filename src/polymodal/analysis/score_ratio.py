@@ -38,11 +38,13 @@ SHRINKAGE = (1e-3, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # of a covariance 
 ERRORS = 2  # standard errors by which the network must be better than the linear score
 LEVEL = 0.01  # the probability that noise is taken for a direction, over all directions together
 CHUNK = 500  # held-out samples whose derivatives are computed at once
+RIDGE = 1e-6  # share of a block's mean variance that is added to the variance of every direction
 
 
-def whitening_of(x: Mapping[str, Tensor], ridge: float = 1e-6) -> tuple[Tensor, Tensor]:
+def whitening_of(x: Mapping[str, Tensor], ridge: float = RIDGE) -> tuple[Tensor, Tensor]:
     """The mean (d,) and the block-diagonal matrix (d, d) with which (x - mean) @ matrix is white in
-    each block x[m] (N, d_m), by its covariance + ridge * (mean variance) I.
+    each block x[m] (N, d_m), by its covariance + ridge * (mean variance) I: that of x with the
+    noise of `ridged`.
 
     Raises ValueError for a block with no more samples than dimensions.
     """
@@ -57,11 +59,25 @@ def whitening_of(x: Mapping[str, Tensor], ridge: float = 1e-6) -> tuple[Tensor, 
 
 
 def _whitening_factor(x: Tensor, ridge: float) -> Tensor:
-    """L (d, d) with L L' the inverse covariance of x (N, d); L' x is white."""
-    centred = x - x.mean(0)
+    """L (d, d) with L L' the inverse covariance of x (N, d); L' x is white. Computed in float64:
+    squared deviations may differ by a factor 1 / ridge.
+    """
+    centred = (x - x.mean(0)).cpu().double()
     covariance = centred.T @ centred / (len(x) - 1)
-    covariance = covariance + ridge * covariance.diagonal().mean() * torch.eye(x.shape[1]).to(x)
-    return torch.linalg.cholesky(torch.linalg.inv(covariance))
+    covariance = covariance + ridge * covariance.diagonal().mean() * torch.eye(len(covariance))
+    return torch.linalg.cholesky(torch.linalg.inv(covariance)).to(x)
+
+
+def ridged(
+    x: Mapping[str, Tensor], like: Mapping[str, Tensor], ridge: float = RIDGE
+) -> dict[str, Tensor]:
+    """x[m] (N, d_m) with normal noise of the variance that `whitening_of(like)` adds.
+
+    Whitened, a direction in which x hardly varies is then N(0, 1), so that nothing is found in it.
+    Without the noise it is far narrower, and counts as the largest difference from N(0, 1).
+    """
+    deviation = {m: (ridge * v.var(0).mean()).sqrt() for m, v in like.items()}
+    return {m: v + deviation[m] * torch.randn_like(v) for m, v in x.items()}
 
 
 class RatioScore(nn.Module):

@@ -22,6 +22,7 @@ FIRST = "Give something, or nothing, and press Generate."
 FAILED = "This failed in a way that was not expected; the terminal says how."
 LATENT = "Moves one dimension of the latent of the first draw, given what is given."
 # On a narrow page, what was asked for lies below what was given.
+KEPT = (3600, 86400)  # seconds: how often files are looked at, and how long they are kept
 SCROLL = """() => { if (window.innerWidth < 700)
   document.querySelector("#pm-status").scrollIntoView({ behavior: "smooth" }); }"""
 
@@ -34,7 +35,7 @@ def make_page(service: Service, folder: Path) -> Any:
     """
     import gradio as gr
 
-    with gr.Blocks(title=service.title, analytics_enabled=False) as page:
+    with gr.Blocks(title=service.title, analytics_enabled=False, delete_cache=KEPT) as page:
         gr.HTML(html.header(service))
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=320):

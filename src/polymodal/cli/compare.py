@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +10,7 @@ import typer
 
 from polymodal.cli.console import say, standard_output
 from polymodal.cli.options import Data, path
+from polymodal.cli.processes import Jobs, Processes, Slurm, Workers
 
 if TYPE_CHECKING:
     from polymodal.experiments.trials import Search
@@ -28,9 +26,6 @@ Objective = Annotated[
     str | None,
     typer.Option(help="The metric that decides; default: the joint log-likelihood, or coherence."),
 ]
-Processes = Annotated[
-    int, typer.Option(min=1, max=256, help="How many processes share the runs on this machine.")
-]
 
 
 def compare(
@@ -39,6 +34,8 @@ def compare(
     seeds: Seeds = 1,
     objective: Objective = None,
     processes: Processes = 1,
+    jobs: Jobs = 0,
+    slurm: Slurm = None,
     data: Data = None,
 ) -> None:
     """Compare recipes on the same data: one table, one report, and the answer in words.
@@ -50,7 +47,7 @@ def compare(
         raise ValueError(f"A comparison needs two recipes or more, got {' '.join(recipes)!r}.")
     recipe = {"compare": [_from_anywhere(name) for name in recipes], "seeds": list(range(seeds))}
     changes = [word for word in words if "=" in word]
-    _run(recipe, out, changes, data, objective, processes)
+    _run(recipe, out, changes, data, objective, Workers(processes, jobs, slurm or []))
 
 
 def sweep(
@@ -63,6 +60,8 @@ def sweep(
     ] = 0,
     objective: Objective = None,
     processes: Processes = 1,
+    jobs: Jobs = 0,
+    slurm: Slurm = None,
     data: Data = None,
 ) -> None:
     """Vary settings of a recipe: every value, or by --trials a search.
@@ -70,6 +69,7 @@ def sweep(
     The same command, given again or by a second process, goes on where others stopped.
     """
     space, changes = _space(settings)
+    workers = Workers(processes, jobs, slurm or [])
     if not space:
         raise ValueError(
             "A sweep needs a setting with several values, such as method.latent=8,16,32."
@@ -80,12 +80,12 @@ def sweep(
         if seeds > 1:
             raise ValueError("A search trains each trial with one seed; leave --seeds out.")
         by = objective or "joint_log_likelihood"
-        _search(Search(recipe, out, space, trials, by, changes, data), processes)
+        _search(Search(recipe, out, space, trials, by, changes, data), workers)
         return
     if ranges := [name for name, values in space.items() if isinstance(values, tuple)]:
         raise ValueError(f"{ranges[0]} is a range; give --trials, or list values: a,b,c.")
     varied = {"base": _from_anywhere(recipe), "vary": space, "seeds": list(range(seeds))}
-    _run(varied, out, changes, data, objective, processes)
+    _run(varied, out, changes, data, objective, workers)
 
 
 def _from_anywhere(recipe: str) -> str:
@@ -101,9 +101,9 @@ def _run(
     changes: Sequence[str],
     data: str | None,
     objective: str | None,
-    processes: int,
+    workers: Workers,
 ) -> None:
-    """Writes the recipe into the directory, and trains it."""
+    """Writes the recipe into the directory, and trains it, here or in SLURM jobs."""
     from polymodal.checks.yaml_text import write as write_yaml
     from polymodal.cli.train import train_plan
     from polymodal.experiments.plan import make_plan
@@ -122,12 +122,12 @@ def _run(
         if is_new:  # nothing begins: the words may be corrected
             file.unlink()
         raise
-    others = _others(processes)
-    train_plan(plan, out, standard_output(), objective)
-    _wait(others)
+    with workers.at(out) as work_here:
+        if work_here:
+            train_plan(plan, out, standard_output(), objective)
 
 
-def _search(given: Search, processes: int) -> None:
+def _search(given: Search, workers: Workers) -> None:
     """Searches, and prints the trials, the best one first."""
     try:
         import optuna  # noqa: F401
@@ -138,9 +138,11 @@ def _search(given: Search, processes: int) -> None:
     from polymodal.experiments.trials import search, summary
     from polymodal.runs.files import write_output
 
-    others, console = _others(processes), standard_output()
-    study = search(given, lambda line: say(console, line))
-    _wait(others)
+    console = standard_output()
+    with workers.at(given.out) as work_here:
+        if not work_here:
+            return
+        study = search(given, lambda line: say(console, line))
     text = summary(study)
     write_output(given.out / "trials.md", text.encode())
     say(console, text)
@@ -190,32 +192,3 @@ def _range(name: str, text: str) -> tuple[float, float]:
     if len(ends) != 2 or not plain or not ends[0] < ends[1]:
         raise ValueError(f"A range is written {name}=low{RANGE}high with low < high, got {text!r}.")
     return ends[0], ends[1]
-
-
-# Several processes.
-
-
-def _others(processes: int) -> list[subprocess.Popen[bytes]]:
-    """Starts the same command in further processes, which share the runs by their locks."""
-    if processes == 1:
-        return []
-    import torch
-
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    torch.set_num_threads(threads)
-    words = [word for word in sys.argv[1:] if not word.startswith("--processes=")]
-    if "--processes" in words:
-        place = words.index("--processes")
-        del words[place : place + 2]
-    command = [sys.executable, "-m", "polymodal", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    none = subprocess.DEVNULL
-    return [
-        subprocess.Popen(command, env=environment, stdout=none, stderr=none)
-        for _ in range(processes - 1)
-    ]
-
-
-def _wait(others: Sequence[subprocess.Popen[bytes]]) -> None:
-    for other in others:
-        other.wait()

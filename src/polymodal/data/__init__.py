@@ -24,7 +24,7 @@ from polymodal.checks import (
 from polymodal.data.celeba import ATTRIBUTES, celeba
 from polymodal.data.celebamask import celebamask
 from polymodal.data.cub import cub
-from polymodal.data.dataset import Dataset, Splits, gather
+from polymodal.data.dataset import Dataset
 from polymodal.data.described import described, read_described
 from polymodal.data.description import Description, is_description, is_own, section_of
 from polymodal.data.digit_names import mnist_svhn_text
@@ -38,7 +38,9 @@ from polymodal.data.npz import npz_file
 from polymodal.data.polymnist import polymnist
 from polymodal.data.polymnist_released import polymnist_released
 from polymodal.data.readers.files import data_folder
+from polymodal.data.rows import gather
 from polymodal.data.shapes import circles, shapes, squares
+from polymodal.data.splits import Splits
 from polymodal.data.spoken import mnist_audio
 from polymodal.data.tables import read_table
 from polymodal.data.tables.values import filled

@@ -15,11 +15,12 @@ import torch
 
 from polymodal.batch import Modality
 from polymodal.checks import FilePath
-from polymodal.data.dataset import Splits, consecutive
+from polymodal.data.dataset import consecutive
 from polymodal.data.readers.archives import read_arrays
 from polymodal.data.readers.decoded import decoded
 from polymodal.data.readers.files import data_folder, find, reading
 from polymodal.data.readers.pictures import colours, read_picture
+from polymodal.data.splits import Splits
 
 SIZE = 64
 PACKED = "celeba10k_jpeg_attr.npz"

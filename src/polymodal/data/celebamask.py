@@ -15,7 +15,7 @@ import torch
 from polymodal.batch import Modality
 from polymodal.checks import FilePath, Size
 from polymodal.data.celeba import ATTRIBUTES
-from polymodal.data.dataset import Splits, consecutive
+from polymodal.data.dataset import consecutive
 from polymodal.data.readers.decoded import decoded
 from polymodal.data.readers.files import (
     DamageError,
@@ -26,6 +26,7 @@ from polymodal.data.readers.files import (
     sha256_of,
 )
 from polymodal.data.readers.pictures import colours, read_picture
+from polymodal.data.splits import Splits
 
 FOLDERS = ("CelebAMask-HQ", "celebamask-hq", ".")
 IMAGES, MASKS = "CelebA-HQ-img", "CelebAMask-HQ-mask-anno"

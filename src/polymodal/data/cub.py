@@ -10,9 +10,10 @@ import torch
 
 from polymodal.batch import Modality
 from polymodal.checks import Count, FilePath, Seed
-from polymodal.data.dataset import Dataset, Splits
+from polymodal.data.dataset import Dataset
 from polymodal.data.readers.cub import SIZE, Birds, official_birds, packed_birds
 from polymodal.data.readers.files import data_folder
+from polymodal.data.splits import Splits
 from polymodal.data.words import ids_of, vocabulary_of
 
 LENGTH, AT_LEAST = 32, 4  # words of a caption with its end; occurrences of a word (Shi et al. 2019)

@@ -16,7 +16,7 @@ from torch import Tensor
 from polymodal.batch import Modality
 from polymodal.checks import AUTO, FilePath, Memory, Seed, permitted
 from polymodal.data.covariates import covariate_of, places_of
-from polymodal.data.dataset import PARTS, Dataset, Splits
+from polymodal.data.dataset import Dataset
 from polymodal.data.description import (
     Description,
     Split,
@@ -28,6 +28,7 @@ from polymodal.data.readers.mapped import Room
 from polymodal.data.rows import pick
 from polymodal.data.sources import Place, Samples
 from polymodal.data.sources.table import check_columns
+from polymodal.data.splits import PARTS, Splits
 from polymodal.data.suggestion import suggested
 from polymodal.data.tables import UserTable, is_table
 

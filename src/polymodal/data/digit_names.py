@@ -8,8 +8,9 @@ import torch
 
 from polymodal.batch import END, UNKNOWN, Modality
 from polymodal.checks import Depth, FilePath
-from polymodal.data.dataset import Dataset, Splits
+from polymodal.data.dataset import Dataset
 from polymodal.data.digits import mnist_svhn
+from polymodal.data.splits import Splits
 from polymodal.data.words import ids_of
 
 NAMES = "zero one two three four five six seven eight nine".split()

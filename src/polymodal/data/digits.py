@@ -9,8 +9,9 @@ from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.checks import Depth, FilePath
-from polymodal.data.dataset import Dataset, Splits
+from polymodal.data.dataset import Dataset
 from polymodal.data.readers.digits import Part, idx_digits, svhn_digits
+from polymodal.data.splits import Splits
 
 # log p(x) of a 28 x 28 image counts as much as that of a 3 x 32 x 32 one (Wu & Goodman 2018; Shi et
 # al. 2019).

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Modality
-from polymodal.data.dataset import Dataset, Splits, gather
+from polymodal.data.dataset import Dataset
+from polymodal.data.rows import gather
+from polymodal.data.splits import Splits
 
 AT_ONCE = 500  # samples whose values are in memory as floats
 

@@ -13,11 +13,11 @@ import numpy as np
 from torch import Tensor
 
 from polymodal.checks import shown
-from polymodal.data.dataset import Splits
 from polymodal.data.described import Described, read_described
 from polymodal.data.description import description_of
 from polymodal.data.hub import is_hub, read_hub
 from polymodal.data.npz import LABELS, of_arrays
+from polymodal.data.splits import Splits
 from polymodal.data.suggestion import modality_name, suggested
 from polymodal.data.tables.user_table import UserTable
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from polymodal.checks import shown
-from polymodal.data.dataset import PARTS
 from polymodal.data.description import Split
 from polymodal.data.sources import Samples
+from polymodal.data.splits import PARTS
 
 ABSENT = -1
 WORDS = {

@@ -12,7 +12,8 @@ from torch.distributions import MultivariateNormal
 
 from polymodal.batch import Batch, Modality
 from polymodal.checks import Count, Seed, Size, check_memory
-from polymodal.data.dataset import Splits, consecutive
+from polymodal.data.dataset import consecutive
+from polymodal.data.splits import Splits
 
 
 @dataclass(frozen=True)

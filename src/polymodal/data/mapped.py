@@ -12,10 +12,10 @@ from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.checks import AUTO, Memory, permitted
-from polymodal.data.dataset import Splits
 from polymodal.data.kinds import kind_of
 from polymodal.data.readers.mapped import kept
 from polymodal.data.rows import is_channels_last
+from polymodal.data.splits import Splits
 
 BYTES = 2**24  # of an array that are converted at a time
 LARGE = 1e8  # bytes

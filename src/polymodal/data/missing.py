@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from polymodal.checks import BelowOne, Share, check_names, checked, find, typed, typed_arguments
-from polymodal.data.dataset import PARTS, Dataset, Splits, gather
+from polymodal.data.dataset import Dataset
 from polymodal.data.labels import Class
+from polymodal.data.rows import gather
+from polymodal.data.splits import PARTS, Splits
 
 Rates = BelowOne | dict[str, BelowOne]
 

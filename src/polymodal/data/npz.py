@@ -13,11 +13,12 @@ from torch import Tensor
 
 from polymodal.batch import Modality, as_mask, check_masks
 from polymodal.checks import AUTO, Memory, Positive, permitted
-from polymodal.data.dataset import PARTS, Dataset, Splits
+from polymodal.data.dataset import Dataset
 from polymodal.data.kinds import kind_of_array
 from polymodal.data.mapped import as_table, is_mapped
 from polymodal.data.readers.archives import MAX_GB, read_arrays
 from polymodal.data.readers.mapped import Room
+from polymodal.data.splits import PARTS, Splits
 from polymodal.data.units import standardised
 
 LABELS, MASK = ("label", "labels"), "_present"

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.checks import FilePath
-from polymodal.data.dataset import Dataset, Splits
+from polymodal.data.dataset import Dataset
 from polymodal.data.digits import hold_out, match
 from polymodal.data.kinds.pixels import colour
 from polymodal.data.readers.digits import Part, idx_digits
 from polymodal.data.readers.files import data_folder, find
 from polymodal.data.readers.pictures import colours, read_picture
+from polymodal.data.splits import Splits
 
 SIDE = 28
 INK = 128  # MNIST's pixels above it belong to the digit, as in the code of Sutter et al. (2021)

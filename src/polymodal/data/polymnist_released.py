@@ -12,11 +12,12 @@ import torch
 
 from polymodal.batch import Modality
 from polymodal.checks import BelowOne, FilePath
-from polymodal.data.dataset import Dataset, Splits
+from polymodal.data.dataset import Dataset
 from polymodal.data.polymnist import SIDE, view
 from polymodal.data.readers.decoded import decoded
 from polymodal.data.readers.files import data_folder, find
 from polymodal.data.readers.pictures import colours, read_picture
+from polymodal.data.splits import Splits
 
 # The archive unpacks to MMNIST: README and mmnist/ of github.com/thomassutter/MoPoE.
 FOLDERS = ("PolyMNIST", "polymnist", ".")

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.checks import Count, Seed, check_memory
-from polymodal.data.dataset import Splits, consecutive
+from polymodal.data.dataset import consecutive
+from polymodal.data.splits import Splits
 
 SIZE, THICKNESS, RADII = 32, 0.25, (0.3, 0.9)
 

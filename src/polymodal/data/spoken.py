@@ -12,13 +12,13 @@ import torch
 
 from polymodal.batch import Modality
 from polymodal.checks import Depth, FilePath
-from polymodal.data.dataset import Splits
 from polymodal.data.digits import matched_splits
 from polymodal.data.readers.archives import read_arrays
 from polymodal.data.readers.digits import Part, idx_digits
 from polymodal.data.readers.files import DamageError, data_folder, find, log, reading, sha256_of
 from polymodal.data.readers.sound import read_wav
 from polymodal.data.spectrogram import RATE, fit_length, log_mel
+from polymodal.data.splits import Splits
 
 MELS, FRAMES = 32, 32  # 0.62 s
 PACKED, RECORDINGS = "fsdd.npz", "recordings"

@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from polymodal.batch import CODED, Column, Modality
-from polymodal.data.dataset import Splits
 from polymodal.data.described import Described
 from polymodal.data.grid import Grid, Pattern, all_values, extent
 from polymodal.data.sources.table import Rows
+from polymodal.data.splits import Splits
 from polymodal.data.suspicions import duplicates, suspicions
 from polymodal.data.tables import guess
 from polymodal.data.tables.coding import decoded

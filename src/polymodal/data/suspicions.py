@@ -13,8 +13,9 @@ from torch import Tensor
 
 from polymodal.batch import CODED, Column, Modality
 from polymodal.checks import shown
-from polymodal.data.dataset import Dataset, Splits
+from polymodal.data.dataset import Dataset
 from polymodal.data.grid import AT_ONCE, all_values, values_of
+from polymodal.data.splits import Splits
 from polymodal.data.tables.coding import decoded
 from polymodal.data.tables.delimited import digits
 from polymodal.data.tables.guess import are_almost_numbers

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from polymodal.batch import Modality
-from polymodal.data.dataset import Dataset, Splits, gather
+from polymodal.data.dataset import Dataset
+from polymodal.data.rows import gather
+from polymodal.data.splits import Splits
 from polymodal.data.tables.sizes import LARGEST, SMALLEST
 from polymodal.distributions.library import library_size, log_normalised, usual_shares
 from polymodal.distributions.likelihoods import likelihood_of

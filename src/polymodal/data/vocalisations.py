@@ -11,7 +11,8 @@ from torch import Tensor
 
 from polymodal.batch import Modality
 from polymodal.checks import Count, Seed, Size, check_memory
-from polymodal.data.dataset import Splits, consecutive
+from polymodal.data.dataset import consecutive
+from polymodal.data.splits import Splits
 
 ROWS, FRAMES = 32, 32  # of a spectrogram
 NOISE = 0.03  # of its values

@@ -127,7 +127,8 @@ def reduced(
     """
     _check_reduction(reference, train, held_out)
     whitening.set_(*score_ratio.whitening_of(seen))
-    x, test = (whitening(torch.cat([*z.values()], -1)) for z in (train, held_out))
+    noised = (score_ratio.ridged(z, seen) for z in (train, held_out))
+    x, test = (whitening(torch.cat([*z.values()], -1)) for z in noised)
     with torch.enable_grad():
         score = score_ratio.fit(x, test, steps=steps)
         is_shared = reference == "marginals"

@@ -30,7 +30,7 @@ detach.register(DiagNormal)(lambda q: DiagNormal(q.loc.detach(), q.scale.detach(
 detach.register(DiagLaplace)(lambda q: DiagLaplace(q.loc.detach(), q.scale.detach()))
 detach.register(Mixture)(lambda q: Mixture([detach(c) for c in q.components], q.weights.detach()))
 detach.register(Joint)(lambda q: Joint(*map(detach, q.parts)))
-detach.register(Proposal)(lambda q: Proposal(q.draw, detach(q.density)))
+detach.register(Proposal)(lambda q: Proposal(q.draw, detach(q.density), q.nuisance))
 
 
 def divergence(q: Distribution, p: Distribution, z: Tensor) -> Tensor:

@@ -56,9 +56,10 @@ class LibraryCounts(Distribution):
     """Counts x (d,) of a cell, given z: negative binomial with the means L s_j and the inverse
     dispersions r_j. The shares s add up to 1, and L is the library size of the cell.
 
-    Where the counts are observed, L is their total: `log_prob` is log p(x | z, L(x)) + log p(L(x) |
-    z), and `given` takes L from what is observed. Where they are absent, L is drawn from its own
-    distribution given z, a log-normal, once for all entries.
+    Where the counts are observed, L is their total: `log_prob` is log p(x | z, L(x)) + log p(log
+    L(x) | z), which is not normalised (counts given L need not add up to L), and `given` takes L
+    from what is observed. Where they are absent, L is drawn from its own distribution given z, a
+    log-normal, once for all entries.
 
     Args:
         logits: (..., B, d), whose softmax are the shares.

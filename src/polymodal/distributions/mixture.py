@@ -150,12 +150,15 @@ class Proposal(Distribution):
     A stratum of a mixture draws from its component and has the density of the whole mixture; a
     nuisance latent draws from an auxiliary and has the density of its prior, so that its weight
     cancels.
+
+    Args:
+        nuisance: whether `density` depends on none of the parameters of `draw`.
     """
 
     arg_constraints: dict = {}
 
-    def __init__(self, draw: Distribution, density: Distribution) -> None:
-        self.draw, self.density = draw, density
+    def __init__(self, draw: Distribution, density: Distribution, nuisance: bool = False) -> None:
+        self.draw, self.density, self.nuisance = draw, density, nuisance
         super().__init__(draw.batch_shape, draw.event_shape, validate_args=False)
 
     @property
@@ -176,4 +179,4 @@ class Proposal(Distribution):
         return self.draw.mean
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Proposal:
-        return Proposal(self.draw.expand(batch_shape), self.density)
+        return Proposal(self.draw.expand(batch_shape), self.density, self.nuisance)

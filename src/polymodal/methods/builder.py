@@ -208,15 +208,13 @@ class Builder:
         self,
         prior: nn.Module,
         experts: Callable[[], Mapping[str, nn.Module]],
-        combine: Rule,
-        embedding_size: int = 0,
-        posterior: Callable[..., JointWithSurrogates] = JointWithSurrogates,
+        posterior: Callable[[nn.Module, Mapping[str, nn.Module]], JointWithSurrogates],
     ) -> MultimodalVAE[JointWithSurrogates]:
-        """Joint encoder, decoders and surrogates, made in this order: one seed gives one first
-        stage to all methods with a joint encoder.
+        """Joint encoder, decoders, surrogates and the posterior of these, made in this order: one
+        seed gives one first stage to all methods with a joint encoder.
         """
         joint, decoders = self.joint(), self.decoders()
-        q = posterior(joint, experts(), combine, embedding_size)
+        q = posterior(joint, experts())
         return MultimodalVAE(prior, decoders, q, self.modalities)
 
 

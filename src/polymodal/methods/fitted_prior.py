@@ -113,14 +113,14 @@ def finish_flow(model: Any, train: Iterable[Batch], val: Iterable[Batch]) -> dic
 
 
 def fit_mixture(prior: NormalMixture, z: Tensor, components: int, ridge: float = 1e-4) -> None:
-    """Expectation maximisation on z (N, D), `ridge` added to the variances; diagonal covariances
-    above MAX_FULL_COVARIANCE_DIM dimensions.
+    """Expectation maximisation on z (N, D), `ridge` of its mean variance added to the components'
+    variances; diagonal covariances above MAX_FULL_COVARIANCE_DIM dimensions.
     """
     from sklearn.mixture import GaussianMixture  # 1 s, and most methods do without it
 
     kind = "full" if z.shape[1] <= MAX_FULL_COVARIANCE_DIM else "diag"
-    seed = int(torch.randint(2**31, ()))
-    mixture = GaussianMixture(components, covariance_type=kind, reg_covar=ridge, random_state=seed)
+    seed, added = int(torch.randint(2**31, ())), ridge * float(z.var(0).mean())
+    mixture = GaussianMixture(components, covariance_type=kind, reg_covar=added, random_state=seed)
     mixture.fit(z.double().cpu().numpy())
     weights, means = (torch.as_tensor(v) for v in (mixture.weights_, mixture.means_))
     covariance = torch.as_tensor(mixture.covariances_)

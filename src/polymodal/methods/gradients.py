@@ -55,15 +55,18 @@ def cagrad(jacobian: Tensor, c: float = 0.4) -> Tensor:
 
     gram = (jacobian @ jacobian.T).double().cpu().numpy()
     n = len(gram)
+    gram = gram / max(gram.trace() / n, 1e-300)  # the solver's tolerances are absolute
     size = float(gram.mean()) ** 0.5  # of the mean gradient
 
     def dual(w: Any) -> Any:
         return w @ gram.mean(1) + c * size * max(w @ gram @ w, 1e-16) ** 0.5
 
     simplex = [{"type": "eq", "fun": lambda w: w.sum() - 1}]
-    w = minimize(dual, [1 / n] * n, bounds=[(0, 1)] * n, constraints=simplex, method="SLSQP").x
+    box = [(0, 1)] * n
+    w = minimize(dual, [1 / n] * n, bounds=box, constraints=simplex, method="SLSQP", tol=1e-9).x
     along = torch.as_tensor(w, dtype=jacobian.dtype, device=jacobian.device) @ jacobian
-    return jacobian.mean(0) + c * size * along / along.norm().clamp_min(1e-12)
+    mean = jacobian.mean(0)
+    return mean + c * mean.norm() * along / along.norm().clamp_min(1e-12)
 
 
 def gradnorm(jacobian: Tensor) -> Tensor:

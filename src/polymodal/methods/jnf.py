@@ -15,16 +15,11 @@ from polymodal.methods.builder import Builder
 from polymodal.methods.common import EMBEDDING, HIDDEN
 from polymodal.methods.embeddings import embedding_stage, make_embeddings
 from polymodal.methods.joint import flow_stage, joint_stage
-from polymodal.methods.likelihoods import direction_stage, likelihood_stage, make_shared
+from polymodal.methods.likelihoods import direction_stage, likelihood_stage, with_likelihoods
 from polymodal.methods.method import method
 from polymodal.methods.settings import EmbeddingSettings, FlowSettings, SamplerSettings
 from polymodal.model import Method
-from polymodal.posteriors import (
-    JointWithLikelihoods,
-    SampledLikelihoods,
-    SampledProduct,
-)
-from polymodal.priors import NormalMixture
+from polymodal.posteriors import JointWithSurrogates, SampledProduct
 
 FLOW, SAMPLER = FlowSettings(), SamplerSettings()
 SHARED = 16  # directions of the surrogates' features that likelihoods describe
@@ -53,11 +48,10 @@ def jnf(
     prior, stages = builder.prior(), [joint_stage(builder), flow_stage(builder, flow)]
     experts = partial(builder.flow_experts, flow)
     if product == "experts":
-        combine = SampledProduct(prior, sampler.make())
-        return Method(builder.with_surrogates(prior, experts, combine), stages)
-    combine = SampledLikelihoods(NormalMixture(builder.latent, aggregate), sampler.make())
-    posterior = partial(JointWithLikelihoods, shared=make_shared(builder, SHARED))
-    model = builder.with_surrogates(prior, experts, combine, SHARED, posterior)
+        posterior = partial(JointWithSurrogates, combine=SampledProduct(prior, sampler.make()))
+        return Method(builder.with_surrogates(prior, experts, posterior), stages)
+    make = partial(with_likelihoods, builder, sampler, aggregate, SHARED, shares=True)
+    model = builder.with_surrogates(prior, experts, make)
     return Method(model, [*stages, direction_stage(), likelihood_stage(aggregate)])
 
 
@@ -92,7 +86,8 @@ def jnf_dcca(
     stages = [joint_stage(builder), shared, flow_stage(builder, flow, embedding)]
     if product == "experts":
         combine = SampledProduct(prior, sampler.make())
-        return Method(builder.with_surrogates(prior, experts, combine, size), stages)
-    combine = SampledLikelihoods(NormalMixture(builder.latent, aggregate), sampler.make())
-    model = builder.with_surrogates(prior, experts, combine, size, JointWithLikelihoods)
+        posterior = partial(JointWithSurrogates, combine=combine, embedding_size=size)
+        return Method(builder.with_surrogates(prior, experts, posterior), stages)
+    make = partial(with_likelihoods, builder, sampler, aggregate, size)
+    model = builder.with_surrogates(prior, experts, make)
     return Method(model, [*stages, likelihood_stage(aggregate)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -159,7 +160,8 @@ def _gaussian(builder: Builder) -> Surrogates:
     def combine(q: Sequence[DiagNormal], present: Sequence[Tensor] | None) -> DiagNormal:
         return product(q, present, over=prior())
 
-    return builder.with_surrogates(prior, builder.experts, combine)
+    posterior = partial(JointWithSurrogates, combine=combine)
+    return builder.with_surrogates(prior, builder.experts, posterior)
 
 
 @method(hidden=HIDDEN)

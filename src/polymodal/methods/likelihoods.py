@@ -4,7 +4,7 @@ the posterior given several modalities: a(z) prod_m p(g_m | z)^t.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -17,10 +17,12 @@ from polymodal.methods.calibration import fit_product
 from polymodal.methods.embeddings import CCA_RIDGE, fit_directions
 from polymodal.methods.fitted_prior import fit_mixture
 from polymodal.methods.joint import keep_joint, kept_joint
+from polymodal.methods.settings import SamplerSettings
 from polymodal.model import Loss, MultimodalVAE, Stage, Step
-from polymodal.posteriors import JointWithLikelihoods
+from polymodal.posteriors import JointWithLikelihoods, SampledLikelihoods
+from polymodal.priors import NormalMixture
 
-RIDGE = 0.02  # added to the variances of the aggregate's components
+RIDGE = 0.02  # of the mean variance, added to the variances of the aggregate's components
 Model = MultimodalVAE[JointWithLikelihoods]
 
 
@@ -52,6 +54,27 @@ def make_shared(builder: Builder, size: int) -> dict[str, nn.Module]:
         m: nn.Sequential(nn.Linear(features, size), Projection(size)).requires_grad_(False)
         for m in builder.names
     }
+
+
+def with_likelihoods(
+    builder: Builder,
+    sampler: SamplerSettings,
+    components: int,
+    size: int,
+    joint: nn.Module,
+    experts: Mapping[str, nn.Module],
+    shares: bool = False,
+) -> JointWithLikelihoods:
+    """The posterior of a joint encoder and experts whose likelihoods describe `size` numbers.
+
+    Args:
+        components: of the aggregate posterior, a mixture of normals.
+        shares: whether these numbers are the directions that the experts' features share, in place
+            of embeddings.
+    """
+    combine = SampledLikelihoods(NormalMixture(builder.latent, components), sampler.make())
+    shared = make_shared(builder, size) if shares else None
+    return JointWithLikelihoods(joint, experts, combine, size, shared)
 
 
 def direction_stage() -> Stage:

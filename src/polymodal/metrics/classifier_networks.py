@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from polymodal.batch import Modality
 from polymodal.checks import check_name, check_names
-from polymodal.data.dataset import gather
+from polymodal.data.rows import gather
 from polymodal.metrics.labels import LabelledValues
 from polymodal.networks.text import Words
 

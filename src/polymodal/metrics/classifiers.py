@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from polymodal.checks import FilePath, keep_heap
-from polymodal.data.dataset import Splits
 from polymodal.data.readers.files import cache_folder
+from polymodal.data.splits import Splits
 from polymodal.metrics.classifier_networks import check_networks
 from polymodal.metrics.classifier_training import (
     ClassifierCache,

@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any
 
 from polymodal.checks import Count, FilePath, check_name, checked, shown
-from polymodal.data.dataset import Dataset, Splits, parts_of
+from polymodal.data.dataset import Dataset
+from polymodal.data.splits import Splits, parts_of
 from polymodal.metrics.classifier_networks import check_networks
 from polymodal.metrics.classifier_training import ClassifierTraining
 from polymodal.metrics.classifiers import Classifiers, classifier_folder

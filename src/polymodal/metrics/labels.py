@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from polymodal.data.dataset import Dataset, gather
+from polymodal.data.dataset import Dataset
+from polymodal.data.rows import gather
 from polymodal.metrics.metric import UnavailableError
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from polymodal.batch import Batch
 from polymodal.checks import Count, Group
-from polymodal.data.dataset import Dataset, gather
+from polymodal.data.dataset import Dataset
+from polymodal.data.rows import gather
 from polymodal.metrics.classifiers import Classifiers, LabelClassifier, classify
 from polymodal.metrics.decoding import Decoding, Precision
 from polymodal.metrics.metric import UnavailableError

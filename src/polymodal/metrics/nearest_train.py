@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from polymodal.data.dataset import Dataset, gather
+from polymodal.data.dataset import Dataset
+from polymodal.data.rows import gather
 from polymodal.metrics.features import drawn_rows, few, real_classifier_features
 from polymodal.metrics.measurement import Measurement
 from polymodal.metrics.metric import UnavailableError, Value, metric

@@ -83,6 +83,6 @@ class SharedPrivate(Posterior):
         """
         _, *priors = self.prior().parts
         return [
-            Proposal(self.auxiliary[n]().expand((size,)), p)
+            Proposal(self.auxiliary[n]().expand((size,)), p, nuisance=True)
             for n, p in zip(self.private, priors, strict=True)
         ]

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from polymodal.batch import Modality
-from polymodal.data.dataset import Dataset, gather
+from polymodal.data.dataset import Dataset
+from polymodal.data.rows import gather
 from polymodal.distributions import weighable
 from polymodal.model import MultimodalVAE
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from polymodal.batch import Modality
-from polymodal.data.dataset import Dataset, gather
+from polymodal.data.dataset import Dataset
+from polymodal.data.rows import gather
 
 ROWS, VALUES = 1000, 2**22  # of a modality that are looked at, at most (but 16 rows at least)
 MOST, FEW = 4, 2  # figures of modalities in a line; others where there are more

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.batch import Batch, Modality, on
-from polymodal.data.dataset import Dataset, gather
+from polymodal.data.dataset import Dataset
 from polymodal.data.readers.mapped import Room
-from polymodal.data.rows import is_channels_last
+from polymodal.data.rows import gather, is_channels_last
 from polymodal.model import MultimodalVAE, Stage
 from polymodal.networks.components import ROWS, PrincipalComponents
 from polymodal.rng import seed_all
