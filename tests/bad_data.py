@@ -273,7 +273,7 @@ kind(
     column(lambda k: "<0.1" if k % 5 == 0 else k * 0.3),
     "people.csv cannot be read: Column 'p' has numbers in 48 rows and words in 12: '<0.1' (line 2,"
     ' line 7, line 12 and 9 more); if they stand for nothing, write empty: ["<0.1"] into the'
-    " description, or type: category for 'p'.",
+    " description (--empty of polymodal init), or type: category for 'p'.",
 )
 kind(
     CELLS,
@@ -439,7 +439,7 @@ kind(
     column(lambda k: "2020-02-30" if k == 3 else f"2020-01-{1 + k % 28:02}"),
     "people.csv cannot be read: Column 'p' has dates such as '2020-01-01' in 59 rows and words in"
     " 1: '2020-02-30' (line 5); if they stand for nothing, write empty: [\"2020-02-30\"] into the"
-    " description, or type: category for 'p'.",
+    " description (--empty of polymodal init), or type: category for 'p'.",
 )
 kind(
     DATES,

@@ -344,6 +344,24 @@ def test_what_is_filled_in_is_that_of_the_cells_own_batch(folder, tmp_path) -> N
     assert (latents[0] != latents[1]).any()
 
 
+def test_the_imputer_is_told_by_the_name_of_a_column(caplog) -> None:
+    def imputer(**options) -> polymodal.Imputer:
+        return polymodal.Imputer(epochs=2, latent=2, proposals=20, random_state=0, **options)
+
+    source, filled = cells(lacking=60), {}
+    told = imputer(batch_key="donor").fit(source)
+    assert all(m.covariate.categories == ("d0", "d1", "d2") for m in told.modalities_)
+    for name in ("d0", "d1", "d9"):
+        source.obs["donor"] = name
+        filled[name] = told.transform(source).mod["rna"].layers["imputed"][-60:]
+    assert (filled["d0"] != filled["d1"]).mean() > 0.9 and np.isfinite(filled["d9"]).all()
+    assert "have no category of training in 'donor' ('d9')" in caplog.text
+    with pytest.raises(ValueError, match=r"no batch_key .donr. in obs\. Did you mean donor"):
+        imputer(batch_key="donr").fit(source)
+    with pytest.raises(ValueError, match="batch_key is of cells"):
+        imputer(batch_key="donor").fit(np.zeros((20, 2)))
+
+
 def test_evaluate_and_the_app_work(folder) -> None:
     options = [
         "--metrics",

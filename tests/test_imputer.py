@@ -140,8 +140,34 @@ def test_what_cannot_be_filled_stays_and_is_told(caplog) -> None:
         full = quick().fit_transform(frame)
     assert "Column 'name' stays as it is, with its holes: every row has another word" in caplog.text
     assert "Column 'empty' stays as it is" in caplog.text
-    pd.testing.assert_frame_equal(full[["empty", "name"]], frame[["empty", "name"]])
-    assert full["my_id"].notna().all()
+    same = ["empty", "name", "my_id"]
+    pd.testing.assert_frame_equal(full[same], frame[same])
+
+
+def test_a_number_that_stands_for_nothing_is_told(caplog) -> None:
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    x[:4, 1] = -999
+    with caplog.at_level(logging.WARNING, "polymodal"):
+        quick().fit(x)
+    assert "Column 'x1' has -999 in 4 rows, far from all other values" in caplog.text
+
+
+def test_categories_of_a_frame_may_look_like_numbers() -> None:
+    """Their type says that codes have no order, and that words among numbers are right."""
+    n = 60
+    frame = pd.DataFrame(
+        {
+            "code": pd.Categorical([(101, 205, 333)[k % 3] for k in range(n)]),
+            "mixed": pd.Categorical([("-", "1", "2", "3")[k % 4] for k in range(n)]),
+            "x": np.arange(n) % 3 + np.linspace(0, 0.1, n),
+        }
+    )
+    frame.loc[::7, ["code", "mixed"]] = None
+    imputer = quick()
+    full = imputer.fit_transform(frame)
+    types = {c.name: c.type for c in imputer.modalities_[0].columns}
+    assert types == {"code": "category", "mixed": "category", "x": "real"}
+    assert full.dtypes.equals(frame.dtypes) and full.notna().all(None)
 
 
 def test_new_rows_have_other_patterns_and_unseen_words(caplog) -> None:
@@ -222,7 +248,9 @@ def test_settings_are_those_of_fit() -> None:
         (pd.DataFrame({"a": [1.0, "x", 2.0]}), "must hold numbers, words, dates or true and false"),
         (pd.DataFrame({"a": [1j, 2]}, dtype=object), "complex numbers"),
         (pd.DataFrame([[1.0, 2.0]] * 9, columns=["a", "a"]), "Expected unique column names"),
-        (pd.DataFrame({"a": [np.inf, 1.0, 2.0]}), "is infinite in row 1"),
+        (pd.DataFrame({"a": [np.inf, 1.0, 2.0]}), "is infinite in iloc.0."),
+        (pd.DataFrame({"a": ["-", *"123456789"]}), r"'-' \(iloc\[0\]\); if .*to_numeric"),
+        (pd.DataFrame({"a": ["01/02/2020", "03/04/2020"]}), "pandas.to_datetime"),
         (pd.DataFrame({"a": [f"{k} b c d" for k in range(20)]}), "no column that can be used"),
         (np.full((5, 2), np.nan), "no column that can be used"),
         (pd.DataFrame({"a": []}), "0 sample"),

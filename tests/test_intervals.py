@@ -1,10 +1,12 @@
 """Filling in against the truth: scores, what is hidden, intervals that hold, exact models."""
 
+import io
 import math
 from dataclasses import replace
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal
 
@@ -336,6 +338,23 @@ def test_stretched_intervals_hold_what_the_score_says_and_stay_in_bounds(column:
             assert torch.equal(low, low.round()) and torch.equal(high, high.round())
 
 
+@pytest.mark.parametrize("type_", ["positive", "count"])
+def test_intervals_end_at_the_largest_value_of_training_and_still_hold(type_) -> None:
+    """Of values above it, here 5 %, no interval holds one: the others make up for them."""
+    column = Column("c", type_, largest=20.0)
+    table = replace(TABLE, shape=(1,), columns=(column,))
+    says = (math.log(10) + 1.5 * Normal(0.0, 1.0).icdf(torch.tensor(QUANTILES))).exp().round()
+    x = torch.randint(1, 22, (2 * N, 1)).float()
+    quantiles = says[:, None, None].expand(-1, 2 * N, 1)
+    mask = torch.ones(N, 1, dtype=torch.bool)
+    calibration = Calibration(factors_of("entries", table, x[:N], mask, quantiles[:, :N]))
+    new = Filled(quantiles[4, N:], quantiles[places_of(2)][:, N:], x[:0], {}, x[N:, 0])
+    low, high = widened(new, calibration, 0.9, table)
+    assert high.max() == 20 < quantiles[places_of(2)[2]].max()
+    inside = coverage(low, high, x[N:])
+    assert 0.9 - 3 * math.sqrt(0.09 * 2 / N) < inside < 0.96
+
+
 def test_widened_uses_the_factors_of_the_pattern_of_each_sample() -> None:
     factors = [
         one_factor(200, 1.0).model_copy(update={"pattern": pattern, "factors": (f,) * 4})
@@ -601,3 +620,23 @@ def test_a_run_without_tables_has_nothing_to_measure() -> None:
     parts = consecutive(law.modalities, law.sample(30).x, None, [10, 10, 10])
     with pytest.raises(ValueError, match="no tables"):
         evaluate_imputation(run, Splits(*parts))
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_a_narrow_terminal_leaves_out_figures_and_breaks_no_name(width: int) -> None:
+    names = ["od280/od315_of_diluted_wines", "alcohol", ""]
+    figures = ("rmse", "rmse_standardised", "crps", "log_score", "own_coverage_90", "width_90")
+    common = {"pattern": "entries", "modality": "t", "type": "real", "n": 4}
+    common |= dict.fromkeys(figures, 0.123)
+    rows = [
+        common | {"column": name, "by": by}
+        for name in names
+        for by in ("model", "ridge", "neighbours", "marginal")
+    ]
+    console = Console(width=width, record=True, file=io.StringIO())
+    FillingTable(rows, [], [], [], "miwae").print(console)
+    said = console.export_text()
+    row = next(line.split() for line in said.splitlines() if names[0] in line)
+    assert max(map(len, said.splitlines())) <= width and set(row[1:]) <= {"4", "0.123"}
+    assert len(row) == {80: 6, 100: 8, 140: 11}[width]
+    assert ("In a wider terminal" in said) == (width < 140)

@@ -245,6 +245,39 @@ def test_types_are_guessed(case) -> None:
     assert about.type == type_ and about.reason
 
 
+SHUFFLED = RNG.permutation(100)[:80].astype(str).tolist()
+NAMED = {
+    "keys with holes, of any name": ("record", SHUFFLED, "drop"),
+    "far numbers of which none comes twice": ("record", [str(k * k) for k in range(40)], "count"),
+    "keys that recur": ("patient_id", [str(k) for k in range(200)] * 4, "drop"),
+    "keys of few groups": ("shop id", [str(k) for k in range(6)] * 9, "category"),
+    "a name that ends like one": ("acid", [str(k) for k in range(6)] * 9, "ordinal"),
+}
+
+
+@pytest.mark.parametrize("case", NAMED)
+def test_names_and_gaps_tell_keys(case) -> None:
+    name, texts, type_ = NAMED[case]
+    assert guess(cells_of(texts, name)).type == type_
+
+
+@pytest.mark.parametrize(
+    ("texts", "reason"),
+    [
+        ([f"{k / 7:.2f} EUR" for k in range(50)], "words with digits"),
+        ([f"{k / 7:.1f}%" for k in range(50)], "words with digits"),
+        ([f"${k:,}" for k in range(1000, 1050)], "words with digits"),
+        ([f"{1 + k % 28:02}.{1 + k % 12:02}.20" for k in range(50)], "dates or times"),
+        ([f"{k % 24}:{k % 60:02}" for k in range(50)], "dates or times"),
+        ([f"{100 + k}/{60 + k}" for k in range(50)], "every row has another word"),
+    ],
+)
+def test_words_of_digits_are_told_what_they_look_like(texts, reason) -> None:
+    """A point in a number makes no date of it, nor does a blood pressure."""
+    about = guess(cells_of(texts))
+    assert about.type == "drop" and about.reason.startswith(reason)
+
+
 @given(
     st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1),
     st.lists(st.floats(-1e6, 1e6, width=32) | st.none(), min_size=1),

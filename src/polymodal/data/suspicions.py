@@ -47,19 +47,10 @@ def _of_column(column: Column, seen: Tensor) -> Iterator[str]:
     if seen.min() == seen.max():
         yield f"{name} is constant: {digits(seen[0].item())}."
         return
-    for number in SENTINELS:
-        is_it = seen == number
-        others = seen[~is_it]
-        if is_it.sum() < RECURS or not len(others):
-            continue
-        # Outside of the others by more than their own range.
-        low, high = others.min().item(), others.max().item()
-        if number < low - (high - low) / 2 or number > high + (high - low) / 2:
-            yield (
-                f"{name} has {number:g} in {int(is_it.sum())} rows, far from all other values; if"
-                f' stands for nothing, write empty: ["{number:g}"].'
-            )
-            return
+    if (number := _sentinel(seen)) is not None:
+        remedy = f'if it stands for nothing, write empty: ["{number:g}"]'
+        yield f"{_far(column, seen, number)}; {remedy}."
+        return
     quarter, median, last = seen.quantile(torch.tensor([0.25, 0.5, 0.75]).double()).tolist()
     far = seen[(seen - median).abs() > FAR * max(last - quarter, 1e-12)]
     if column.type == "real" and last > quarter and len(far):
@@ -69,6 +60,34 @@ def _of_column(column: Column, seen: Tensor) -> Iterator[str]:
             f"{name} has {len(far)} values more than {FAR:g} interquartile ranges from its median,"
             f" the furthest {digits(shown_value)}."
         )
+
+
+def sentinels(data: Dataset) -> Iterator[str]:
+    """Sentences on numbers of tables that may stand for nothing, for users of Python."""
+    for m in data.modalities:
+        x = values_of(data, m).double() if m.columns else torch.zeros(0, 0)
+        for k, column in enumerate(m.columns):
+            seen = x[:, k][~x[:, k].isnan()]
+            if column.type not in CODED and (number := _sentinel(seen)) is not None:
+                yield f"{_far(column, seen, number)}; if it stands for nothing, make it NaN."
+
+
+def _sentinel(seen: Tensor) -> float | None:
+    """One of `SENTINELS` that recurs, outside of all other values by more than half their range."""
+    for number in SENTINELS:
+        is_it = seen == number
+        others = seen[~is_it]
+        if is_it.sum() < RECURS or not len(others):
+            continue
+        low, high = others.min().item(), others.max().item()
+        if number < low - (high - low) / 2 or number > high + (high - low) / 2:
+            return number
+    return None
+
+
+def _far(column: Column, seen: Tensor, number: float) -> str:
+    count = int((seen == number).sum())
+    return f"Column {column.name!r} has {number:g} in {count} rows, far from all other values"
 
 
 def _of_words(column: Column) -> Iterator[str]:

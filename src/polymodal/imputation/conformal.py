@@ -6,7 +6,9 @@ columns in logarithms. f is the smallest number for which ceil((n + 1) level) of
 lie inside (Papadopoulos et al. 2002; Lei et al. 2018): then a new value that is exchangeable with
 these lies inside with probability at least `level`. The half widths `below` and `above` are the
 model's own, or, where that gives a clearly better interval score, nearer to their mean in the
-column: a model whose widths say little of its errors would need a large factor.
+column: a model whose widths say little of its errors would need a large factor. Intervals of
+positive numbers and counts end at the largest value of training; validation values above it lie
+outside whatever the factor, so that the others make up for them.
 """
 
 from __future__ import annotations
@@ -32,8 +34,10 @@ from polymodal.imputation.intervals import (
     conformal_quantile,
     floor_of,
     half_widths,
+    scaled,
     scores,
     stretched,
+    top_of,
 )
 from polymodal.imputation.shrinkage import Shrinkage, moved
 from polymodal.imputation.temperature import Temperature, tempered
@@ -200,20 +204,25 @@ class _Column:
         return Shape(self.floor, share, self.typical[k])
 
     def scores(self, k: int, share: float) -> Tensor:
-        """Of the k-th of LEVELS, (n,)."""
+        """Of the k-th of LEVELS, (n,); infinite of values that no factor reaches."""
         bounds = self.quantiles[places_of(k)]
-        return scores(self.x, bounds, self.column, self.shape(k, share))
+        found = scores(self.x, bounds, self.column, self.shape(k, share))
+        return found.masked_fill(self.x > top_of(self.column), math.inf)
+
+    def is_inside(self, k: int) -> Tensor:
+        """Whether the values lie in the model's own intervals, (n,)."""
+        bounds = self.quantiles[places_of(k)]
+        return scores(self.x, bounds, self.column, Shape(self.floor)) <= 1
 
     def interval_score(self, factor: float, share: float) -> float:
         """The sum over the values of the interval score at the level SHOWN, in floors: width, and
         2 / alpha times the distance of a value outside (Gneiting and Raftery 2007, eq. 43).
         """
-        bounds = self.quantiles[places_of(SHOWN)]
-        below, above = half_widths(bounds, self.column, self.shape(SHOWN, share))
-        outside = scores(self.x, bounds, self.column, self.shape(SHOWN, share)) - factor
-        side = torch.where(self.x < bounds[1], below, above)
-        penalty = 2 / (1 - LEVELS[SHOWN]) * outside.clamp_min(0) * side
-        return (factor * (below + above) + penalty).sum().item() / self.floor
+        quantiles = self.quantiles[places_of(SHOWN)]
+        bounds = stretched(quantiles, self.column, factor, self.shape(SHOWN, share))
+        low, high, x = (scaled(v, self.column) for v in (*bounds, self.x))
+        outside = torch.maximum(low - x, x - high).clamp_min(0)
+        return (high - low + 2 / (1 - LEVELS[SHOWN]) * outside).sum().item() / self.floor
 
 
 def factors_of(
@@ -265,7 +274,7 @@ def _factor(
     own = [values.scores(k, share) for k in range(len(LEVELS))]
     pooled = len(values.x) < ENOUGH or _holds(own[SHOWN], pool[SHOWN])
     chosen = pool if pooled else own
-    plain = [values.scores(k, 0.0) <= 1 for k in range(len(LEVELS))]
+    plain = [values.is_inside(k) for k in range(len(LEVELS))]
     return Factor(
         pattern=pattern,
         modality=modality,
@@ -290,9 +299,9 @@ def _holds(own: Tensor, pool: Tensor) -> bool:
 
 
 def _finite(scores: Tensor, level: float) -> float:
-    """The conformal quantile; the largest score and at least 1 where n is too small."""
+    """The conformal quantile; the largest finite score and at least 1 where n is too small."""
     exact = conformal_quantile(scores, level)
-    return exact if exact < math.inf else max([1.0, *scores.tolist()])
+    return exact if exact < math.inf else max([1.0, *scores[scores.isfinite()].tolist()])
 
 
 def held(

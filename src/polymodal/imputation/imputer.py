@@ -23,6 +23,7 @@ from sklearn.utils.validation import (
 from polymodal.checks import shown
 from polymodal.data import Dataset, Splits
 from polymodal.data.readers.cells import is_cell_data
+from polymodal.data.suspicions import sentinels
 from polymodal.data.tables.frame import Frame
 from polymodal.imputation.bounds import Bound, bounds_of
 from polymodal.imputation.cell_forms import CellForms, Sections
@@ -62,6 +63,8 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         latent: dimensions of the latent; None: as recommended.
         proposals: latents that are drawn and weighted for each row with holes.
         settings: further keywords of `polymodal.fit`, such as {"lr": 1e-3, "hidden": 64}.
+        batch_key: of cells, the column of obs that says in which batch each was measured, which the
+            networks are told; see Batches in docs/cells.md.
         random_state: of weights, order and noise; None: another one in each `fit`.
         verbose: 1 shows a progress bar.
 
@@ -89,6 +92,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         latent: int | None = None,
         proposals: int = 1000,
         settings: Mapping[str, Any] | None = None,
+        batch_key: str | None = None,
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -97,6 +101,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.latent = latent
         self.proposals = proposals
         self.settings = settings
+        self.batch_key = batch_key
         self.random_state = random_state
         self.verbose = verbose
 
@@ -115,6 +120,8 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         numbers = [m for m, kind in self.kinds_.items() if kind == "array"]
         self.modalities_, self.left_out_ = forms.describe(numbers)
         data, _ = forms.dataset(self.modalities_)
+        for sentence in sentinels(data):
+            log.warning("%s", sentence)
         self.seed_ = int(check_random_state(self.random_state).randint(2**31))
         splits = _splits(data, self.seed_)
         self.advice_ = recommended(splits)
@@ -233,6 +240,8 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if is_cell_data(X):
             return self._read_cells(X, reset)
         check_form(X)
+        if self.batch_key is not None:
+            raise ValueError(f"batch_key is of cells (anndata, mudata), got {type(X).__name__}.")
         is_mapping = isinstance(X, Mapping) and not issparse(X)
         if not reset and self.form_ == "cells":
             raise ValueError(f"X must be cells as in fit, got {type(X).__name__}.")
@@ -285,7 +294,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Cells of anndata or mudata."""
         if not reset and self.form_ != "cells":
             raise ValueError(f"X must be of the form {self.form_} as in fit, got cells.")
-        forms = CellForms(X, None if reset else self.sections_)
+        forms = CellForms(X, None if reset else self.sections_, self.batch_key)
         if reset:
             self.form_, self.sections_ = "cells", dict(forms.sections)
             self.kinds_ = dict.fromkeys(forms.names, "cells")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from polymodal.batch import Column
+from polymodal.batch import LOGARITHMIC, Column
 
 FLOOR = 1e-3  # least half width, in standard deviations of the column
 SMALLEST = 1e-30  # of positive values
@@ -57,8 +57,8 @@ def scores(x: Tensor, quantiles: Tensor, column: Column, shape: Shape = Shape())
 
 
 def stretched(quantiles: Tensor, column: Column, factor: float, shape: Shape = Shape()) -> Tensor:
-    """Lower and upper bounds (2, n) whose `scores` are `factor`, inside the column's own bounds;
-    of counts whole numbers.
+    """Lower and upper bounds (2, n) whose `scores` are `factor`, inside the column's own bounds and
+    below its `top_of`; of counts whole numbers.
 
     Args:
         quantiles: (3, n), lower bound, median and upper bound in the user's units.
@@ -67,12 +67,23 @@ def stretched(quantiles: Tensor, column: Column, factor: float, shape: Shape = S
     below, above = half_widths(quantiles, column, shape)
     bounds = torch.stack([median - factor * below, median + factor * above])
     if column.type == "positive":
-        return bounds.clamp(-math.log(1e30), math.log(1e30)).exp()
+        return bounds.clamp(-math.log(1e30), math.log(1e30)).exp().clamp_max(top_of(column))
     if column.type == "bounded":
         return bounds.clamp(column.low, column.high)
     if column.type == "count":
-        return torch.stack([bounds[0].ceil().clamp_min(0), bounds[1].floor().clamp_min(0)])
+        whole = torch.stack([bounds[0].ceil(), bounds[1].floor()])
+        return whole.clamp(0, top_of(column))
     return bounds
+
+
+def top_of(column: Column) -> float:
+    """The largest value of training of positive numbers and counts: of n + 1 values that are
+    exchangeable the last lies above all others with probability 1 / (n + 1) at most. Infinite of
+    other columns.
+    """
+    if column.largest is None or column.type not in LOGARITHMIC:
+        return math.inf
+    return column.largest
 
 
 def floor_of(x: Tensor, column: Column) -> float:

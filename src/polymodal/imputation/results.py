@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from polymodal.imputation.conformal import LEVELS, Calibration
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 FILLING, CALIBRATION = "imputation", "calibration"  # entries of metrics.json
 SHOWN = 8  # temperatures in a sentence, and columns
 LEAST = 0.01  # share of the way to the mean that is said
+HEADER, NAME = 11, 28  # characters of a line of a header, and of a column's name
+# Figures that are left out where there is no room, in this order.
+DROPPED = ("rmse in units", "crps", "log score", "width 90 %", "own 90 %", "neighbours", "n")
 MOST = 40  # columns of a pattern that are shown
 TITLES = {"entries": "hidden entries", "whole": "whole modality, given the others"}
 PERCENTS = tuple(percent(level) for level in LEVELS)
@@ -144,19 +148,18 @@ class FillingTable:
         from rich.table import Table
 
         console = console or Console()
-        for title, head, rows in self.sections(FEW):
+        for title, whole, rows in self.sections(FEW):
+            head, *cells = _fitting([whole, *rows[:MOST]], console.width)
             shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title)
             shown.title_justify = "left"
-            for k, name in enumerate(head):
-                shown.add_column(
-                    name,
-                    justify="left" if k == 0 else "right",
-                    no_wrap=k > 0,
-                    overflow="fold",
-                )
-            for row in rows[:MOST]:
+            shown.add_column(head[0], overflow="fold")
+            for name in head[1:]:
+                shown.add_column(fill(name, HEADER), justify="right", no_wrap=True)
+            for row in cells:
                 shown.add_row(*row)
             console.print(shown)
+            if left_out := [name for name in whole if name not in head]:
+                console.print(f"In a wider terminal, and in the report: {', '.join(left_out)}.")
             if len(rows) > MOST:
                 console.print(f"{len(rows) - MOST} more columns are in metrics.json.")
         for sentence in self.summary():
@@ -167,6 +170,22 @@ def _parts(rows: Sequence[Row]) -> list[list[Row]]:
     """The overall rows of one pattern, those of each modality that was hidden together."""
     starts = [k for k, row in enumerate(rows) if row["by"] == MODEL]
     return [list(rows[a:b]) for a, b in zip(starts, [*starts[1:], len(rows)], strict=True)]
+
+
+def _fitting(table: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    """Header and rows without the figures of `DROPPED` for which a terminal has no room."""
+    columns = [list(column) for column in zip(*table, strict=True)]
+    for name in DROPPED:
+        if sum(_width(column) for column in columns) <= width:
+            break
+        columns = [column for column in columns if column[0] != name]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _width(column: Sequence[str]) -> int:
+    """How wide a column is shown, with the space beside it; names are folded beyond `NAME`."""
+    words = [*fill(column[0], HEADER).splitlines(), *column[1:]]
+    return min(max(map(len, words)), NAME) + 2
 
 
 def _cells(
@@ -267,10 +286,11 @@ def _factors_text(calibration: Calibration) -> str:
     if not values:
         return ""
     before = math.fsum(f.coverage[place] for f in calibration.factors) / len(values)
+    least, middle, most = (f"{v:.2f}" for v in (values[0], values[len(values) // 2], values[-1]))
+    factors = least if least == most else f"{least} to {most} (median {middle}, by column)"
     return (
         f"On the validation part the model's own 90 % intervals hold {before:.1%}. So that they"
-        f" hold 90 %, their mean widths are multiplied by {values[0]:.2f} to {values[-1]:.2f}"
-        f" (median {values[len(values) // 2]:.2f}, by column)."
+        f" hold 90 %, their mean widths are multiplied by {factors}."
     )
 
 

@@ -97,8 +97,10 @@ def flattened(log_w: Tensor, least: float) -> Tensor:
     >>> 1 / flattened(log_w, 1.5).square().sum(0)
     tensor([1.5000, 1.9950])
     """
-    low, high = torch.zeros_like(log_w[0]), torch.ones_like(log_w[0])
     whole = _effective(log_w) >= least
+    if whole.all():
+        return log_w.softmax(0)
+    low, high = torch.zeros_like(log_w[0]), torch.ones_like(log_w[0])
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         enough = _effective(middle * log_w) >= least

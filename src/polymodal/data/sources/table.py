@@ -272,8 +272,8 @@ def _taken(table: UserTable, column: str, entry: ColumnEntry, empty: Sequence[st
         return Taken(read, entry, guessed)
     low = guessed.low if entry.low is None else entry.low
     high = guessed.high if entry.high is None else entry.high
-    reason = "by the description"
-    reason += f"; {guessed.reason}" if entry.type == guessed.type else f", not {guessed.type}"
+    agrees = entry.type == guessed.type
+    reason = guessed.reason if agrees else f"by the description, not {guessed.type}"
     return Taken(read, entry, Guess(column, entry.type, reason, low, high))
 
 

@@ -66,16 +66,20 @@ class Cells:
             return list(self.words)
         return [None if math.isnan(v) else word_of(v) for v in self.numbers.tolist()]
 
+    @property
+    def where(self) -> Places:
+        return self.places or Places()
+
     def at(self, rows: Sequence[int]) -> str:
         """The places of the first of `rows`, in words."""
-        place = self.places or Places()
-        few = ", ".join(place.of(row) for row in list(rows)[:3])
+        few = ", ".join(self.where.of(row) for row in list(rows)[:3])
         return few if len(rows) <= 3 else f"{few} and {len(rows) - 3} more"
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where rows stand in a file: rows counted from 1, or lines of text.
+    """Where rows stand in a file: rows counted from 1, or lines of text; and what its user can do
+    about cells that cannot be read.
 
     Args:
         lines: of every row, from 1; none: they are no lines.
@@ -88,6 +92,20 @@ class Places:
     def of(self, row: int) -> str:
         """The place of a row, counted from 0."""
         return f"line {self.lines[row]}" if self.lines else f"row {self.before + row + 1}"
+
+    def words_remedy(self, column: str, words: Sequence[str]) -> str:
+        """Of words among numbers."""
+        quoted = ", ".join(map(_in_quotes, words))
+        return (
+            f"if they stand for nothing, write empty: [{quoted}] into the description (--empty of"
+            f" polymodal init), or type: category for {column!r}"
+        )
+
+    def dates_remedy(self, column: str) -> str:
+        """Of dates of two meanings."""
+        return (
+            f'write date: "{SLASHED[0]}" or date: "{SLASHED[1]}" for {column!r} in the description'
+        )
 
 
 def word_of(number: float) -> str:
@@ -193,9 +211,8 @@ def _check_few(
     listed = sorted(others)[:3]
     raise ValueError(
         f"Column {cells.name!r} has {what} in {observed - len(wrong)} rows and words in"
-        f" {len(wrong)}: {', '.join(map(shown, listed))} ({cells.at(wrong)}); if they stand for"
-        f" nothing, write empty: [{', '.join(map(_in_quotes, listed))}] into the description, or"
-        f" type: category for {cells.name!r}."
+        f" {len(wrong)}: {', '.join(map(shown, listed))} ({cells.at(wrong)});"
+        f" {cells.where.words_remedy(cells.name, listed)}."
     )
 
 
@@ -228,8 +245,7 @@ def _format(cells: Cells, words: Sequence[str | None], different: set[str]) -> s
     if set(SLASHED) <= set(fitting):
         raise ValueError(
             f"Column {cells.name!r} has dates such as {min(different)!r}, which may begin with the"
-            f' day or the month; write date: "{SLASHED[0]}" or date: "{SLASHED[1]}" for'
-            f" {cells.name!r} in the description."
+            f" day or the month; {cells.where.dates_remedy(cells.name)}."
         )
     if not fitting and (usual := usual_format(different)):
         others = {word for word in different if moment_of(word, usual) is None}

@@ -13,9 +13,26 @@ import pyarrow as pa
 
 from polymodal.checks import shown
 from polymodal.data.tables.arrow import Typed, cell_of, is_decimal
+from polymodal.data.tables.cells import Cells, Places
 from polymodal.data.tables.decimals import with_decimals
-from polymodal.data.tables.guess import LEFT_OUT, TEXT, Guess, guess
+from polymodal.data.tables.guess import Guess, guess
 from polymodal.data.tables.user_table import Filled
+
+
+class FramePlaces(Places):
+    """Rows of a DataFrame, and what can be done about its cells in Python."""
+
+    def of(self, row: int) -> str:
+        return f"iloc[{row}]"
+
+    def words_remedy(self, column: str, words: Sequence[str]) -> str:
+        return (
+            'if they stand for nothing, pandas.to_numeric(..., errors="coerce") empties them; if'
+            ' they are categories, write astype("category")'
+        )
+
+    def dates_remedy(self, column: str) -> str:
+        return "make days of them with pandas.to_datetime(..., dayfirst=True or False)"
 
 
 class Frame(Typed):
@@ -38,21 +55,27 @@ class Frame(Typed):
         if not columns:
             raise ValueError(f"{name} has no columns.")
         super().__init__(Path(name), pa.table(columns).unify_dictionaries())
+        self.places = FramePlaces()
+
+    def _cells(
+        self, column: str, empty: Sequence[str], as_words: bool, date_format: str | None
+    ) -> Cells:
+        """Categories are words, whatever they look like."""
+        is_category = isinstance(self._dtype(column), pd.CategoricalDtype)
+        return super()._cells(column, empty, as_words or is_category, date_format)
+
+    def _dtype(self, column: str) -> Any:
+        return self.frame.dtypes.iloc[self.columns.index(column)]
 
     def guess(self, column: str) -> Guess:
-        """What a column is: what its type says, then what its cells suggest. Numbers with holes
-        are never left out.
-        """
+        """What a column is: what its type says, then what its cells suggest."""
         cells = self.cells(column)
         found = guess(cells)
-        dtype = self.frame.dtypes.iloc[self.columns.index(column)]
+        dtype = self._dtype(column)
         if cells.form == "nothing":
             return found
         if isinstance(dtype, pd.CategoricalDtype):
             return Guess(column, "ordinal" if dtype.ordered else "category", "a categorical column")
-        is_left_out = found.type in (LEFT_OUT, TEXT)
-        if is_left_out and cells.form == "number" and not cells.observed.all():
-            return Guess(column, "real", "numbers with holes")
         return found
 
     def completed(self, filled: Filled) -> pd.DataFrame:

@@ -21,6 +21,9 @@ NEAR = 0.02  # of the range: the neighbourhood of a bound
 BOUNDS = ((0.0, 1.0), (0.0, 100.0))
 SENTENCE = 3.0  # words of a cell, on average, that make texts of them
 ID_NAME = re.compile(r"(.*[_. -])?(id|key|index|nr|uuid|row|unnamed: 0|column 1)", re.IGNORECASE)
+KEY_NAME = re.compile(r"(.*[_. -])?(id|uuid)", re.IGNORECASE)  # also where values recur
+MANY = 30  # different numbers that would coincide if they were measured on
+SPARSE = 2  # times as many places
 TRUTH = ({"false", "true"}, {"no", "yes"}, {"f", "t"}, {"n", "y"}, {"off", "on"})
 TEXT, LEFT_OUT = "text", "drop"
 ALIKE = 0.9  # share of the words of a column that have one form
@@ -30,7 +33,8 @@ ALMOST_NUMBER = re.compile(
     r"\s?(%|[$\u20ac\u00a3\u00a5]|[a-zA-Z\u00b5\u00b0/]{1,6})?"
 )
 ALMOST_DATE = re.compile(
-    r"\d{1,4}[-/.:]\d{1,2}\b.*"
+    r"\d{1,2}([-/.])\d{1,2}\1(\d{4}|\d{2})\b.*|\d{4}([-/.])\d{1,2}\3\d{1,2}\b.*"
+    r"|\d{4}[-/]\d{1,2}|\d{1,2}[-/]\d{4}|\d{1,2}:\d{2}\b.*"
     r"|.{0,20}\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b.{0,30}",
     re.IGNORECASE | re.DOTALL,
 )
@@ -161,14 +165,32 @@ def _of_numbers(cells: Cells) -> Guess:
 def _of_whole_numbers(name: str, x: np.ndarray, different: np.ndarray) -> Guess:
     n, k = len(x), len(different)
     is_numbered = k == n and n > FEW
-    if is_numbered and (ID_NAME.fullmatch(name) or (np.diff(different) == 1).all()):
+    if is_numbered and (ID_NAME.fullmatch(name) or _are_dense(different)):
         return Guess(name, LEFT_OUT, "every row has another whole number: a key or a row number")
+    if KEY_NAME.fullmatch(name):
+        return _of_keys(name, n, k)
     if k <= FEW and n >= REPEATED * k:
         reason = f"{k} different whole numbers (type: category if their order means nothing)"
         return Guess(name, "ordinal", reason)
     if x.min() in (0, 1) and x.var() >= DISPERSION * x.mean():
         return Guess(name, "count", f"whole numbers from {x.min():g}, spread like counts")
     return Guess(name, "real", "whole numbers that are not spread like counts")
+
+
+def _are_dense(different: np.ndarray) -> bool:
+    """Whether different whole numbers follow one another, or take so many of the places between the
+    first and the last that measurements would coincide.
+    """
+    span, n = different[-1] - different[0], len(different)
+    return bool(span < n or (n >= MANY and span < SPARSE * n))
+
+
+def _of_keys(name: str, n: int, k: int) -> Guess:
+    """Keys that recur, such as that of a shop: names of groups, not sizes."""
+    if k <= MOST_CATEGORIES and n >= REPEATED * k:
+        return Guess(name, "category", f"{k} different whole numbers, by their name keys")
+    reason = f"{k} different whole numbers in {n} rows, by their name keys (type: real takes them)"
+    return Guess(name, LEFT_OUT, reason)
 
 
 def _touches(x: np.ndarray, low: float, high: float) -> bool:
