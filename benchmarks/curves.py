@@ -13,7 +13,9 @@ first is trained once, the second from its state at half of each mark).
 
 What is not equal, by the libraries' design:
 
-- The peer's MoPoE adds the prior as an expert to the product of all modalities, ours to none.
+- The peer's MoPoE adds the prior as an expert to the product of all modalities (as Sutter et al.'s
+  code does, not their formula), ours to none; the peer gives each product an equal share of every
+  batch, ours draws one for each sample.
 - The peer's first layer of SVHN's decoder starts with narrower weights, see `peer_networks.py`.
 - The maps of the peer's flows of JNF (pythae) have scales without a bound, those of ours at most 1,000.
 - The peer's losses of MMVAE+ are sums over a batch, which Adam does not notice.

@@ -22,7 +22,7 @@ from curves_common import (
     test_values,
     write_draws,
 )
-from lightning.fabric import Fabric  # noqa: F401
+from lightning_fabric import Fabric  # noqa: F401
 from torch import Tensor
 
 import polymodal

@@ -125,16 +125,16 @@ def page(results: dict[str, Any]) -> str:
         ratio = [f"{row['ratio']:.2f}", f"{row['low']:.2f} to {row['high']:.2f}", f"{row['aim']:g}"]
         same = "all" if row["same_weights"] else "all but the flows"
         calls = f"{row['rounds']} x {row['repeats']}"
-        cells = [name, str(row["items"]), calls, *seconds, *ratio, *values, same]
+        cells = [name, str(row["items"]), calls, row["cpu"], *seconds, *ratio, *values, same]
         lines.append(f"| {' | '.join(cells)} |")
     head = (
-        f"polymodal {facts[OURS]}, multivae {facts[PEER]}, torch {facts['torch']}, one thread,"
-        f" {facts['cpu']}; rounds of calls in turns, on a machine with a load of"
+        f"polymodal {facts[OURS]}, multivae {facts[PEER]}, torch {facts['torch']}, one thread;"
+        " rounds of calls in turns, on a machine with a load of"
         f" {min(loads):g} to {max(loads):g}. Seconds of processor time, medians; the ratio is that"
         " of seconds, above 1 where polymodal is faster; values ± their standard deviation between"
         " calls. What is timed: the docstring of `benchmarks/evaluators.py`."
     )
-    columns = "task | items | rounds x calls | polymodal, s | MultiVae, s | ratio | lowest to highest | aim"
+    columns = "task | items | rounds x calls | processor | polymodal, s | MultiVae, s | ratio | lowest to highest | aim"
     columns += " | value, polymodal | value, MultiVae | equal weights"
     table = "\n".join([f"| {columns} |", "|---" * len(columns.split(" | ")) + "|", *lines])
     return f"# Evaluators beside MultiVae\n\n{head}\n\n{table}\n"
@@ -146,7 +146,9 @@ def main() -> None:
     pythons = {OURS: sys.executable, PEER: options.peer_python}
     results = json.loads(options.out.read_text()) if options.out.exists() else {"tasks": {}}
     settings = {"rounds": options.rounds, "repeats": options.repeats, "steps": options.steps}
-    results["about"] = about() | {PEER: "1.0.3"}
+    facts = about()
+    cpu = {"cpu": facts.pop("cpu")}
+    results["about"] = facts | {PEER: "1.0.3"}
     for name in options.only:
         export(TASKS[name].data, options.data, options.work)
         rounds = []
@@ -156,7 +158,7 @@ def main() -> None:
             order = (PEER, OURS) if r % 2 == 0 else (OURS, PEER)
             rounds.append({side: measured(pythons[side], side, spec) for side in order})
         load = {"load": round(os.getloadavg()[1], 1)}
-        results["tasks"][name] = summary(name, rounds) | settings | load
+        results["tasks"][name] = summary(name, rounds) | settings | load | cpu
         options.out.write_text(json.dumps(results, indent=1) + "\n")
         options.out.with_suffix(".md").write_text(page(results))
         row = results["tasks"][name]

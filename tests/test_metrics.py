@@ -2,6 +2,7 @@
 distances of normals.
 """
 
+import copy
 import math
 import sys
 from collections.abc import Callable
@@ -678,6 +679,24 @@ def test_classifiers_are_trained_once_and_read_again(barred: Splits, tmp_path, m
     for m in ("image", "vector"):
         mine, theirs = (c[m].net.state_dict() for c in (first, second))
         assert all(torch.equal(v, theirs[k]) for k, v in mine.items())
+
+
+def test_a_measurement_folds_batch_normalisation_into_the_weights() -> None:
+    """Features and labels stay; the network that was given stays as it is."""
+    net, x = compact((1, 16, 16), CLASSES), torch.rand(8, 1, 16, 16)
+    for part in net.modules():
+        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.uniform_(part.weight, 0.5, 2)
+            nn.init.normal_(part.bias)
+    net(3 * x + 1)  # statistics other than 0 and 1
+    before = copy.deepcopy(net.eval().state_dict())
+    given = Classifiers({"b": LabelClassifier(net, False, 1.0)})
+    used = Measurement(generator(), digits(8), classifiers=given).classifier("b")
+    assert not [p for p in used.net.modules() if isinstance(p, nn.BatchNorm1d | nn.BatchNorm2d)]
+    features, labels = used(x)
+    torch.testing.assert_close(features.double(), net.features(x).float().double())
+    assert torch.equal(labels, net(x).argmax(-1))
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
 
 
 def test_a_modality_has_the_network_that_is_chosen_for_it(tmp_path, monkeypatch) -> None:

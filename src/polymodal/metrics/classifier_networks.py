@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from polymodal.batch import Modality
 from polymodal.checks import check_name, check_names
 from polymodal.data.rows import gather
 from polymodal.metrics.labels import LabelledValues
+from polymodal.networks.layers import relu
 from polymodal.networks.text import Words
 
 FEW = 256  # different values of a modality up to which `Nearest` classifies them
@@ -36,7 +38,15 @@ class Classifier(nn.Module):
 
 
 def _block(a: int, b: int, kernel: int, padding: int = 0, stride: int = 1) -> list[nn.Module]:
-    return [nn.Conv2d(a, b, kernel, stride, padding), nn.BatchNorm2d(b), nn.ReLU()]
+    return [nn.Conv2d(a, b, kernel, stride, padding), nn.BatchNorm2d(b), relu()]
+
+
+def _pooled_block(a: int, b: int, kernel: int, padding: int, stride: int = 1) -> list[nn.Module]:
+    """A block with pooling before its ReLU: the same numbers and gradients, from a quarter of the
+    ReLU's work.
+    """
+    *layers, last = _block(a, b, kernel, padding, stride)
+    return [*layers, nn.MaxPool2d(2), last]
 
 
 def _channels_last(net: nn.Module) -> nn.Module:
@@ -54,10 +64,9 @@ def compact(shape: tuple[int, ...], outputs: int) -> Classifier:
     if len(shape) != 3 or min(shape[1:]) < 16:
         return Classifier(_hidden_layer(math.prod(shape)), 512, outputs)
     wide = min(shape[1:]) >= WIDE
-    first = _block(shape[0], 32, 5, 2, 2) if wide else _block(shape[0], 32, 3, 1)
-    net = [*first, nn.MaxPool2d(2)]
-    net += [*_block(32, 64, 3, 1), *_block(64, 64, 3, 1), nn.MaxPool2d(2)]
-    net += [*_block(64, 128, 3, 1), *_block(128, 128, 3, 1), nn.MaxPool2d(2), nn.Flatten()]
+    net = _pooled_block(shape[0], 32, 5, 2, 2) if wide else _pooled_block(shape[0], 32, 3, 1)
+    net += [*_block(32, 64, 3, 1), *_pooled_block(64, 64, 3, 1)]
+    net += [*_block(64, 128, 3, 1), *_pooled_block(128, 128, 3, 1), nn.Flatten()]
     trunk = nn.Sequential(*net)
     _channels_last(trunk)
     with torch.no_grad():
@@ -103,6 +112,28 @@ def senellart_cnn(shape: tuple[int, ...], outputs: int) -> Classifier:
     else:
         return compact(shape, outputs)
     return Classifier(_channels_last(nn.Sequential(*first, *last)), 512, outputs)
+
+
+def folded(net: Classifier) -> Classifier:
+    """The same function as a classifier in evaluation mode, up to rounding, with fewer passes over
+    memory: a batch normalisation is part of the weights of the convolution or linear layer before
+    it.
+    """
+    if not isinstance(net.features, nn.Sequential) or net.training:
+        return net
+    layers: list[nn.Module] = []
+    for layer in net.features:
+        before = layers[-1] if layers else None
+        if isinstance(layer, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):
+            layers[-1] = fuse_conv_bn_eval(before, layer)
+        elif isinstance(layer, nn.BatchNorm1d) and isinstance(before, nn.Linear):
+            layers[-1] = fuse_linear_bn_eval(before, layer)
+        else:
+            layers.append(layer)
+    with torch.device("meta"):  # a head without values, in whose place that of `net` comes
+        whole = Classifier(nn.Sequential(*layers), net.head.in_features, net.head.out_features)
+    whole.features, whole.head = _channels_last(whole.features), net.head
+    return whole.eval()
 
 
 class _Distances(nn.Module):

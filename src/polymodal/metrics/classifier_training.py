@@ -24,6 +24,7 @@ from polymodal.metrics.classifier_networks import (
     Nearest,
     classifier_of,
     default_network,
+    folded,
 )
 from polymodal.metrics.decoding import Precision, autocast
 from polymodal.metrics.labels import LabelledValues
@@ -92,6 +93,10 @@ class LabelClassifier:
 
     def to(self, device: torch.device | str) -> LabelClassifier:
         return self if self.net is None else replace(self, net=self.net.to(device))
+
+    def folded(self) -> LabelClassifier:
+        """The same classifier for many values, see `classifier_networks.folded`."""
+        return replace(self, net=folded(self.net)) if isinstance(self.net, Classifier) else self
 
 
 @dataclass(frozen=True)
