@@ -55,9 +55,9 @@ def test_what_init_writes_is_read_as_the_table_alone(file, capsys) -> None:
     alone = load_data(file)
     assert written.modalities == alone.modalities
     recipe = load_recipe(file.with_suffix(".yaml"))
-    assert resolve(recipe).method.name == recommended(alone).method == "miwae"
+    assert resolve(recipe).method.name == recommended(alone).method == "jnf"
     text = file.with_suffix(".yaml").read_text()
-    assert "# tables or entries" in text and "whole numbers" in text
+    assert "# two modalities" in text and "whole numbers" in text
 
 
 def test_init_writes_over_nothing(file, capsys) -> None:
@@ -257,6 +257,13 @@ def test_miwae_is_recommended_for_tables(tmp_path) -> None:
     for name, rows in (("holes", data), ("whole", data.dropna())):
         rows.to_csv(tmp_path / f"{name}.csv", index=False)
         assert recommended(load_data(tmp_path / f"{name}.csv")).method == "miwae"
+
+
+def test_texts_beside_a_table_are_not_decoded_for_many_draws(file) -> None:
+    """MIWAE decodes them for each of its 20 draws in training, and of 1,000 in filling."""
+    data = load_data(file)
+    assert {m.kind for m in data.modalities} == {"table", "text"}
+    assert recommended(data).method == "jnf"
 
 
 def test_a_table_is_no_recipe(file, capsys) -> None:

@@ -49,11 +49,11 @@ def recommended(splits: Splits) -> Recommendation:
 
 
 def _is_tabular(modalities: Sequence[Modality]) -> bool:
-    """Whether there is a table, or a modality with holes, and no wide vector, whose decoder is
-    too slow for many draws of the latent.
+    """Whether there is a table, or a modality with holes, and neither texts nor a wide vector,
+    whose decoders are too slow for many draws of the latent.
     """
     has_holes = any(m.kind == "table" or m.holes for m in modalities)
-    return has_holes and all(math.prod(m.shape) <= WIDE for m in modalities)
+    return has_holes and all(m.kind != "text" and math.prod(m.shape) <= WIDE for m in modalities)
 
 
 def _for_vectors(splits: Splits, method: str, reason: str) -> Recommendation:
