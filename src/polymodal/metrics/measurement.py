@@ -157,7 +157,7 @@ class Measurement:
                 f"There is no classifier for {target!r}; give `classifiers`, or a data set with"
                 " labelled values of it."
             )
-        return self.cached(("classifier", target), self.classifiers[target].folded)
+        return self.cached(("folded classifier", target), self.classifiers[target].folded)
 
     def classify(self, given: Given, target: str) -> tuple[Tensor, Tensor]:
         """Features and labels that the target's classifier gives to the values generated from
