@@ -122,6 +122,7 @@ def test_slurm_options_are_refused_in_one_sentence(recipes, tmp_path, monkeypatc
     (tmp_path / "srun").chmod(0o755)
     assert command([*words, "--jobs", "2", "--slurm", "memory=16GB"]) == 2
     assert "Unavailable parameter(s): ['memory']" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "recipe.yaml").exists()  # the words may be corrected
 
 
 def test_a_run_that_fails_takes_only_those_with_it_that_need_its_stages(

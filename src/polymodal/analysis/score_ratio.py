@@ -31,6 +31,7 @@ from statistics import NormalDist
 import torch
 from torch import Tensor, nn
 
+from polymodal.analysis.cca import double, factor
 from polymodal.analysis.trace import diagonal, jacobian_trace
 
 EVERY = 50  # steps between two evaluations on held-out samples
@@ -41,9 +42,9 @@ CHUNK = 500  # held-out samples whose derivatives are computed at once
 RIDGE = 1e-6  # share of a block's mean variance that is added to the variance of every direction
 
 
-def whitening_of(x: Mapping[str, Tensor], ridge: float = RIDGE) -> tuple[Tensor, Tensor]:
+def whitening_of(x: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """The mean (d,) and the block-diagonal matrix (d, d) with which (x - mean) @ matrix is white in
-    each block x[m] (N, d_m), by its covariance + ridge * (mean variance) I: that of x with the
+    each block x[m] (N, d_m), by its covariance + RIDGE * (mean variance) I: that of x with the
     noise of `ridged`.
 
     Raises ValueError for a block with no more samples than dimensions.
@@ -54,29 +55,25 @@ def whitening_of(x: Mapping[str, Tensor], ridge: float = RIDGE) -> tuple[Tensor,
             raise ValueError(
                 f"Whitening {m!r} needs more samples than its {d} dimensions, got {samples}."
             )
-    matrix = torch.block_diag(*(_whitening_factor(value, ridge) for value in x.values()))
+    matrix = torch.block_diag(*(_whitening_factor(value) for value in x.values()))
     return torch.cat([value.mean(0) for value in x.values()]), matrix
 
 
-def _whitening_factor(x: Tensor, ridge: float) -> Tensor:
+def _whitening_factor(x: Tensor) -> Tensor:
     """L (d, d) with L L' the inverse covariance of x (N, d); L' x is white. Computed in float64:
-    squared deviations may differ by a factor 1 / ridge.
+    squared deviations may differ by a factor 1 / RIDGE.
     """
-    centred = (x - x.mean(0)).cpu().double()
-    covariance = centred.T @ centred / (len(x) - 1)
-    covariance = covariance + ridge * covariance.diagonal().mean() * torch.eye(len(covariance))
-    return torch.linalg.cholesky(torch.linalg.inv(covariance)).to(x)
+    lower = factor(double(x - x.mean(0)), len(x), RIDGE)
+    return torch.linalg.cholesky(torch.cholesky_inverse(lower)).to(x)
 
 
-def ridged(
-    x: Mapping[str, Tensor], like: Mapping[str, Tensor], ridge: float = RIDGE
-) -> dict[str, Tensor]:
+def ridged(x: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """x[m] (N, d_m) with normal noise of the variance that `whitening_of(like)` adds.
 
     Whitened, a direction in which x hardly varies is then N(0, 1), so that nothing is found in it.
     Without the noise it is far narrower, and counts as the largest difference from N(0, 1).
     """
-    deviation = {m: (ridge * v.var(0).mean()).sqrt() for m, v in like.items()}
+    deviation = {m: (RIDGE * v.var(0).mean()).sqrt() for m, v in like.items()}
     return {m: v + deviation[m] * torch.randn_like(v) for m, v in x.items()}
 
 

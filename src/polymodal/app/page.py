@@ -21,8 +21,8 @@ DRAWS = 8
 FIRST = "Give something, or nothing, and press Generate."
 FAILED = "This failed in a way that was not expected; the terminal says how."
 LATENT = "Moves one dimension of the latent of the first draw, given what is given."
-# On a narrow page, what was asked for lies below what was given.
 KEPT = (3600, 86400)  # seconds: how often files are looked at, and how long they are kept
+# On a narrow page, what was asked for lies below what was given.
 SCROLL = """() => { if (window.innerWidth < 700)
   document.querySelector("#pm-status").scrollIntoView({ behavior: "smooth" }); }"""
 

@@ -10,7 +10,7 @@ import typer
 
 from polymodal.cli.console import say, standard_output
 from polymodal.cli.options import Data, path
-from polymodal.cli.processes import Jobs, Processes, Slurm, Workers
+from polymodal.cli.processes import Jobs, Processes, Slurm, Workers, wait_for
 
 if TYPE_CHECKING:
     from polymodal.experiments.trials import Search
@@ -118,13 +118,15 @@ def _run(
     write_output(file, text.encode())
     try:
         plan = make_plan(str(file), out, changes, data)
+        if workers.submitted(out):
+            return
     except ValueError:
         if is_new:  # nothing begins: the words may be corrected
             file.unlink()
         raise
-    with workers.at(out) as work_here:
-        if work_here:
-            train_plan(plan, out, standard_output(), objective)
+    others = workers.start_others()
+    train_plan(plan, out, standard_output(), objective)
+    wait_for(others)
 
 
 def _search(given: Search, workers: Workers) -> None:
@@ -138,11 +140,11 @@ def _search(given: Search, workers: Workers) -> None:
     from polymodal.experiments.trials import search, summary
     from polymodal.runs.files import write_output
 
-    console = standard_output()
-    with workers.at(given.out) as work_here:
-        if not work_here:
-            return
-        study = search(given, lambda line: say(console, line))
+    if workers.submitted(given.out):
+        return
+    others, console = workers.start_others(), standard_output()
+    study = search(given, lambda line: say(console, line))
+    wait_for(others)
     text = summary(study)
     write_output(given.out / "trials.md", text.encode())
     say(console, text)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,8 +25,6 @@ Slurm = Annotated[
     list[str] | None,
     typer.Option(metavar="key=value", help="What sbatch is told: partition=gpu, time=240, ..."),
 ]
-
-
 TIME = 240  # minutes of a job, if nothing else is said
 TIMES = 50  # that a job whose time ended is queued again
 
@@ -65,36 +62,38 @@ class Workers:
     jobs: int
     slurm: Sequence[str]
 
-    @contextmanager
-    def at(self, out: Path) -> Iterator[bool]:
-        """Whether this process works, too; the others begin before it, and are waited for.
+    def submitted(self, out: Path) -> bool:
+        """Whether SLURM jobs do the work, which are then submitted.
 
-        Raises ValueError as `submit`.
+        Raises ValueError as `submit`, and for options of jobs where there are none.
         """
+        if self.slurm and not self.jobs:
+            raise ValueError("--slurm says how jobs are submitted; say how many by --jobs.")
         if self.jobs:
             say(standard_output(), submit(self.jobs, self.slurm, out))
-            yield False
-            return
-        if self.slurm:
-            raise ValueError("--slurm says how jobs are submitted; say how many by --jobs.")
-        others = _start_others(self.processes - 1) if self.processes > 1 else []
-        yield True
-        for other in others:
-            other.wait()
+        return self.jobs > 0
+
+    def start_others(self) -> list[subprocess.Popen[bytes]]:
+        """Starts the same command in further processes, which share the runs by their locks."""
+        if self.processes == 1:
+            return []
+        import torch
+
+        threads = max(1, (os.cpu_count() or 1) // self.processes)
+        torch.set_num_threads(threads)
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        none = subprocess.DEVNULL
+        command = _same_command(["--processes"])
+        return [
+            subprocess.Popen(command, env=environment, stdout=none, stderr=none)
+            for _ in range(self.processes - 1)
+        ]
 
 
-def _start_others(count: int) -> list[subprocess.Popen[bytes]]:
-    """Starts the same command in further processes, which share the runs by their locks."""
-    import torch
-
-    threads = max(1, (os.cpu_count() or 1) // (count + 1))
-    torch.set_num_threads(threads)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    none = subprocess.DEVNULL
-    command = _same_command(["--processes"])
-    return [
-        subprocess.Popen(command, env=environment, stdout=none, stderr=none) for _ in range(count)
-    ]
+def wait_for(others: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Waits until all of them have ended."""
+    for other in others:
+        other.wait()
 
 
 def submit(jobs: int, settings: Sequence[str], out: Path) -> str:
